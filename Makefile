@@ -1,0 +1,67 @@
+# Affidavit: `make demo` shows it, `make test` proves it, `make check` keeps it clean. Both set everything up first.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+OPA := .tools/bin/opa
+# make test TESTS=tests/unit T=token
+TESTS ?= tests
+T ?=
+
+.PHONY: help setup demo test check bench clean lint format types arch docstrings rego generated generate lock \
+        unit laws contract faults integration e2e
+
+help: ## list the verbs
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+setup: ## install the Python environment and the programs (idempotent)
+	@$(PYTHON) scripts/setup.py
+
+demo: setup ## run the whole story with a real Envoy, OPA, S3 server and model
+	@$(BIN)/affidavit demo
+
+test: setup ## run the tests (TESTS= paths, T= expression)
+	@$(BIN)/pytest $(TESTS) $(if $(T),-k "$(T)")
+
+check: setup lint types arch docstrings rego generated ## everything that needs no running program
+
+bench: setup ## measure: writes bench/out/gate.json
+	@$(BIN)/python -m bench
+
+lint: ## ruff: lint and format
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+format: ## ruff: mend what can be mended
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+types: ## mypy, strict
+	@$(BIN)/mypy
+
+arch: ## the walls between rooms
+	@$(BIN)/lint-imports
+
+docstrings: ## docstrings that say what the code does
+	@$(BIN)/pydoclint ext_proc
+
+rego: ## fmt, check --strict, tests with full coverage
+	@$(OPA) fmt --fail --list opa/
+	@$(OPA) check --strict --schema opa/schemas opa/inference opa/system
+	@$(OPA) test --coverage --threshold 100 opa/inference opa/system opa/data.json > /dev/null \
+	  || { $(OPA) test -v opa/inference opa/system opa/data.json; exit 1; }
+	@echo "rego: formatted, strict, tested with full coverage"
+
+generated: ## are the generated files up to date?
+	@$(BIN)/python -m ext_proc.generate --check
+
+generate: ## make the generated files again
+	@$(BIN)/python -m ext_proc.generate
+
+lock: ## pin the dependencies again, with hashes (needs uv)
+	@uv pip compile pyproject.toml --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -q -o requirements.lock
+	@uv pip compile pyproject.toml --group dev --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -q -o requirements-dev.lock
+
+unit laws contract faults integration e2e: setup
+	@$(BIN)/pytest tests/$@ $(if $(T),-k "$(T)")
+
+clean: ## remove what was built and installed
+	@rm -rf .venv .tools bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

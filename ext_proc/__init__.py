@@ -1,0 +1,20 @@
+"""Affidavit: the auditable inference gateway. This is the map of the house.
+
+Envoy carries the bytes and asks this package at every phase of every exchange. One exchange, once::
+
+    client -> Envoy -> server/listener -> server/stream <-> phases/session   (pure: what happens next)
+                                              | performs effects, in this order
+                                              |- Authenticate -> identity            who asks
+                                              |- Inspect ------> protocols, redaction    what is in it
+                                              |- Decide -------> policy (OPA)        may they
+                                              |- Redact -------> redaction           what the model may see
+                                              |- Record -------> audit               intent: durable, then and only then
+    client <- Envoy <- server/stream <------- |- Continue     the call goes to the model
+                                              |- Redact, Record(outcome), Continue on the way back
+    audit -> S3 (Object Lock) -> an auditor who trusts none of us
+
+Read `ext_proc.phases.session` next: it is the story of one exchange, told without any I/O. A room (``identity``,
+``protocols``, ``policy``, ``redaction``, ``audit``, ``edge``) never calls another room; ``app`` joins them.
+"""
+
+__version__ = "0.1.0"

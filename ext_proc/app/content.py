@@ -1,0 +1,179 @@
+"""Where the rooms `protocols` (where text is) and `redaction` (what may pass) are joined into `ports.Content`.
+
+Laws here: every channel that `protocols` finds is scanned, and what goes on is re-serialised from what was scanned.
+Labels that end in a record in clear (model names, tool names, finish reasons) are checked first: anything that does
+not look like a label, or in which a rule hits, is recorded as ``unlisted``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote_plus
+
+from ext_proc import protocols, redaction
+from ext_proc.errors import BadBody, UnsupportedContent
+from ext_proc.model import Coverage, Inspection, Redaction, Refusal, ToolCall
+from ext_proc.phases.head import VARIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ext_proc.model import Connection, Edit, Headers, Operation, RedactionRule, Removal, Span
+    from ext_proc.protocols import Document
+
+OPAQUE: Final = "opaque"
+UNLISTED: Final = "unlisted"
+
+_LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
+# Keys that protocols use: anything else in a channel's path is caller's text and is recorded as ``*``.
+_PATH_PART: Final = re.compile(r"[a-z_]{1,32}|[0-9]{1,6}|\+?[a-z]{1,16}")
+
+
+class _Scanned:
+    """A document with the spans of each of its channels."""
+
+    __slots__ = ("document", "spans")
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.spans: tuple[tuple[Span, ...], ...] = tuple(
+            tuple(redaction.scan(channel.text, channel.context)) for channel in document.channels
+        )
+
+    @property
+    def findings(self) -> dict[str, int]:
+        return dict(sorted(Counter(span.entity for spans in self.spans for span in spans).items()))
+
+
+class ContentGate:
+    """`ports.Content`.
+
+    Args:
+        hash_key: key of the one-way pseudonyms (action ``hash``).
+    """
+
+    def __init__(self, hash_key: bytes) -> None:
+        self._redactor = redaction.Redactor(hash_key)
+
+    def inspect(self, connection: Connection, method: str, path: str, headers: Headers, body: bytes) -> Inspection:
+        """See `ports.Content.inspect`."""
+        operation = protocols.operation_of(connection, method, path)
+        _refuse_hidden_text(path, headers)
+        if operation.protocol == OPAQUE:
+            return _opaque(operation)
+        document = protocols.read_request(operation.protocol, headers, body)
+        scanned = _Scanned(document)
+        if document.model is not None and _label(document.model) == UNLISTED:
+            raise BadBody("model_name")
+        return Inspection(
+            protocol=operation.protocol,
+            operation=document.operation,
+            model=document.model,
+            is_stream=document.is_stream,
+            parameters={
+                name: _label(value) if isinstance(value, str) else value
+                for name, value in document.parameters.items()
+            },
+            findings=scanned.findings,
+            text_bytes=sum(len(channel.text.encode()) for channel in document.channels),
+            document=scanned,
+        )
+
+    def redact_request(self, inspection: Inspection, rules: Sequence[RedactionRule]) -> Redaction:
+        """See `ports.Content.redact_request`."""
+        scanned: _Scanned = inspection.document
+        return self._redacted(scanned, rules)
+
+    def redact_response(  # noqa: PLR0913 - the port's
+        self,
+        inspection: Inspection,
+        rules: Sequence[RedactionRule],
+        status: int,
+        headers: Headers,
+        body: bytes,
+        limit_bytes: int,
+    ) -> Redaction:
+        """See `ports.Content.redact_response`."""
+        request: _Scanned = inspection.document
+        document = protocols.read_response(
+            inspection.protocol, request.document, status, headers, body, limit_bytes
+        )
+        made = self._redacted(_Scanned(document), rules)
+        return replace(
+            made,
+            model_served=_label_or_none(document.facts.model_served),
+            model_fingerprint=_label_or_none(document.facts.model_fingerprint),
+            usage=document.facts.usage,
+            finish_reasons=tuple(_label(reason) for reason in document.facts.finish_reasons),
+        )
+
+    def refusal(self, connection: Connection | None, path: str, refusal: Refusal) -> tuple[str, bytes]:
+        """See `ports.Content.refusal`."""
+        plain = path.partition("?")[0]
+        spoken = [o.protocol for o in connection.operations if o.path == plain] if connection else []
+        return protocols.refusal_body(spoken[0] if spoken else "generic", refusal)
+
+    def _redacted(self, scanned: _Scanned, rules: Sequence[RedactionRule]) -> Redaction:
+        document = scanned.document
+        edits: dict[int, Sequence[Edit]] = {}
+        removals: list[Removal] = []
+        blocked: set[str] = set()
+        for index, (channel, spans) in enumerate(zip(document.channels, scanned.spans, strict=True)):
+            if spans:
+                made = self._redactor.edits(_public_path(channel.path), channel.text, spans, rules)
+                edits[index] = made.edits
+                removals.extend(made.removals)
+                blocked.update(made.blocked)
+        body = document.rewritten(edits)
+        return Redaction(
+            body=body,
+            decoded=document.decoded,
+            removals=tuple(removals),
+            coverage=Coverage(
+                channel_count=len(document.channels),
+                scanned_bytes=sum(len(channel.text.encode()) for channel in document.channels),
+                structure_bytes=document.structure_bytes,
+                forwarded_bytes=len(body),
+            ),
+            blocked=tuple(sorted(blocked)),
+            tool_calls=tuple(
+                ToolCall(_label(call.name), call.arguments_sha256) for call in document.tool_calls()
+            ),
+        )
+
+
+def _opaque(operation: Operation) -> Inspection:
+    return Inspection(
+        protocol=OPAQUE,
+        operation=operation.protocol,
+        model=None,
+        is_stream=True,
+        parameters={},
+        findings={},
+        text_bytes=0,
+    )
+
+
+def _refuse_hidden_text(path: str, headers: Headers) -> None:
+    """Queries and headers travel unmasked, so personal data or a secret in them is refused."""
+    query = path.partition("?")[2]
+    said = [unquote_plus(query)] if query else []
+    said += [value.decode("latin-1") for name, value in headers if name in VARIABLE]
+    if any(redaction.scan(text) for text in said):
+        raise UnsupportedContent("data_in_query_or_header")
+
+
+def _label(text: str) -> str:
+    return text if _LABEL.fullmatch(text) and not redaction.scan(text) else UNLISTED
+
+
+def _label_or_none(text: str | None) -> str | None:
+    return None if text is None else _label(text)
+
+
+def _public_path(path: str) -> str:
+    return "/".join(part if not part or _PATH_PART.fullmatch(part) else "*" for part in path.split("/"))
+

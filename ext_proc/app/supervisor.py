@@ -1,0 +1,200 @@
+"""``affidavit serve``: renders Envoy's files, starts the workers and the shipper, keeps them running, stops them.
+
+Children are new processes (never forked: gRPC has started threads by then). One that dies is started again; its log is
+ended by the shipper, and its successor begins a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest, multiprocess
+
+from ext_proc import telemetry
+from ext_proc.app import registry
+from ext_proc.app.process import end_with_parent, read_states, tell
+from ext_proc.app.worker import clock
+from ext_proc.config import load
+from ext_proc.edge import write_connections, write_edge
+from ext_proc.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ext_proc.config import Config
+
+STEADY_SECONDS: Final = 2.0
+"""A process that lived this long is started again at once; one that did not waits, a little longer each time."""
+BACKOFF_MAX_SECONDS: Final = 5.0
+STATE_FRESH_SECONDS: Final = 10.0
+
+_log = telemetry.logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Role:
+    name: str
+    arguments: tuple[str, ...]
+
+
+def run(config_path: Path) -> int:
+    """The supervisor's whole life."""
+    end_with_parent()
+    telemetry.set_up_logging()
+    asyncio.run(_Supervisor(config_path).live())
+    return 0
+
+
+class _Supervisor:
+    def __init__(self, config_path: Path) -> None:
+        self._path = config_path.absolute()
+        self._config, _ = load(config_path)
+        self._stop = asyncio.Event()
+        self._children: dict[str, asyncio.subprocess.Process] = {}
+
+    async def live(self) -> None:
+        """Start everything, wait, stop everything: workers first, so that the shipper sees the end of their logs."""
+        config = self._config
+        self._prepare(config)
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, self._stop.set)
+        runner = await self._serve_health(config)
+        workers = [_Role(f"worker-{i}", ("work", "--index", str(i))) for i in range(config.workers)]
+        shipper = _Role("shipper", ("ship",))
+        try:
+            async with asyncio.TaskGroup() as group:
+                loop.add_signal_handler(signal.SIGHUP, lambda: group.create_task(self._reload()))
+                shipping_over = asyncio.Event()
+                kept = [group.create_task(self._keep(role, self._stop)) for role in workers]
+                group.create_task(self._keep(shipper, shipping_over))
+                await self._stop.wait()
+                loop.remove_signal_handler(signal.SIGHUP)
+                await asyncio.wait(kept)
+                shipping_over.set()
+        finally:
+            await runner.cleanup()
+
+    def _prepare(self, config: Config) -> None:
+        for folder in (config.run_dir, config.run_dir / "state", config.run_dir / "metrics", config.state_dir):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+        for leftover in (config.run_dir / "metrics").glob("*.db"):
+            leftover.unlink()
+        for leftover in (config.run_dir / "state").glob("*.json"):
+            leftover.unlink()
+        write_edge(registry.edge_settings(config), registry.edge_connections(config))
+        tell(config.run_dir, "supervisor", {"at": clock().timestamp(), "is_ready": True})
+
+    # Children ------------------------------------------------------------------------------------------------------
+
+    async def _keep(self, role: _Role, over: asyncio.Event) -> None:
+        """Keep one process running until ``over``."""
+        pause = 0.0
+        while not over.is_set():
+            started = monotonic()
+            child = await self._start(role)
+            ended = asyncio.ensure_future(child.wait())  # noqa: TID251 - awaited right below
+            stopping = asyncio.ensure_future(over.wait())  # noqa: TID251 - as above
+            await asyncio.wait((ended, stopping), return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if not ended.done():
+                await self._end(role, child)
+                return
+            multiprocess.mark_process_dead(child.pid, path=str(self._config.run_dir / "metrics"))
+            _log.error("process ended, starting it again", role=role.name, status=child.returncode)
+            lived = monotonic() - started
+            pause = 0.0 if lived >= STEADY_SECONDS else min(max(2 * pause, 0.2), BACKOFF_MAX_SECONDS)
+            try:
+                async with asyncio.timeout(pause):
+                    await over.wait()
+            except TimeoutError:
+                continue
+
+    async def _start(self, role: _Role) -> asyncio.subprocess.Process:
+        telemetry.WORKER_STARTS.labels(role.name.partition("-")[0]).inc()
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "ext_proc",
+            *role.arguments,
+            "--config",
+            str(self._path),
+            env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(self._config.run_dir / "metrics")},
+        )
+        self._children[role.name] = child
+        _log.info("process started", role=role.name, pid=child.pid)
+        return child
+
+    async def _end(self, role: _Role, child: asyncio.subprocess.Process) -> None:
+        child.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(self._config.drain_seconds + 10):
+                await child.wait()
+        except TimeoutError:
+            _log.error("process did not stop, killing it", role=role.name)
+            child.kill()
+            await child.wait()
+
+    async def _reload(self) -> None:
+        """Hand a changed list of connections to the workers, then to Envoy: no route before the gate knows it."""
+        try:
+            changed, _ = load(self._path)
+        except ConfigError as error:
+            _log.error("configuration not taken over", detail=error.detail)
+            return
+        rest = {"connections": self._config.connections}
+        if changed.model_copy(update=rest) != self._config:
+            _log.error("configuration not taken over: more than connections changed, which needs a restart")
+            return
+        if registry.largest_body_bytes(changed) > registry.largest_body_bytes(self._config):
+            _log.error("configuration not taken over: a larger body limit needs a restart")
+            return
+        for name, child in self._children.items():
+            if name.startswith("worker") and child.returncode is None:
+                child.send_signal(signal.SIGHUP)
+        await asyncio.sleep(1.0)
+        write_connections(registry.edge_settings(changed).directory, registry.edge_connections(changed))
+        self._config = changed
+        _log.info("connections taken over", connections=[c.name for c in changed.connections])
+
+    # Health --------------------------------------------------------------------------------------------------------
+
+    async def _serve_health(self, config: Config) -> web.AppRunner:
+        app = web.Application()
+        app.router.add_get("/live", self._live)
+        app.router.add_get("/ready", self._ready)
+        app.router.add_get("/metrics", self._metrics)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        host, _, port = config.metrics.rpartition(":")
+        await web.TCPSite(runner, host, int(port)).start()
+        return runner
+
+    async def _live(self, _: web.Request) -> web.Response:
+        return web.json_response({"live": True})
+
+    async def _ready(self, _: web.Request) -> web.Response:
+        states = read_states(self._config.run_dir)
+        now = clock().timestamp()
+        wanted = [f"worker-{index}" for index in range(self._config.workers)]
+        problems: dict[str, Any] = {}
+        for name in wanted:
+            state = states.get(name)
+            if state is None or now - state["at"] > STATE_FRESH_SECONDS:
+                problems[name] = "does not answer"
+            elif not state["is_ready"]:
+                problems[name] = state["failure"] or "policy or evidence not available"
+        body = {"ready": not problems, "problems": problems, "processes": states}
+        return web.json_response(body, status=503 if problems else 200)
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        found = CollectorRegistry()
+        multiprocess.MultiProcessCollector(found, path=str(self._config.run_dir / "metrics"))  # type: ignore[no-untyped-call]
+        return web.Response(body=generate_latest(found), content_type="text/plain")

@@ -1,0 +1,151 @@
+"""One gate process: its rooms joined, its log opened, its door opened; closed in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import secrets
+import signal
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from ext_proc import __version__, telemetry
+from ext_proc.app import registry
+from ext_proc.app.content import ContentGate
+from ext_proc.app.credentials import FileCredentials
+from ext_proc.app.process import end_with_parent, tell
+from ext_proc.audit.keys import KeyRing, read_key
+from ext_proc.audit.writer import Writer
+from ext_proc.config import load
+from ext_proc.errors import ConfigError
+from ext_proc.identity.authenticator import Authenticator
+from ext_proc.policy.bundle import read_version
+from ext_proc.policy.opa import OpaPolicy
+from ext_proc.redaction import RULES_VERSION
+from ext_proc.server.listener import Listener
+from ext_proc.server.stream import Rooms
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ext_proc.config import Config
+
+TELL_SECONDS: Final = 1.0
+
+_log = telemetry.logger()
+
+
+def clock() -> datetime:
+    """Now, in aware UTC: the only clock of the process."""
+    return datetime.now(UTC)  # noqa: TID251 - here it is read, everywhere else handed in
+
+
+def run(config_path: Path, index: int) -> int:
+    """A worker's whole life."""
+    end_with_parent()
+    telemetry.set_up_logging()
+    asyncio.run(_Worker(config_path, index).live())
+    return 0
+
+
+class _Worker:
+    def __init__(self, config_path: Path, index: int) -> None:
+        self._path = config_path
+        self._index = index
+        self._config, self._digest = load(config_path)
+        self._connections = registry.connections(self._config)
+        self._stop = asyncio.Event()
+
+    async def live(self) -> None:
+        """Open, serve, close."""
+        config = self._config
+        keyring = KeyRing.from_files(
+            config.audit.key_encryption_key_file, config.audit.pepper_file, registry.key_registry(config)
+        )
+        writer = await self._open_log(config, keyring)
+        authenticator = Authenticator(registry.trusts(config), registry.mtls(config))
+        section = config.policy
+        policy = OpaPolicy(
+            section.opa_socket, section.package, section.rule, section.bundle_file, section.timeout_seconds, clock
+        )
+        await policy.start()
+        rooms = Rooms(
+            identities=authenticator,
+            content=ContentGate(read_key(config.redaction.hash_key_file)),
+            policy=policy,
+            recorder=writer,
+            credentials=FileCredentials(),
+            connections=lambda: self._connections,
+            clock=clock,
+        )
+        socket = registry.worker_socket(config, self._index)
+        listener = Listener(rooms, socket, registry.largest_body_bytes(config))
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._handle_signals(group, writer)
+                telling = group.create_task(self._tell_forever(writer, policy))
+                await listener.serve(self._stop, config.drain_seconds)
+                telling.cancel()
+        finally:
+            await policy.close()
+            await authenticator.close()
+            await writer.close(clock())
+
+    async def _open_log(self, config: Config, keyring: KeyRing) -> Writer:
+        bundle = read_version(config.policy.bundle_file)
+        now = clock()
+        opening: dict[str, Any] = {
+            "version": __version__,
+            "python": platform.python_version(),
+            "config_sha256": self._digest,
+            "policy_bundle": {"revision": bundle.revision, "digest": bundle.digest},
+            "redaction_rules": RULES_VERSION,
+            "connections": sorted(self._connections),
+            "process": os.getpid(),
+        }
+        return await Writer.open(
+            registry.evidence_directory(config),
+            origin=f"{config.audit.origin}/{config.audit.replica}-{self._index}",
+            epoch=f"{now:%Y%m%dT%H%M%S}{now.microsecond:06d}-{secrets.token_hex(4)}",
+            keyring=keyring,
+            opening=opening,
+            limits=registry.wal_limits(config),
+            now=now,
+        )
+
+    def _handle_signals(self, group: asyncio.TaskGroup, writer: Writer) -> None:
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: group.create_task(self._reload(writer)))
+
+    async def _reload(self, writer: Writer) -> None:
+        """Take over the connections of the changed file. The change is on record before it counts."""
+        try:
+            config, digest = load(self._path)
+        except ConfigError as error:
+            _log.error("configuration not taken over", detail=error.detail)
+            return
+        changed = registry.connections(config)
+        await writer.note("config.changed", {"config_sha256": digest, "connections": sorted(changed)}, clock())
+        self._connections = changed
+        _log.info("connections taken over", connections=sorted(changed))
+
+    async def _tell_forever(self, writer: Writer, policy: OpaPolicy) -> None:
+        while True:
+            health = writer.health()
+            telemetry.UNSHIPPED_BYTES.set(health.unshipped_bytes)
+            state = {
+                "at": clock().timestamp(),
+                "is_ready": health.is_writable and await policy.is_ready(),
+                "log": writer.origin,
+                "failure": health.failure,
+                "unshipped_bytes": health.unshipped_bytes,
+            }
+            await asyncio.to_thread(tell, self._config.run_dir, f"worker-{self._index}", state)
+            if health.failure is not None:
+                _log.error("log failed, ending this worker", failure=health.failure)
+                self._stop.set()
+                return
+            await asyncio.sleep(TELL_SECONDS)

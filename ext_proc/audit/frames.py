@@ -1,0 +1,100 @@
+"""The write-ahead log's frames: pure encoding and scanning.
+
+A segment is a preallocated file of frames, then zeros::
+
+    magic "AFW1" | type u8 | length u32 | sequence u64 | crc32 u32 | payload      (big endian)
+
+The CRC covers type, length, sequence and payload. A scan ends at the zeros (clean) or at the first frame that does not
+check (torn: the machine died in the middle of a write, or the disk changed what was written).
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAGIC: Final = b"AFW1"
+LEAF: Final = 1
+CARRY: Final = 2
+_HEAD: Final = struct.Struct(">4sBIQI")
+_CHECKED: Final = struct.Struct(">BIQ")
+_LENGTH: Final = struct.Struct(">I")
+HEAD_BYTES: Final = _HEAD.size
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A leaf with the ciphertexts it commits to, or (``CARRY``) the exchanges open when the segment began."""
+
+    type: int
+    sequence: int
+    leaf: bytes = b""
+    ciphertexts: tuple[bytes, ...] = ()
+    carried: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What a segment holds. ``good_bytes``: up to where it checks. ``dropped_bytes``: what follows and is not zeros."""
+
+    frames: tuple[Frame, ...]
+    good_bytes: int
+    dropped_bytes: int
+
+
+def encode_leaf(sequence: int, leaf: bytes, ciphertexts: Sequence[bytes]) -> bytes:
+    """One frame for a record and its payloads."""
+    parts = [_LENGTH.pack(len(leaf)), leaf]
+    for ciphertext in ciphertexts:
+        parts += (_LENGTH.pack(len(ciphertext)), ciphertext)
+    return _encode(LEAF, sequence, b"".join(parts))
+
+
+def encode_carry(sequence: int, carried: Sequence[dict[str, Any]]) -> bytes:
+    """One frame for the exchanges that are open; ``sequence`` is the next leaf's."""
+    return _encode(CARRY, sequence, json.dumps(list(carried), sort_keys=True, separators=(",", ":")).encode())
+
+
+def scan(segment: bytes) -> Scan:
+    """Every frame up to the first that does not check."""
+    frames: list[Frame] = []
+    at = 0
+    view = memoryview(segment)
+    while at + HEAD_BYTES <= len(segment):
+        magic, kind, length, sequence, crc = _HEAD.unpack_from(segment, at)
+        end = at + HEAD_BYTES + length
+        if magic != MAGIC or end > len(segment):
+            break
+        payload = bytes(view[at + HEAD_BYTES : end])
+        if crc != _crc(kind, sequence, payload):
+            break
+        frames.append(_decode(kind, sequence, payload))
+        at = end
+    return Scan(tuple(frames), at, len(segment[at:].rstrip(b"\0")))
+
+
+def _encode(kind: int, sequence: int, payload: bytes) -> bytes:
+    return _HEAD.pack(MAGIC, kind, len(payload), sequence, _crc(kind, sequence, payload)) + payload
+
+
+def _crc(kind: int, sequence: int, payload: bytes) -> int:
+    return zlib.crc32(payload, zlib.crc32(_CHECKED.pack(kind, len(payload), sequence)))
+
+
+def _decode(kind: int, sequence: int, payload: bytes) -> Frame:
+    if kind == CARRY:
+        return Frame(kind, sequence, carried=tuple(json.loads(payload)))
+    parts: list[bytes] = []
+    at = 0
+    while at < len(payload):
+        (length,) = _LENGTH.unpack_from(payload, at)
+        at += _LENGTH.size
+        parts.append(payload[at : at + length])
+        at += length
+    return Frame(kind, sequence, leaf=parts[0], ciphertexts=tuple(parts[1:]))

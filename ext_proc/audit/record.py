@@ -1,0 +1,99 @@
+"""The leaf: one small canonical JSON record (RFC 8785), the unit of proof. Pure.
+
+No floats, no personal data in clear, no plain hash of content: a leaf commits to the SHA-256 of ciphertext. The
+fields are in ``docs/record-format.md``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from ext_proc.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+SCHEMA: Final = "affidavit/v1"
+LEAF_MAX_BYTES: Final = 16 * 1024
+"""A leaf is read by people and hashed by everyone: small. (C2SP tlog-tiles allows 65,535.)"""
+
+_INTEGER_MAX: Final = 2**53 - 1  # RFC 8785: beyond, readers disagree
+_MEDIA_TYPE: Final = re.compile(r"[a-z]+/[a-z0-9.+-]{1,64}")
+
+
+def canonical(value: Any) -> bytes:
+    """RFC 8785 of what a leaf may hold: texts, whole numbers, booleans, null, lists, objects with ASCII keys.
+
+    Raises:
+        IntegrityError: anything else. It would be a bug of ours, and a record that nobody can check.
+    """
+    _check(value)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _check(value: Any) -> None:
+    if value is None or value is True or value is False or isinstance(value, str):
+        return
+    if isinstance(value, int) and -_INTEGER_MAX <= value <= _INTEGER_MAX:
+        return
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str) or not key.isascii():
+                raise IntegrityError("leaf key")
+            _check(inner)
+        return
+    if isinstance(value, list | tuple):
+        for inner in value:
+            _check(inner)
+        return
+    raise IntegrityError(f"leaf value of type {type(value).__name__}")
+
+
+def leaf_hash(leaf: bytes) -> str:
+    """RFC 6962 section 2.1: SHA-256 of a zero byte and the leaf, in lower-case hex."""
+    return hashlib.sha256(b"\0" + leaf).hexdigest()
+
+
+def instant(at: datetime) -> str:
+    """RFC 3339 in UTC with microseconds."""
+    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def build_leaf(  # noqa: PLR0913 - the head of every leaf
+    kind: str, *, origin: str, sequence: int, at: datetime, fields: Mapping[str, Any], listed: Sequence[str] = ()
+) -> bytes:
+    """The leaf's bytes. Too long: lists of spans under ``listed`` are left out, and counted in the leaf.
+
+    Raises:
+        IntegrityError: it cannot be made canonical or small enough.
+    """
+    whole = {
+        **fields,
+        "schema": SCHEMA,
+        "kind": kind,
+        "origin": origin,
+        "sequence": sequence,
+        "at": instant(at),
+    }
+    leaf = canonical(whole)
+    for name in listed:
+        if len(leaf) <= LEAF_MAX_BYTES:
+            break
+        part = whole.get(name)
+        if isinstance(part, dict) and part.get("spans"):
+            unlisted = part["spans_unlisted"] + len(part["spans"])
+            whole[name] = {**part, "spans": [], "spans_unlisted": unlisted}
+            leaf = canonical(whole)
+    if len(leaf) > LEAF_MAX_BYTES:
+        raise IntegrityError("leaf too large")
+    return leaf
+
+
+def media_type(content_type: str) -> str:
+    """The media type if it looks like one: it comes from a header, and a leaf holds nobody's free text."""
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind if _MEDIA_TYPE.fullmatch(kind) else "other"

@@ -1,0 +1,157 @@
+"""The store as S3 with Object Lock. The only file that speaks to AWS.
+
+The bucket's default retention locks what is put, so that the gateway's identity needs neither ``PutObjectRetention``
+nor any delete permission; `read_back` shows whether it did.
+"""
+
+from __future__ import annotations
+
+import base64
+import configparser
+import hashlib
+from typing import TYPE_CHECKING, Any, Final
+
+import boto3
+from botocore.config import Config as BotoConfig
+from botocore.exceptions import BotoCoreError, ClientError
+
+from ext_proc.audit.store import Stored, StoreRefused, StoreUnavailable
+from ext_proc.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_EXISTS: Final = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
+_ABSENT: Final = ("NoSuchKey", "404", "NotFound")
+_FINAL: Final = ("AccessDenied", "NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403")
+
+
+class S3Store:
+    """`Store` in a bucket, below a prefix.
+
+    Args:
+        bucket: its name.
+        prefix: put before every key; empty or ending in a slash.
+        region: the bucket's.
+        endpoint: another server than AWS.
+        credentials_file: AWS credentials file with a ``[default]`` section; None: the usual chain.
+    """
+
+    def __init__(
+        self, bucket: str, prefix: str, region: str, endpoint: str | None = None, credentials_file: Path | None = None
+    ) -> None:
+        self._bucket = bucket
+        self._prefix = prefix
+        self._client: Any = boto3.session.Session(**_credentials(credentials_file)).client(
+            "s3",
+            region_name=region,
+            endpoint_url=endpoint,
+            config=BotoConfig(
+                connect_timeout=5,
+                read_timeout=30,
+                # One attempt: the shipper retries, and looks at what is there before it does.
+                retries={"total_max_attempts": 1, "mode": "standard"},
+                s3={"addressing_style": "path"} if endpoint else {},
+            ),
+        )
+
+    def put(self, key: str, body: bytes, sha256: str) -> None:
+        """See `Store.put`."""
+        try:
+            self._client.put_object(
+                Bucket=self._bucket,
+                Key=self._prefix + key,
+                Body=body,
+                IfNoneMatch="*",
+                ChecksumAlgorithm="SHA256",
+                ChecksumSHA256=base64.b64encode(bytes.fromhex(sha256)).decode(),
+            )
+        except ClientError as error:
+            if _code(error) not in _EXISTS:
+                raise _translated(error) from None
+        except BotoCoreError as error:
+            raise StoreUnavailable(type(error).__name__) from None
+
+    def read_back(self, key: str) -> Stored | None:
+        """See `Store.read_back`."""
+        try:
+            version = self._oldest(key)
+            if version is None:
+                return None
+            where = {"Bucket": self._bucket, "Key": self._prefix + key, "VersionId": version}
+            body = self._client.get_object(**where)["Body"].read()
+            head = self._client.head_object(**where)
+        except ClientError as error:
+            if _code(error) in _ABSENT:
+                return None
+            raise _translated(error) from None
+        except (BotoCoreError, OSError) as error:
+            raise StoreUnavailable(type(error).__name__) from None
+        return Stored(
+            sha256=hashlib.sha256(body).hexdigest(),
+            size_bytes=len(body),
+            lock_mode=head.get("ObjectLockMode"),
+            retain_until=head.get("ObjectLockRetainUntilDate"),
+            version=version,
+        )
+
+    def fetch(self, key: str) -> bytes:
+        """See `Store.fetch`."""
+        try:
+            version = self._oldest(key)
+            if version is None:
+                raise StoreUnavailable("no such object")
+            where = {"Bucket": self._bucket, "Key": self._prefix + key, "VersionId": version}
+            body: bytes = self._client.get_object(**where)["Body"].read()
+        except ClientError as error:
+            raise _translated(error) from None
+        except (BotoCoreError, OSError) as error:
+            raise StoreUnavailable(type(error).__name__) from None
+        return body
+
+    def _oldest(self, key: str) -> str | None:
+        """The version that was there first: the only one that is ours. Whoever writes over it makes a later one."""
+        wanted = self._prefix + key
+        pages = self._client.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=wanted)
+        found = [item for page in pages for item in page.get("Versions", ()) if item["Key"] == wanted]
+        # Newest first by the API's contract; the time decides, and the order where times are equal.
+        return min(reversed(found), key=lambda item: item["LastModified"])["VersionId"] if found else None
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """See `Store.keys`."""
+        try:
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=self._prefix + prefix
+            )
+            for page in pages:
+                for item in page.get("Contents", ()):
+                    yield item["Key"][len(self._prefix) :]
+        except ClientError as error:
+            raise _translated(error) from None
+        except BotoCoreError as error:
+            raise StoreUnavailable(type(error).__name__) from None
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _translated(error: ClientError) -> StoreUnavailable | StoreRefused:
+    code = _code(error)
+    return StoreRefused(code) if code in _FINAL else StoreUnavailable(code)
+
+
+def _credentials(path: Path | None) -> dict[str, str]:
+    if path is None:
+        return {}
+    found = configparser.ConfigParser()
+    try:
+        found.read_string(path.read_text())
+        section = found["default"]
+        return {
+            "aws_access_key_id": section["aws_access_key_id"],
+            "aws_secret_access_key": section["aws_secret_access_key"],
+        }
+    except (OSError, KeyError, configparser.Error):
+        raise ConfigError(f"{path}: not an AWS credentials file with a [default] section") from None

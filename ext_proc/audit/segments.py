@@ -1,0 +1,84 @@
+"""Segment files: preallocated, appended to, closed for good. Durable only where it says so.
+
+File names in an epoch's folder: ``<first>.wal`` (being written), ``<first>.sealed`` (complete, to be shipped),
+``<first>.quarantine`` (cannot be shipped; kept for a person), ``spare`` (preallocated, empty).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WRITING: Final = ".wal"
+SEALED: Final = ".sealed"
+QUARANTINE: Final = ".quarantine"
+SPARE: Final = "spare"
+LOCK: Final = "lock"
+
+
+@dataclass(frozen=True, slots=True)
+class FileOps:
+    """The system calls that matter for durability: a seam for fault injection."""
+
+    def sync(self, descriptor: int) -> None:
+        """fdatasync: the bytes are on the disk when this returns."""
+        os.fdatasync(descriptor)
+
+    def write(self, descriptor: int, data: bytes, offset: int) -> None:
+        """Write all of ``data`` at ``offset``."""
+        view = memoryview(data)
+        while view:
+            done = os.pwrite(descriptor, view, offset)
+            view, offset = view[done:], offset + done
+
+    def allocate(self, path: Path, size_bytes: int) -> None:
+        """Make a file of ``size_bytes`` zeros whose blocks are really there: writing into it cannot run out of space."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, size_bytes)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and new names in ``folder`` durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def name_of(first_sequence: int, suffix: str) -> str:
+    """Names sort as sequences do."""
+    return f"{first_sequence:016d}{suffix}"
+
+
+def take_lock(folder: Path) -> int | None:
+    """Lock an epoch for this process's life. None: another process lives and writes it."""
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def used_bytes(directory: Path) -> int:
+    """Bytes of all epochs' files."""
+    total = 0
+    for folder in directory.iterdir():
+        if folder.is_dir():
+            for entry in os.scandir(folder):
+                try:
+                    total += entry.stat().st_size
+                except FileNotFoundError:  # the shipper freed it just now
+                    continue
+    return total

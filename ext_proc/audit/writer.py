@@ -1,0 +1,390 @@
+"""A worker's log. What `Writer.record` has returned for is on the disk: it survives this process and this machine.
+
+The event loop gives each record its sequence number and bytes; one thread writes them in that order, many to one
+``fdatasync`` (group commit):
+
+ 1. take everything that is waiting;
+ 2. write the frames into the current segment; when it is full, seal it first (steps 4 to 6);
+ 3. sync; then, and only then, tell the waiting callers. A crash before: they were told nothing, and nothing passed.
+ 4. sync, cut off the unused end, rename to ``.sealed``: a crash in between leaves a ``.wal``, which recovery reads.
+ 5. take the spare file for the next segment, so that a full disk does not stop what is already admitted;
+ 6. open it with a carry frame: the exchanges that are open, so that recovery never needs a shipped segment.
+
+A failed write or sync is fatal: after it nobody knows what is on the disk, so everything is refused from then on, and
+a new process starts a new epoch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from ext_proc.audit import frames, segments
+from ext_proc.audit.record import build_leaf, leaf_hash
+from ext_proc.errors import AuditUnavailable
+from ext_proc.model import Receipt
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from pathlib import Path
+
+    from ext_proc.audit.keys import KeyRing
+    from ext_proc.model import Entry
+
+LISTED: Final = ("request_redaction", "response_redaction")
+_SPACE_CHECK_SECONDS: Final = 0.5
+_BATCH_MAX: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class WalLimits:
+    """Sizes in bytes, time in seconds; see the configuration's ``audit.wal``."""
+
+    segment_bytes: int
+    max_bytes: int
+    emergency_bytes: int
+    seal_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class WriterHealth:
+    """Can this log still take records, and how full is the disk's share."""
+
+    is_writable: bool
+    unshipped_bytes: int
+    capacity_bytes: int
+    failure: str | None
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A record on its way: its frame, who waits, and what it means for the open exchanges."""
+
+    frame: bytes
+    sequence: int
+    kind: str
+    exchange_id: str
+    done: asyncio.Future[None] | None
+    is_last: bool = False
+
+
+@dataclass(slots=True)
+class _Segment:
+    path: Path
+    descriptor: int
+    offset: int = 0
+    has_leaf: bool = False
+    opened_at: float = field(default_factory=monotonic)
+
+
+class Writer:
+    """`ports.Recorder` for one worker process and epoch. Call from one event loop only."""
+
+    def __init__(  # noqa: PLR0913 - all that a log is
+        self, folder: Path, lock: int, origin: str, keyring: KeyRing, limits: WalLimits, ops: segments.FileOps
+    ) -> None:
+        self.origin = origin
+        self._folder = folder
+        self._directory = folder.parent
+        self._keyring = keyring
+        self._limits = limits
+        self._ops = ops
+        self._sequence = 0
+        self._loop = asyncio.get_running_loop()
+        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._failure: str | None = None
+        self._is_closed = False
+        self._is_full = False
+        self._used = (0, -1.0)
+        self._used_lock = Lock()  # guards _used: the event loop and health checks from a thread read it
+        self._last_written = -1
+        self._open: dict[str, dict[str, Any]] = {}  # exchanges with an intent and no outcome; the thread's own
+        self._lock: int | None = lock
+        self._segment = self._first_segment()
+        self._thread = Thread(target=self._write_forever, name="evidence-writer", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    async def open(  # noqa: PLR0913 - all that a log is
+        cls,
+        directory: Path,
+        *,
+        origin: str,
+        epoch: str,
+        keyring: KeyRing,
+        opening: Mapping[str, Any],
+        limits: WalLimits,
+        now: datetime,
+        ops: segments.FileOps | None = None,
+    ) -> Writer:
+        """Begin a new epoch. Durable when it returns: the leaf ``log.open`` is on the disk.
+
+        Raises:
+            AuditUnavailable: no space, or the disk fails.
+        """
+        folder = directory / epoch
+        try:
+            unborn = directory / f".{epoch}"  # locked before the shipper can see it, or it would take it for dead
+            unborn.mkdir(parents=True, mode=0o700)
+            lock = segments.take_lock(unborn)
+            if lock is None:
+                raise AuditUnavailable("epoch is locked")
+            unborn.rename(folder)
+            segments.sync_folder(directory)
+            writer = cls(folder, lock, f"{origin}/{epoch}", keyring, limits, ops or segments.FileOps())
+        except OSError:
+            raise AuditUnavailable("cannot open log") from None
+        await writer.note("log.open", opening, now)
+        return writer
+
+    # Called from the event loop ------------------------------------------------------------------------------------
+
+    def admit(self, size_bytes: int) -> None:
+        """See `ports.Recorder.admit`."""
+        self._raise_if_unusable()
+        if self._is_full or self._used_bytes() + size_bytes > self._limits.max_bytes - self._limits.emergency_bytes:
+            raise AuditUnavailable("full")
+
+    async def record(self, entry: Entry, now: datetime) -> Receipt:
+        """See `ports.Recorder.record`."""
+        self._raise_if_unusable()
+        if entry.payloads and (self._is_full or self._used_bytes() > self._limits.max_bytes):
+            raise AuditUnavailable("full")
+        keyring = self._keyring
+        subject = keyring.subject_reference(entry.identity)
+        told, ciphertexts = keyring.encrypt(subject, entry.payloads, binding_of(self.origin, entry.exchange_id))
+        fields = {**entry.facts, "exchange_id": entry.exchange_id, "payloads": told, **self._people(entry, subject)}
+        return await self._append(entry.kind, fields, now, ciphertexts, str(entry.exchange_id))
+
+    async def note(self, kind: str, fields: Mapping[str, Any], now: datetime) -> Receipt:
+        """Record something about the log itself (``log.open``, ``config.changed`` ...).
+
+        Raises:
+            AuditUnavailable: it could not be made durable.
+        """
+        self._raise_if_unusable()
+        return await self._append(kind, fields, now, [], "")
+
+    async def close(self, now: datetime) -> None:
+        """End the epoch: the last leaf is ``log.close``, and the last segment is sealed."""
+        if self._is_closed or self._failure:
+            return
+        self._is_closed = True
+        await self._append("log.close", {"leaves": self._sequence + 1}, now, [], "", is_last=True)
+        await asyncio.to_thread(self._thread.join)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def health(self) -> WriterHealth:
+        """How it stands."""
+        is_writable = not (self._failure or self._is_closed or self._is_full)
+        return WriterHealth(is_writable, self._used_bytes(), self._limits.max_bytes, self._failure)
+
+    def _raise_if_unusable(self) -> None:
+        if self._failure is not None:
+            raise AuditUnavailable(self._failure)
+        if self._is_closed:
+            raise AuditUnavailable("closed")
+
+    def _people(self, entry: Entry, subject: str) -> dict[str, Any]:
+        reference = self._keyring.reference
+        identity, source = entry.identity, entry.source
+        people: dict[str, Any] = {"actor": None, "source": None}
+        if identity is not None:
+            people["actor"] = {
+                "subject_ref": subject,
+                "issuer": identity.issuer,
+                "method": identity.method,
+                "client": reference("client", identity.client) if identity.client else None,
+                "groups_ref": reference("groups", *identity.groups),
+                "token_ref": reference("token", identity.token_id) if identity.token_id else None,
+            }
+        if source is not None:
+            people["source"] = {
+                "address_ref": reference("address", source.address.rpartition(":")[0] or source.address),
+                "user_agent_ref": reference("user-agent", source.user_agent),
+            }
+        return people
+
+    async def _append(  # noqa: PLR0913 - one record
+        self,
+        kind: str,
+        fields: Mapping[str, Any],
+        now: datetime,
+        ciphertexts: list[bytes],
+        exchange_id: str,
+        *,
+        is_last: bool = False,
+    ) -> Receipt:
+        sequence = self._sequence
+        leaf = build_leaf(kind, origin=self.origin, sequence=sequence, at=now, fields=fields, listed=LISTED)
+        frame = frames.encode_leaf(sequence, leaf, ciphertexts)
+        if len(frame) > self._limits.segment_bytes // 2:
+            raise AuditUnavailable("record larger than a segment")
+        self._sequence += 1
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._queue.put(_Waiting(frame, sequence, kind, exchange_id, done, is_last))
+        await done
+        return Receipt(self.origin, sequence, leaf_hash(leaf))
+
+    def _used_bytes(self) -> int:
+        with self._used_lock:
+            used, at = self._used
+            now = monotonic()
+            if now - at > _SPACE_CHECK_SECONDS:
+                used = segments.used_bytes(self._directory)
+                self._used = (used, now)
+            return used
+
+    # The writing thread --------------------------------------------------------------------------------------------
+
+    def _write_forever(self) -> None:
+        batch: list[_Waiting] = []
+        try:
+            while True:
+                batch = self._take()
+                is_last = self._write(batch)
+                self._tell(batch, None)
+                batch = []
+                if is_last:
+                    self._seal()
+                    return
+                self._keep_house()
+        except Exception as error:  # noqa: BLE001 - the writer's loop: whatever it is, refuse everything from now on
+            self._failure = f"disk: {type(error).__name__}"
+            self._tell(batch, self._failure)
+            self._refuse_forever()
+
+    def _take(self) -> list[_Waiting]:
+        """Step 1. Wait for a first record, at most until the segment must be sealed; then take all there are."""
+        try:
+            first = self._queue.get(timeout=self._limits.seal_seconds / 4)
+        except Empty:
+            return []
+        batch = [first] if first is not None else []
+        while len(batch) < _BATCH_MAX:
+            try:
+                more = self._queue.get_nowait()
+            except Empty:
+                break
+            if more is not None:
+                batch.append(more)
+        return batch
+
+    def _write(self, batch: list[_Waiting]) -> bool:
+        """Steps 2 and 3. Is the epoch over?"""
+        is_last = False
+        for waiting in batch:
+            if self._segment.offset + len(waiting.frame) > self._limits.segment_bytes:
+                self._seal()
+                self._next_segment(waiting.sequence)
+            self._ops.write(self._segment.descriptor, waiting.frame, self._segment.offset)
+            self._segment.offset += len(waiting.frame)
+            self._segment.has_leaf = True
+            self._last_written = waiting.sequence
+            self._follow(waiting)
+            is_last = is_last or waiting.is_last
+        if batch:
+            self._ops.sync(self._segment.descriptor)
+        return is_last
+
+    def _follow(self, waiting: _Waiting) -> None:
+        if waiting.kind == "inference.intent":
+            self._open[waiting.exchange_id] = {
+                "exchange_id": waiting.exchange_id,
+                "intent_sequence": waiting.sequence,
+            }
+        elif waiting.kind == "inference.outcome":
+            self._open.pop(waiting.exchange_id, None)
+
+    def _tell(self, batch: list[_Waiting], failure: str | None) -> None:
+        waiting = [one.done for one in batch if one.done is not None]
+        if waiting and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_resolve, waiting, failure)
+
+    def _keep_house(self) -> None:
+        """Seal an old segment, and see whether there is space for a spare again."""
+        segment = self._segment
+        if segment.has_leaf and monotonic() - segment.opened_at >= self._limits.seal_seconds and self._has_spare():
+            self._seal()
+            self._next_segment(self._last_written + 1)
+
+    def _refuse_forever(self) -> None:
+        while not self._loop.is_closed():
+            try:
+                waiting = self._queue.get(timeout=1)
+            except Empty:
+                continue
+            if waiting is not None:
+                self._tell([waiting], self._failure)
+
+    # Segments ------------------------------------------------------------------------------------------------------
+
+    def _first_segment(self) -> _Segment:
+        self._ops.allocate(self._folder / segments.SPARE, self._limits.segment_bytes)
+        return self._opened(0)
+
+    def _opened(self, first: int) -> _Segment:
+        """Step 5: the spare becomes the segment; a crash in between leaves an empty ``.wal``."""
+        path = self._folder / segments.name_of(first, segments.WRITING)
+        (self._folder / segments.SPARE).rename(path)
+        segment = _Segment(path, os.open(path, os.O_RDWR))
+        segments.sync_folder(self._folder)
+        self._has_spare()
+        return segment
+
+    def _next_segment(self, first: int) -> None:
+        """Steps 5 and 6."""
+        if not self._has_spare():
+            raise OSError("no space for another segment")
+        self._segment = self._opened(first)
+        carry = frames.encode_carry(first, list(self._open.values()))
+        self._ops.write(self._segment.descriptor, carry, 0)
+        self._segment.offset = len(carry)
+
+    def _has_spare(self) -> bool:
+        """Is there a preallocated file for the next segment? Without one only what fits in this segment is taken."""
+        spare = self._folder / segments.SPARE
+        if not spare.exists():
+            temporary = self._folder / "spare.tmp"
+            try:
+                self._ops.allocate(temporary, self._limits.segment_bytes)
+                temporary.rename(spare)
+            except OSError:
+                temporary.unlink(missing_ok=True)
+                self._is_full = True
+                return False
+        self._is_full = False
+        return True
+
+    def _seal(self) -> None:
+        """Step 4."""
+        segment = self._segment
+        self._ops.sync(segment.descriptor)
+        os.ftruncate(segment.descriptor, segment.offset)
+        os.fsync(segment.descriptor)
+        os.close(segment.descriptor)
+        segment.path.rename(segment.path.with_suffix(segments.SEALED))
+        segments.sync_folder(self._folder)
+
+
+def binding_of(origin: str, exchange_id: str) -> str:
+    """What a payload's encryption is bound to: it cannot be moved to another record unnoticed."""
+    return f"{origin}|{exchange_id}"
+
+
+def _resolve(waiting: list[asyncio.Future[None]], failure: str | None) -> None:
+    for future in waiting:
+        if future.done():
+            continue
+        if failure is None:
+            future.set_result(None)
+        else:
+            future.set_exception(AuditUnavailable(failure))

@@ -1,0 +1,342 @@
+"""The whole configuration: one YAML file, read strictly. No environment overlay: the file is the answer.
+
+`load` refuses a misspelt key, a wrong type and YAML's ``no`` for a text. Secrets are named by file path, never written
+here. The docstring of each field is its documentation: ``docs/configuration.md`` is generated from this file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ext_proc.errors import ConfigError
+
+PositiveSeconds = Annotated[float, Field(gt=0)]
+Bytes = Annotated[int, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+Address = Annotated[str, Field(pattern=r"^[^\s:]+:\d{1,5}$")]
+
+MIB: Final = 1024 * 1024
+
+ProtocolName = Literal[
+    "openai.chat",
+    "openai.completions",
+    "openai.embeddings",
+    "openai.models",
+    "anthropic.messages",
+    "anthropic.count_tokens",
+    "generic",
+    "opaque",
+]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class TlsListener(_Section):
+    """The listener that callers use from elsewhere."""
+
+    address: Address
+    """Host and port to listen on, for example `0.0.0.0:8443`."""
+    certificate_file: Path
+    """PEM chain of the server certificate."""
+    key_file: Path
+    """PEM private key of the server certificate."""
+    client_ca_file: Path | None = None
+    """PEM authorities of client certificates. Set: a caller may show one, and it can serve as identity."""
+    require_client_certificate: bool = False
+    """Refuse callers without a client certificate during the handshake."""
+
+    @model_validator(mode="after")
+    def _has_authority(self) -> TlsListener:
+        if self.require_client_certificate and self.client_ca_file is None:
+            raise ValueError("require_client_certificate needs client_ca_file")
+        return self
+
+
+class Listen(_Section):
+    """Where Envoy listens."""
+
+    http: Address = "127.0.0.1:8080"
+    """Plain HTTP, for callers on the same host or pod only."""
+    tls: TlsListener | None = None
+    """TLS for everyone else."""
+    admin: Address = "127.0.0.1:9901"
+    """Envoy's admin interface: keep it on loopback."""
+    hold_seconds: PositiveSeconds = 60.0
+    """How long Envoy waits for the gate's answer in one phase."""
+
+
+class Claims(_Section):
+    """Which claims of a token mean what. A list walks into nested objects."""
+
+    subject: str | list[str] = "sub"
+    """Who the caller is."""
+    groups: str | list[str] = "groups"
+    """A list of texts, or one text."""
+    client: str | list[str] = "azp"
+    """The application that asked for the token."""
+    tenant: str | list[str] = "tid"
+    """The organisation."""
+
+
+class Issuer(_Section):
+    """An OIDC issuer whose tokens are accepted."""
+
+    issuer: str
+    """Exactly the token's `iss`."""
+    audiences: Annotated[list[str], Field(min_length=1)]
+    """One of these must be in the token's `aud`."""
+    algorithms: Annotated[list[str], Field(min_length=1)] = ["RS256", "ES256"]
+    """Signature algorithms accepted. Symmetric ones and `none` are refused when the configuration is read."""
+    jwks_uri: str | None = None
+    """Where the keys are. Left out: found by OIDC discovery at the issuer."""
+    claims: Claims = Claims()
+    """Which claims mean what."""
+    leeway_seconds: Annotated[int, Field(ge=0, le=300)] = 30
+    """Clock difference tolerated for `exp`, `nbf` and `iat`."""
+    ca_file: Path | None = None
+    """PEM authorities for the issuer's own TLS, if not public (a Kubernetes API server's, for example)."""
+    bearer_token_file: Path | None = None
+    """A token to show when fetching the keys (a Kubernetes API server asks for one)."""
+    unsafe_allow_http: bool = False
+    """Fetch keys over plain HTTP from another host than loopback. Whoever owns the network then owns every identity."""
+
+
+class Mtls(_Section):
+    """Client certificates as identity."""
+
+    name: Name = "mtls"
+    """The identity's issuer is `mtls:<name>`."""
+    subject_from: list[Literal["uri", "dns", "subject"]] = ["uri", "dns"]
+    """Where the subject is taken from, in order of preference."""
+
+
+class IdentitySection(_Section):
+    """Who may ask."""
+
+    issuers: list[Issuer] = []
+    """Accepted OIDC issuers."""
+    mtls: Mtls | None = None
+    """Accept client certificates, on connections that list `mtls` under `accepts`."""
+
+
+class PolicySection(_Section):
+    """Where the decision is made."""
+
+    opa_socket: Path
+    """Unix socket of the OPA server."""
+    package: Annotated[str, Field(pattern=r"^[a-z_]+(/[a-z_]+)*$")] = "inference"
+    """Package of the decision, with slashes."""
+    rule: Annotated[str, Field(pattern=r"^[a-z_]+$")] = "decision"
+    """The decision rule in it."""
+    bundle_file: Path
+    """The bundle that OPA loaded: its SHA-256 goes into every record as the policy's digest."""
+    timeout_seconds: PositiveSeconds = 2.0
+    """After this the call is refused with 503. There are no retries."""
+
+
+class S3Section(_Section):
+    """The store of the evidence."""
+
+    bucket: str
+    """A bucket with Object Lock and a default retention in COMPLIANCE mode."""
+    prefix: Annotated[str, Field(pattern=r"^([A-Za-z0-9._-]+/)*$")] = ""
+    """Put before every key; empty or ending in a slash."""
+    region: str = "us-east-1"
+    """The bucket's region."""
+    endpoint: str | None = None
+    """Another S3 server than AWS."""
+    credentials_file: Path | None = None
+    """AWS credentials file (`[default]`). Left out: the usual AWS chain (pod identity, instance role)."""
+    retention_days: Annotated[int, Field(ge=1)] = 400
+    """Every object must be locked at least this long (13 months: a year's audit and a bridge)."""
+
+
+class WalSection(_Section):
+    """Evidence on this machine's disk, before it is in the store."""
+
+    segment_bytes: Bytes = 16 * MIB
+    """Size of one preallocated file. The largest record (a request or answer twice, encrypted) must fit."""
+    max_bytes: Bytes = 4096 * MIB
+    """Space for all evidence not yet shipped. When it is used up, calls are refused with 503."""
+    emergency_bytes: Bytes = 8 * MIB
+    """Set apart so that refusals for want of space are still recorded."""
+    seal_seconds: PositiveSeconds = 5.0
+    """A file with content is closed and shipped after this time at the latest."""
+
+
+class AuditSection(_Section):
+    """The evidence."""
+
+    origin: str = "affidavit"
+    """First part of the name of every log of this gateway, for example `audit.example.com/prod`."""
+    replica: Name = "gw-0"
+    """This replica's name: stable over restarts, unique within the origin."""
+    key_encryption_key_file: Path
+    """32 random bytes that wrap the subjects' keys."""
+    pepper_file: Path
+    """32 random bytes for keyed references to people (`hmac-sha256:…`)."""
+    wal: WalSection = WalSection()
+    """Evidence on this disk."""
+    s3: S3Section
+    """Evidence in the store."""
+
+
+class RedactionSection(_Section):
+    """What may pass."""
+
+    hash_key_file: Path
+    """32 random bytes for the action `hash`."""
+
+
+class Upstream(_Section):
+    """Where an inference service is."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^/\s]+$")]
+    """Scheme, host and port; the request's own path is kept."""
+    ca_file: Path | None = None
+    """PEM authorities to verify the service with. Left out: the system's."""
+    connect_timeout_seconds: PositiveSeconds = 5.0
+    """Time to open a connection."""
+
+
+class CredentialSection(_Section):
+    """What the service gets instead of the caller's token."""
+
+    header: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] = "authorization"
+    """Header name, in lower case."""
+    prefix: str = "Bearer "
+    """Put before the file's content."""
+    file: Path
+    """File that holds the credential; read again when it changes."""
+
+
+class OperationSection(_Section):
+    """One thing that a connection offers."""
+
+    method: Literal["GET", "POST", "HEAD"] = "POST"
+    """HTTP method."""
+    path: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._~/-]*$")]
+    """Exact path, without a query."""
+    protocol: ProtocolName
+    """How its bodies are read. `opaque` is for upgrades only."""
+
+
+DEFAULT_OPERATIONS: Final = (
+    OperationSection(path="/v1/chat/completions", protocol="openai.chat"),
+    OperationSection(path="/v1/completions", protocol="openai.completions"),
+    OperationSection(path="/v1/embeddings", protocol="openai.embeddings"),
+    OperationSection(method="GET", path="/v1/models", protocol="openai.models"),
+    OperationSection(path="/v1/messages", protocol="anthropic.messages"),
+    OperationSection(path="/v1/messages/count_tokens", protocol="anthropic.count_tokens"),
+)
+
+
+class ConnectionSection(_Section):
+    """An inference service, registered once."""
+
+    name: Name
+    """Its name: in Envoy's routes, in the policy's question and in every record."""
+    hosts: list[str] = ["*"]
+    """Host names of the callers' requests that lead here."""
+    path_prefix: Annotated[str, Field(pattern=r"^/")] = "/"
+    """Paths that lead here. The longest prefix wins."""
+    upstream: Upstream
+    """Where the service is."""
+    operations: Annotated[list[OperationSection], Field(min_length=1)] = list(DEFAULT_OPERATIONS)
+    """What it offers. Everything else is refused with 404. Left out: OpenAI's and Anthropic's paths."""
+    credential: CredentialSection | None = None
+    """What the service gets instead of the caller's token. Left out: no credential at all."""
+    accepts: Annotated[list[Literal["oidc", "mtls"]], Field(min_length=1)] = ["oidc"]
+    """How callers may identify themselves."""
+    request_limit_bytes: Bytes = 4 * MIB
+    """Larger requests are refused with 413."""
+    response_limit_bytes: Bytes = 4 * MIB
+    """Larger answers are not released."""
+    tags: list[Name] = []
+    """Words for the policy, for example `high-risk`."""
+    unsafe_allow_upgrade: bool = False
+    """Let protocol upgrades (WebSocket) through: what they carry is neither scanned nor masked nor kept."""
+
+
+class Config(_Section):
+    """Affidavit's configuration file."""
+
+    run_dir: Path
+    """Sockets, process ids and Envoy's rendered files: emptied by a reboot, writable by us, readable by Envoy."""
+    state_dir: Path
+    """Evidence not yet shipped, and the registry of subject keys: must survive a restart."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 2
+    """Worker processes, each with a Unix socket of its own."""
+    drain_seconds: PositiveSeconds = 20.0
+    """Time for exchanges in flight to end when stopping."""
+    metrics: Address = "127.0.0.1:9464"
+    """Where `/metrics`, `/ready` and `/live` are served."""
+    listen: Listen = Listen()
+    """Where Envoy listens."""
+    identity: IdentitySection
+    """Who may ask."""
+    policy: PolicySection
+    """Where the decision is made."""
+    redaction: RedactionSection
+    """What may pass."""
+    audit: AuditSection
+    """The evidence."""
+    connections: Annotated[list[ConnectionSection], Field(min_length=1)]
+    """The inference services. Changing this list needs no restart (`affidavit reload`)."""
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Config:
+        names = [connection.name for connection in self.connections]
+        if len(set(names)) != len(names):
+            raise ValueError("connections: two have the same name")
+        if not self.identity.issuers and self.identity.mtls is None:
+            raise ValueError("identity: name at least one issuer, or mtls")
+        largest = max(max(c.request_limit_bytes, c.response_limit_bytes) for c in self.connections)
+        if self.audit.wal.segment_bytes < 2 * largest + MIB // 4:
+            raise ValueError(
+                f"audit.wal.segment_bytes must be at least {2 * largest + MIB // 4}: the largest record must fit"
+            )
+        return self
+
+
+def load(path: Path) -> tuple[Config, str]:
+    """Read a configuration file.
+
+    Returns:
+        The configuration and the file's SHA-256 in lower-case hex.
+
+    Raises:
+        ConfigError: unreadable or not valid; ``detail`` names each field and what is wrong with it.
+    """
+    try:
+        raw = path.read_bytes()
+        data = yaml.safe_load(raw)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" (line {mark.line + 1})" if mark is not None else ""
+        raise ConfigError(f"{path}: not valid YAML{where}") from None
+    try:
+        config = Config.model_validate_json(json.dumps(data))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{path}: {_explained(error)}") from None
+    return config, hashlib.sha256(raw).hexdigest()
+
+
+def _explained(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return "holds a value that JSON cannot carry (a date?): put it in quotes"
+    lines = [
+        f"{'.'.join(str(part) for part in found['loc']) or 'file'}: {found['msg']}"
+        for found in error.errors(include_input=False, include_url=False)
+    ]
+    return "; ".join(lines)

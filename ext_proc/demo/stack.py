@@ -1,0 +1,362 @@
+"""The whole gateway on loopback: started in order, stopped in reverse, by process id."""
+
+from __future__ import annotations
+
+import datetime
+import http.client
+import ipaddress
+import json
+import os
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import urllib.error
+import urllib.parse
+import urllib.request
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from ext_proc.app.process import read_states
+from ext_proc.app.worker import clock
+from ext_proc.audit.keys import create_key_files
+from ext_proc.demo import servers
+from ext_proc.demo.issuer import AUDIENCE
+from ext_proc.demo.programs import Program, ProgramError, free_ports
+from ext_proc.demo.seaweed import Seaweed, start_seaweed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+RETENTION_DAYS: Final = 400
+
+
+@dataclass(frozen=True, slots=True)
+class StackOptions:
+    """What may differ: another model server, more workers, changes to the configuration (merged over the demo's)."""
+
+    upstream: str | None = None
+    workers: int = 2
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    connection: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Stack:
+    """A running gateway with everything that it stands on.
+
+    Args:
+        folder: where its files go; kept or removed by the caller.
+        options: what differs from the demo.
+        say: told what is being started.
+    """
+
+    def __init__(self, folder: Path, options: StackOptions, say: Callable[[str], None] = lambda _: None) -> None:
+        self.folder = folder
+        self.logs = folder / "logs"
+        self.config = folder / "config.yaml"
+        self.credential = secrets.token_urlsafe(32)
+        """The planted upstream credential: callers never see it."""
+        self._options = options
+        self._say = say
+        self.programs: dict[str, Program] = {}
+        self.ports: dict[str, int] = {}
+        self.issuer = ""
+        self.s3: Seaweed
+
+    # Starting and stopping -----------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start everything.
+
+        Raises:
+            ProgramError: a program does not start; the others are stopped.
+        """
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self) -> None:
+        keys = self.folder / "keys"
+        keys.mkdir(mode=0o700)
+        create_key_files(keys, "key-encryption-key", "pepper", "hash-key")
+        credential = keys / "upstream-credential"
+        credential.touch(0o600)
+        credential.write_text(self.credential + "\n")
+        self._make_certificate(keys)
+        self._say("the S3 server (SeaweedFS) with a locked bucket")
+        self.s3 = start_seaweed(self.folder, self.logs, RETENTION_DAYS)
+        self.programs["seaweedfs"] = self.s3.program
+        s3_credentials = keys / "s3-credentials"
+        s3_credentials.touch(0o600)
+        s3_credentials.write_text(
+            f"[default]\naws_access_key_id={self.s3.access_key}\naws_secret_access_key={self.s3.secret_key}\n"
+        )
+        self._say("the OIDC issuer")
+        self.programs["issuer"], self.issuer = servers.start_issuer(self.logs)
+        self._say("OPA with the policy bundle")
+        servers.build_bundle(self.folder / "bundle.tar.gz")
+        self.start_opa()
+        upstream = self._options.upstream
+        if upstream is None:
+            self._say("the model (SmolLM2-135M)")
+            self.programs["model"], upstream = servers.start_model(credential, self.logs)
+        names = ("http", "tls", "admin", "metrics")
+        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
+        self.config.write_text(yaml.safe_dump(self._configuration(keys, upstream), sort_keys=False))
+        self._say("the gate: supervisor, workers, shipper")
+        self.programs["supervisor"] = servers.start_gate(self.config, self.ports["metrics"], self.logs)
+        self._say("Envoy")
+        self.start_envoy()
+
+    def start_envoy(self) -> None:
+        """Start (or start again) Envoy."""
+        bootstrap = self.folder / "run" / "envoy" / "bootstrap.yaml"
+        self.programs["envoy"] = servers.start_envoy(bootstrap, self.ports["admin"], self.logs)
+
+    def start_opa(self) -> None:
+        """Start (or start again) OPA."""
+        self.opa_socket.unlink(missing_ok=True)
+        self.programs["opa"] = servers.start_opa(self.opa_socket, self.folder / "bundle.tar.gz", self.logs)
+
+    def stop(self) -> None:
+        """Stop everything, in reverse."""
+        for program in reversed(self.programs.values()):
+            program.stop()
+
+    # What is where -------------------------------------------------------------------------------------------------
+
+    @property
+    def opa_socket(self) -> Path:
+        """OPA's socket."""
+        return self.folder / "opa.sock"
+
+    @property
+    def gateway(self) -> str:
+        """The base URL over plain HTTP, without ``/v1``."""
+        return f"http://127.0.0.1:{self.ports['http']}"
+
+    @property
+    def access_log(self) -> Path:
+        """Envoy's access log."""
+        return self.folder / "state" / "access.jsonl"
+
+    def pids(self) -> dict[str, int]:
+        """Process ids by name."""
+        states = read_states(self.folder / "run")
+        named = {name: program.pid for name, program in self.programs.items()}
+        return named | {name: state["pid"] for name, state in states.items()}
+
+    def endpoints(self) -> dict[str, Any]:
+        """What is where, for programs."""
+        return {
+            "gateway": self.gateway,
+            "gateway_tls": f"https://127.0.0.1:{self.ports['tls']}",
+            "gateway_tls_ca": str(self.folder / "keys" / "server.pem"),
+            "issuer": self.issuer,
+            "token_endpoint": f"{self.issuer}/token",
+            "s3": {
+                "endpoint": self.s3.endpoint,
+                "bucket": self.s3.bucket,
+                "prefix": "",
+                "region": self.s3.region,
+                "access_key": self.s3.access_key,
+                "secret_key": self.s3.secret_key,
+            },
+            "envoy_admin": f"http://127.0.0.1:{self.ports['admin']}",
+            "access_log": str(self.access_log),
+            "opa": f"unix://{self.opa_socket}",
+            "metrics": f"http://127.0.0.1:{self.ports['metrics']}",
+            "config": str(self.config),
+            "logs": str(self.logs),
+            "pids": self.pids(),
+        }
+
+    def token(self, subject: str, groups: list[str]) -> str:
+        """An access token of the demo's issuer."""
+        return fetch_token(f"{self.issuer}/token", subject, groups)
+
+    def metrics(self) -> str:
+        """The gate's metrics."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports["metrics"], timeout=5)
+        try:
+            connection.request("GET", "/metrics")
+            return connection.getresponse().read().decode()
+        finally:
+            connection.close()
+
+    # Making --------------------------------------------------------------------------------------------------------
+
+    def _configuration(self, keys: Path, upstream: str) -> dict[str, Any]:
+        run, state = self.folder / "run", self.folder / "state"
+        state.mkdir(mode=0o700)
+        connection = {
+            "name": "demo",
+            "path_prefix": "/v1/",
+            "upstream": {"url": upstream.rstrip("/").removesuffix("/v1")},
+            "credential": {"file": str(keys / "upstream-credential")},
+            **self._options.connection,
+        }
+        return {
+            "run_dir": str(run),
+            "state_dir": str(state),
+            "workers": self._options.workers,
+            "drain_seconds": 5,
+            "metrics": f"127.0.0.1:{self.ports['metrics']}",
+            "listen": {
+                "http": f"127.0.0.1:{self.ports['http']}",
+                "admin": f"127.0.0.1:{self.ports['admin']}",
+                "tls": {
+                    "address": f"127.0.0.1:{self.ports['tls']}",
+                    "certificate_file": str(keys / "server.pem"),
+                    "key_file": str(keys / "server.key"),
+                    "client_ca_file": str(keys / "server.pem"),
+                },
+            },
+            "identity": {"issuers": [{"issuer": self.issuer, "audiences": [AUDIENCE]}]},
+            "policy": {"opa_socket": str(self.opa_socket), "bundle_file": str(self.folder / "bundle.tar.gz")},
+            "redaction": {"hash_key_file": str(keys / "hash-key")},
+            "audit": {
+                "origin": "demo.example/affidavit",
+                "replica": "gw-0",
+                "key_encryption_key_file": str(keys / "key-encryption-key"),
+                "pepper_file": str(keys / "pepper"),
+                "wal": {"seal_seconds": 1},
+                "s3": {
+                    "bucket": self.s3.bucket,
+                    "region": self.s3.region,
+                    "endpoint": self.s3.endpoint,
+                    "credentials_file": str(keys / "s3-credentials"),
+                    "retention_days": RETENTION_DAYS,
+                },
+            },
+            "connections": [connection],
+            **self._options.changes,
+        }
+
+    @staticmethod
+    def _make_certificate(keys: Path) -> None:
+        """A self-signed certificate for loopback."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "affidavit demo")])
+        names: list[x509.GeneralName] = [
+            x509.DNSName("localhost"),
+            x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+        ]
+        now = clock()
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(days=30))
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        (keys / "server.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        private = keys / "server.key"
+        private.touch(0o600)
+        private.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+
+
+def fetch_token(token_endpoint: str, subject: str, groups: list[str]) -> str:
+    """Ask the demo's issuer for a token.
+
+    Raises:
+        ProgramError: it does not answer.
+    """
+    form = {"grant_type": "client_credentials", "subject": subject, "groups": " ".join(groups)}
+    try:
+        with urllib.request.urlopen(token_endpoint, urllib.parse.urlencode(form).encode(), timeout=10) as answer:  # noqa: S310 - loopback
+            token: str = json.load(answer)["access_token"]
+    except (OSError, ValueError, KeyError, urllib.error.URLError):
+        raise ProgramError(f"{token_endpoint} does not answer: does the demo still run?") from None
+    return token
+
+
+def print_token(subject: str, groups: list[str], endpoints: Path) -> int:
+    """``affidavit demo token``."""
+    try:
+        where = json.loads(endpoints.read_text())
+        print(fetch_token(where["token_endpoint"], subject, groups))
+    except (OSError, ValueError, KeyError):
+        print(f"affidavit: {endpoints}: not the endpoints file of a demo", file=sys.stderr)
+        return 2
+    except ProgramError as error:
+        print(f"affidavit: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the demo as Ctrl-C does: everything that was started is stopped."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def run_demo(*, keep: bool, endpoints: Path | None, upstream: str | None) -> int:
+    """``affidavit demo``: start everything, tell the story (or leave it running), stop everything."""
+    from ext_proc.demo.story import tell_story
+
+    folder = Path(tempfile.mkdtemp(prefix="affidavit-"))
+    started = monotonic()
+
+    def say(what: str) -> None:
+        print(f"[{monotonic() - started:5.1f} s] starting {what}", flush=True)
+
+    stack = Stack(folder, StackOptions(upstream=upstream), say)
+    with _interrupted_by_sigterm():
+        try:
+            stack.start()
+            print(f"[{monotonic() - started:5.1f} s] ready", flush=True)
+            if endpoints is not None:
+                _write_endpoints(endpoints, stack)
+            if not keep:
+                status = tell_story(stack)
+            else:
+                print(f"gateway: {stack.gateway}/v1   files: {folder}   Ctrl-C stops everything", flush=True)
+                signal.pause()
+                status = 0
+        except ProgramError as error:
+            print(f"affidavit: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            status = 0 if keep else 130
+        finally:
+            stack.stop()
+    shutil.rmtree(folder, ignore_errors=True) if status == 0 else print(f"files and logs: {folder}")
+    return status
+
+
+def _write_endpoints(path: Path, stack: Stack) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(stack.endpoints(), file, indent=1)
+    temporary.replace(path)

@@ -1,0 +1,2 @@
+"""placeholder"""
+def tell_story(stack): return 0

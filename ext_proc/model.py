@@ -1,0 +1,315 @@
+"""What travels between rooms: frozen values with no behaviour to speak of.
+
+Glossary: an *exchange* is one HTTP request with its response; a *connection* is a registered inference service;
+a *channel* is one piece of text in a body (a message, a tool-call argument, a key); a *span* is where a rule hit;
+a *removal* is what was done about it; an *entry* is what goes to the evidence log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NewType
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+ExchangeId = NewType("ExchangeId", str)
+"""Envoy's request id of the exchange (attribute ``request.id``): a UUID in lower-case text."""
+
+Headers = tuple[tuple[str, bytes], ...]
+"""HTTP fields in order: lower-case name, raw value. Names repeat when the field was sent more than once."""
+
+
+class Secret:
+    """A value that must never be shown: ``repr`` and ``str`` redact, equality and hashing are by identity."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The value itself: call it only where it is used (an outgoing header, a verification)."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "<redacted>"
+
+
+class Direction(StrEnum):
+    """Which way a body travels."""
+
+    REQUEST = "request"
+    RESPONSE = "response"
+
+
+class Action(StrEnum):
+    """What is done about a span (the policy chooses, per entity and direction)."""
+
+    MASK = "mask"
+    HASH = "hash"
+    DROP = "drop"
+    PARTIAL = "partial"
+    BLOCK = "block"
+    ALLOW = "allow"
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What the upstream gets instead of the caller's credential: header name, and the file that holds the value."""
+
+    header: str
+    file: str
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing a connection offers: ``method`` and exact ``path`` (no query) spoken in ``protocol``."""
+
+    method: str
+    path: str
+    protocol: str
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A registered inference service, as the gate needs it. Envoy's route of the same name leads to it."""
+
+    name: str
+    operations: tuple[Operation, ...]
+    credential: Credential | None
+    request_limit_bytes: int
+    response_limit_bytes: int
+    accepts: tuple[str, ...] = ("oidc",)
+    unsafe_allow_upgrade: bool = False
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """What the caller showed to prove who they are: a bearer token, a client certificate, or neither.
+
+    ``certificate`` is Envoy's own ``x-forwarded-client-cert`` element, set only when Envoy says the connection is
+    mutual TLS (attribute ``connection.mtls``); a caller's header of that name never gets here.
+    """
+
+    token: Secret | None
+    certificate: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who calls, once verified. ``groups`` are sorted; ``expires_at`` is aware UTC."""
+
+    issuer: str
+    subject: str
+    method: str
+    groups: tuple[str, ...] = ()
+    client: str | None = None
+    tenant: str | None = None
+    token_id: str | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where a rule hit: code points ``start`` to ``end`` of a channel's decoded text."""
+
+    start: int
+    end: int
+    entity: str
+    rule: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Replace code points ``start`` to ``end`` of a channel's text by ``replacement``."""
+
+    start: int
+    end: int
+    replacement: str
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What was taken out, never the value: offsets are code points in the text before masking."""
+
+    channel: str
+    start: int
+    end: int
+    entity: str
+    rule: str
+    version: str
+    action: Action
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How much of a body was looked at: sums over all channels, in UTF-8 bytes of decoded text (law L7).
+
+    ``structure_bytes`` are values that the protocol fixes (numbers of ``usage``, embeddings): seen, typed, not scanned.
+    """
+
+    channel_count: int = 0
+    scanned_bytes: int = 0
+    structure_bytes: int = 0
+    forwarded_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool the model asked for: name, and the SHA-256 (lower-case hex) of its arguments as released."""
+
+    name: str
+    arguments_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts as the provider reported them; None where it did not."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What is in a request. ``parameters`` are scalars only (temperature, max_tokens, stream, tool_count ...)."""
+
+    protocol: str
+    operation: str
+    model: str | None
+    is_stream: bool
+    parameters: Mapping[str, int | float | str | bool | None]
+    findings: Mapping[str, int]
+    text_bytes: int
+    document: Any = None
+    """The parsed body: opaque to everyone but the room that made it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redaction:
+    """A body made fit to pass: what to send instead, what was removed, how much was looked at.
+
+    ``blocked`` names the entities whose rule said `Action.BLOCK`: the body must not pass.
+    ``decoded`` is the body with its content encoding undone, before masking (for the encrypted payload).
+    """
+
+    body: bytes
+    decoded: bytes
+    removals: tuple[Removal, ...] = ()
+    coverage: Coverage = Coverage()
+    blocked: tuple[str, ...] = ()
+    model_served: str | None = None
+    model_fingerprint: str | None = None
+    usage: Usage = Usage()
+    finish_reasons: tuple[str, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RedactionRule:
+    """One line of a decision: what to do about ``entity`` (``*`` is any that no other line names)."""
+
+    entity: str
+    action: Action
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyVersion:
+    """Which policy decided: OPA's bundle revision and the SHA-256 of what was loaded (lower-case hex)."""
+
+    revision: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The policy's answer. ``approval`` is the demanded approval as the policy wrote it, None if none is needed."""
+
+    allow: bool
+    reasons: tuple[str, ...]
+    redact_request: tuple[RedactionRule, ...]
+    redact_response: tuple[RedactionRule, ...]
+    approval: Mapping[str, Any] | None
+    record_payloads: bool
+    decision_id: str
+    policy: PolicyVersion
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the call came from: the downstream address as Envoy saw it, and the claimed user agent."""
+
+    address: str
+    user_agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """All that is known of a request when the question is put to the policy."""
+
+    exchange_id: ExchangeId
+    connection: Connection
+    identity: Identity
+    method: str
+    path: str
+    body_bytes: int
+    inspection: Inspection
+    source: Source
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """One body for the evidence, in clear: it is encrypted before it touches a disk.
+
+    ``role`` is one of ``request.raw``, ``request.forwarded``, ``response.upstream``, ``response.released``.
+    """
+
+    role: str
+    body: bytes
+    content_type: str
+
+    def __repr__(self) -> str:
+        return f"Payload(role={self.role!r}, {len(self.body)} bytes)"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the session asks the log to keep. ``facts`` hold no content: codes, counts, digests, ids and times.
+
+    ``kind`` is ``inference.intent`` or ``inference.outcome``. ``identity`` is kept as keyed references, never in clear.
+    """
+
+    kind: str
+    exchange_id: ExchangeId
+    identity: Identity | None
+    source: Source | None
+    facts: Mapping[str, Any]
+    payloads: tuple[Payload, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Proof that an entry is durable: the log's name, the entry's place in it and its leaf hash (lower-case hex)."""
+
+    origin: str
+    sequence: int
+    leaf_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer of ours instead of the model's: ``text`` is safe to show; ``reasons`` are the policy's codes."""
+
+    status: int
+    code: str
+    text: str
+    reasons: tuple[str, ...] = ()
+    retry_after_seconds: int | None = None
+    headers: tuple[tuple[str, str], ...] = field(default=())

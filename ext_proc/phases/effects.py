@@ -1,0 +1,134 @@
+"""What the session asks the driver to do. Pure values.
+
+*Steps* take time and are answered by exactly one event (`Failed` included); *answers* go to Envoy at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ext_proc.errors import GateError
+    from ext_proc.model import (
+        Call,
+        Connection,
+        Entry,
+        Headers,
+        Inspection,
+        Presented,
+        RedactionRule,
+        Refusal,
+        Secret,
+    )
+
+# Steps: each is answered by the event named in its docstring, or by Failed ---------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Is there room for this exchange's records? `Admitted`."""
+
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticate:
+    """Who asks? `Authenticated`."""
+
+    presented: Presented
+    connection: Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Inspect:
+    """What is in the request? `Inspected`. ``path`` has its query."""
+
+    connection: Connection
+    method: str
+    path: str
+    headers: Headers
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Decide:
+    """May they? `Decided`."""
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class RedactRequest:
+    """Make the request fit for the model. `Redacted`."""
+
+    inspection: Inspection
+    rules: tuple[RedactionRule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RedactResponse:
+    """Make the answer fit for the caller. `Redacted`."""
+
+    inspection: Inspection
+    rules: tuple[RedactionRule, ...]
+    status: int
+    headers: Headers
+    body: bytes
+    limit_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unlock:
+    """Fetch the upstream credential. `Unlocked`."""
+
+    connection: Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Make this entry durable; shielded from cancellation (law L4). `Recorded`."""
+
+    entry: Entry
+
+
+# Answers to Envoy ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """Answer the open question and let the exchange go on.
+
+    ``body`` replaces the buffered body (None leaves it). ``metadata`` lands in Envoy's dynamic metadata under
+    ``affidavit`` and opens the gates behind us. ``uninspected`` turns both body phases off: only for an allowed
+    upgrade.
+    """
+
+    body: bytes | None = None
+    set_headers: tuple[tuple[str, str | Secret], ...] = ()
+    remove_headers: tuple[str, ...] = ()
+    metadata: Mapping[str, str] | None = None
+    uninspected: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Answer the open question with a reply of ours instead (``ImmediateResponse``)."""
+
+    refusal: Refusal
+    connection: Connection | None
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Close the stream with an error: Envoy spoke out of turn (law L2)."""
+
+    error: GateError
+
+
+Step = Admit | Authenticate | Inspect | Decide | RedactRequest | RedactResponse | Unlock | Record
+Answer = Continue | Refuse | Abort
+Effect = Step | Answer

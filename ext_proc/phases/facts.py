@@ -1,0 +1,120 @@
+"""What a record says of an exchange: codes, counts, ids and times, never content. Pure; no floats (RFC 8785 is exact)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from ext_proc.model import Call, Connection, Coverage, Decision, Redaction, Removal
+    from ext_proc.phases.head import Head
+
+SPANS_MAX: Final = 64
+"""Spans listed one by one in a leaf (a leaf is at most 16 KiB); the counts by entity are always complete."""
+
+
+def instant(at: datetime) -> str:
+    """RFC 3339 in UTC with microseconds."""
+    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def request_facts(head: Head, connection: Connection | None, call: Call | None, body_bytes: int) -> dict[str, Any]:
+    """The request: the path is said only where it is an operation of the connection (else it is caller's text)."""
+    facts: dict[str, Any] = {
+        "connection": connection.name if connection else None,
+        "body_bytes": body_bytes,
+        "method": head.method if call else None,
+        "path": call.path if call else None,
+    }
+    if call:
+        inspection = call.inspection
+        facts |= {
+            "protocol": inspection.protocol,
+            "operation": inspection.operation,
+            "model": inspection.model,
+            "is_stream": inspection.is_stream,
+            "text_bytes": inspection.text_bytes,
+            "parameters": {name: _plain(value) for name, value in inspection.parameters.items()},
+            "findings": dict(inspection.findings),
+        }
+    return facts
+
+
+def policy_facts(decision: Decision) -> dict[str, Any]:
+    """Who allowed it: enough to fetch the policy and ask again."""
+    return {
+        "allow": decision.allow,
+        "reasons": list(decision.reasons),
+        "decision_id": decision.decision_id,
+        "bundle_revision": decision.policy.revision,
+        "bundle_digest": decision.policy.digest,
+        "approval_required": decision.approval is not None,
+    }
+
+
+def redaction_facts(redaction: Redaction) -> dict[str, Any]:
+    """What was removed and how much was looked at (L7): counts by entity and action, then the first spans."""
+    removals = redaction.removals
+    return {
+        "removed": _counts(removals),
+        "spans": [_span(removal) for removal in removals[:SPANS_MAX]],
+        "spans_unlisted": max(0, len(removals) - SPANS_MAX),
+        "blocked": list(redaction.blocked),
+        "coverage": coverage_facts(redaction.coverage),
+    }
+
+
+def coverage_facts(coverage: Coverage) -> dict[str, int]:
+    """Bytes scanned and bytes forwarded: "nothing was scanned" can be read off."""
+    return {
+        "channels": coverage.channel_count,
+        "scanned_bytes": coverage.scanned_bytes,
+        "structure_bytes": coverage.structure_bytes,
+        "forwarded_bytes": coverage.forwarded_bytes,
+    }
+
+
+def model_facts(redaction: Redaction, requested: str | None) -> dict[str, Any]:
+    """Which model was asked and which answered, as it said itself."""
+    return {
+        "requested": requested,
+        "served": redaction.model_served,
+        "fingerprint": redaction.model_fingerprint,
+        "input_tokens": redaction.usage.input_tokens,
+        "output_tokens": redaction.usage.output_tokens,
+        "finish_reasons": list(redaction.finish_reasons),
+        "tool_calls": [{"name": c.name, "arguments_sha256": c.arguments_sha256} for c in redaction.tool_calls],
+    }
+
+
+def _counts(removals: tuple[Removal, ...]) -> list[dict[str, Any]]:
+    counted = Counter((r.entity, r.action.value, r.rule, r.version) for r in removals)
+    return [
+        {"entity": entity, "action": action, "rule": rule, "version": version, "count": count}
+        for (entity, action, rule, version), count in sorted(counted.items())
+    ]
+
+
+def _span(removal: Removal) -> dict[str, Any]:
+    return {
+        "channel": removal.channel,
+        "start": removal.start,
+        "end": removal.end,
+        "entity": removal.entity,
+        "action": removal.action.value,
+    }
+
+
+def _plain(value: float | str | bool | None) -> int | str | bool | None:  # noqa: FBT001 - a JSON scalar, not a flag
+    return repr(value) if isinstance(value, float) else value
+
+
+def merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
+    """One mapping of several; later ones win."""
+    whole: dict[str, Any] = {}
+    for part in parts:
+        whole.update(part)
+    return whole

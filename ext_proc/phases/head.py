@@ -1,0 +1,177 @@
+"""Reading a request's or a response's head: what must be single, what may pass on, what is refused. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from ext_proc.errors import BadHeaders, BadToken
+from ext_proc.model import Presented, Secret, Source
+
+if TYPE_CHECKING:
+    from ext_proc.model import Headers
+    from ext_proc.phases.events import Attributes
+
+# RFC 6750 section 2.1 (b64token); one space, no comma: Envoy joins repeated fields with one (measured).
+_BEARER: Final = re.compile(rb"[Bb]earer ([A-Za-z0-9\-._~+/]+=*)")
+_TOKEN: Final = re.compile(rb"[A-Za-z0-9\-._~+/]+=*")
+
+_SINGLE: Final = (":method", ":path", ":authority", "content-length", "content-type", "content-encoding")
+
+# What a caller may say to the upstream beside the body. Everything else is taken off (law L5): a header is a place
+# for personal data and for tricks. Those in VARIABLE are scanned first.
+FORWARDED: Final = frozenset(
+    {
+        "accept",
+        "anthropic-beta",
+        "anthropic-version",
+        "content-length",
+        "content-type",
+        "openai-beta",
+        "traceparent",
+        "transfer-encoding",
+        "x-request-id",
+    }
+)
+VARIABLE: Final = ("accept", "anthropic-beta", "anthropic-version", "content-type", "openai-beta", "traceparent")
+_ENVOY_OWN: Final = ("x-envoy-", "x-forwarded-")
+_UPGRADE: Final = ("connection", "upgrade")
+
+# What an upstream may say to the caller beside the body.
+_RELEASED: Final = frozenset(
+    {
+        "cache-control",
+        "connection",
+        "content-length",
+        "content-type",
+        "date",
+        "openai-processing-ms",
+        "openai-version",
+        "request-id",
+        "retry-after",
+        "server",
+        "transfer-encoding",
+        "x-request-id",
+        "x-should-retry",
+    }
+)
+_RELEASED_PREFIXES: Final = ("anthropic-ratelimit-", "x-ratelimit-")
+_RELEASED_VALUE: Final = re.compile(rb"[A-Za-z0-9 ;=,./:_+*\"()'-]{0,256}")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A request's head, read once."""
+
+    method: str
+    path: str
+    content_type: str
+    content_length: int | None
+    is_upgrade: bool
+    source: Source
+    headers: Headers
+
+
+def read_head(headers: Headers, attributes: Attributes) -> Head:
+    """Read what must be there exactly once.
+
+    Raises:
+        BadHeaders: a field that must be single is repeated, missing or malformed.
+    """
+    values = {name: [value for key, value in headers if key == name] for name in _SINGLE}
+    if any(len(found) > 1 for found in values.values()):
+        raise BadHeaders("repeated")
+    if not (values[":method"] and values[":path"] and values[":authority"]):
+        raise BadHeaders("pseudo_header_missing")
+    try:
+        method, path = values[":method"][0].decode("ascii"), values[":path"][0].decode("ascii")
+    except UnicodeDecodeError:
+        raise BadHeaders("not_ascii") from None
+    return Head(
+        method=method,
+        path=path,
+        content_type=_text(values["content-type"]),
+        content_length=_length(values["content-length"]),
+        is_upgrade=method == "CONNECT" or any(name == "upgrade" for name, _ in headers),
+        source=Source(attributes.source_address, _text([v for k, v in headers if k == "user-agent"])),
+        headers=headers,
+    )
+
+
+def read_credential(head: Head, attributes: Attributes) -> Presented:
+    """What the caller shows: ``Authorization: Bearer`` (OpenAI's client) or ``x-api-key`` (Anthropic's), never both.
+
+    Raises:
+        BadToken: repeated, joined by a comma, both at once, or not a bearer token.
+    """
+    bearer = [value for name, value in head.headers if name == "authorization"]
+    key = [value for name, value in head.headers if name == "x-api-key"]
+    certificate = [value for name, value in head.headers if name == "x-forwarded-client-cert"]
+    shown = certificate[0].decode("latin-1") if attributes.is_mtls and len(certificate) == 1 else None
+    if len(bearer) + len(key) > 1:
+        raise BadToken("credential_repeated")
+    if not bearer and not key:
+        return Presented(token=None, certificate=shown)
+    match = _BEARER.fullmatch(bearer[0]) if bearer else _TOKEN.fullmatch(key[0])
+    if match is None:
+        raise BadToken("credential_malformed")
+    return Presented(token=Secret(match.group(match.lastindex or 0).decode("ascii")), certificate=shown)
+
+
+def not_forwarded(headers: Headers, *, is_upgrade: bool = False) -> tuple[str, ...]:
+    """Names of the request fields that do not go on to the upstream (the caller's credential among them)."""
+    return tuple(
+        sorted(
+            {
+                name
+                for name, _ in headers
+                if not name.startswith((":", *_ENVOY_OWN))
+                and name not in FORWARDED
+                and not (is_upgrade and (name in _UPGRADE or name.startswith("sec-websocket-")))
+            }
+        )
+    )
+
+
+def not_released(headers: Headers) -> tuple[str, ...]:
+    """Names of the response fields that do not reach the caller."""
+    return tuple(
+        sorted(
+            {
+                name
+                for name, value in headers
+                if not name.startswith((":", *_ENVOY_OWN))
+                and not (
+                    (name in _RELEASED or name.startswith(_RELEASED_PREFIXES))
+                    and _RELEASED_VALUE.fullmatch(value)
+                )
+            }
+        )
+    )
+
+
+def status_of(headers: Headers) -> int:
+    """The answer's status; 0 where Envoy gave none (never released as such).
+
+    Raises:
+        BadHeaders: ``:status`` is not a number.
+    """
+    found = _text([value for name, value in headers if name == ":status"])
+    if not found:
+        return 0
+    if not found.isascii() or not found.isdigit():
+        raise BadHeaders("status")
+    return int(found)
+
+
+def _text(values: list[bytes]) -> str:
+    return values[0].decode("latin-1") if values else ""
+
+
+def _length(values: list[bytes]) -> int | None:
+    if not values:
+        return None
+    if not values[0].isdigit() or len(values[0]) > 18:  # 18 digits: an int64, as Envoy's codec
+        raise BadHeaders("content_length")
+    return int(values[0])

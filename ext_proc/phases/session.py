@@ -1,0 +1,564 @@
+"""The story of one exchange: events in, effects out.
+
+ 1. The head is read, room for the records is made sure of, the caller is authenticated.
+ 2. The body comes in whole; it is read, scanned, and the policy is asked.
+ 3. What the model may see is made, the upstream credential fetched, the *intent* recorded.
+ 4. Only when the intent is durable does the call go on (L1), with the word that opens the gate behind us.
+ 5. The answer comes in whole and is made fit for the caller; the *outcome* is recorded.
+ 6. Only when the outcome is durable is the answer released (L1).
+
+Whatever goes wrong on the way is recorded first and refused then. The caller may leave at any point, and Envoy may
+answer in our place (a time-out, a body over its limit): both are outcomes too. `ext_proc.phases.table` says which
+event is accepted when; the methods below stand in the order of the story.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ext_proc.errors import (
+    AuditUnavailable,
+    BodyTooLarge,
+    GateError,
+    PeerError,
+    UnknownOperation,
+    UpgradeRefused,
+    UpstreamError,
+)
+from ext_proc.model import Call, Entry, Payload, Refusal
+from ext_proc.phases import effects as do
+from ext_proc.phases import facts
+from ext_proc.phases.head import Head, not_forwarded, not_released, read_credential, read_head, status_of
+from ext_proc.phases.table import TABLE, State
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from ext_proc.model import Connection, Decision, ExchangeId, Headers, Identity, Inspection, Redaction
+    from ext_proc.phases import events as ev
+
+RETRY_AFTER_SECONDS: Final = 5
+"""What a caller is told to wait after a 503: long enough for a worker, OPA or a disk to come back."""
+
+_METADATA_ALLOW: Final = "allow"
+_METADATA_RELEASED: Final = "released"
+EXCHANGE_HEADER: Final = "x-affidavit-exchange"
+
+
+class Session:
+    """One exchange. Not safe for concurrent use; the driver hands in one event at a time.
+
+    Args:
+        connections: the registry as it stood when the exchange began.
+    """
+
+    def __init__(self, connections: Mapping[str, Connection]) -> None:
+        self.state = State.START
+        self._connections = connections
+        self._kept: ev.ResponseHeaders | ev.StreamEnded | None = None
+        self._received_at: datetime | None = None
+        self._decided_at: datetime | None = None
+        self._forwarded_at: datetime | None = None
+        self._answered_at: datetime | None = None
+        self.exchange_id: ExchangeId | None = None
+        self.connection: Connection | None = None
+        self._head: Head | None = None
+        self._body_is_to_come = False
+        self._body = b""
+        self._identity: Identity | None = None
+        self._inspection: Inspection | None = None
+        self._call: Call | None = None
+        self._decision: Decision | None = None
+        self._forwarded: Redaction | None = None
+        self._unlocked: tuple[tuple[str, Any], ...] = ()
+        self._intent_sequence: int | None = None
+        self._answer_headers: Headers = ()
+        self._answer_status = 0
+        self._answer_is_bodyless = False
+        self._answer_body = b""
+        self._upstream: dict[str, Any] | None = None
+        self._released: Redaction | None = None
+        self._outcome_sequence: int | None = None
+        self._request_recorded = False
+        self._error: GateError | None = None
+        self._refusal: Refusal | None = None
+        self.outcome = ""
+        """How it ended, once known: the ``status`` of the outcome record."""
+
+    # ---------------------------------------------------------------------------------------------------------------
+
+    def handle(self, event: ev.Event) -> tuple[do.Effect, ...]:
+        """What comes next.
+
+        Raises:
+            PeerError: the event has no place in this state; nothing may be answered but an aborted stream.
+        """
+        name = TABLE[self.state].get(type(event))
+        if name is None:
+            raise PeerError(f"{type(event).__name__} in {self.state.name}")
+        effects: tuple[do.Effect, ...] = getattr(self, name)(event)
+        return effects
+
+    def blame(self, error: GateError) -> None:
+        """Say why the stream is about to be aborted, so that the record of its end can tell."""
+        self._error = self._error or error
+
+    @property
+    def code(self) -> str | None:
+        """The stable code of what went wrong or why not, None where all went well."""
+        return self._error.code if self._error else (self._refusal.code if self._refusal else None)
+
+    @property
+    def detail(self) -> str | None:
+        """Our own word on the error: never caller content."""
+        return self._error.detail if self._error else None
+
+    @property
+    def has_open_intent(self) -> bool:
+        """Did a call go on (or may it have) whose outcome is not recorded yet?"""
+        return self._intent_sequence is not None and not self.outcome
+
+    # 1. Who asks ---------------------------------------------------------------------------------------------------
+
+    def on_request_headers(self, event: ev.RequestHeaders) -> tuple[do.Effect, ...]:
+        """Read the head, find the connection, and see that there is room for the records."""
+        self._received_at, self.exchange_id = event.at, event.attributes.exchange_id
+        self.connection = self._connections.get(event.attributes.route)
+        self._body_is_to_come = not event.is_last
+        try:
+            self._head = head = read_head(event.headers, event.attributes)
+            if self.connection is None:
+                raise UnknownOperation("no_connection")
+            if head.is_upgrade and not self.connection.unsafe_allow_upgrade:
+                raise UpgradeRefused
+            if (head.content_length or 0) > self.connection.request_limit_bytes:
+                raise BodyTooLarge("content_length")
+            self._presented = read_credential(head, event.attributes)
+        except GateError as error:
+            return self._refuse(error, event.at)
+        expected = head.content_length if head.content_length is not None else self.connection.request_limit_bytes
+        self.state = State.ADMITTING
+        return (do.Admit(2 * expected + _ANSWER_EXPECTED_BYTES),)
+
+    def on_admitted(self, event: ev.Admitted) -> tuple[do.Effect, ...]:
+        """Ask who it is."""
+        del event
+        self.state = State.AUTHENTICATING
+        return (do.Authenticate(self._presented, self._known_connection),)
+
+    def on_authenticated(self, event: ev.Authenticated) -> tuple[do.Effect, ...]:
+        """Let the body come; Envoy holds the head back until we answer the body (BUFFERED)."""
+        self._identity = event.identity
+        if self._body_is_to_come and not self._known_head.is_upgrade:
+            self.state = State.AWAIT_REQUEST_BODY
+            return (do.Continue(),)
+        return self._inspect()
+
+    # 2. What is in it, and may they --------------------------------------------------------------------------------
+
+    def on_request_body(self, event: ev.RequestBody) -> tuple[do.Effect, ...]:
+        """The whole body, or nothing: a part of one would be a hole in the inspection."""
+        if not event.is_last:
+            raise PeerError("request body in parts")
+        if len(event.body) > self._known_connection.request_limit_bytes:
+            return self._refuse(BodyTooLarge("body"), event.at)
+        self._body = event.body
+        return self._inspect()
+
+    def _inspect(self) -> tuple[do.Effect, ...]:
+        self.state = State.INSPECTING
+        head = self._known_head
+        return (do.Inspect(self._known_connection, head.method, head.path, head.headers, self._body),)
+
+    def on_inspected(self, event: ev.Inspected) -> tuple[do.Effect, ...]:
+        """Put the question."""
+        self._inspection = event.inspection
+        head = self._known_head
+        if self.exchange_id is None or self._identity is None or self._received_at is None:
+            raise PeerError("inspected before begun")
+        self._call = Call(
+            exchange_id=self.exchange_id,
+            connection=self._known_connection,
+            identity=self._identity,
+            method=head.method,
+            path=head.path.partition("?")[0],
+            body_bytes=len(self._body),
+            inspection=event.inspection,
+            source=head.source,
+            received_at=self._received_at,
+        )
+        self.state = State.DECIDING
+        return (do.Decide(self._call),)
+
+    def on_decided(self, event: ev.Decided) -> tuple[do.Effect, ...]:
+        """Denied, or to be approved by a person, or allowed."""
+        self._decision, self._decided_at = event.decision, event.at
+        if not event.decision.allow:
+            return self._deny("denied", "The policy does not allow this call.", event.at)
+        if event.decision.approval is not None:
+            return self._deny("approval_required", "This call needs a person's approval first.", event.at)
+        if self._known_head.is_upgrade:
+            return self._unlock()
+        self.state = State.REDACTING_REQUEST
+        return (do.RedactRequest(self._known_inspection, event.decision.redact_request),)
+
+    # 3. What the model may see -------------------------------------------------------------------------------------
+
+    def on_request_redacted(self, event: ev.Redacted) -> tuple[do.Effect, ...]:
+        """Blocked by a rule of the decision, or on to the credential."""
+        self._forwarded = event.redaction
+        if event.redaction.blocked:
+            return self._deny("content_blocked", "The request holds data that may not be sent on.", event.at)
+        return self._unlock()
+
+    def _unlock(self) -> tuple[do.Effect, ...]:
+        self.state = State.UNLOCKING
+        return (do.Unlock(self._known_connection),)
+
+    def on_unlocked(self, event: ev.Unlocked) -> tuple[do.Effect, ...]:
+        """Everything is known: write down what is about to happen."""
+        self._unlocked = tuple(event.headers.items())
+        self.state = State.RECORDING_INTENT
+        roles = self._request_payloads()
+        return (do.Record(self._entry("inference.intent", {"time": self._times(event.at)}, roles)),)
+
+    # 4. The call goes on -------------------------------------------------------------------------------------------
+
+    def on_intent_recorded(self, event: ev.Recorded) -> tuple[do.Effect, ...]:
+        """The intent is durable: then, and only then, the call goes to the model."""
+        self._intent_sequence = event.receipt.sequence
+        self._forwarded_at = event.at
+        self._request_recorded = True
+        if self._kept is not None:
+            return self._after_kept(event.at)
+        self.state = State.AWAIT_RESPONSE
+        head = self._known_head
+        body = None if self._forwarded is None or not self._body_is_to_come else self._forwarded.body
+        length = () if body is None else (("content-length", str(len(body))),)
+        credential_names = {name for name, _ in self._unlocked}
+        dropped = not_forwarded(head.headers, is_upgrade=head.is_upgrade)
+        return (
+            do.Continue(
+                body=body,
+                set_headers=(*length, ("accept-encoding", "identity"), *self._unlocked),
+                remove_headers=tuple(n for n in dropped if n not in credential_names and n != "accept-encoding"),
+                metadata={"decision": _METADATA_ALLOW, "event_id": str(self.exchange_id)},
+                uninspected=head.is_upgrade,
+            ),
+        )
+
+    # 5. The answer -------------------------------------------------------------------------------------------------
+
+    def on_response_headers(self, event: ev.ResponseHeaders) -> tuple[do.Effect, ...]:
+        """The answer's head. Envoy holds it back until we answer the body (BUFFERED)."""
+        self._answered_at = event.at
+        self._answer_headers, self._answer_status = event.headers, status_of(event.headers)
+        self._upstream = {
+            "status": self._answer_status,
+            "code_details": event.upstream.code_details,
+            "response_flags": event.upstream.flags,
+            "address": event.upstream.address,
+        }
+        self._answer_is_bodyless = event.is_last
+        if self._known_head.is_upgrade and self._answer_status == _SWITCHING_PROTOCOLS:
+            return self._record_outcome(event.at)
+        if event.is_last:
+            return self._redact_response(b"")
+        self.state = State.AWAIT_RESPONSE_BODY
+        # Content-Length goes at once: Envoy compares it with the body that we change (measured).
+        return (do.Continue(remove_headers=("content-length",)),)
+
+    def on_response_body(self, event: ev.ResponseBody) -> tuple[do.Effect, ...]:
+        """The whole answer."""
+        if not event.is_last:
+            raise PeerError("response body in parts")
+        if len(event.body) > self._known_connection.response_limit_bytes:
+            return self._refuse(UpstreamError("too_large"), event.at)
+        return self._redact_response(event.body)
+
+    def _redact_response(self, body: bytes) -> tuple[do.Effect, ...]:
+        self._answer_body = body
+        if self._decision is None:
+            raise PeerError("answered before decided")
+        self.state = State.REDACTING_RESPONSE
+        return (
+            do.RedactResponse(
+                self._known_inspection,
+                self._decision.redact_response,
+                self._answer_status,
+                self._answer_headers,
+                body,
+                self._known_connection.response_limit_bytes,
+            ),
+        )
+
+    def on_response_redacted(self, event: ev.Redacted) -> tuple[do.Effect, ...]:
+        """Blocked by a rule of the decision, or ready to be recorded."""
+        self._released = event.redaction
+        if event.redaction.blocked:
+            return self._deny("content_blocked", "The answer holds data that may not be released.", event.at)
+        return self._record_outcome(event.at)
+
+    def _record_outcome(self, at: datetime) -> tuple[do.Effect, ...]:
+        self.state = State.RECORDING_OUTCOME
+        self.outcome = "completed" if 0 < self._answer_status < _ERROR_STATUS else "error"
+        return (do.Record(self._outcome_entry(self.outcome, self._answer_status, at)),)
+
+    # 6. The answer is released -------------------------------------------------------------------------------------
+
+    def on_outcome_recorded(self, event: ev.Recorded) -> tuple[do.Effect, ...]:
+        """The outcome is durable: then, and only then, the answer goes to the caller."""
+        self._outcome_sequence = event.receipt.sequence
+        if self._kept is not None:
+            return self._undelivered(event.at)
+        self.state = State.SETTLED
+        receipt = f"{event.receipt.origin} {event.receipt.sequence} {event.receipt.leaf_hash}"
+        mine = ((EXCHANGE_HEADER, str(self.exchange_id)), ("x-affidavit-receipt", receipt))
+        if self._released is None or self._answer_is_bodyless:
+            return (do.Continue(set_headers=mine, metadata=self._released_metadata, remove_headers=self._taken_off),)
+        body = self._released.body
+        return (
+            do.Continue(
+                body=body,
+                set_headers=(*mine, ("content-length", str(len(body)))),
+                remove_headers=self._taken_off,
+                metadata=self._released_metadata,
+            ),
+        )
+
+    @property
+    def _taken_off(self) -> tuple[str, ...]:
+        if self._released is None:
+            return ()  # an upgrade: its handshake fields must arrive
+        names = set(not_released(self._answer_headers)) | {"content-encoding"}
+        return tuple(sorted(names & {name for name, _ in self._answer_headers}))
+
+    @property
+    def _released_metadata(self) -> dict[str, str]:
+        return {"response": _METADATA_RELEASED, "outcome": self.outcome}
+
+    # What goes wrong -----------------------------------------------------------------------------------------------
+
+    def on_failed(self, event: ev.Failed) -> tuple[do.Effect, ...]:
+        """A step could not be done: record why, then refuse."""
+        return self._refuse(event.error, event.at)
+
+    def _deny(self, code: str, text: str, at: datetime) -> tuple[do.Effect, ...]:
+        reasons = self._decision.reasons if self._decision else ()
+        return self._record_refusal(Refusal(_FORBIDDEN, code, text, reasons), "denied", at)
+
+    def _refuse(self, error: GateError, at: datetime) -> tuple[do.Effect, ...]:
+        self._error = error
+        return self._record_refusal(_refusal_of(error), "refused" if error.http_status < _SERVER_ERROR else "error", at)
+
+    def _record_refusal(self, refusal: Refusal, status: str, at: datetime) -> tuple[do.Effect, ...]:
+        self._refusal, self.outcome, self.state = refusal, status, State.RECORDING_REFUSAL
+        return (do.Record(self._outcome_entry(status, refusal.status, at)),)
+
+    def on_refusal_recorded(self, event: ev.Recorded) -> tuple[do.Effect, ...]:
+        """Recorded; now say no."""
+        del event
+        if self._kept is not None:
+            return self._answer_kept()
+        return self._say_no()
+
+    def _say_no(self) -> tuple[do.Effect, ...]:
+        if self._refusal is None:
+            raise PeerError("nothing to refuse")
+        self.state = State.SETTLED
+        return (do.Refuse(self._refusal, self.connection, self._head.path if self._head else ""),)
+
+    def on_unrecorded(self, event: ev.Failed) -> tuple[do.Effect, ...]:
+        """The record could not be made durable: nothing passes, and the caller is told to come back."""
+        self.outcome = "unrecorded"
+        self._error, self._refusal = event.error, _refusal_of(AuditUnavailable())
+        if self._kept is not None:
+            return self._answer_kept()
+        return self._say_no()
+
+    # Envoy answers in our place ------------------------------------------------------------------------------------
+
+    def on_local_reply(self, event: ev.ResponseHeaders) -> tuple[do.Effect, ...]:
+        """A reply of Envoy's own before the call was let on: a time-out, a body over its limit, no Host."""
+        self._received_at = self._received_at or event.at
+        self.exchange_id = self.exchange_id or event.attributes.exchange_id
+        self.connection = self.connection or self._connections.get(event.attributes.route)
+        self._answer_is_bodyless = event.is_last
+        self._answer_status = status_of(event.headers)
+        self._upstream = {
+            "status": None,
+            "code_details": event.upstream.code_details,
+            "response_flags": event.upstream.flags,
+            "address": event.upstream.address,
+        }
+        self.outcome, self.state = "local_reply", State.RECORDING_LOCAL_REPLY
+        return (do.Record(self._outcome_entry("local_reply", self._answer_status, event.at)),)
+
+    def on_local_reply_recorded(self, event: ev.Recorded) -> tuple[do.Effect, ...]:
+        """Let Envoy's own words through: nothing of an upstream can be in them, the gate behind us saw to that."""
+        del event
+        if self._kept is not None:
+            return self._ended()
+        return self._release_local_reply()
+
+    def _release_local_reply(self) -> tuple[do.Effect, ...]:
+        self.state = State.SETTLED if self._answer_is_bodyless else State.RELEASING_LOCAL_REPLY
+        return (do.Continue(),)
+
+    def on_local_reply_body(self, event: ev.ResponseBody) -> tuple[do.Effect, ...]:
+        """The reply's body, unchanged."""
+        del event
+        self.state = State.SETTLED
+        return (do.Continue(),)
+
+    # The caller leaves ---------------------------------------------------------------------------------------------
+
+    def on_left(self, event: ev.StreamEnded) -> tuple[do.Effect, ...]:
+        """The stream ended before the exchange was settled: the caller left, or Envoy stopped, or the upstream broke."""
+        self.outcome, self.state = "abandoned", State.RECORDING_END
+        return (do.Record(self._outcome_entry("abandoned", 0, event.at)),)
+
+    def on_kept(self, event: ev.ResponseHeaders | ev.StreamEnded) -> tuple[do.Effect, ...]:
+        """Something came while a record was on its way to the disk: keep it, the end of the stream before all."""
+        if self._kept is None or not hasattr(event, "headers"):
+            self._kept = event
+        return ()
+
+    def _after_kept(self, at: datetime) -> tuple[do.Effect, ...]:
+        """The intent became durable, but the exchange went another way meanwhile: the call is not let on."""
+        kept, self._kept = self._kept, None
+        if kept is not None and hasattr(kept, "headers"):
+            return self.on_local_reply(kept)
+        self.outcome, self.state = "abandoned", State.RECORDING_END
+        return (do.Record(self._outcome_entry("abandoned", 0, at)),)
+
+    def _answer_kept(self) -> tuple[do.Effect, ...]:
+        """A refusal is on record, but Envoy has answered already, or the stream is over."""
+        kept, self._kept = self._kept, None
+        if kept is not None and hasattr(kept, "headers"):
+            self._answer_is_bodyless = kept.is_last
+            return self._release_local_reply()
+        return self._ended()
+
+    def _undelivered(self, at: datetime) -> tuple[do.Effect, ...]:
+        """The outcome says what was about to be released, but nobody was there to take it: say so (L7)."""
+        self.state = State.RECORDING_END
+        facts_ = {"outcome_sequence": self._outcome_sequence, "time": {"ended": facts.instant(at)}}
+        return (do.Record(self._entry("inference.undelivered", facts_, ())),)
+
+    def on_end_recorded(self, event: ev.Recorded | ev.Failed) -> tuple[do.Effect, ...]:
+        """Nothing more can be said to anyone."""
+        del event
+        return self._ended()
+
+    def on_end(self, event: ev.StreamEnded) -> tuple[do.Effect, ...]:
+        """The stream is over and everything about it is on record."""
+        del event
+        return self._ended()
+
+    def _ended(self) -> tuple[do.Effect, ...]:
+        self.state = State.ENDED
+        return ()
+
+    # What goes on record -------------------------------------------------------------------------------------------
+
+    def _times(self, at: datetime) -> dict[str, str]:
+        named = {
+            "received": self._received_at,
+            "decided": self._decided_at,
+            "forwarded": self._forwarded_at,
+            "answered": self._answered_at,
+            "recorded": at,
+        }
+        return {name: facts.instant(when) for name, when in named.items() if when is not None}
+
+    def _outcome_entry(self, status: str, http_status: int, at: datetime) -> Entry:
+        released = self._released if status in ("completed", "error") and self._refusal is None else None
+        bodies = (() if self._request_recorded else self._request_payloads()) + self._response_payloads(released)
+        outcome = {
+            "status": status,
+            "http_status": http_status or None,
+            "code": self.code,
+            "detail": self.detail,
+            "released_bytes": len(released.body) if released else 0,
+            "is_inspected": released is not None,
+        }
+        parts: dict[str, Any] = {
+            "time": self._times(at),
+            "intent_sequence": self._intent_sequence,
+            "outcome": outcome,
+            "upstream": self._upstream,
+        }
+        if self._released is not None:
+            parts["response_redaction"] = facts.redaction_facts(self._released)
+            requested = self._inspection.model if self._inspection else None
+            parts["model"] = facts.model_facts(self._released, requested)
+        return self._entry("inference.outcome", parts, bodies)
+
+    def _entry(self, kind: str, parts: Mapping[str, Any], payloads: tuple[Payload, ...]) -> Entry:
+        if self.exchange_id is None:
+            raise PeerError("no exchange id")
+        whole: dict[str, Any] = dict(parts)
+        if self._head is not None:
+            whole["request"] = facts.request_facts(self._head, self.connection, self._call, len(self._body))
+        if self._decision is not None:
+            whole["policy"] = facts.policy_facts(self._decision)
+        if self._forwarded is not None:
+            whole["request_redaction"] = facts.redaction_facts(self._forwarded)
+        keep = self._decision is None or self._decision.record_payloads
+        source = self._head.source if self._head else None
+        return Entry(kind, self.exchange_id, self._identity, source, whole, payloads if keep else ())
+
+    def _request_payloads(self) -> tuple[Payload, ...]:
+        if not self._body:
+            return ()
+        kind = self._head.content_type if self._head else ""
+        raw = Payload("request.raw", self._body, kind)
+        if self._forwarded is None or self._forwarded.blocked:
+            return (raw,)
+        return (raw, Payload("request.forwarded", self._forwarded.body, kind))
+
+    def _response_payloads(self, released: Redaction | None) -> tuple[Payload, ...]:
+        if not self._answer_body:
+            return ()
+        kind = next((v.decode("latin-1") for k, v in self._answer_headers if k == "content-type"), "")
+        decoded = self._released.decoded if self._released else self._answer_body
+        upstream = Payload("response.upstream", decoded, kind)
+        return (upstream,) if released is None else (upstream, Payload("response.released", released.body, kind))
+
+    # What must be there by now -------------------------------------------------------------------------------------
+
+    @property
+    def _known_head(self) -> Head:
+        if self._head is None:
+            raise PeerError("no request head")
+        return self._head
+
+    @property
+    def _known_connection(self) -> Connection:
+        if self.connection is None:
+            raise PeerError("no connection")
+        return self.connection
+
+    @property
+    def _known_inspection(self) -> Inspection:
+        if self._inspection is None:
+            raise PeerError("not inspected")
+        return self._inspection
+
+
+_ANSWER_EXPECTED_BYTES: Final = 64 * 1024
+_SWITCHING_PROTOCOLS: Final = 101
+_ERROR_STATUS: Final = 400
+_FORBIDDEN: Final = 403
+_SERVER_ERROR: Final = 500
+
+
+def _refusal_of(error: GateError) -> Refusal:
+    return Refusal(
+        status=error.http_status,
+        code=error.code,
+        text=error.client_text,
+        retry_after_seconds=RETRY_AFTER_SECONDS if error.is_retryable else None,
+    )

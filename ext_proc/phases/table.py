@@ -1,0 +1,80 @@
+"""The life of an exchange as one table: which event is accepted in which state, and which step of the story it is.
+
+Rule 1: every state and every accepted event stands here. What is not in the table is Envoy out of turn (`PeerError`).
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Final
+
+from ext_proc.phases import events as ev
+
+
+class State(Enum):
+    """Where an exchange is. A state named with a verb waits for a step of ours, ``AWAIT_*`` for Envoy."""
+
+    START = auto()
+    ADMITTING = auto()
+    AUTHENTICATING = auto()
+    AWAIT_REQUEST_BODY = auto()
+    INSPECTING = auto()
+    DECIDING = auto()
+    REDACTING_REQUEST = auto()
+    UNLOCKING = auto()
+    RECORDING_INTENT = auto()
+    AWAIT_RESPONSE = auto()
+    AWAIT_RESPONSE_BODY = auto()
+    REDACTING_RESPONSE = auto()
+    RECORDING_OUTCOME = auto()
+    RECORDING_REFUSAL = auto()
+    RECORDING_LOCAL_REPLY = auto()
+    RELEASING_LOCAL_REPLY = auto()
+    RECORDING_END = auto()
+    SETTLED = auto()
+    ENDED = auto()
+
+
+# A step before the call was let on: the caller may leave, or Envoy may answer in our place (time-out, 413).
+_INTERRUPTIBLE: Final = {ev.StreamEnded: "on_left", ev.ResponseHeaders: "on_local_reply", ev.Failed: "on_failed"}
+# A record in progress is never interrupted (L4): what Envoy says meanwhile is kept until it is durable.
+_RECORDING: Final = {ev.StreamEnded: "on_kept", ev.ResponseHeaders: "on_kept", ev.Failed: "on_unrecorded"}
+
+TABLE: Final[dict[State, dict[type, str]]] = {
+    State.START: {
+        ev.RequestHeaders: "on_request_headers",
+        ev.ResponseHeaders: "on_local_reply",
+        ev.StreamEnded: "on_end",
+    },
+    State.ADMITTING: {ev.Admitted: "on_admitted", **_INTERRUPTIBLE},
+    State.AUTHENTICATING: {ev.Authenticated: "on_authenticated", **_INTERRUPTIBLE},
+    State.AWAIT_REQUEST_BODY: {
+        ev.RequestBody: "on_request_body",
+        ev.ResponseHeaders: "on_local_reply",
+        ev.StreamEnded: "on_left",
+    },
+    State.INSPECTING: {ev.Inspected: "on_inspected", **_INTERRUPTIBLE},
+    State.DECIDING: {ev.Decided: "on_decided", **_INTERRUPTIBLE},
+    State.REDACTING_REQUEST: {ev.Redacted: "on_request_redacted", **_INTERRUPTIBLE},
+    State.UNLOCKING: {ev.Unlocked: "on_unlocked", **_INTERRUPTIBLE},
+    State.RECORDING_INTENT: {ev.Recorded: "on_intent_recorded", **_RECORDING},
+    State.AWAIT_RESPONSE: {ev.ResponseHeaders: "on_response_headers", ev.StreamEnded: "on_left"},
+    State.AWAIT_RESPONSE_BODY: {ev.ResponseBody: "on_response_body", ev.StreamEnded: "on_left"},
+    State.REDACTING_RESPONSE: {
+        ev.Redacted: "on_response_redacted",
+        ev.Failed: "on_failed",
+        ev.StreamEnded: "on_left",
+    },
+    State.RECORDING_OUTCOME: {ev.Recorded: "on_outcome_recorded", **_RECORDING},
+    State.RECORDING_REFUSAL: {ev.Recorded: "on_refusal_recorded", **_RECORDING},
+    State.RECORDING_LOCAL_REPLY: {ev.Recorded: "on_local_reply_recorded", **_RECORDING},
+    State.RELEASING_LOCAL_REPLY: {ev.ResponseBody: "on_local_reply_body", ev.StreamEnded: "on_end"},
+    State.RECORDING_END: {
+        ev.Recorded: "on_end_recorded",
+        ev.Failed: "on_end_recorded",
+        ev.StreamEnded: "on_kept",
+        ev.ResponseHeaders: "on_kept",
+    },
+    State.SETTLED: {ev.StreamEnded: "on_end"},
+    State.ENDED: {ev.StreamEnded: "on_end"},
+}

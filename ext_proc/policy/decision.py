@@ -1,0 +1,88 @@
+"""The policy's answer, read exactly: one known shape is a decision, anything else is not, and so a deny. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from ext_proc.errors import PolicyUndefined
+from ext_proc.model import Action, Decision, RedactionRule
+
+if TYPE_CHECKING:
+    from ext_proc.model import PolicyVersion
+
+_FIELDS: Final = {"allow", "reasons", "redact", "approval", "record"}
+_APPROVAL_FIELDS: Final = {"groups", "count", "valid_seconds", "within_seconds", "reason"}
+_CODE: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
+_ENTITY: Final = re.compile(r"\*|[A-Z][A-Z0-9_]{0,63}")
+_ACTIONS: Final = {action.value: action for action in Action}
+LIST_MAX: Final = 64
+
+
+def read_decision(answer: Any, decision_id: str, policy: PolicyVersion) -> Decision:
+    """The decision in OPA's ``result``.
+
+    Raises:
+        PolicyUndefined: it is not exactly a decision; ``detail`` names the first part that is wrong.
+    """
+    if not isinstance(answer, dict) or set(answer) != _FIELDS:
+        raise PolicyUndefined("fields")
+    if not isinstance(answer["allow"], bool):
+        raise PolicyUndefined("allow")
+    redact, record = answer["redact"], answer["record"]
+    if not isinstance(redact, dict) or set(redact) != {"request", "response"}:
+        raise PolicyUndefined("redact")
+    if not isinstance(record, dict) or set(record) != {"payloads"} or not isinstance(record["payloads"], bool):
+        raise PolicyUndefined("record")
+    return Decision(
+        allow=answer["allow"],
+        reasons=_reasons(answer["reasons"]),
+        redact_request=_rules(redact["request"]),
+        redact_response=_rules(redact["response"]),
+        approval=_approval(answer["approval"]),
+        record_payloads=record["payloads"],
+        decision_id=decision_id,
+        policy=policy,
+    )
+
+
+def _reasons(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > LIST_MAX:
+        raise PolicyUndefined("reasons")
+    if not all(isinstance(one, str) and _CODE.fullmatch(one) for one in value):
+        raise PolicyUndefined("reasons")
+    return tuple(value)
+
+
+def _rules(value: Any) -> tuple[RedactionRule, ...]:
+    if not isinstance(value, list) or len(value) > LIST_MAX:
+        raise PolicyUndefined("redact")
+    rules: list[RedactionRule] = []
+    for one in value:
+        if not isinstance(one, dict) or set(one) != {"entity", "action"}:
+            raise PolicyUndefined("redact")
+        entity, action = one["entity"], one["action"]
+        if not isinstance(entity, str) or not _ENTITY.fullmatch(entity):
+            raise PolicyUndefined("redact")
+        if not isinstance(action, str) or action not in _ACTIONS:
+            raise PolicyUndefined("redact")
+        rules.append(RedactionRule(entity, _ACTIONS[action]))
+    if len({rule.entity for rule in rules}) != len(rules):
+        raise PolicyUndefined("redact")
+    return tuple(rules)
+
+
+def _approval(value: Any) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or set(value) != _APPROVAL_FIELDS:
+        raise PolicyUndefined("approval")
+    groups = value["groups"]
+    if not isinstance(groups, list) or not groups or not all(isinstance(one, str) for one in groups):
+        raise PolicyUndefined("approval")
+    counts = [value[name] for name in ("count", "valid_seconds", "within_seconds")]
+    if not all(isinstance(one, int) and not isinstance(one, bool) and one > 0 for one in counts):
+        raise PolicyUndefined("approval")
+    if not isinstance(value["reason"], str):
+        raise PolicyUndefined("approval")
+    return dict(value)

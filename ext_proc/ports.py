@@ -1,0 +1,125 @@
+"""What the driver needs from the rooms. Each method says: durable? concurrent? idempotent? who retries? raises what?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from ext_proc.model import (
+        Call,
+        Connection,
+        Decision,
+        Entry,
+        Headers,
+        Identity,
+        Inspection,
+        Presented,
+        Receipt,
+        Redaction,
+        RedactionRule,
+        Refusal,
+        Secret,
+    )
+
+
+class Identities(Protocol):
+    """Who asks."""
+
+    async def authenticate(self, presented: Presented, connection: Connection, now: datetime) -> Identity:
+        """Verify what the caller showed. Safe to call concurrently; idempotent; callers never retry.
+
+        Raises:
+            BadToken: nothing was shown, or it does not verify.
+            KeysUnavailable: the issuer's keys cannot be had.
+        """
+        ...
+
+
+class Content(Protocol):
+    """What is in it, and what may pass. Pure computing: no I/O, safe to call from any thread."""
+
+    def inspect(self, connection: Connection, method: str, path: str, headers: Headers, body: bytes) -> Inspection:
+        """Read a whole request body (``body`` as on the wire) and scan it.
+
+        Raises:
+            UnknownOperation: method and path name no operation of the connection.
+            UnsupportedContent: content type or encoding cannot be inspected.
+            BadBody: the body is not what the operation takes.
+        """
+        ...
+
+    def redact_request(self, inspection: Inspection, rules: Sequence[RedactionRule]) -> Redaction:
+        """The request body as the model may see it. Never raises for content that `inspect` accepted."""
+        ...
+
+    def redact_response(
+        self,
+        inspection: Inspection,
+        rules: Sequence[RedactionRule],
+        status: int,
+        headers: Headers,
+        body: bytes,
+        limit_bytes: int,
+    ) -> Redaction:
+        """The response body as the caller may see it; ``body`` as on the wire, content encoding and all.
+
+        ``limit_bytes`` bounds it once decoded.
+
+        Raises:
+            UpstreamError: the answer cannot be decoded, parsed or inspected; nothing of it may pass.
+        """
+        ...
+
+    def refusal(self, connection: Connection | None, path: str, refusal: Refusal) -> tuple[str, bytes]:
+        """Content type and body of a refusal in the shape that the path's client understands. Never raises."""
+        ...
+
+
+class Policy(Protocol):
+    """May they."""
+
+    async def decide(self, call: Call) -> Decision:
+        """Put the question once, within the configured time. Safe to call concurrently; nobody retries.
+
+        Raises:
+            PolicyUnavailable: no answer in time, or an error.
+            PolicyUndefined: an answer that is not exactly a decision.
+        """
+        ...
+
+
+class Recorder(Protocol):
+    """It happened."""
+
+    def admit(self, size_bytes: int) -> None:
+        """Make sure that records of this size still fit on the disk, before a call is let in. Reserves nothing.
+
+        Raises:
+            AuditUnavailable: they do not, or the writer has stopped.
+        """
+        ...
+
+    async def record(self, entry: Entry, now: datetime) -> Receipt:
+        """Append; the entry is durable when this returns. Safe to call concurrently; not idempotent; nobody retries.
+
+        Entries without payloads still fit when the disk is full (they draw on an emergency reserve).
+
+        Raises:
+            AuditUnavailable: it could not be made durable.
+        """
+        ...
+
+
+class Credentials(Protocol):
+    """What the upstream gets instead of the caller's credential."""
+
+    def reveal(self, connection: Connection) -> Mapping[str, Secret]:
+        """Header name to value, read from the connection's file (kept until the file changes).
+
+        Raises:
+            CredentialUnavailable: the file cannot be read or is empty.
+        """
+        ...

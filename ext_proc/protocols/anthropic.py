@@ -1,0 +1,90 @@
+"""Anthropic's messages (API reference, "Messages" and "Streaming messages")."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ext_proc.model import Usage
+from ext_proc.protocols import shapes
+from ext_proc.protocols.document import Facts
+from ext_proc.protocols.json_text import render
+
+if TYPE_CHECKING:
+    from ext_proc.protocols.document import Document
+    from ext_proc.protocols.sse import Event
+
+PARAMETERS: Final = ("max_tokens", "temperature", "top_p", "top_k", "stream", "service_tier")
+_MEDIA: Final = ("image", "document", "file")
+_DELTA_TEXTS: Final = ("text", "thinking")
+
+
+def count_media(body: Any) -> int:
+    """Content blocks that are not text."""
+    blocks = [block for message in shapes.items(body, "messages") for block in shapes.items(message, "content")]
+    inner = [part for block in blocks for part in shapes.items(block, "content")]
+    return sum(1 for part in (*blocks, *inner) if shapes.text(part, "type") in _MEDIA)
+
+
+def answer_facts(body: Any) -> Facts:
+    """What one answer says of itself."""
+    reason = shapes.text(body, "stop_reason")
+    return Facts(
+        model_served=shapes.text(body, "model"),
+        usage=Usage(shapes.number(body, "usage", "input_tokens"), shapes.number(body, "usage", "output_tokens")),
+        finish_reasons=(reason,) if reason else (),
+    )
+
+
+def answer_tools(body: Any) -> list[tuple[str, str]]:
+    """Tool calls of one answer: name, arguments as compact JSON."""
+    return [
+        (shapes.text(block, "name") or "", render(shapes.at(block, "input")))
+        for block in shapes.items(body, "content")
+        if shapes.text(block, "type") == "tool_use"
+    ]
+
+
+def add_stream(document: Document, events: list[Event]) -> None:
+    """Join the deltas of each content block to channels."""
+    texts: dict[tuple[int, str], list[tuple[Any, Any]]] = {}
+    for body in (event.data[0] for event in events if not event.is_done):
+        index = shapes.number(body, "index") or 0
+        if shapes.text(body, "type") == "content_block_start":
+            for name in _DELTA_TEXTS:
+                if shapes.text(body, "content_block", name) is not None:
+                    texts.setdefault((index, name), []).append((body["content_block"], name))
+        for name in (*_DELTA_TEXTS, "partial_json"):
+            if shapes.text(body, "delta", name) is not None:
+                texts.setdefault((index, name), []).append((body["delta"], name))
+    for (index, name), fragments in texts.items():
+        document.add_fragments(fragments, f"/content/{index}/{name}", name, is_json=name == "partial_json")
+
+
+def stream_facts(events: list[Event]) -> Facts:
+    """What a stream says of itself: ``message_start`` first, ``message_delta`` last."""
+    facts = Facts()
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    for body in (event.data[0] for event in events if not event.is_done):
+        facts.model_served = shapes.text(body, "message", "model") or facts.model_served
+        for usage in (shapes.at(body, "message", "usage"), shapes.at(body, "usage")):
+            seen_in, seen_out = shapes.number(usage, "input_tokens"), shapes.number(usage, "output_tokens")
+            tokens_in = tokens_in if seen_in is None else seen_in
+            tokens_out = tokens_out if seen_out is None else seen_out
+        reason = shapes.text(body, "delta", "stop_reason")
+        facts.finish_reasons = (reason,) if reason else facts.finish_reasons
+    facts.usage = Usage(tokens_in, tokens_out)
+    return facts
+
+
+def stream_tools(events: list[Event]) -> list[tuple[str, str]]:
+    """Tool calls of a stream, put together."""
+    names: dict[int, str] = {}
+    said: dict[int, str] = {}
+    for body in (event.data[0] for event in events if not event.is_done):
+        index = shapes.number(body, "index") or 0
+        if shapes.text(body, "content_block", "type") == "tool_use":
+            names[index] = shapes.text(body, "content_block", "name") or ""
+        if index in names:
+            said[index] = said.get(index, "") + (shapes.text(body, "delta", "partial_json") or "")
+    return [(names[index], said.get(index, "")) for index in names]

@@ -1,0 +1,73 @@
+"""JSON read strictly and written again: what another parser might read differently is refused (RFC 8259, RFC 7493)."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, Final, NoReturn
+
+DEPTH_MAX: Final = 64
+"""Nesting accepted. Chat bodies use about 8; engines differ from some hundreds on."""
+
+
+class JsonError(ValueError):
+    """Not JSON, or JSON that two readers could understand in two ways."""
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise JsonError("a key is repeated")
+    return made
+
+
+def _constant(_: str) -> NoReturn:
+    raise JsonError("NaN or Infinity")
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise JsonError("a number out of range")
+    return value
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant, parse_float=_float)
+
+
+def parse(text: str) -> Any:
+    """The value of one JSON text: no repeated key, no lone surrogate, no NaN, not too deep, nothing after it.
+
+    Raises:
+        JsonError: see the class.
+    """
+    try:
+        value = _DECODER.decode(text)
+    except JsonError:
+        raise
+    except (ValueError, RecursionError):
+        raise JsonError("not JSON") from None
+    if "\\u" in text:  # only an escape can make a lone surrogate: UTF-8 decoding refused the others
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except (UnicodeEncodeError, RecursionError):
+            raise JsonError("a lone surrogate") from None
+    return value
+
+
+def parse_bytes(body: bytes) -> Any:
+    """`parse` of UTF-8 bytes without a byte order mark.
+
+    Raises:
+        JsonError: also when it is not UTF-8.
+    """
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise JsonError("not UTF-8") from None
+    return parse(text)
+
+
+def render(value: Any) -> str:
+    """Compact JSON."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,206 @@
+"""From bytes on the wire to a `Document`: content coding undone, content type checked, parsed, cut into channels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ext_proc.errors import BadBody, UnknownOperation, UnsupportedContent, UpstreamError
+from ext_proc.protocols import anthropic, openai, shapes
+from ext_proc.protocols.document import Document, Facts
+from ext_proc.protocols.encoding import CodingError, decoded
+from ext_proc.protocols.json_text import JsonError, parse, parse_bytes, render
+from ext_proc.protocols.sse import read_events, write_events
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ext_proc.model import Connection, Headers, Operation
+    from ext_proc.protocols.sse import Event
+
+_OPERATIONS: Final = {
+    "openai.chat": "chat",
+    "openai.completions": "completion",
+    "openai.embeddings": "embedding",
+    "openai.models": "models",
+    "anthropic.messages": "messages",
+    "anthropic.count_tokens": "count_tokens",
+    "generic": "generic",
+}
+_BODYLESS: Final = ("openai.models",)
+
+
+def operation_of(connection: Connection, method: str, path: str) -> Operation:
+    """The operation that method and path (its query left aside) name.
+
+    Raises:
+        UnknownOperation: none of the connection's.
+    """
+    plain = path.partition("?")[0]
+    for operation in connection.operations:
+        if operation.path == plain and operation.method == method:
+            return operation
+    raise UnknownOperation("not_listed")
+
+
+def read_request(protocol: str, headers: Headers, body: bytes) -> Document:
+    """A whole request body.
+
+    Raises:
+        UnsupportedContent: not plain JSON (another content type, or any content coding).
+        BadBody: not the JSON object that the operation takes.
+    """
+    operation = _OPERATIONS.get(protocol)
+    if operation is None:
+        raise UnsupportedContent("protocol")
+    if protocol in _BODYLESS:
+        if body:
+            raise BadBody("body_not_expected")
+        return Document(protocol, operation, b"", bytes)
+    if _field(headers, "content-encoding") not in ("", "identity"):
+        raise UnsupportedContent("content_encoding")
+    if _media_type(headers) != "application/json":
+        raise UnsupportedContent("content_type")
+    try:
+        tree = [parse_bytes(body)]
+        if not isinstance(tree[0], dict) and (protocol != "generic" or not isinstance(tree[0], list)):
+            raise BadBody("not_an_object")
+        document = Document(protocol, operation, body, lambda: render(tree[0]).encode())
+        document.add_tree(tree[0])
+    except JsonError:
+        raise BadBody("json") from None
+    document.model = shapes.text(tree[0], "model")
+    document.is_stream = shapes.at(tree[0], "stream") is True
+    document.parameters = _parameters(protocol, tree[0])
+    return document
+
+
+def read_response(  # noqa: PLR0913 - all that an answer is
+    protocol: str, request: Document, status: int, headers: Headers, body: bytes, limit_bytes: int
+) -> Document:
+    """A whole answer.
+
+    Raises:
+        UpstreamError: it cannot be decoded, or is not of a kind that can be inspected.
+    """
+    del request, status  # how an answer is read depends on what it is, not on what was asked
+    try:
+        plain = decoded(body, ",".join(_fields(headers, "content-encoding")), limit_bytes)
+        kind = _media_type(headers)
+        operation = _OPERATIONS.get(protocol, "generic")
+        if not plain:
+            return Document(protocol, operation, b"", bytes)
+        if kind in ("application/json", "application/problem+json"):
+            return _json(protocol, operation, plain)
+        if kind == "text/event-stream":
+            return _stream(protocol, operation, plain)
+        if kind in ("application/x-ndjson", "application/jsonl"):
+            return _lines(protocol, operation, plain)
+        if kind == "text/plain":
+            return _text(protocol, operation, plain)
+    except CodingError as error:
+        raise UpstreamError(f"coding: {error}") from None
+    except JsonError as error:
+        raise UpstreamError(f"json: {error}") from None
+    raise UpstreamError("content_type")
+
+
+def _json(protocol: str, operation: str, body: bytes) -> Document:
+    tree = [parse_bytes(body)]
+    document = Document(protocol, operation, body, lambda: render(tree[0]).encode())
+    root = tree[0] if isinstance(tree[0], dict | list) else tree
+    document.add_tree(root, "", openai.is_structure if protocol == "openai.embeddings" else None)
+    if protocol.startswith("anthropic."):
+        document.facts = anthropic.answer_facts(tree[0])
+        document.set_tools(lambda: anthropic.answer_tools(tree[0]))
+    elif protocol.startswith("openai."):
+        document.facts = openai.answer_facts(tree[0])
+        document.set_tools(lambda: openai.answer_tools(tree[0]))
+    return document
+
+
+def _stream(protocol: str, operation: str, body: bytes) -> Document:
+    events = read_events(body)
+    document = Document(protocol, operation, body, lambda: write_events(events))
+    if protocol.startswith("anthropic."):
+        anthropic.add_stream(document, events)
+        document.facts = anthropic.stream_facts(events)
+        document.set_tools(lambda: anthropic.stream_tools(events))
+    elif protocol.startswith("openai."):
+        openai.add_stream(document, events)
+        document.facts = openai.stream_facts(events)
+        document.set_tools(lambda: openai.stream_tools(events))
+    _add_events(document, events)
+    return document
+
+
+def _add_events(document: Document, events: list[Event]) -> None:
+    """Everything else in the events, each event by itself."""
+    for index, event in enumerate(events):
+        if event.name:
+            document.add_text(_Named(event), 0, f"/events/{index}/event")
+        if not event.is_done:
+            document.add_tree(event.data, f"/events/{index}")
+
+
+class _Named(list[str]):
+    """An event's name as a place that a channel can be written to."""
+
+    def __init__(self, event: Event) -> None:
+        super().__init__([event.name])
+        self._event = event
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._event.name = value
+
+
+def _lines(protocol: str, operation: str, body: bytes) -> Document:
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise JsonError("not UTF-8") from None
+    values: list[Any] = [parse(line) for line in text.split("\n") if line.strip()]
+    document = Document(protocol, operation, body, lambda: "".join(render(value) + "\n" for value in values).encode())
+    document.add_tree(values)
+    return document
+
+
+def _text(protocol: str, operation: str, body: bytes) -> Document:
+    try:
+        holder = [body.decode("utf-8")]
+    except UnicodeDecodeError:
+        raise UpstreamError("not UTF-8") from None
+    document = Document(protocol, operation, body, lambda: holder[0].encode())
+    document.facts = Facts()
+    document.add_text(holder, 0, "")
+    return document
+
+
+def _parameters(protocol: str, body: Any) -> dict[str, int | float | str | bool | None]:
+    names = anthropic.PARAMETERS if protocol.startswith("anthropic.") else openai.PARAMETERS
+    scalars = (int, float, str, bool)
+    made = {name: body[name] for name in names if name in body and isinstance(body[name], scalars)} if isinstance(
+        body, dict
+    ) else {}
+    counts: dict[str, Callable[[Any], int]] = {
+        "message_count": lambda told: len(shapes.items(told, "messages")),
+        "tool_count": lambda told: len(shapes.items(told, "tools")),
+        "media_count": anthropic.count_media if protocol.startswith("anthropic.") else openai.count_media,
+    }
+    return made | {name: count(body) for name, count in counts.items()}
+
+
+def _fields(headers: Headers, name: str) -> list[str]:
+    return [value.decode("latin-1").strip().lower() for key, value in headers if key == name]
+
+
+def _field(headers: Headers, name: str) -> str:
+    return ",".join(_fields(headers, name))
+
+
+def _media_type(headers: Headers) -> str:
+    """The media type; "" for a charset other than UTF-8: then nobody knows what the bytes say."""
+    kind, _, rest = _field(headers, "content-type").partition(";")
+    charset = rest.replace(" ", "").replace('"', "")
+    if "charset=" in charset and "charset=utf-8" not in charset and "charset=us-ascii" not in charset:
+        return ""
+    return kind.strip()

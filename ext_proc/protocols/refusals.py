@@ -1,0 +1,55 @@
+"""A refusal in the words of the API that the caller's client speaks, so that it raises its own typed error."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ext_proc.protocols.json_text import render
+
+if TYPE_CHECKING:
+    from ext_proc.model import Refusal
+
+_JSON: Final = "application/json"
+
+# Anthropic, "Errors": https://docs.anthropic.com/en/api/errors
+_ANTHROPIC: Final = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+# OpenAI, "Error codes": the type is coarse, the code says more.
+_OPENAI: Final = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+_SERVER: Final = 500
+
+
+def refusal_body(protocol: str, refusal: Refusal) -> tuple[str, bytes]:
+    """Content type and body."""
+    if protocol.startswith("openai."):
+        body: dict[str, Any] = {"error": _openai(refusal)}
+    elif protocol.startswith("anthropic."):
+        body = {"type": "error", "error": _anthropic(refusal)}
+    else:
+        body = {"type": "error", "error": {**_openai(refusal), "type": _anthropic(refusal)["type"]}}
+    if refusal.reasons:
+        body["error"]["reasons"] = list(refusal.reasons)
+    return _JSON, render(body).encode()
+
+
+def _openai(refusal: Refusal) -> dict[str, Any]:
+    fallback = "server_error" if refusal.status >= _SERVER else "invalid_request_error"
+    kind = _OPENAI.get(refusal.status, fallback)
+    return {"message": refusal.text, "type": kind, "param": None, "code": refusal.code}
+
+
+def _anthropic(refusal: Refusal) -> dict[str, Any]:
+    fallback = "api_error" if refusal.status >= _SERVER else "invalid_request_error"
+    return {"type": _ANTHROPIC.get(refusal.status, fallback), "message": refusal.text, "code": refusal.code}

@@ -1,0 +1,275 @@
+"""One stream, one exchange: perform what the session asks for. The laws that hold here, each with a test:
+
+L1  Nothing passes before its record is durable (the session orders it; nothing here reorders).
+L2  The stream ends with status OK only after Envoy ended it. Every other way out awaits ``context.abort``.
+L3  One question from Envoy, exactly one answer (a question that Envoy itself overtook gets none).
+L4  The record outlives the caller: it runs in a task of the server's own, with its own deadline.
+L5  Unknown is deny: what the table does not know aborts the stream.
+L6  Nothing that a caller sends can reduce what is captured, scanned or masked.
+L7  The record never claims more than happened.
+
+A reader is always waiting beside the step in progress, so a caller who leaves, or a time-out of Envoy's, is seen at
+once and not after the step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+import grpc.aio
+
+from ext_proc import telemetry
+from ext_proc.errors import AuditUnavailable, GateError, PeerError
+from ext_proc.phases import Session
+from ext_proc.phases import effects as do
+from ext_proc.phases import events as ev
+from ext_proc.server import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from ext_proc.model import Connection
+    from ext_proc.ports import Content, Credentials, Identities, Policy, Recorder
+
+RECORD_DEADLINE_SECONDS: Final = 10.0
+"""After this a record is taken as failed and the caller refused: a disk that takes longer is broken."""
+
+INLINE_BYTES: Final = 64 * 1024
+"""Bodies up to this are scanned in the event loop (about 1 ms); larger ones in a thread, so no stream waits for them."""
+
+_log = telemetry.logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """Everything a stream needs of the rooms, joined by ``app``."""
+
+    identities: Identities
+    content: Content
+    policy: Policy
+    recorder: Recorder
+    credentials: Credentials
+    connections: Callable[[], Mapping[str, Connection]]
+    clock: Callable[[], datetime]
+
+
+class Stream:
+    """Drives one session over one gRPC stream."""
+
+    def __init__(self, rooms: Rooms, context: grpc.aio.ServicerContext[Any, Any], lasting: asyncio.TaskGroup) -> None:
+        self._rooms = rooms
+        self._context = context
+        self._lasting = lasting
+        self._session = Session(rooms.connections())
+        self._phase: str | None = None
+        self._step: asyncio.Task[ev.AnswerEvent] | None = None
+
+    async def run(self) -> None:
+        """The whole stream, with its one checked exit (L2): only a conversation that Envoy ended returns."""
+        telemetry.IN_FLIGHT.inc()
+        fault: GateError | None = None
+        try:
+            await self._converse()
+        except asyncio.CancelledError:  # Envoy reset the stream: what is left to record goes on without us (L4)
+            self._begin_end()
+            raise
+        except GateError as error:
+            fault = error
+        except Exception:  # the outermost frame: a bug must refuse, never pass
+            _log.exception("stream failed", exchange=self._session.exchange_id)
+            fault = GateError("bug")
+        if fault is not None:
+            self._session.blame(fault)
+            _log.error("stream aborted", exchange=self._session.exchange_id, detail=fault.detail)
+        ending = self._begin_end()
+        if ending is not None:
+            await asyncio.shield(ending)
+        if fault is not None:
+            await self._context.abort(grpc.StatusCode.INTERNAL, "affidavit: stream aborted")
+
+    # ---------------------------------------------------------------------------------------------------------------
+
+    async def _converse(self) -> None:
+        """Take Envoy's questions and the steps' answers as they come, until Envoy ends the stream."""
+        reading = asyncio.ensure_future(self._context.read())  # noqa: TID251 - awaited below, ended with the stream
+        try:
+            while True:
+                if self._step is None:
+                    await asyncio.wait((reading,))
+                else:
+                    await asyncio.wait((reading, self._step), return_when=asyncio.FIRST_COMPLETED)
+                if self._step is not None and self._step.done():
+                    step, self._step = self._step, None
+                    await self._perform(self._session.handle(step.result()))
+                if reading.done():
+                    message = reading.result()
+                    if message is grpc.aio.EOF:
+                        return
+                    reading = asyncio.ensure_future(self._context.read())  # noqa: TID251 - as above
+                    await self._ask(message)
+        finally:
+            if not reading.done():
+                reading.cancel()
+
+    async def _ask(self, message: Any) -> None:
+        self._phase, event = wire.read_question(message, self._rooms.clock())
+        effects = self._session.handle(event)
+        if effects and self._step is not None:  # overtaken: the step's answer is not wanted any more
+            self._step.cancel()
+            self._step = None
+        await self._perform(effects)
+
+    def _begin_end(self) -> asyncio.Task[None] | None:
+        """The stream is over. If something is left to record, do it in a task that outlives the stream (L4)."""
+        step, self._step = self._step, None
+        effects = self._session.handle(ev.StreamEnded(self._rooms.clock()))
+        if not effects and step is None:
+            self._closed()
+            return None
+        if effects and step is not None:
+            step.cancel()
+            step = None
+        return self._lasting.create_task(self._end(effects, step))
+
+    async def _end(self, effects: tuple[do.Effect, ...], step: asyncio.Task[ev.AnswerEvent] | None) -> None:
+        """Record what must be recorded; nobody is there to be answered any more."""
+        try:
+            if step is not None:
+                effects = self._session.handle(await step)
+            while effects and isinstance(effects[0], do.Record):
+                effects = self._session.handle(await self._done(effects[0]))
+        except Exception:  # part of the outermost frame: the task must not take the server down
+            _log.exception("stream end failed", exchange=self._session.exchange_id)
+        self._closed()
+
+    # ---------------------------------------------------------------------------------------------------------------
+
+    async def _perform(self, effects: tuple[do.Effect, ...]) -> None:
+        """Steps that only compute are done here and now; those that wait become the step in progress."""
+        while effects:
+            [effect] = effects
+            match effect:
+                case do.Continue():
+                    await self._send(wire.answer(self._open_phase(), effect))
+                    return
+                case do.Refuse():
+                    self._open_phase()
+                    content_type, body = self._rooms.content.refusal(effect.connection, effect.path, effect.refusal)
+                    await self._send(wire.refuse(effect.refusal, content_type, body))
+                    return
+                case do.Abort():
+                    raise effect.error
+                case _ if _is_waited_for(effect):
+                    self._step = self._lasting.create_task(self._done(effect))
+                    return
+                case _:
+                    effects = self._session.handle(self._computed(effect))
+
+    def _open_phase(self) -> str:
+        """The question that is being answered, closed by this call (L3)."""
+        phase, self._phase = self._phase, None
+        if phase is None:
+            raise PeerError("an answer to no question")
+        return phase
+
+    async def _send(self, message: Any) -> None:
+        await self._context.write(message)
+
+    # The steps -----------------------------------------------------------------------------------------------------
+
+    async def _done(self, effect: do.Step) -> ev.AnswerEvent:
+        """Do a step that waits. Always an event, never an exception."""
+        started = perf_counter()
+        try:
+            return await self._do(effect)
+        except GateError as error:
+            return ev.Failed(self._rooms.clock(), error)
+        except Exception as bug:  # the outermost frame of a step's task
+            return self._failed_by_bug(effect, bug)
+        finally:
+            telemetry.STEP_SECONDS.labels(type(effect).__name__).observe(perf_counter() - started)
+
+    async def _do(self, effect: do.Step) -> ev.AnswerEvent:
+        rooms = self._rooms
+        match effect:
+            case do.Decide(call):
+                decision = await rooms.policy.decide(call)
+                return ev.Decided(rooms.clock(), decision)
+            case do.Authenticate(presented, connection):
+                identity = await rooms.identities.authenticate(presented, connection, rooms.clock())
+                return ev.Authenticated(rooms.clock(), identity)
+            case do.Record(entry):
+                try:
+                    async with asyncio.timeout(RECORD_DEADLINE_SECONDS):
+                        receipt = await rooms.recorder.record(entry, rooms.clock())
+                except TimeoutError:
+                    raise AuditUnavailable("deadline") from None
+                return ev.Recorded(rooms.clock(), receipt)
+            case _:
+                return await asyncio.to_thread(self._compute, effect)
+
+    def _computed(self, effect: do.Step) -> ev.AnswerEvent:
+        """Do a step that only computes. Always an event, never an exception."""
+        started = perf_counter()
+        try:
+            return self._compute(effect)
+        except GateError as error:
+            return ev.Failed(self._rooms.clock(), error)
+        except Exception as bug:  # the outermost frame of a step
+            return self._failed_by_bug(effect, bug)
+        finally:
+            telemetry.STEP_SECONDS.labels(type(effect).__name__).observe(perf_counter() - started)
+
+    def _failed_by_bug(self, effect: do.Step, bug: Exception) -> ev.Failed:
+        _log.error("step failed", step=type(effect).__name__, exchange=self._session.exchange_id, exc_info=bug)
+        return ev.Failed(self._rooms.clock(), GateError("bug"))
+
+    def _compute(self, effect: do.Step) -> ev.AnswerEvent:
+        rooms = self._rooms
+        match effect:
+            case do.Admit(size_bytes):
+                rooms.recorder.admit(size_bytes)
+                return ev.Admitted(rooms.clock())
+            case do.Inspect(connection, method, path, headers, body):
+                return ev.Inspected(rooms.clock(), rooms.content.inspect(connection, method, path, headers, body))
+            case do.RedactRequest(inspection, rules):
+                return ev.Redacted(rooms.clock(), rooms.content.redact_request(inspection, rules))
+            case do.RedactResponse(inspection, rules, status, headers, body, limit_bytes):
+                redaction = rooms.content.redact_response(inspection, rules, status, headers, body, limit_bytes)
+                return ev.Redacted(rooms.clock(), redaction)
+            case do.Unlock(connection):
+                return ev.Unlocked(rooms.clock(), rooms.credentials.reveal(connection))
+            case _:
+                raise PeerError(f"no such computing step: {type(effect).__name__}")
+
+    def _closed(self) -> None:
+        telemetry.IN_FLIGHT.dec()
+        session = self._session
+        name = session.connection.name if session.connection else ""
+        telemetry.EXCHANGES.labels(name, session.outcome or "none", session.code or "").inc()
+        _log.info(
+            "exchange",
+            exchange=session.exchange_id,
+            connection=name,
+            outcome=session.outcome,
+            code=session.code,
+            detail=session.detail,
+        )
+
+
+def _is_waited_for(effect: do.Step) -> bool:
+    """Does the step wait (or compute for so long that no stream should wait for it)?"""
+    match effect:
+        case do.Record() | do.Authenticate() | do.Decide():
+            return True
+        case do.RedactRequest(inspection):
+            return inspection.text_bytes > INLINE_BYTES
+        case do.Inspect(body=body) | do.RedactResponse(body=body):
+            return len(body) > INLINE_BYTES
+        case _:
+            return False

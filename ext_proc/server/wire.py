@@ -1,0 +1,143 @@
+"""Between Envoy's protos and our events and effects. The only file that builds or reads their fields.
+
+Sources: ``envoy.service.ext_proc.v3`` (external_processor.proto), ``envoy.extensions.filters.http.ext_proc.v3``.
+Header values travel as ``raw_value``: Envoy ignores ``value`` and sends an empty field (measured).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from envoy.config.core.v3 import base_pb2
+from envoy.extensions.filters.http.ext_proc.v3 import processing_mode_pb2
+from envoy.service.ext_proc.v3 import external_processor_pb2 as ext_proc
+from envoy.type.v3 import http_status_pb2
+
+from ext_proc.errors import PeerError
+from ext_proc.model import ExchangeId, Secret
+from ext_proc.phases import events as ev
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from ext_proc.model import Headers, Refusal
+    from ext_proc.phases.effects import Continue
+
+NAMESPACE: Final = "affidavit"
+"""Envoy's dynamic metadata namespace: the gates behind and before us read it."""
+
+_ATTRIBUTES_KEY: Final = "envoy.filters.http.ext_proc"
+_Mode = processing_mode_pb2.ProcessingMode
+_OVERWRITE: Final = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+
+# Every mode explicit: proto3's zero is NONE for bodies, so a forgotten field would turn inspection off.
+_UNINSPECTED: Final = _Mode(
+    request_header_mode=_Mode.SEND,
+    response_header_mode=_Mode.SEND,
+    request_body_mode=_Mode.NONE,
+    response_body_mode=_Mode.NONE,
+    request_trailer_mode=_Mode.SKIP,
+    response_trailer_mode=_Mode.SKIP,
+)
+
+
+def read_question(message: ext_proc.ProcessingRequest, at: datetime) -> tuple[str, ev.PeerEvent]:
+    """The phase's field name in ``ProcessingRequest`` and the event it means.
+
+    Raises:
+        PeerError: the message asks nothing.
+    """
+    phase = message.WhichOneof("request")
+    if phase == "request_body":
+        return phase, ev.RequestBody(at, message.request_body.body, message.request_body.end_of_stream)
+    if phase == "response_body":
+        return phase, ev.ResponseBody(at, message.response_body.body, message.response_body.end_of_stream)
+    if phase == "request_headers":
+        told = _told(message)
+        head = message.request_headers
+        return phase, ev.RequestHeaders(at, _headers(head), head.end_of_stream, _attributes(told))
+    if phase == "response_headers":
+        told = _told(message)
+        head = message.response_headers
+        upstream = ev.UpstreamAttributes(
+            _text(told, "response.code_details"), _flags(told), _text(told, "upstream.address")
+        )
+        return phase, ev.ResponseHeaders(at, _headers(head), head.end_of_stream, _attributes(told), upstream)
+    if phase is None:
+        raise PeerError("empty message")
+    return phase, ev.Unknown(at, phase)
+
+
+def answer(phase: str, effect: Continue) -> ext_proc.ProcessingResponse:
+    """`Continue` as the answer to ``phase``."""
+    common = ext_proc.CommonResponse()
+    if effect.set_headers or effect.remove_headers:
+        common.header_mutation.CopyFrom(_mutation(effect.set_headers, effect.remove_headers))
+    if effect.body is not None:
+        common.body_mutation.body = effect.body
+    response = ext_proc.ProcessingResponse()
+    if phase.endswith("_headers"):
+        getattr(response, phase).response.CopyFrom(common)
+        if effect.uninspected:
+            response.mode_override.CopyFrom(_UNINSPECTED)
+    else:
+        getattr(response, phase).response.CopyFrom(common)
+    if effect.metadata:
+        fields = response.dynamic_metadata.fields[NAMESPACE].struct_value.fields
+        for name, value in effect.metadata.items():
+            fields[name].string_value = value
+    return response
+
+
+def refuse(refusal: Refusal, content_type: str, body: bytes) -> ext_proc.ProcessingResponse:
+    """An answer of ours instead of the upstream's (``ImmediateResponse``)."""
+    headers: list[tuple[str, str | Secret]] = [("content-type", content_type), *refusal.headers]
+    if refusal.retry_after_seconds is not None:
+        headers.append(("retry-after", str(refusal.retry_after_seconds)))
+    return ext_proc.ProcessingResponse(
+        immediate_response=ext_proc.ImmediateResponse(
+            status=http_status_pb2.HttpStatus(code=refusal.status),  # type: ignore[arg-type]  # an open enum
+            headers=_mutation(tuple(headers), ()),
+            body=body,
+            details=f"affidavit_{refusal.code}",
+        )
+    )
+
+
+def _mutation(
+    set_headers: tuple[tuple[str, str | Secret], ...], remove_headers: tuple[str, ...]
+) -> ext_proc.HeaderMutation:
+    mutation = ext_proc.HeaderMutation(remove_headers=remove_headers)
+    for name, value in set_headers:
+        option = mutation.set_headers.add()
+        option.header.key = name
+        option.header.raw_value = (value.reveal() if isinstance(value, Secret) else value).encode()
+        option.append_action = _OVERWRITE
+    return mutation
+
+
+def _headers(head: ext_proc.HttpHeaders) -> Headers:
+    return tuple((item.key, item.raw_value) for item in head.headers.headers)
+
+
+def _told(message: ext_proc.ProcessingRequest) -> Any:
+    found = message.attributes.get(_ATTRIBUTES_KEY)
+    return found.fields if found is not None else {}
+
+
+def _text(told: Any, name: str) -> str:
+    return str(told[name].string_value) if name in told else ""
+
+
+def _flags(told: Any) -> str:
+    return str(int(told["response.flags"].number_value)) if "response.flags" in told else ""
+
+
+def _attributes(told: Any) -> ev.Attributes:
+    exchange_id = _text(told, "request.id")
+    return ev.Attributes(
+        exchange_id=ExchangeId(exchange_id),
+        route=_text(told, "xds.route_name"),
+        source_address=_text(told, "source.address"),
+        is_mtls=bool(told["connection.mtls"].bool_value) if "connection.mtls" in told else False,
+    )

@@ -1,0 +1,37 @@
+# An ordinary question, for the tests of all concerns.
+package inference.example
+
+chat := {
+	"schema": "affidavit/question/v1",
+	"exchange_id": "3f6f9f8c-8f0b-4b1e-9a56-0c8f4e6b7a10",
+	"identity": {
+		"issuer": "https://idp.example.com",
+		"subject": "ada",
+		"method": "oidc",
+		"groups": ["analysts"],
+		"client": null,
+		"tenant": null,
+	},
+	"connection": {"name": "demo", "tags": []},
+	"request": {
+		"method": "POST",
+		"path": "/v1/chat/completions",
+		"protocol": "openai.chat",
+		"operation": "chat",
+		"model": "demo",
+		"stream": false,
+		"parameters": {"max_tokens": 64, "media_count": 0, "message_count": 1, "tool_count": 0},
+		"body_bytes": 120,
+		"text_bytes": 60,
+	},
+	"findings": {"EMAIL": 1},
+	"time": {"now": "2026-11-24T12:00:00.000Z", "weekday": "tuesday", "hour": 12},
+	"source": {"address": "10.0.0.1:1234", "user_agent": "test"},
+}
+
+listing := json.patch(chat, [
+	{"op": "replace", "path": "/request/operation", "value": "models"},
+	{"op": "replace", "path": "/request/protocol", "value": "openai.models"},
+	{"op": "replace", "path": "/request/model", "value": null},
+	{"op": "replace", "path": "/request/method", "value": "GET"},
+])
