@@ -67,9 +67,10 @@ class _Worker:
         authenticator = Authenticator(registry.trusts(config), registry.mtls(config))
         section = config.policy
         policy = OpaPolicy(
-            section.opa_socket, section.package, section.rule, section.bundle_file, section.timeout_seconds, clock
+            section.opa_socket, section.package, section.rule, section.bundle_file, section.timeout_seconds
         )
         await policy.start()
+        await authenticator.start()
         rooms = Rooms(
             identities=authenticator,
             content=ContentGate(read_key(config.redaction.hash_key_file)),

@@ -42,7 +42,7 @@ def build(opa: Path, sources: Path, target: Path) -> PolicyVersion:
     )  # fmt: skip
     done = subprocess.run([str(part) for part in command], cwd=sources, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise ConfigError(f"opa build: {done.stderr.strip()}")
+        raise ConfigError(f"opa build: {(done.stdout + done.stderr).strip()}")
     return read_version(target)
 
 

@@ -19,8 +19,6 @@ from ext_proc.policy.decision import read_decision
 from ext_proc.policy.question import question
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from datetime import datetime
     from pathlib import Path
 
     from ext_proc.model import Call, Decision, PolicyVersion
@@ -53,7 +51,6 @@ class OpaPolicy:
         rule: the decision's rule in it.
         bundle: the file that OPA loaded; its digest goes into every decision.
         timeout_seconds: for one question, all in all.
-        clock: aware UTC.
     """
 
     def __init__(  # noqa: PLR0913 - its whole configuration
@@ -63,14 +60,12 @@ class OpaPolicy:
         rule: str,
         bundle: Path,
         timeout_seconds: float,
-        clock: Callable[[], datetime],
     ) -> None:
         self._client = _UnixClient(socket, timeout_seconds)
         self._package = package.replace("/", ".")
         self._rule = rule
         self._bundle = bundle
         self._timeout_seconds = timeout_seconds
-        self._clock = clock
         self._versions: dict[str, PolicyVersion] = {}
 
     async def start(self) -> None:
@@ -94,7 +89,7 @@ class OpaPolicy:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 answer: Any = await self._client.query_rule(
-                    question(call, self._clock()), self._package, self._rule, query_params=_PARAMETERS
+                    question(call), self._package, self._rule, query_params=_PARAMETERS
                 )
         except TimeoutError:
             raise PolicyUnavailable("deadline") from None

@@ -1,41 +1,23 @@
 # METADATA
-# title: Who may call which model
-# description: |
-#   `data.inference.models` names models, and for each the groups and operations; `*` is any model that has no line of
-#   its own, any group, any operation. `data.inference.without_model` does the same for operations that name no model.
+# title: models
+# description: Which groups may use which model, and for what. Settings in data.settings.models.
+# schemas:
+#   - input: schema.input
 package inference.concerns.models
 
 # METADATA
-# description: one of the caller's groups may do this with this model
-default allow := false
-
-allow if {
-	is_string(input.request.model)
-	_is_granted(_line.groups, input.identity.groups)
-	_has(_line.operations, input.request.operation)
-}
-
-allow if {
-	is_null(input.request.model)
-	_is_granted(data.inference.without_model[input.request.operation].groups, input.identity.groups)
+# description: a group of the caller is listed for the model and the operation
+permit contains "group_may_use_model" if {
+	model := data.settings.models[input.request.model]
+	input.request.operation in model.operations
+	some group in input.identity.groups
+	group in model.groups
 }
 
 # METADATA
-# description: codes of what is against the call
-reasons contains "model_not_allowed" if not allow
-
-_line := data.inference.models[input.request.model] if {
-	# A caller cannot ask for the model named `*`.
-	input.request.model != "*"
-} else := data.inference.models["*"]
-
-_is_granted(granted, groups) if {
-	some group in groups
-	group in granted
+# description: a group of the caller may see which models there are
+permit contains "group_may_list_models" if {
+	input.request.operation == "models"
+	some group in input.identity.groups
+	group in data.settings.listing_groups
 }
-
-_is_granted(granted, _) if "*" in granted
-
-_has(listed, wanted) if wanted in listed
-
-_has(listed, _) if "*" in listed

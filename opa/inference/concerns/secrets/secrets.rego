@@ -1,22 +1,18 @@
 # METADATA
-# title: No secrets in prompts
-# description: keys, tokens and passwords that the scan finds do not leave the house, not even masked
+# title: secrets
+# description: A credential in a prompt is refused, not masked, because its owner must learn that it got out.
+# schemas:
+#   - input: schema.input
 package inference.concerns.secrets
 
 # METADATA
-# description: the scan found no secret
-default allow := false
-
-allow if {
-	is_object(input.findings)
-	every entity, _ in input.findings {
-		not startswith(entity, "SECRET_")
-	}
+# description: the scan found a credential
+deny contains "secret_in_prompt" if {
+	some entity, count in input.findings
+	_is_secret(entity)
+	count > 0
 }
 
-# METADATA
-# description: codes of what is against the call
-reasons contains "secret_in_prompt" if {
-	some entity, _ in input.findings
-	startswith(entity, "SECRET_")
-}
+_is_secret(entity) if startswith(entity, "SECRET_")
+
+_is_secret("URL_CREDENTIALS")
