@@ -21,10 +21,10 @@ STEP_SECONDS: Final = Histogram(
     ["step"],
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
 )
-IN_FLIGHT: Final = Gauge(
-    "affidavit_exchanges_in_flight", "Exchanges begun and not ended.", multiprocess_mode="livesum"
+IN_FLIGHT: Final = Gauge("affidavit_exchanges_in_flight", "Exchanges begun and not ended.", multiprocess_mode="livesum")
+REMOVALS: Final = Counter(
+    "affidavit_removals_total", "Spans removed, by direction and entity.", ["direction", "entity"]
 )
-REMOVALS: Final = Counter("affidavit_removals_total", "Spans removed, by direction and entity.", ["direction", "entity"])
 UNSHIPPED_BYTES: Final = Gauge(
     "affidavit_evidence_unshipped_bytes", "Evidence on the disk, not yet in the store.", multiprocess_mode="max"
 )

@@ -126,4 +126,3 @@ def show_record(config: Config, exchange_id: str, *, with_payloads: bool, as_jso
         print(f"a payload cannot be read: {error.detail}")
         return 1
     return 0
-

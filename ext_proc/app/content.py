@@ -74,8 +74,7 @@ class ContentGate:
             model=document.model,
             is_stream=document.is_stream,
             parameters={
-                name: _label(value) if isinstance(value, str) else value
-                for name, value in document.parameters.items()
+                name: _label(value) if isinstance(value, str) else value for name, value in document.parameters.items()
             },
             findings=scanned.findings,
             text_bytes=sum(len(channel.text.encode()) for channel in document.channels),
@@ -87,7 +86,7 @@ class ContentGate:
         scanned: _Scanned = inspection.document
         return self._redacted(scanned, rules)
 
-    def redact_response(  # noqa: PLR0913 - the port's
+    def redact_response(
         self,
         inspection: Inspection,
         rules: Sequence[RedactionRule],
@@ -98,9 +97,7 @@ class ContentGate:
     ) -> Redaction:
         """See `ports.Content.redact_response`."""
         request: _Scanned = inspection.document
-        document = protocols.read_response(
-            inspection.protocol, request.document, status, headers, body, limit_bytes
-        )
+        document = protocols.read_response(inspection.protocol, request.document, status, headers, body, limit_bytes)
         made = self._redacted(_Scanned(document), rules)
         return replace(
             made,
@@ -139,9 +136,7 @@ class ContentGate:
                 forwarded_bytes=len(body),
             ),
             blocked=tuple(sorted(blocked)),
-            tool_calls=tuple(
-                ToolCall(_label(call.name), call.arguments_sha256) for call in document.tool_calls()
-            ),
+            tool_calls=tuple(ToolCall(_label(call.name), call.arguments_sha256) for call in document.tool_calls()),
         )
 
 
@@ -176,4 +171,3 @@ def _label_or_none(text: str | None) -> str | None:
 
 def _public_path(path: str) -> str:
     return "/".join(part if not part or _PATH_PART.fullmatch(part) else "*" for part in path.split("/"))
-

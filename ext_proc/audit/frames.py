@@ -36,6 +36,7 @@ class Frame:
     sequence: int
     leaf: bytes = b""
     ciphertexts: tuple[bytes, ...] = ()
+    origin: str = ""
     carried: tuple[dict[str, Any], ...] = ()
 
 
@@ -56,9 +57,10 @@ def encode_leaf(sequence: int, leaf: bytes, ciphertexts: Sequence[bytes]) -> byt
     return _encode(LEAF, sequence, b"".join(parts))
 
 
-def encode_carry(sequence: int, carried: Sequence[dict[str, Any]]) -> bytes:
-    """One frame for the exchanges that are open; ``sequence`` is the next leaf's."""
-    return _encode(CARRY, sequence, json.dumps(list(carried), sort_keys=True, separators=(",", ":")).encode())
+def encode_carry(sequence: int, origin: str, carried: Sequence[dict[str, Any]]) -> bytes:
+    """One frame for the exchanges that are open in the log ``origin``; ``sequence`` is the next leaf's."""
+    told = {"origin": origin, "open": list(carried)}
+    return _encode(CARRY, sequence, json.dumps(told, sort_keys=True, separators=(",", ":")).encode())
 
 
 def scan(segment: bytes) -> Scan:
@@ -89,7 +91,8 @@ def _crc(kind: int, sequence: int, payload: bytes) -> int:
 
 def _decode(kind: int, sequence: int, payload: bytes) -> Frame:
     if kind == CARRY:
-        return Frame(kind, sequence, carried=tuple(json.loads(payload)))
+        told = json.loads(payload)
+        return Frame(kind, sequence, origin=told["origin"], carried=tuple(told["open"]))
     parts: list[bytes] = []
     at = 0
     while at < len(payload):

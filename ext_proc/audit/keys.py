@@ -12,7 +12,6 @@ import hashlib
 import hmac
 import os
 import sqlite3
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +23,7 @@ from ext_proc.errors import AuditUnavailable, ConfigError, IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from ext_proc.model import Identity, Payload
 

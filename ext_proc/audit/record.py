@@ -63,7 +63,7 @@ def instant(at: datetime) -> str:
     return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def build_leaf(  # noqa: PLR0913 - the head of every leaf
+def build_leaf(
     kind: str, *, origin: str, sequence: int, at: datetime, fields: Mapping[str, Any], listed: Sequence[str] = ()
 ) -> bytes:
     """The leaf's bytes. Too long: lists of spans under ``listed`` are left out, and counted in the leaf.

@@ -42,21 +42,25 @@ def _finish(folder: Path, now: datetime) -> None:
         leftover.unlink()
     paths = sorted([*folder.glob(f"*{segments.SEALED}"), *folder.glob(f"*{segments.WRITING}")])
     scans = {path: frames.scan(path.read_bytes()) for path in paths}
-    leaves = [frame for scan in scans.values() for frame in scan.frames if frame.type == frames.LEAF]
-    torn = next((path for path in paths if path.suffix == segments.WRITING), None)
-    if leaves:
-        last = json.loads(leaves[-1].leaf)
-        if last["kind"] != "log.close" and not any(_kind(frame) == "log.recovered" for frame in leaves):
-            dropped = scans[torn].dropped_bytes if torn else 0
-            _write_end(folder, last, _still_open(scans), dropped, now)
+    torn = [path for path in paths if path.suffix == segments.WRITING]
+    if not _is_ended(scans):
+        dropped = sum(scans[path].dropped_bytes for path in torn)
+        _write_end(folder, scans, dropped, now)
     # Step 3
-    if torn is not None:
-        if not any(frame.type == frames.LEAF for frame in scans[torn].frames):
-            torn.unlink()
+    for path in torn:
+        if not any(frame.type == frames.LEAF for frame in scans[path].frames):
+            path.unlink()
         else:
-            os.truncate(torn, scans[torn].good_bytes)
-            torn.rename(torn.with_suffix(segments.SEALED))
+            os.truncate(path, scans[path].good_bytes)
+            path.rename(path.with_suffix(segments.SEALED))
+    if torn:
         segments.sync_folder(folder)
+
+
+def _is_ended(scans: dict[Path, frames.Scan]) -> bool:
+    """Nothing was ever acknowledged, or everything that was is followed by an end."""
+    found = [frame for scan in scans.values() for frame in scan.frames]
+    return not found or any(_kind(frame) in ("log.close", "log.recovered") for frame in found)
 
 
 def _still_open(scans: dict[Path, frames.Scan]) -> list[dict[str, Any]]:
@@ -77,15 +81,16 @@ def _still_open(scans: dict[Path, frames.Scan]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _write_end(
-    folder: Path, last: dict[str, Any], still_open: list[dict[str, Any]], dropped: int, now: datetime
-) -> None:
+def _write_end(folder: Path, scans: dict[Path, frames.Scan], dropped: int, now: datetime) -> None:
     """Step 2."""
-    first = last["sequence"] + 1
+    still_open = _still_open(scans)
+    last = [frame for scan in scans.values() for frame in scan.frames][-1]
+    first = last.sequence + (1 if last.type == frames.LEAF else 0)
+    origin = last.origin or json.loads(last.leaf)["origin"]
     told: list[tuple[str, dict[str, Any]]] = [
         (
             "log.recovered",
-            {"last_good_sequence": last["sequence"], "dropped_bytes": dropped, "interrupted": len(still_open)},
+            {"last_good_sequence": first - 1, "dropped_bytes": dropped, "interrupted": len(still_open)},
         )
     ]
     told += [
@@ -111,7 +116,7 @@ def _write_end(
     data = b"".join(
         frames.encode_leaf(
             first + index,
-            build_leaf(kind, origin=last["origin"], sequence=first + index, at=now, fields=fields),
+            build_leaf(kind, origin=origin, sequence=first + index, at=now, fields=fields),
             (),
         )
         for index, (kind, fields) in enumerate(told)
@@ -126,5 +131,4 @@ def _write_end(
 
 
 def _kind(frame: frames.Frame) -> str:
-    kind: str = json.loads(frame.leaf)["kind"]
-    return kind
+    return str(json.loads(frame.leaf)["kind"]) if frame.type == frames.LEAF else "carry"

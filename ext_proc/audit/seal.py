@@ -52,9 +52,7 @@ def seal(segment: bytes) -> tuple[SealedObject, ...]:
     ciphertexts = [one for frame in leaves for one in frame.ciphertexts]
     made = [_object("v1/events", place, span, events, "jsonl.zst")]
     if ciphertexts:
-        pack = PACK_MAGIC + b"".join(
-            _ENTRY.pack(hashlib.sha256(one).digest(), len(one)) + one for one in ciphertexts
-        )
+        pack = PACK_MAGIC + b"".join(_ENTRY.pack(hashlib.sha256(one).digest(), len(one)) + one for one in ciphertexts)
         made.insert(0, _object("v1/payload", place, span, pack, "pack"))
     return tuple(made)
 

@@ -37,7 +37,7 @@ class FileOps:
             view, offset = view[done:], offset + done
 
     def allocate(self, path: Path, size_bytes: int) -> None:
-        """Make a file of ``size_bytes`` zeros whose blocks are really there: writing into it cannot run out of space."""
+        """Make a file of ``size_bytes`` zeros whose blocks are there: writing into it cannot run out of space."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             os.posix_fallocate(descriptor, 0, size_bytes)

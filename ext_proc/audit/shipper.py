@@ -58,9 +58,7 @@ class Shipper:
         clock: aware UTC.
     """
 
-    def __init__(
-        self, directory: Path, store: Store, retention: timedelta, clock: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, directory: Path, store: Store, retention: timedelta, clock: Callable[[], datetime]) -> None:
         self._directory = directory
         self._store = store
         self._retention = retention

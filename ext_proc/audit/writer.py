@@ -4,11 +4,12 @@ The event loop gives each record its sequence number and bytes; one thread write
 ``fdatasync`` (group commit):
 
  1. take everything that is waiting;
- 2. write the frames into the current segment; when it is full, seal it first (steps 4 to 6);
+ 2. write the frames into the current segment; when it is full, begin another first (steps 4 to 6);
  3. sync; then, and only then, tell the waiting callers. A crash before: they were told nothing, and nothing passed.
- 4. sync, cut off the unused end, rename to ``.sealed``: a crash in between leaves a ``.wal``, which recovery reads.
- 5. take the spare file for the next segment, so that a full disk does not stop what is already admitted;
- 6. open it with a carry frame: the exchanges that are open, so that recovery never needs a shipped segment.
+ 4. take the spare file for the next segment, so that a full disk does not stop what is already admitted;
+ 5. begin it with a carry frame, and sync: the exchanges that are open, so that recovery never needs a segment that
+    was shipped. A crash here leaves two ``.wal``, and recovery reads both;
+ 6. only now cut off the old one's unused end and rename it to ``.sealed``: from here on it may be shipped and freed.
 
 A failed write or sync is fatal: after it nobody knows what is on the disk, so everything is refused from then on, and
 a new process starts a new epoch.
@@ -86,7 +87,7 @@ class _Segment:
 class Writer:
     """`ports.Recorder` for one worker process and epoch. Call from one event loop only."""
 
-    def __init__(  # noqa: PLR0913 - all that a log is
+    def __init__(
         self, folder: Path, lock: int, origin: str, keyring: KeyRing, limits: WalLimits, ops: segments.FileOps
     ) -> None:
         self.origin = origin
@@ -213,7 +214,7 @@ class Writer:
             }
         return people
 
-    async def _append(  # noqa: PLR0913 - one record
+    async def _append(
         self,
         kind: str,
         fields: Mapping[str, Any],
@@ -254,7 +255,7 @@ class Writer:
                 self._tell(batch, None)
                 batch = []
                 if is_last:
-                    self._seal()
+                    self._seal(self._segment)
                     return
                 self._keep_house()
         except Exception as error:  # noqa: BLE001 - the writer's loop: whatever it is, refuse everything from now on
@@ -283,7 +284,6 @@ class Writer:
         is_last = False
         for waiting in batch:
             if self._segment.offset + len(waiting.frame) > self._limits.segment_bytes:
-                self._seal()
                 self._next_segment(waiting.sequence)
             self._ops.write(self._segment.descriptor, waiting.frame, self._segment.offset)
             self._segment.offset += len(waiting.frame)
@@ -313,7 +313,6 @@ class Writer:
         """Seal an old segment, and see whether there is space for a spare again."""
         segment = self._segment
         if segment.has_leaf and monotonic() - segment.opened_at >= self._limits.seal_seconds and self._has_spare():
-            self._seal()
             self._next_segment(self._last_written + 1)
 
     def _refuse_forever(self) -> None:
@@ -332,7 +331,7 @@ class Writer:
         return self._opened(0)
 
     def _opened(self, first: int) -> _Segment:
-        """Step 5: the spare becomes the segment; a crash in between leaves an empty ``.wal``."""
+        """Step 4: the spare becomes the segment; a crash in between leaves an empty ``.wal``."""
         path = self._folder / segments.name_of(first, segments.WRITING)
         (self._folder / segments.SPARE).rename(path)
         segment = _Segment(path, os.open(path, os.O_RDWR))
@@ -341,13 +340,15 @@ class Writer:
         return segment
 
     def _next_segment(self, first: int) -> None:
-        """Steps 5 and 6."""
+        """Steps 4 to 6."""
         if not self._has_spare():
             raise OSError("no space for another segment")
-        self._segment = self._opened(first)
-        carry = frames.encode_carry(first, list(self._open.values()))
+        old, self._segment = self._segment, self._opened(first)
+        carry = frames.encode_carry(first, self.origin, list(self._open.values()))
         self._ops.write(self._segment.descriptor, carry, 0)
+        self._ops.sync(self._segment.descriptor)
         self._segment.offset = len(carry)
+        self._seal(old)
 
     def _has_spare(self) -> bool:
         """Is there a preallocated file for the next segment? Without one only what fits in this segment is taken."""
@@ -364,9 +365,8 @@ class Writer:
         self._is_full = False
         return True
 
-    def _seal(self) -> None:
-        """Step 4."""
-        segment = self._segment
+    def _seal(self, segment: _Segment) -> None:
+        """Step 6."""
         self._ops.sync(segment.descriptor)
         os.ftruncate(segment.descriptor, segment.offset)
         os.fsync(segment.descriptor)

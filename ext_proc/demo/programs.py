@@ -70,7 +70,7 @@ class Program:
 
     def _said(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
-        return "\n".join(("  " + line for line in lines)) + f"\n  (the whole log: {self.log})"
+        return "\n".join("  " + line for line in lines) + f"\n  (the whole log: {self.log})"
 
 
 def start(
@@ -100,7 +100,7 @@ def free_ports(count: int, *, with_grpc: bool = False) -> list[int]:
             held.append(probe := socket.socket())
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-            if with_grpc and not (port + 10000 < 65536 and _is_free(port + 10000)):  # noqa: PLR2004 - the last port
+            if with_grpc and not (port + 10000 < 65536 and _is_free(port + 10000)):
                 continue
             found.append(port)
     finally:

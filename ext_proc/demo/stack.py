@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import http.client
 import ipaddress
 import json
@@ -261,8 +261,8 @@ class Stack:
             .issuer_name(name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(days=30))
+            .not_valid_before(now - dt.timedelta(hours=1))
+            .not_valid_after(now + dt.timedelta(days=30))
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .sign(key, hashes.SHA256())
@@ -285,7 +285,7 @@ def fetch_token(token_endpoint: str, subject: str, groups: list[str]) -> str:
     """
     form = {"grant_type": "client_credentials", "subject": subject, "groups": " ".join(groups)}
     try:
-        with urllib.request.urlopen(token_endpoint, urllib.parse.urlencode(form).encode(), timeout=10) as answer:  # noqa: S310 - loopback
+        with urllib.request.urlopen(token_endpoint, urllib.parse.urlencode(form).encode(), timeout=10) as answer:
             token: str = json.load(answer)["access_token"]
     except (OSError, ValueError, KeyError, urllib.error.URLError):
         raise ProgramError(f"{token_endpoint} does not answer: does the demo still run?") from None

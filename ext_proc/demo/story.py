@@ -1,2 +1,303 @@
-"""placeholder"""
-def tell_story(stack): return 0
+"""What the gateway does, told step by step, each step checked against what is in the locked bucket.
+
+What the model saw is read from the evidence (decrypted with the demo's own keys), not from a side channel.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import ssl
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import zstandard
+from botocore.exceptions import BotoCoreError, ClientError
+from rich.console import Console
+
+from ext_proc.app import registry
+from ext_proc.app.shipping import store_of
+from ext_proc.audit import reader
+from ext_proc.audit.keys import KeyRing
+from ext_proc.config import load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ext_proc.demo.stack import Stack
+
+# Planted: none of it may be found in clear anywhere afterwards.
+CALLER_EMAIL: Final = "grace.hopper@example.org"
+CALLER_CARD: Final = "4111 1111 1111 1111"
+MODEL_EMAIL: Final = "ada.lovelace@example.net"
+MODEL_PHONE: Final = "+1 415 555 0134"
+SECRET: Final = "ghp_" + "Zq8" * 12
+
+# The demo's model is tiny and says what it likes. A grammar (llama.cpp, GBNF) makes it say an address, token by token.
+# It is written in pieces, or the gate would mask it on the way in.
+GRAMMAR: Final = 'root ::= "You can reach Ada at ada.lovelace" "@" "example.net or +1 415" " 555 0134."'
+SHIPPED_SECONDS: Final = 30.0
+
+_T = TypeVar("_T")
+
+
+class StoryError(Exception):
+    """Something was not as told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a caller got."""
+
+    status: int
+    body: str
+    exchange_id: str
+
+
+def tell_story(stack: Stack) -> int:
+    """Every step in order; 0 only if each was as told."""
+    return _Story(stack).tell()
+
+
+class _Story:
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._console = Console(width=None if os.isatty(1) else 110, highlight=False)
+        config, _ = load(stack.config)
+        self._config = config
+        self._store = store_of(config)
+        self._keys = KeyRing.from_files(
+            config.audit.key_encryption_key_file, config.audit.pepper_file, registry.key_registry(config)
+        )
+        self._analyst = stack.token("grace", ["analysts"])
+        self._locked_key = ""
+
+    def tell(self) -> int:
+        steps: list[tuple[str, Callable[[], None]]] = [
+            ("An analyst calls the model. Personal data is masked both ways.", self._allowed),
+            ("A guest calls. The policy says no.", self._denied),
+            ("Somebody shows a token that nobody signed.", self._bad_token),
+            ("An analyst pastes a credential. It goes nowhere.", self._secret),
+            ("A worker is killed in the middle of a call. Its record is recovered.", self._killed),
+            ("Somebody with the gateway's own credentials tries to get rid of the evidence.", self._tampered),
+            ("Is anything that was planted to be found in clear?", self._searched),
+        ]
+        failed = 0
+        for number, (title, step) in enumerate(steps, 1):
+            self._console.print(f"\n[bold]{number}. {title}[/bold]")
+            try:
+                step()
+            except (StoryError, OSError, http.client.HTTPException, KeyError, BotoCoreError, ClientError) as error:
+                failed += 1
+                self._console.print(f"   [red]✗ not as told: {error}[/red]")
+        verdict = "[green]✓ every step was as told[/green]" if not failed else f"[red]✗ {failed} steps failed[/red]"
+        self._console.print(f"\n{verdict}")
+        return 1 if failed else 0
+
+    # The steps -----------------------------------------------------------------------------------------------------
+
+    def _allowed(self) -> None:
+        prompt = f"My name is Grace, {CALLER_EMAIL}, card {CALLER_CARD}. Who can help me?"
+        answer = self._ask(prompt, self._analyst, max_tokens=80, grammar=GRAMMAR)
+        self._say("asked", prompt)
+        intent, outcome = self._records(answer.exchange_id, ("inference.intent", "inference.outcome"))
+        saw = self._payload(intent, "request.forwarded")
+        self._say("the model saw", json.loads(saw)["messages"][0]["content"])
+        said = json.loads(self._payload(outcome, "response.upstream"))["choices"][0]["message"]["content"]
+        self._say("the model said", said)
+        got = json.loads(answer.body)["choices"][0]["message"]["content"]
+        self._say("the caller got", got)
+        self._proof(outcome)
+        self._expect(answer.status == 200, f"status {answer.status}")
+        self._expect(CALLER_EMAIL not in saw and CALLER_CARD not in saw, "the model saw the caller's data")
+        self._expect(MODEL_EMAIL in said, "the model did not say what it was made to")
+        self._expect(MODEL_EMAIL not in got and "[EMAIL]" in got, "the caller got the address")
+        self._locked_key = outcome[0]
+
+    def _denied(self) -> None:
+        answer = self._ask("What is our revenue?", self._stack.token("mallory", ["guests"]))
+        self._told(answer, "denied", 403)
+
+    def _bad_token(self) -> None:
+        header, claims, _ = self._analyst.split(".")
+        answer = self._ask("Hello", f"{header}.{claims}.{'A' * 342}")
+        self._told(answer, "refused", 401)
+
+    def _secret(self) -> None:
+        answer = self._ask(f"Why does {SECRET} not work?", self._analyst)
+        self._say("asked", "Why does ghp_… not work?")
+        self._told(answer, "denied", 403)
+
+    def _killed(self) -> None:
+        before = self._intents()
+        ended: list[str] = []
+
+        def call() -> None:
+            try:
+                ended.append(str(self._ask("Tell me a very long story.", self._analyst, max_tokens=200).status))
+            except (OSError, http.client.HTTPException) as error:
+                ended.append(type(error).__name__)
+
+        caller = threading.Thread(target=call)
+        caller.start()
+        worker = self._busy_worker(before)
+        os.kill(self._stack.pids()[worker], signal.SIGKILL)
+        caller.join(60)
+        self._say("killed", f"{worker}, with SIGKILL, while the model was answering")
+        self._say("the caller got", ended[0] if ended else "nothing")
+        outcome = self._wait_for(self._interrupted, "no interrupted outcome in the bucket")
+        self._proof(outcome)
+        self._expect(ended != ["200"], "the call went through although its worker was killed")
+
+    def _tampered(self) -> None:
+        client, bucket, key = self._stack.s3.client(), self._stack.s3.bucket, self._locked_key
+        version = self._version(key)
+        where = {"Bucket": bucket, "Key": key, "VersionId": version["VersionId"]}
+        shorter = {"Mode": "COMPLIANCE", "RetainUntilDate": "2026-12-01T00:00:00Z"}
+        attempts: list[tuple[str, Callable[[], Any]]] = [
+            ("delete the version", lambda: client.delete_object(**where)),
+            ("hide it behind a delete marker", lambda: client.delete_object(Bucket=bucket, Key=key)),
+            ("shorten its retention", lambda: client.put_object_retention(**where, Retention=shorter)),
+            ("write over it", lambda: client.put_object(Bucket=bucket, Key=key, Body=b"", IfNoneMatch="*")),
+        ]
+        before = client.get_object(**where)["Body"].read()
+        for what, attempt in attempts:
+            try:
+                attempt()
+            except ClientError as error:
+                self._say(what, f"refused: {error.response['Error']['Code']}")
+            else:
+                raise StoryError(f"the store let us {what}")
+        client.put_object(Bucket=bucket, Key=key, Body=b"nothing happened")
+        self._say("write another version on top", "taken, as S3 does; the locked one stays the oldest")
+        self._expect(client.get_object(**where)["Body"].read() == before, "the locked version changed")
+        self._expect(self._store.read_back(key) is not None, "the locked version is gone")
+
+    def _searched(self) -> None:
+        planted = [CALLER_EMAIL, CALLER_CARD, MODEL_EMAIL, MODEL_PHONE, SECRET, self._stack.credential]
+        found: list[str] = []
+        looked = 0
+        for name, content in self._everything():
+            looked += 1
+            found += [f"{name}: {one[:6]}…" for one in planted if one.encode() in content]
+        self._say("looked into", f"{looked} logs, records, metrics and objects for {len(planted)} planted values")
+        self._expect(not found, f"in clear: {', '.join(found)}")
+        self._say("found", "nothing")
+
+    # Asking and reading --------------------------------------------------------------------------------------------
+
+    def _ask(self, prompt: str, token: str, max_tokens: int = 40, grammar: str | None = None) -> Answer:
+        body: dict[str, Any] = {
+            "model": "demo",
+            "max_tokens": max_tokens,
+            "messages": [{"role": "user", "content": prompt}],
+        }
+        if grammar is not None:
+            body["grammar"] = grammar
+        context = ssl.create_default_context(cafile=self._stack.endpoints()["gateway_tls_ca"])
+        connection = http.client.HTTPSConnection("127.0.0.1", self._stack.ports["tls"], timeout=60, context=context)
+        try:
+            headers = {"content-type": "application/json", "authorization": f"Bearer {token}"}
+            connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+            answer = connection.getresponse()
+            return Answer(answer.status, answer.read().decode(), answer.getheader("x-affidavit-exchange") or "")
+        finally:
+            connection.close()
+
+    def _records(self, exchange_id: str, kinds: tuple[str, ...]) -> list[tuple[str, dict[str, Any]]]:
+        """The leaves of an exchange, once they are in the bucket."""
+
+        def look() -> list[tuple[str, dict[str, Any]]] | None:
+            found = {leaf["kind"]: (key, leaf) for key, leaf in reader.exchange(self._store, exchange_id)}
+            return [found[kind] for kind in kinds] if all(kind in found for kind in kinds) else None
+
+        return self._wait_for(look, f"no record of {exchange_id} in the bucket")
+
+    def _wait_for(self, look: Callable[[], _T | None], otherwise: str) -> _T:
+        deadline = time.monotonic() + SHIPPED_SECONDS
+        while time.monotonic() < deadline:
+            found = look()
+            if found is not None:
+                return found
+            time.sleep(0.3)
+        raise StoryError(otherwise)
+
+    def _payload(self, record: tuple[str, dict[str, Any]], role: str) -> str:
+        return reader.payloads(self._store, self._keys, *record)[role].decode()
+
+    def _version(self, key: str) -> dict[str, Any]:
+        client = self._stack.s3.client()
+        found = client.list_object_versions(Bucket=self._stack.s3.bucket, Prefix=key)["Versions"]
+        oldest: dict[str, Any] = found[-1]
+        return oldest
+
+    def _told(self, answer: Answer, status: str, http_status: int) -> None:
+        """A refusal: what the caller got, and its record."""
+        self._say("the caller got", f"{answer.status} {answer.body}")
+        self._expect(answer.status == http_status, f"status {answer.status}")
+        [outcome] = self._records(answer.exchange_id, ("inference.outcome",))
+        self._proof(outcome)
+        said = outcome[1]["outcome"]
+        self._expect((said["status"], said["http_status"]) == (status, http_status), f"the record says {said}")
+
+    def _intents(self) -> set[str]:
+        return {leaf["exchange_id"] for _, leaf in reader.leaves(self._store) if leaf["kind"] == "inference.intent"}
+
+    def _busy_worker(self, before: set[str]) -> str:
+        """The worker that wrote the newest intent; found in the bucket, like everything that is told here."""
+
+        def look() -> str | None:
+            for _, leaf in reader.leaves(self._store):
+                if leaf["kind"] == "inference.intent" and leaf["exchange_id"] not in before:
+                    return f"worker-{leaf['origin'].split('/')[-2].rpartition('-')[2]}"
+            return None
+
+        return self._wait_for(look, "the call's intent is not in the bucket")
+
+    def _interrupted(self) -> tuple[str, dict[str, Any]] | None:
+        found = reader.leaves(self._store)
+        return next(((k, x) for k, x in found if x.get("outcome", {}).get("status") == "interrupted"), None)
+
+    def _everything(self) -> list[tuple[str, bytes]]:
+        """Every log, rendered file, metric and object of the run, decompressed. (Key files are where secrets live.)"""
+        stack = self._stack
+        folders = (stack.logs, stack.folder / "run", stack.folder / "state")
+        paths = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+        found = [(str(path.relative_to(stack.folder)), _read(path)) for path in [*paths, stack.config]]
+        found.append(("metrics", stack.metrics().encode()))
+        for key in self._store.keys(""):
+            body = self._store.fetch(key)
+            if key.endswith(".zst"):
+                body = zstandard.ZstdDecompressor().decompressobj().decompress(body)
+            found.append((key, body))
+        return found
+
+    # Saying --------------------------------------------------------------------------------------------------------
+
+    def _say(self, what: str, value: str) -> None:
+        self._console.print(f"   [dim]{what:<16}[/dim] ", end="")
+        self._console.print(value, markup=False, soft_wrap=True)
+
+    def _proof(self, record: tuple[str, dict[str, Any]]) -> None:
+        key, leaf = record
+        stored = self._store.read_back(key)
+        if stored is None or stored.lock_mode != "COMPLIANCE" or stored.retain_until is None:
+            raise StoryError(f"{key} is not locked")
+        self._say("proof", f"{leaf['kind']} {leaf['outcome']['status']}, record {leaf['sequence']} in s3://{key}")
+        self._say("", f"locked ({stored.lock_mode}) until {stored.retain_until:%Y-%m-%d}, version {stored.version}")
+
+    def _expect(self, is_so: bool, otherwise: str) -> None:  # noqa: FBT001 - reads as a sentence
+        if not is_so:
+            raise StoryError(otherwise)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # a segment that was shipped meanwhile
+        return b""

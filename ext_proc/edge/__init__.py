@@ -1,4 +1,4 @@
-"""Envoy's files, made from the configuration: the bootstrap from its template, routes and clusters from the connections."""
+"""Envoy's files: the bootstrap from its template, routes and clusters from the registry of connections."""
 
 from ext_proc.edge.bootstrap import EdgeSettings, TlsSettings, render_bootstrap
 from ext_proc.edge.connections import EdgeConnection, render_clusters, render_routes

@@ -1,4 +1,4 @@
-"""Routes and clusters of the connections, built with Envoy's own types (envoy-data-plane), so that a typo is an error."""
+"""Routes and clusters of the connections, built with Envoy's own types (envoy-data-plane): a typo is an error."""
 
 from __future__ import annotations
 

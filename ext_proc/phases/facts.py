@@ -1,4 +1,4 @@
-"""What a record says of an exchange: codes, counts, ids and times, never content. Pure; no floats (RFC 8785 is exact)."""
+"""What a record says of an exchange: codes, counts, ids and times, never content. Pure; no floats."""
 
 from __future__ import annotations
 

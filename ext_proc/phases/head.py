@@ -143,8 +143,7 @@ def not_released(headers: Headers) -> tuple[str, ...]:
                 for name, value in headers
                 if not name.startswith((":", *_ENVOY_OWN))
                 and not (
-                    (name in _RELEASED or name.startswith(_RELEASED_PREFIXES))
-                    and _RELEASED_VALUE.fullmatch(value)
+                    (name in _RELEASED or name.startswith(_RELEASED_PREFIXES)) and _RELEASED_VALUE.fullmatch(value)
                 )
             }
         )

@@ -14,6 +14,7 @@ event is accepted when; the methods below stand in the order of the story.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.errors import (
@@ -367,7 +368,8 @@ class Session:
         if self._refusal is None:
             raise PeerError("nothing to refuse")
         self.state = State.SETTLED
-        return (do.Refuse(self._refusal, self.connection, self._head.path if self._head else ""),)
+        named = replace(self._refusal, headers=((EXCHANGE_HEADER, str(self.exchange_id)),))
+        return (do.Refuse(named, self.connection, self._head.path if self._head else ""),)
 
     def on_unrecorded(self, event: ev.Failed) -> tuple[do.Effect, ...]:
         """The record could not be made durable: nothing passes, and the caller is told to come back."""
@@ -415,7 +417,7 @@ class Session:
     # The caller leaves ---------------------------------------------------------------------------------------------
 
     def on_left(self, event: ev.StreamEnded) -> tuple[do.Effect, ...]:
-        """The stream ended before the exchange was settled: the caller left, or Envoy stopped, or the upstream broke."""
+        """The stream ended before the exchange was settled: the caller left, Envoy stopped, or the upstream broke."""
         self.outcome, self.state = "abandoned", State.RECORDING_END
         return (do.Record(self._outcome_entry("abandoned", 0, event.at)),)
 

@@ -7,8 +7,6 @@ import hashlib
 import json
 import subprocess
 import tarfile
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ext_proc.errors import ConfigError
@@ -16,6 +14,7 @@ from ext_proc.model import PolicyVersion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 _SOURCES: Final = ("inference", "system", "data.json")
 

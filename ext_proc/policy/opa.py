@@ -53,7 +53,7 @@ class OpaPolicy:
         timeout_seconds: for one question, all in all.
     """
 
-    def __init__(  # noqa: PLR0913 - its whole configuration
+    def __init__(
         self,
         socket: Path,
         package: str,

@@ -125,7 +125,7 @@ class Document:
         self._channels.append(channel)
         self._slots.append(fragments)
 
-    def _walk(  # noqa: PLR0913 - one recursion, all of its state
+    def _walk(
         self,
         node: Any,
         path: str,
@@ -145,7 +145,7 @@ class Document:
             for index in range(len(node)):
                 self._value(node, index, f"{path}/{index}", context, kind, levels, depth, is_structure)
 
-    def _value(  # noqa: PLR0913 - as above
+    def _value(  # noqa: PLR0913, PLR0917 - as above
         self,
         holder: Any,
         key: Any,
@@ -174,7 +174,7 @@ class Document:
             text = str(value)
             self._slot(Channel(path, text, "number", context), _Fragment(holder, key, text))
 
-    def _add_nested(  # noqa: PLR0913 - as above
+    def _add_nested(
         self,
         fragments: list[_Fragment],
         text: str,

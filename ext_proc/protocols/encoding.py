@@ -1,4 +1,4 @@
-"""Content codings undone, with limits (RFC 9110 section 8.4.1): gzip, deflate, br, zstd, at most two on top of each other."""
+"""Content codings undone, with limits (RFC 9110 section 8.4.1): gzip, deflate, br, zstd, at most two in a row."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def read_request(protocol: str, headers: Headers, body: bytes) -> Document:
     return document
 
 
-def read_response(  # noqa: PLR0913 - all that an answer is
+def read_response(
     protocol: str, request: Document, status: int, headers: Headers, body: bytes, limit_bytes: int
 ) -> Document:
     """A whole answer.
@@ -169,7 +169,7 @@ def _text(protocol: str, operation: str, body: bytes) -> Document:
         holder = [body.decode("utf-8")]
     except UnicodeDecodeError:
         raise UpstreamError("not UTF-8") from None
-    document = Document(protocol, operation, body, lambda: holder[0].encode())
+    document = Document(protocol, operation, body, lambda: holder[0].encode())  # noqa: PLW0108 - the text of then, not of now
     document.facts = Facts()
     document.add_text(holder, 0, "")
     return document
@@ -178,9 +178,11 @@ def _text(protocol: str, operation: str, body: bytes) -> Document:
 def _parameters(protocol: str, body: Any) -> dict[str, int | float | str | bool | None]:
     names = anthropic.PARAMETERS if protocol.startswith("anthropic.") else openai.PARAMETERS
     scalars = (int, float, str, bool)
-    made = {name: body[name] for name in names if name in body and isinstance(body[name], scalars)} if isinstance(
-        body, dict
-    ) else {}
+    made = (
+        {name: body[name] for name in names if name in body and isinstance(body[name], scalars)}
+        if isinstance(body, dict)
+        else {}
+    )
     counts: dict[str, Callable[[Any], int]] = {
         "message_count": lambda told: len(shapes.items(told, "messages")),
         "tool_count": lambda told: len(shapes.items(told, "tools")),

@@ -1,9 +1,9 @@
 """Find what the rules name in one channel's text.
 
- 1. The gate says which rules could hit at all.
- 2. Each of them is looked for in windows around its anchors, and its validator confirms.
- 3. The same is done in the text as a reader sees it (`normalise`), and in what base64 runs say.
- 4. Spans that touch each other become one: nothing of either may stay.
+1. The gate says which rules could hit at all.
+2. Each of them is looked for in windows around its anchors, and its validator confirms.
+3. The same is done in the text as a reader sees it (`normalise`), and in what base64 runs say.
+4. Spans that touch each other become one: nothing of either may stay.
 """
 
 from __future__ import annotations
@@ -56,9 +56,7 @@ def _with_context(text: str, context: str) -> list[Span]:
     head = f"{context.replace('_', ' ').replace('-', ' ')}{KEY_MARK}: "
     spans = scan(head + text)
     shift = len(head)
-    return [
-        Span(max(s.start - shift, 0), s.end - shift, s.entity, s.rule, s.score) for s in spans if s.end > shift
-    ]
+    return [Span(max(s.start - shift, 0), s.end - shift, s.entity, s.rule, s.score) for s in spans if s.end > shift]
 
 
 def _found(text: str) -> Iterator[Span]:
@@ -73,7 +71,7 @@ def _windows(rule: Rule, anchor: re.Pattern[str], text: str) -> Iterator[tuple[i
     low = high = -1
     for match in anchor.finditer(text):
         start, end = max(match.start() - rule.before, 0), min(match.end() + rule.after, len(text))
-        if start > high and high >= 0:
+        if start > high >= 0:
             yield low, high
             low = start
         elif high < 0:
@@ -118,14 +116,14 @@ def _in_base64(text: str) -> Iterator[Span]:
             said = base64.b64decode(run + "=" * (-len(run) % 4), validate=True).decode("ascii")
         except (binascii.Error, UnicodeDecodeError):
             continue
-        inner = [span for span in _found(said)] if said.isprintable() else []
+        inner = list(_found(said)) if said.isprintable() else []
         if inner:
             best = max(inner, key=lambda span: span.score)
             yield Span(match.start(), match.end(), best.entity, best.rule, best.score)
 
 
 def _merged(spans: list[Span]) -> list[Span]:
-    if len(spans) < 2:  # noqa: PLR2004 - nothing to merge
+    if len(spans) < 2:
         return spans
     merged: list[Span] = []
     for span in sorted(spans, key=lambda s: (s.start, -s.end)):

@@ -53,9 +53,7 @@ class Redactor:
                 blocked.append(span.entity)
             value = text[span.start : span.end]
             edits.append(Edit(span.start, span.end, self._replacement(action, span.entity, value)))
-            removals.append(
-                Removal(path, span.start, span.end, span.entity, span.rule, RULES_VERSION, action)
-            )
+            removals.append(Removal(path, span.start, span.end, span.entity, span.rule, RULES_VERSION, action))
         return Edits(tuple(edits), tuple(removals), tuple(blocked))
 
     def _replacement(self, action: Action, entity: str, value: str) -> str:

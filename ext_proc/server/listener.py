@@ -60,9 +60,7 @@ class Listener:
                     ("grpc.max_concurrent_streams", 2**31 - 1),
                 ]
             )
-            external_processor_pb2_grpc.add_ExternalProcessorServicer_to_server(
-                _Servicer(self._rooms, lasting), server
-            )
+            external_processor_pb2_grpc.add_ExternalProcessorServicer_to_server(_Servicer(self._rooms, lasting), server)
             health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
             self._socket.unlink(missing_ok=True)
             server.add_insecure_port(f"unix:{self._socket}")

@@ -40,7 +40,7 @@ RECORD_DEADLINE_SECONDS: Final = 10.0
 """After this a record is taken as failed and the caller refused: a disk that takes longer is broken."""
 
 INLINE_BYTES: Final = 64 * 1024
-"""Bodies up to this are scanned in the event loop (about 1 ms); larger ones in a thread, so no stream waits for them."""
+"""Bodies up to this are scanned in the event loop (about 1 ms); larger ones in a thread: no stream waits for them."""
 
 _log = telemetry.logger()
 
@@ -80,7 +80,7 @@ class Stream:
             raise
         except GateError as error:
             fault = error
-        except Exception:  # the outermost frame: a bug must refuse, never pass
+        except Exception:  # noqa: BLE001 - the outermost frame: a bug must refuse, never pass
             _log.exception("stream failed", exchange=self._session.exchange_id)
             fault = GateError("bug")
         if fault is not None:
@@ -143,7 +143,7 @@ class Stream:
                 effects = self._session.handle(await step)
             while effects and isinstance(effects[0], do.Record):
                 effects = self._session.handle(await self._done(effects[0]))
-        except Exception:  # part of the outermost frame: the task must not take the server down
+        except Exception:  # noqa: BLE001 - part of the outermost frame: the task must not take the server down
             _log.exception("stream end failed", exchange=self._session.exchange_id)
         self._closed()
 
@@ -189,7 +189,7 @@ class Stream:
             return await self._do(effect)
         except GateError as error:
             return ev.Failed(self._rooms.clock(), error)
-        except Exception as bug:  # the outermost frame of a step's task
+        except Exception as bug:  # noqa: BLE001 - the outermost frame of a step's task
             return self._failed_by_bug(effect, bug)
         finally:
             telemetry.STEP_SECONDS.labels(type(effect).__name__).observe(perf_counter() - started)
@@ -220,7 +220,7 @@ class Stream:
             return self._compute(effect)
         except GateError as error:
             return ev.Failed(self._rooms.clock(), error)
-        except Exception as bug:  # the outermost frame of a step
+        except Exception as bug:  # noqa: BLE001 - the outermost frame of a step
             return self._failed_by_bug(effect, bug)
         finally:
             telemetry.STEP_SECONDS.labels(type(effect).__name__).observe(perf_counter() - started)
