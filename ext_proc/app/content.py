@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_plus
 
@@ -35,13 +36,13 @@ _PATH_PART: Final = re.compile(r"[a-z_]{1,32}|[0-9]{1,6}|\+?[a-z]{1,16}")
 class _Scanned:
     """A document with the spans of each of its channels."""
 
-    __slots__ = ("document", "spans")
+    __slots__ = ("document", "spans", "text_bytes")
 
     def __init__(self, document: Document) -> None:
         self.document = document
-        self.spans: tuple[tuple[Span, ...], ...] = tuple(
-            tuple(redaction.scan(channel.text, channel.context)) for channel in document.channels
-        )
+        channels = document.channels
+        self.spans: Sequence[Sequence[Span]] = redaction.scan_all([(one.text, one.context) for one in channels])
+        self.text_bytes = sum(len(one.text) if one.text.isascii() else len(one.text.encode()) for one in channels)
 
     @property
     def findings(self) -> dict[str, int]:
@@ -77,7 +78,7 @@ class ContentGate:
                 name: _label(value) if isinstance(value, str) else value for name, value in document.parameters.items()
             },
             findings=scanned.findings,
-            text_bytes=sum(len(channel.text.encode()) for channel in document.channels),
+            text_bytes=scanned.text_bytes,
             document=scanned,
         )
 
@@ -131,7 +132,7 @@ class ContentGate:
             removals=tuple(removals),
             coverage=Coverage(
                 channel_count=len(document.channels),
-                scanned_bytes=sum(len(channel.text.encode()) for channel in document.channels),
+                scanned_bytes=scanned.text_bytes,
                 structure_bytes=document.structure_bytes,
                 forwarded_bytes=len(body),
             ),
@@ -155,12 +156,16 @@ def _opaque(operation: Operation) -> Inspection:
 def _refuse_hidden_text(path: str, headers: Headers) -> None:
     """Queries and headers travel unmasked, so personal data or a secret in them is refused."""
     query = path.partition("?")[2]
-    said = [unquote_plus(query)] if query else []
-    said += [value.decode("latin-1") for name, value in headers if name in VARIABLE]
-    if any(redaction.scan(text) for text in said):
+    if (query and not _is_clean(query.encode())) or not all(_is_clean(v) for name, v in headers if name in VARIABLE):
         raise UnsupportedContent("data_in_query_or_header")
 
 
+@lru_cache(maxsize=4096)
+def _is_clean(said: bytes) -> bool:
+    return not redaction.scan(unquote_plus(said.decode("latin-1")))
+
+
+@lru_cache(maxsize=4096)
 def _label(text: str) -> str:
     return text if _LABEL.fullmatch(text) and not redaction.scan(text) else UNLISTED
 

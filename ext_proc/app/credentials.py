@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from ext_proc.errors import CredentialUnavailable
 from ext_proc.model import Credential, Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ext_proc.model import Connection
 
@@ -17,27 +19,46 @@ CREDENTIAL_MAX_BYTES: Final = 16 * 1024
 """A credential longer than any header that Envoy passes on is a wrong file."""
 
 
-class FileCredentials:
-    """`ports.Credentials`. A file is looked at for every call (one ``stat``) and read when it changed."""
+LOOK_SECONDS: Final = 1.0
+"""A changed credential counts after this time at the latest."""
 
-    def __init__(self) -> None:
-        self._kept: dict[Credential, tuple[tuple[int, int, int], Mapping[str, Secret]]] = {}
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    version: tuple[int, int, int]
+    looked_at: float
+    headers: Mapping[str, Secret]
+
+
+class FileCredentials:
+    """`ports.Credentials`. A file is looked at once a second at the most, and read when it changed.
+
+    Args:
+        clock: seconds that only grow.
+    """
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._kept: dict[Credential, _Kept] = {}
 
     def reveal(self, connection: Connection) -> Mapping[str, Secret]:
         """See `ports.Credentials.reveal`."""
         credential = connection.credential
         if credential is None:
             return {}
+        now = self._clock()
+        kept = self._kept.get(credential)
+        if kept is not None and now - kept.looked_at < LOOK_SECONDS:
+            return kept.headers
         try:
             stat = Path(credential.file).stat()
             version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-            kept = self._kept.get(credential)
-            if kept is None or kept[0] != version:
-                kept = (version, {credential.header: _read(credential)})
-                self._kept[credential] = kept
+            is_same = kept is not None and kept.version == version
+            headers = kept.headers if kept is not None and is_same else {credential.header: _read(credential)}
         except OSError:
             raise CredentialUnavailable("unreadable") from None
-        return kept[1]
+        self._kept[credential] = _Kept(version, now, headers)
+        return headers
 
 
 def _read(credential: Credential) -> Secret:

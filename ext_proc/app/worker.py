@@ -10,6 +10,8 @@ import signal
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+import uvloop
+
 from ext_proc import __version__, telemetry
 from ext_proc.app import registry
 from ext_proc.app.content import ContentGate
@@ -45,7 +47,7 @@ def run(config_path: Path, index: int) -> int:
     """A worker's whole life."""
     end_with_parent()
     telemetry.set_up_logging()
-    asyncio.run(_Worker(config_path, index).live())
+    uvloop.run(_Worker(config_path, index).live())
     return 0
 
 

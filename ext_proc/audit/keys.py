@@ -48,6 +48,7 @@ class KeyRing:
         self._pepper = pepper
         self._lock = Lock()  # guards the database connection and the cache
         self._kept: dict[str, AESGCM] = {}
+        self._subjects: dict[tuple[str, str, str], str] = {}
         registry.parent.mkdir(parents=True, exist_ok=True)
         self._database = sqlite3.connect(registry, timeout=10, isolation_level=None, check_same_thread=False)
         self._database.execute("PRAGMA journal_mode=WAL")
@@ -74,7 +75,13 @@ class KeyRing:
         """The reference of the person or service that calls."""
         if identity is None:
             return NOBODY
-        return self.reference("subject", identity.issuer, identity.tenant or "", identity.subject)
+        who = (identity.issuer, identity.tenant or "", identity.subject)
+        known = self._subjects.get(who)
+        if known is None:
+            if len(self._subjects) >= _KEPT_SUBJECTS:
+                self._subjects.clear()
+            known = self._subjects[who] = self.reference("subject", *who)
+        return known
 
     def encrypt(
         self, subject_ref: str, payloads: Sequence[Payload], binding: str
@@ -89,15 +96,16 @@ class KeyRing:
         """
         if not payloads:
             return [], []
-        data_key = AESGCM.generate_key(256)
+        random = os.urandom(KEY_BYTES + _NONCE_BYTES * (1 + len(payloads)))  # one system call a record
+        data_key, nonces = random[:KEY_BYTES], random[KEY_BYTES:]
         cipher = AESGCM(data_key)
-        nonce = os.urandom(_NONCE_BYTES)
+        nonce = nonces[:_NONCE_BYTES]
         wrapped = nonce + self._subject_key(subject_ref).encrypt(nonce, data_key, binding.encode())
         wrapped_text = base64.b64encode(wrapped).decode()
         told: list[dict[str, Any]] = []
         sealed: list[bytes] = []
-        for payload in payloads:
-            nonce = os.urandom(_NONCE_BYTES)
+        for index, payload in enumerate(payloads, 1):
+            nonce = nonces[index * _NONCE_BYTES : (index + 1) * _NONCE_BYTES]
             ciphertext = nonce + cipher.encrypt(nonce, payload.body, f"{binding}|{payload.role}".encode())
             sealed.append(ciphertext)
             told.append(

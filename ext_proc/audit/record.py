@@ -36,21 +36,21 @@ def canonical(value: Any) -> bytes:
 
 
 def _check(value: Any) -> None:
-    if value is None or value is True or value is False or isinstance(value, str):
-        return
-    if isinstance(value, int) and -_INTEGER_MAX <= value <= _INTEGER_MAX:
-        return
-    if isinstance(value, dict):
+    kind = type(value)
+    if kind is dict:
         for key, inner in value.items():
-            if not isinstance(key, str) or not key.isascii():
+            if type(key) is not str or not key.isascii():
                 raise IntegrityError("leaf key")
-            _check(inner)
-        return
-    if isinstance(value, list | tuple):
+            if type(inner) is not str:
+                _check(inner)
+    elif kind is list or kind is tuple:
         for inner in value:
             _check(inner)
-        return
-    raise IntegrityError(f"leaf value of type {type(value).__name__}")
+    elif kind is int:
+        if not -_INTEGER_MAX <= value <= _INTEGER_MAX:
+            raise IntegrityError("leaf number")
+    elif kind is not bool and value is not None and not isinstance(value, str):
+        raise IntegrityError(f"leaf value of type {kind.__name__}")
 
 
 def leaf_hash(leaf: bytes) -> str:

@@ -36,11 +36,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ext_proc.audit.keys import KeyRing
-    from ext_proc.model import Entry
+    from ext_proc.model import Entry, Identity, Source
 
 LISTED: Final = ("request_redaction", "response_redaction")
 _SPACE_CHECK_SECONDS: Final = 0.5
 _BATCH_MAX: Final = 256
+_KNOWN_PEOPLE_MAX: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,7 @@ class Writer:
         self._used = (0, -1.0)
         self._used_lock = Lock()  # guards _used: the event loop and health checks from a thread read it
         self._last_written = -1
+        self._known_people: dict[tuple[Identity | None, Source | None], dict[str, Any]] = {}
         self._open: dict[str, dict[str, Any]] = {}  # exchanges with an intent and no outcome; the thread's own
         self._lock: int | None = lock
         self._segment = self._first_segment()
@@ -195,8 +197,17 @@ class Writer:
             raise AuditUnavailable("closed")
 
     def _people(self, entry: Entry, subject: str) -> dict[str, Any]:
+        """References to the caller; the two records of an exchange have the same, so the last ones are kept."""
+        known = (entry.identity, entry.source)
+        people = self._known_people.get(known)
+        if people is None:
+            if len(self._known_people) >= _KNOWN_PEOPLE_MAX:
+                self._known_people.clear()
+            people = self._known_people[known] = self._referenced(*known, subject)
+        return people
+
+    def _referenced(self, identity: Identity | None, source: Source | None, subject: str) -> dict[str, Any]:
         reference = self._keyring.reference
-        identity, source = entry.identity, entry.source
         people: dict[str, Any] = {"actor": None, "source": None}
         if identity is not None:
             people["actor"] = {

@@ -116,7 +116,9 @@ class Stack:
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         self.config.write_text(yaml.safe_dump(self._configuration(keys, upstream), sort_keys=False))
         self._say("the gate: supervisor, workers, shipper")
-        self.programs["supervisor"] = servers.start_gate(self.config, self.ports["metrics"], self.logs)
+        gate = servers.start_gate(self.config, self.ports["metrics"], self.logs)
+        self.programs["supervisor"] = gate
+        gate.wait_until(lambda: "shipper" in self.pids())
         self._say("Envoy")
         self.start_envoy()
 

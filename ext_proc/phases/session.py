@@ -506,7 +506,7 @@ class Session:
             whole["request"] = facts.request_facts(self._head, self.connection, self._call, len(self._body))
         if self._decision is not None:
             whole["policy"] = facts.policy_facts(self._decision)
-        if self._forwarded is not None:
+        if self._forwarded is not None and not self._request_recorded:
             whole["request_redaction"] = facts.redaction_facts(self._forwarded)
         keep = self._decision is None or self._decision.record_payloads
         source = self._head.source if self._head else None

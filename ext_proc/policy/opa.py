@@ -37,8 +37,14 @@ class _UnixClient(AsyncOpaClient):  # type: ignore[misc]  # opa_client ships no 
 
     async def _init_session(self) -> None:
         self._connector = aiohttp.UnixConnector(path=str(self._socket), limit=_CONNECTIONS_MAX)
+        # No timers of its own (our deadline is the only one), no cookies, nothing from the environment.
         self._session = aiohttp.ClientSession(
-            connector=self._connector, timeout=aiohttp.ClientTimeout(total=self.timeout), trust_env=False
+            connector=self._connector,
+            timeout=aiohttp.ClientTimeout(total=None),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("User-Agent", "Accept-Encoding"),
+            auto_decompress=False,
+            trust_env=False,
         )
 
 

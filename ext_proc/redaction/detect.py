@@ -19,7 +19,7 @@ from ext_proc.redaction.normalise import is_plain, normalised
 from ext_proc.redaction.rules import KEY_MARK, RULES, is_secret
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ext_proc.redaction.rules import Rule
 
@@ -50,6 +50,21 @@ def scan(text: str, context: str = "") -> list[Span]:
             ]
     found += _in_base64(text)
     return _merged(found)
+
+
+_SHORT: Final = 64
+"""Characters of a text that is looked at together with other short ones."""
+
+
+def scan_all(texts: Sequence[tuple[str, str]]) -> list[list[Span]]:
+    """`scan` of many texts with their contexts. Short ones are looked at together: mostly there is nothing in any."""
+    short = [text for text, context in texts if len(text) <= _SHORT and not (context and _TELLING.search(context))]
+    together = "\n".join(short)  # every anchor that occurs in one of them occurs in the whole
+    is_clean = is_plain(together) and not candidates(together) and not _BASE64.search(together)
+    return [
+        [] if is_clean and len(text) <= _SHORT and not (context and _TELLING.search(context)) else scan(text, context)
+        for text, context in texts
+    ]
 
 
 def _with_context(text: str, context: str) -> list[Span]:

@@ -192,7 +192,7 @@ class Stream:
         except Exception as bug:  # noqa: BLE001 - the outermost frame of a step's task
             return self._failed_by_bug(effect, bug)
         finally:
-            telemetry.STEP_SECONDS.labels(type(effect).__name__).observe(perf_counter() - started)
+            telemetry.step_seconds(type(effect).__name__).observe(perf_counter() - started)
 
     async def _do(self, effect: do.Step) -> ev.AnswerEvent:
         rooms = self._rooms
@@ -215,15 +215,12 @@ class Stream:
 
     def _computed(self, effect: do.Step) -> ev.AnswerEvent:
         """Do a step that only computes. Always an event, never an exception."""
-        started = perf_counter()
         try:
             return self._compute(effect)
         except GateError as error:
             return ev.Failed(self._rooms.clock(), error)
         except Exception as bug:  # noqa: BLE001 - the outermost frame of a step
             return self._failed_by_bug(effect, bug)
-        finally:
-            telemetry.STEP_SECONDS.labels(type(effect).__name__).observe(perf_counter() - started)
 
     def _failed_by_bug(self, effect: do.Step, bug: Exception) -> ev.Failed:
         _log.error("step failed", step=type(effect).__name__, exchange=self._session.exchange_id, exc_info=bug)
@@ -251,7 +248,7 @@ class Stream:
         telemetry.IN_FLIGHT.dec()
         session = self._session
         name = session.connection.name if session.connection else ""
-        telemetry.EXCHANGES.labels(name, session.outcome or "none", session.code or "").inc()
+        telemetry.exchanges(name, session.outcome or "none", session.code or "").inc()
         _log.info(
             "exchange",
             exchange=session.exchange_id,

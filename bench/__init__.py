@@ -1,0 +1,1 @@
+"""Benchmarks: ratios measured in one run, because the machines are shared and noisy. ``python -m bench --help``."""
