@@ -20,7 +20,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from ext_proc.demo import servers
+from ext_proc.demo.envoy import start_envoy
 from ext_proc.demo.programs import Program, free_ports, start, tool
 from ext_proc.demo.stack import Stack, StackOptions
 from ext_proc.edge import EdgeConnection, EdgeSettings, write_edge
@@ -133,13 +133,15 @@ class _Bench:
             hold_seconds=60,
             buffer_bytes=4 * 1024 * 1024,
         )
-        bootstrap = write_edge(settings, [EdgeConnection("demo", ("*",), "/v1/", url, None, 5, 4 << 20, 4 << 20)])
+        folder.mkdir()
+        connection = EdgeConnection("demo", ("*",), "/v1/", url, None, 5, 4 << 20, 4 << 20)
+        bootstrap = write_edge(settings, [connection]).bootstrap
         if not has_gate:
             told = yaml.safe_load(bootstrap.read_text())
             manager = told["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
             manager["http_filters"] = manager["http_filters"][-1:]
             bootstrap.write_text(yaml.safe_dump(told))
-        program = servers.start_envoy(bootstrap, admin, folder / "logs")
+        program = start_envoy(bootstrap, f"http://127.0.0.1:{admin}", folder / "logs", concurrency=1)
         self._programs.append(program)
         return http, program.pid
 

@@ -1,31 +1,53 @@
--- The response gate: the first filter of the list, so the last to see a response.
+-- The response gate: the first filter of the list, so the last to see a response, after ext_proc let its head go.
 --
 -- It lets a response through only if
---   (a) the request was never let on to an upstream: then this is a reply of Envoy's own, or
+--   (a) the request was never let on to an upstream: then this is a reply of Envoy's own or of the gate's, or
 --   (b) the gate has said "released" after recording what is in it.
 -- Anything else means that ext_proc ended its stream without an answer (a clean close passes by design, see
 -- external_processor.proto) or failed half way: nothing of the upstream may reach the caller.
+--
+-- `body` makes Envoy hold the response until it is complete, so nothing of it leaves before it is replaced. Larger
+-- than the listener's buffer it becomes Envoy's own error; never ending, the route's idle timeout ends it.
 local REFUSAL = '{"type":"error","error":{"type":"api_error","code":"response_not_released",' ..
   '"message":"The model\'s answer was not released by the gateway."}}'
 
-function envoy_on_response(handle)
-  local said = handle:streamInfo():dynamicMetadata():get("affidavit") or {}
-  if said["decision"] ~= "allow" or said["response"] == "released" then
-    return
-  end
-  local headers = handle:headers()
-  local names = {}
-  for name, _ in pairs(headers) do
-    if name:sub(1, 1) ~= ":" then
+local function drop(fields, keep_pseudo)
+  local names = {} -- collected first: fields may not change while they are walked through
+  for name, _ in pairs(fields) do
+    if not (keep_pseudo and name:sub(1, 1) == ":") then
       names[#names + 1] = name
     end
   end
   for _, name in ipairs(names) do
-    headers:remove(name)
+    fields:remove(name)
   end
+end
+
+local function drop_trailers(handle)
+  local trailers = handle:trailers()
+  if trailers ~= nil then
+    drop(trailers, false)
+  end
+end
+
+function envoy_on_response(handle)
+  local said = handle:streamInfo():dynamicMetadata():get("affidavit") or {}
+  if said["decision"] ~= "allow" then
+    return
+  end
+  if said["response"] == "released" then
+    drop_trailers(handle) -- HTTP/2 services send them; nobody inspects them, so nobody gets them
+    return
+  end
+  local headers = handle:headers() -- fetched again after body(): waiting ends their scope (measured)
+  drop(headers, true)
   headers:replace(":status", "502")
   headers:replace("content-type", "application/json")
-  -- true: there is a body to replace even if the response had none. It is buffered whole before anything is sent.
-  local size = handle:body(true):setBytes(REFUSAL)
-  headers:replace("content-length", tostring(size))
+  -- No body to replace (HEAD, 204): none is put there, a body after HEAD would be read as the next response.
+  headers:replace("content-length", "0")
+  local body = handle:body()
+  if body ~= nil then
+    handle:headers():replace("content-length", tostring(body:setBytes(REFUSAL)))
+  end
+  drop_trailers(handle)
 end

@@ -146,7 +146,7 @@ def _render(options: argparse.Namespace) -> int:
     from ext_proc.edge import write_edge
 
     config, _ = load(options.config)
-    print(write_edge(registry.edge_settings(config), registry.edge_connections(config)))
+    print(write_edge(registry.edge_settings(config), registry.edge_connections(config)).bootstrap)
     return 0
 
 

@@ -35,20 +35,6 @@ def start_opa(socket: Path, bundle_file: Path, logs: Path) -> Program:
     return program
 
 
-def start_envoy(bootstrap: Path, admin_port: int, logs: Path) -> Program:
-    """Envoy with a rendered bootstrap."""
-    program = start(
-        "envoy",
-        (
-            tool("envoy"), "-c", bootstrap, "--disable-hot-restart", "--concurrency", "1",
-            "--file-flush-interval-msec", "200", "--drain-time-s", "1", "--log-level", "warning",
-        ),
-        logs,
-    )  # fmt: skip
-    program.wait_until(answers(admin_port, "/ready"))
-    return program
-
-
 def start_issuer(logs: Path) -> tuple[Program, str]:
     """The OIDC issuer and its URL."""
     [port] = free_ports(1)

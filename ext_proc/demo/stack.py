@@ -31,6 +31,7 @@ from ext_proc.app.process import read_states
 from ext_proc.app.worker import clock
 from ext_proc.audit.keys import create_key_files
 from ext_proc.demo import servers
+from ext_proc.demo.envoy import start_envoy
 from ext_proc.demo.issuer import AUDIENCE
 from ext_proc.demo.programs import Program, ProgramError, free_ports
 from ext_proc.demo.seaweed import Seaweed, start_seaweed
@@ -125,7 +126,8 @@ class Stack:
     def start_envoy(self) -> None:
         """Start (or start again) Envoy."""
         bootstrap = self.folder / "run" / "envoy" / "bootstrap.yaml"
-        self.programs["envoy"] = servers.start_envoy(bootstrap, self.ports["admin"], self.logs)
+        admin = f"http://127.0.0.1:{self.ports['admin']}"
+        self.programs["envoy"] = start_envoy(bootstrap, admin, self.logs, concurrency=1)
 
     def start_opa(self) -> None:
         """Start (or start again) OPA."""

@@ -1,11 +1,13 @@
-"""Envoy's files: the bootstrap from its template, routes and clusters from the registry of connections."""
+"""The edge: Envoy's configuration out of ours. Read ``envoy/bootstrap.yaml`` first."""
 
 from ext_proc.edge.bootstrap import EdgeSettings, TlsSettings, render_bootstrap
-from ext_proc.edge.connections import EdgeConnection, render_clusters, render_routes
-from ext_proc.edge.files import write_connections, write_edge
+from ext_proc.edge.connections import UNMATCHED_ROUTE, EdgeConnection, render_clusters, render_routes
+from ext_proc.edge.files import EdgePaths, write_connections, write_edge
 
 __all__ = [
+    "UNMATCHED_ROUTE",
     "EdgeConnection",
+    "EdgePaths",
     "EdgeSettings",
     "TlsSettings",
     "render_bootstrap",

@@ -1,32 +1,108 @@
-"""Routes and clusters of the connections, built with Envoy's own types (envoy-data-plane): a typo is an error."""
+"""Routes and upstream clusters out of the registry of connections, built with Envoy's own types.
+
+``envoy-data-plane`` generates them from Envoy's protos, so a field that Envoy does not know is an error here and not
+there. It is slow on messages (345 us against 1 us of Google's generated code), which does not matter for a file.
+Nothing here reads or writes anything; `ext_proc.edge.files` does.
+"""
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import warnings
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-import envoy_data_plane.envoy.config.cluster.v3 as cluster
-import envoy_data_plane.envoy.config.core.v3 as core
-import envoy_data_plane.envoy.config.endpoint.v3 as endpoint
-import envoy_data_plane.envoy.config.route.v3 as route
-import envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 as tls
+from ext_proc.errors import ConfigError
+
+with warnings.catch_warnings():  # the generated code uses a spelling that pydantic 2.12 deprecated
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from betterproto2 import Casing
+    from envoy_data_plane.envoy.config.cluster.v3 import (
+        CircuitBreakers,
+        CircuitBreakersThresholds,
+        Cluster,
+        ClusterDiscoveryType,
+        ClusterDnsLookupFamily,
+    )
+    from envoy_data_plane.envoy.config.core.v3 import (
+        Address,
+        DataSource,
+        Http1ProtocolOptions,
+        Http2ProtocolOptions,
+        SocketAddress,
+        TransportSocket,
+    )
+    from envoy_data_plane.envoy.config.endpoint.v3 import (
+        ClusterLoadAssignment,
+        Endpoint,
+        LbEndpoint,
+        LocalityLbEndpoints,
+    )
+    from envoy_data_plane.envoy.config.route.v3 import (
+        DirectResponseAction,
+        Route,
+        RouteAction,
+        RouteConfiguration,
+        RouteMatch,
+        VirtualHost,
+    )
+    from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
+        CertificateValidationContext,
+        CertificateValidationContextSystemRootCerts,
+        CommonTlsContext,
+        SubjectAltNameMatcher,
+        SubjectAltNameMatcherSanType,
+        TlsParameters,
+        TlsParametersTlsProtocol,
+        UpstreamTlsContext,
+    )
+    from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
+        HttpProtocolOptions,
+        HttpProtocolOptionsExplicitHttpConfig,
+    )
+    from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
+    from envoy_data_plane.google.protobuf import Any
+    from envoy_data_plane.message_pool import default_message_pool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
-_TYPE: Final = "type.googleapis.com/"
-_SYSTEM_CA: Final = Path("/etc/ssl/certs/ca-certificates.crt")
-_IDLE: Final = timedelta(seconds=600)
-"""Longer than any hold: the route's value overrides the listener's ``stream_idle_timeout`` (measured)."""
+    from betterproto2 import Message
+
+ROUTE_CONFIGURATION: Final = "connections"
+_ANY_HOST: Final = "*"
+_NOT_FORWARDED: Final = (
+    "x-envoy-external-address",
+    "x-forwarded-client-cert",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+)
+"""What Envoy adds about the caller, for the gate. The service is told neither addresses nor certificates of people."""
+
+UNMATCHED_ROUTE: Final = "_unmatched"
+"""Name of the route of requests that belong to no connection. No connection can have it (theirs start with a letter).
+
+It leads to a ``direct_response``, which Envoy's router gives *behind* ext_proc and the request gate: so the gate is
+asked, finds no connection of this name, refuses with 404 and has it on record. Without any route the gate would be asked
+too, but could not tell this case from a missing attribute.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class EdgeConnection:
-    """A connection as Envoy needs it. ``url`` is scheme, host and port."""
+    """A connection as Envoy needs it.
+
+    ``hosts`` are names without port; ``*`` is any, ``*.example.com`` any below. ``path_prefix`` matches whole path
+    segments unless it ends in a slash. ``url`` is scheme, host and port: a request keeps its path, its host becomes
+    this one. The two limits are the gate's to enforce; Envoy's own (413 for requests, 502 for answers) is the largest of
+    them and of ``EdgeSettings.buffer_bytes``. ``sni`` is the name to ask for and to verify, where it is not the host of
+    ``url``. ``idle_timeout_seconds``: time without a byte either way before the exchange is ended; longer than a hold.
+    """
 
     name: str
     hosts: tuple[str, ...]
@@ -37,95 +113,203 @@ class EdgeConnection:
     request_limit_bytes: int
     response_limit_bytes: int
     unsafe_allow_upgrade: bool = False
+    sni: str | None = None
+    is_http2: bool = False
+    idle_timeout_seconds: float = 600.0
 
 
 def render_routes(connections: Sequence[EdgeConnection]) -> str:
-    """An RDS answer: one virtual host for each set of host names, the longest prefix first.
+    """The route table as a ``DiscoveryResponse`` in JSON.
 
-    A request that no connection wants gets Envoy's 404, through the gate, so it is on record.
+    A request belongs to the connection with the longest path prefix among those whose ``hosts`` cover its host; on a
+    tie the host written out wins over a pattern. What belongs to none gets `UNMATCHED_ROUTE`.
+
+    Raises:
+        ConfigError: two connections have the same name, or claim the same host and prefix.
     """
-    hosts: dict[tuple[str, ...], list[EdgeConnection]] = {}
-    for connection in connections:
-        hosts.setdefault(connection.hosts, []).append(connection)
-    made = route.RouteConfiguration(
-        name="connections",
-        virtual_hosts=[
-            route.VirtualHost(
-                name=f"hosts-{index}",
-                domains=list(names),
-                routes=[_route(one) for one in sorted(group, key=lambda c: -len(c.path_prefix))],
-            )
-            for index, (names, group) in enumerate(hosts.items())
-        ],
+    _check(connections)
+    hosts = sorted({host for connection in connections for host in connection.hosts} | {_ANY_HOST})
+    virtual_hosts = [
+        VirtualHost(
+            name=host,
+            domains=[host],
+            routes=[*(_route(connection) for connection in _ranked(connections, host)), _unmatched()],
+        )
+        for host in hosts
+    ]
+    return _discovery(
+        RouteConfiguration(
+            name=ROUTE_CONFIGURATION,
+            virtual_hosts=virtual_hosts,
+            request_headers_to_remove=list(_NOT_FORWARDED),
+        )
     )
-    return _document([{"@type": _TYPE + "envoy.config.route.v3.RouteConfiguration", **made.to_dict()}])
 
 
 def render_clusters(connections: Sequence[EdgeConnection]) -> str:
-    """A CDS answer: one cluster for each connection."""
-    kind = "envoy.config.cluster.v3.Cluster"
-    made = [{"@type": _TYPE + kind, **_cluster(one).to_dict(), **_transport(one)} for one in connections]
-    return _document(made)
+    """The upstream clusters, one per connection and of its name, as a ``DiscoveryResponse`` in JSON.
+
+    Raises:
+        ConfigError: a name stands twice, or ``url`` is not scheme, host and port alone.
+    """
+    _check(connections)
+    return _discovery(*(_cluster(connection) for connection in connections))
 
 
-def _route(connection: EdgeConnection) -> route.Route:
-    return route.Route(
-        name=connection.name,  # the gate learns the connection from it (attribute xds.route_name)
-        match=route.RouteMatch(prefix=connection.path_prefix),
-        route=route.RouteAction(
+def _check(connections: Sequence[EdgeConnection]) -> None:
+    names = [connection.name for connection in connections]
+    if len(set(names)) != len(names):
+        raise ConfigError("connections: two have the same name")
+    claims = [(host, connection.path_prefix) for connection in connections for host in connection.hosts]
+    if len(set(claims)) != len(claims):
+        raise ConfigError("connections: two claim the same host and path prefix")
+
+
+# Routes --------------------------------------------------------------------------------------------------------------
+
+
+def _ranked(connections: Sequence[EdgeConnection], host: str) -> list[EdgeConnection]:
+    """Those that a request for ``host`` can belong to, in the order in which Envoy tries them."""
+    covering = [
+        (connection, max((len(pattern) for pattern in connection.hosts if _covers(pattern, host)), default=0))
+        for connection in connections
+    ]
+    ranked = sorted(
+        (item for item in covering if item[1]),
+        key=lambda item: (-len(item[0].path_prefix), host not in item[0].hosts, -item[1], item[0].name),
+    )
+    return [connection for connection, _ in ranked]
+
+
+def _covers(pattern: str, host: str) -> bool:
+    """Does every host that ``host`` (a name or a pattern) stands for match ``pattern``?"""
+    return pattern in (_ANY_HOST, host) or (pattern.startswith("*.") and host.endswith(pattern[1:]))
+
+
+def _route(connection: EdgeConnection) -> Route:
+    prefix = connection.path_prefix
+    match = RouteMatch(prefix=prefix) if prefix.endswith("/") else RouteMatch(path_separated_prefix=prefix)
+    return Route(
+        name=connection.name,
+        match=match,
+        route=RouteAction(
             cluster=connection.name,
-            timeout=timedelta(0),  # a model may take its time; 15 s by default would cut streams
-            idle_timeout=_IDLE,
-            # No retry: a second call to a model is a second call, and would be in no record.
+            # The service is asked under its own name: the caller's says nothing to it, and TLS needs the same.
+            host_rewrite_literal=urlsplit(connection.url).netloc,
+            # No limit on the whole answer: a long stream would be cut (measured: 15 s by default).
+            timeout=timedelta(0),
+            idle_timeout=timedelta(seconds=connection.idle_timeout_seconds),
+            # No retry_policy: a call to a model costs money and is recorded once.
+            # No upgrade_configs either: what is switched off here is refused without asking the gate about the request.
         ),
+        # Raises the listener's limit, in spite of its name for answers too; cannot lower it (measured): the gate does.
+        request_body_buffer_limit=max(connection.request_limit_bytes, connection.response_limit_bytes),
     )
 
 
-def _cluster(connection: EdgeConnection) -> cluster.Cluster:
-    parts = urlsplit(connection.url)
-    is_tls = parts.scheme == "https"
-    host, port = parts.hostname or "", parts.port or (443 if is_tls else 80)
-    where = core.Address(socket_address=core.SocketAddress(address=host, port_value=port))
-    return cluster.Cluster(
+def _unmatched() -> Route:
+    return Route(
+        name=UNMATCHED_ROUTE,
+        match=RouteMatch(prefix="/"),
+        direct_response=DirectResponseAction(status=404),
+    )
+
+
+# Clusters ------------------------------------------------------------------------------------------------------------
+
+
+def _cluster(connection: EdgeConnection) -> Cluster:
+    scheme, host, port = _upstream(connection)
+    protocol = (
+        HttpProtocolOptionsExplicitHttpConfig(http2_protocol_options=Http2ProtocolOptions())
+        if connection.is_http2
+        else HttpProtocolOptionsExplicitHttpConfig(http_protocol_options=Http1ProtocolOptions())
+    )
+    return Cluster(
         name=connection.name,
-        type=cluster.ClusterDiscoveryType.STRICT_DNS,
+        type=ClusterDiscoveryType.STATIC if _is_ip_address(host) else ClusterDiscoveryType.STRICT_DNS,
+        dns_lookup_family=ClusterDnsLookupFamily.V4_PREFERRED,
         connect_timeout=timedelta(seconds=connection.connect_timeout_seconds),
-        per_connection_buffer_limit_bytes=connection.response_limit_bytes,
-        load_assignment=endpoint.ClusterLoadAssignment(
+        load_assignment=ClusterLoadAssignment(
             cluster_name=connection.name,
-            endpoints=[
-                endpoint.LocalityLbEndpoints(
-                    lb_endpoints=[endpoint.LbEndpoint(endpoint=endpoint.Endpoint(address=where))]
-                )
-            ],
+            endpoints=[LocalityLbEndpoints(lb_endpoints=[_endpoint(host, port)])],
         ),
-        circuit_breakers=cluster.CircuitBreakers(
+        # Calls to a model are slow and many at a time: Envoy's default of 1024 would refuse the next.
+        circuit_breakers=CircuitBreakers(
             thresholds=[
-                cluster.CircuitBreakersThresholds(max_connections=65536, max_pending_requests=65536, max_requests=65536)
+                CircuitBreakersThresholds(
+                    max_connections=65536, max_pending_requests=65536, max_requests=65536, max_retries=0
+                )
             ]
         ),
+        typed_extension_protocol_options={
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": _any(
+                HttpProtocolOptions(explicit_http_config=protocol)
+            )
+        },
+        transport_socket=_tls(connection, host) if scheme == "https" else None,
     )
 
 
-def _transport(connection: EdgeConnection) -> dict[str, Any]:
-    """The service's certificate is verified, and its name with it."""
+def _upstream(connection: EdgeConnection) -> tuple[str, str, int]:
     parts = urlsplit(connection.url)
-    if parts.scheme != "https":
-        return {}
-    host = parts.hostname or ""
-    context = tls.UpstreamTlsContext(
-        sni=host,
-        auto_sni_san_validation=True,
-        common_tls_context=tls.CommonTlsContext(
-            validation_context=tls.CertificateValidationContext(
-                trusted_ca=core.DataSource(filename=str(connection.ca_file or _SYSTEM_CA))
-            )
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    is_plain = parts.path in ("", "/") and not (parts.query or parts.fragment or parts.username or parts.password)
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == -1 or not is_plain:
+        raise ConfigError(f"connections.{connection.name}.upstream.url: must be scheme, host and port")
+    return parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80)
+
+
+def _is_ip_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _endpoint(host: str, port: int) -> LbEndpoint:
+    address = Address(socket_address=SocketAddress(address=host, port_value=port))
+    return LbEndpoint(endpoint=Endpoint(address=address))
+
+
+def _tls(connection: EdgeConnection, host: str) -> TransportSocket:
+    """TLS towards the service: its certificate must lead to the authorities and bear its name."""
+    name = connection.sni or host
+    kind = SubjectAltNameMatcherSanType.IP_ADDRESS if _is_ip_address(name) else SubjectAltNameMatcherSanType.DNS
+    named = [SubjectAltNameMatcher(san_type=kind, matcher=StringMatcher(exact=name))]
+    authorities = (
+        CertificateValidationContext(
+            system_root_certs=CertificateValidationContextSystemRootCerts(),
+            match_typed_subject_alt_names=named,
+        )
+        if connection.ca_file is None
+        else CertificateValidationContext(
+            trusted_ca=DataSource(filename=str(connection.ca_file)), match_typed_subject_alt_names=named
+        )
+    )
+    context = UpstreamTlsContext(
+        sni="" if _is_ip_address(name) else name,  # RFC 6066 section 3: no IP addresses in SNI
+        common_tls_context=CommonTlsContext(
+            tls_params=TlsParameters(tls_minimum_protocol_version=TlsParametersTlsProtocol.TLSv1_2),
+            alpn_protocols=["h2"] if connection.is_http2 else ["http/1.1"],
+            validation_context=authorities,
         ),
     )
-    kind = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
-    config = {"@type": _TYPE + kind, **context.to_dict()}
-    return {"transportSocket": {"name": "envoy.transport_sockets.tls", "typedConfig": config}}
+    return TransportSocket(name="envoy.transport_sockets.tls", typed_config=_any(context))
 
 
-def _document(resources: Sequence[dict[str, Any]]) -> str:
-    return json.dumps({"version_info": "1", "resources": resources}, indent=1, sort_keys=True)
+# JSON ----------------------------------------------------------------------------------------------------------------
+
+
+def _any(message: Message) -> Any:
+    return Any.pack(message, message_pool=default_message_pool)
+
+
+def _discovery(*resources: Message) -> str:
+    """``envoy.service.discovery.v3.DiscoveryResponse`` as Envoy's file subscription reads it."""
+    packed = [_any(resource).to_dict(casing=Casing.SNAKE) for resource in resources]
+    return json.dumps({"resources": packed}, indent=2, sort_keys=True) + "\n"

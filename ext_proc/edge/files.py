@@ -1,38 +1,69 @@
-"""Envoy's folder: every file written beside and moved into place, so that Envoy never reads half of one."""
+"""Puts the rendered configuration where Envoy finds it, each file whole: written beside, then renamed.
+
+Envoy watches the directory and reads a file again when something is renamed onto it, so it never sees half of one.
+A crash between two renames leaves a new cluster without a route (harmless) and never a route without its cluster.
+"""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from ext_proc.edge.bootstrap import TEMPLATES, render_bootstrap
+from ext_proc.edge.bootstrap import render_bootstrap
 from ext_proc.edge.connections import render_clusters, render_routes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from ext_proc.edge.bootstrap import EdgeSettings
     from ext_proc.edge.connections import EdgeConnection
 
-
-def write_edge(settings: EdgeSettings, connections: Sequence[EdgeConnection]) -> Path:
-    """Everything that Envoy needs to start; returns the bootstrap's path."""
-    settings.directory.mkdir(parents=True, exist_ok=True)
-    _put(settings.directory / "response_gate.lua", (TEMPLATES / "response_gate.lua").read_text())
-    write_connections(settings.directory, connections)
-    bootstrap = settings.directory / "bootstrap.yaml"
-    _put(bootstrap, render_bootstrap(settings))
-    return bootstrap
+BOOTSTRAP_FILE: Final = "bootstrap.yaml"
+ROUTES_FILE: Final = "routes.json"
+CLUSTERS_FILE: Final = "clusters.json"
 
 
-def write_connections(directory: Path, connections: Sequence[EdgeConnection]) -> None:
-    """Routes and clusters; a running Envoy takes them over by itself. Clusters first: routes name them."""
-    _put(directory / "clusters.json", render_clusters(connections))
-    _put(directory / "routes.json", render_routes(connections))
+@dataclass(frozen=True, slots=True)
+class EdgePaths:
+    """Where everything was written."""
+
+    bootstrap: Path
+    routes: Path
+    clusters: Path
 
 
-def _put(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text)
-    os.replace(temporary, path)  # noqa: PTH105 - atomic by name
+def write_edge(settings: EdgeSettings, connections: Sequence[EdgeConnection]) -> EdgePaths:
+    """Write all three files. Everything is rendered first, so an error leaves the directory as it was.
+
+    Raises:
+        ConfigError: the settings or connections contradict themselves.
+        OSError: the directory cannot be written.
+    """
+    bootstrap = render_bootstrap(settings)
+    paths = write_connections(settings.directory, connections)
+    _replace(paths.bootstrap, bootstrap)
+    return paths
+
+
+def write_connections(directory: Path, connections: Sequence[EdgeConnection]) -> EdgePaths:
+    """Write routes and clusters only: a running Envoy takes them up within a moment, exchanges in flight go on.
+
+    Raises:
+        ConfigError: the connections contradict each other.
+        OSError: the directory cannot be written.
+    """
+    routes, clusters = render_routes(connections), render_clusters(connections)
+    directory.mkdir(parents=True, exist_ok=True)
+    directory = directory.absolute()
+    paths = EdgePaths(directory / BOOTSTRAP_FILE, directory / ROUTES_FILE, directory / CLUSTERS_FILE)
+    _replace(paths.clusters, clusters)  # before the routes that lead to them
+    _replace(paths.routes, routes)
+    return paths
+
+
+def _replace(path: Path, text: str) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)

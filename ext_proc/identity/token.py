@@ -242,7 +242,7 @@ def _check_times(claims: Mapping[str, Any], now: float, leeway: int) -> datetime
     return datetime.fromtimestamp(times["exp"], tz=UTC)
 
 
-def _read_key(jwk: Mapping[str, Any]) -> VerificationKey | None:  # noqa: PLR0911 - a list of reasons to pass it over
+def _read_key(jwk: Mapping[str, Any]) -> VerificationKey | None:
     key_id, algorithm, operations = jwk.get("kid"), jwk.get("alg"), jwk.get("key_ops", ["verify"])
     if jwk.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
         return None

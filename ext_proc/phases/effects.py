@@ -120,6 +120,7 @@ class Refuse:
     refusal: Refusal
     connection: Connection | None
     path: str
+    metadata: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,11 +50,10 @@ class RequestHeaders:
 
 @dataclass(frozen=True, slots=True)
 class RequestBody:
-    """The whole request body (BUFFERED). ``is_last`` is False only if Envoy broke the configured mode."""
+    """The whole request body (BUFFERED)."""
 
     at: datetime
     body: bytes
-    is_last: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,6 @@ class ResponseBody:
 
     at: datetime
     body: bytes
-    is_last: bool
 
 
 @dataclass(frozen=True, slots=True)

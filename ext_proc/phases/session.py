@@ -159,9 +159,7 @@ class Session:
     # 2. What is in it, and may they --------------------------------------------------------------------------------
 
     def on_request_body(self, event: ev.RequestBody) -> tuple[do.Effect, ...]:
-        """The whole body, or nothing: a part of one would be a hole in the inspection."""
-        if not event.is_last:
-            raise PeerError("request body in parts")
+        """The whole body (BUFFERED). ``is_last`` is False where trailers follow; they go unseen, and so are dropped."""
         if len(event.body) > self._known_connection.request_limit_bytes:
             return self._refuse(BodyTooLarge("body"), event.at)
         self._body = event.body
@@ -271,9 +269,7 @@ class Session:
         return (do.Continue(remove_headers=("content-length",)),)
 
     def on_response_body(self, event: ev.ResponseBody) -> tuple[do.Effect, ...]:
-        """The whole answer."""
-        if not event.is_last:
-            raise PeerError("response body in parts")
+        """The whole answer (BUFFERED; trailers may follow, which the gate before us drops)."""
         if len(event.body) > self._known_connection.response_limit_bytes:
             return self._refuse(UpstreamError("too_large"), event.at)
         return self._redact_response(event.body)
@@ -369,7 +365,11 @@ class Session:
             raise PeerError("nothing to refuse")
         self.state = State.SETTLED
         named = replace(self._refusal, headers=((EXCHANGE_HEADER, str(self.exchange_id)),))
-        return (do.Refuse(named, self.connection, self._head.path if self._head else ""),)
+        # Never "allow": had it been said for the request, it still stands; had it not, it must not be said now.
+        said = {"event_id": str(self.exchange_id), "outcome": self.outcome}
+        if self._intent_sequence is None:
+            said["decision"] = "deny"
+        return (do.Refuse(named, self.connection, self._head.path if self._head else "", said),)
 
     def on_unrecorded(self, event: ev.Failed) -> tuple[do.Effect, ...]:
         """The record could not be made durable: nothing passes, and the caller is told to come back."""

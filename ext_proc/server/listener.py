@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
     from ext_proc.server.stream import Rooms
 
-MESSAGE_OVERHEAD_BYTES: Final = 1024 * 1024
-"""Room for a message's headers and attributes beside its body; gRPC's own default of 4 MiB broke 5 MB bodies."""
+MESSAGE_OVERHEAD_BYTES: Final = 3 * 1024 * 1024
+"""Room for a message's headers (Envoy lets 2 MiB in) beside its body; gRPC's default of 4 MiB broke 5 MB bodies."""
+
+LEAVE_SECONDS: Final = 2.0
+"""Between saying "not serving" and closing: Envoy asks every second, and sends nothing new after it has heard."""
 
 
 class _Servicer(external_processor_pb2_grpc.ExternalProcessorServicer):  # type: ignore[misc]  # generated, untyped
@@ -71,4 +74,5 @@ class Listener:
                 await stop.wait()
             finally:
                 await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+                await asyncio.sleep(LEAVE_SECONDS)
                 await server.stop(grace_seconds)

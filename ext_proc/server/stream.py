@@ -160,7 +160,7 @@ class Stream:
                 case do.Refuse():
                     self._open_phase()
                     content_type, body = self._rooms.content.refusal(effect.connection, effect.path, effect.refusal)
-                    await self._send(wire.refuse(effect.refusal, content_type, body))
+                    await self._send(wire.refuse(effect.refusal, content_type, body, effect.metadata))
                     return
                 case do.Abort():
                     raise effect.error

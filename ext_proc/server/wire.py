@@ -6,6 +6,7 @@ Header values travel as ``raw_value``: Envoy ignores ``value`` and sends an empt
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Any, Final
 
 from envoy.config.core.v3 import base_pb2
@@ -18,6 +19,7 @@ from ext_proc.model import ExchangeId, Secret
 from ext_proc.phases import events as ev
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from ext_proc.model import Headers, Refusal
@@ -49,9 +51,9 @@ def read_question(message: ext_proc.ProcessingRequest, at: datetime) -> tuple[st
     """
     phase = message.WhichOneof("request")
     if phase == "request_body":
-        return phase, ev.RequestBody(at, message.request_body.body, message.request_body.end_of_stream)
+        return phase, ev.RequestBody(at, message.request_body.body)
     if phase == "response_body":
-        return phase, ev.ResponseBody(at, message.response_body.body, message.response_body.end_of_stream)
+        return phase, ev.ResponseBody(at, message.response_body.body)
     if phase == "request_headers":
         told = _told(message)
         head = message.request_headers
@@ -83,18 +85,18 @@ def answer(phase: str, effect: Continue) -> ext_proc.ProcessingResponse:
     else:
         getattr(response, phase).response.CopyFrom(common)
     if effect.metadata:
-        fields = response.dynamic_metadata.fields[NAMESPACE].struct_value.fields
-        for name, value in effect.metadata.items():
-            fields[name].string_value = value
+        _say(response, effect.metadata)
     return response
 
 
-def refuse(refusal: Refusal, content_type: str, body: bytes) -> ext_proc.ProcessingResponse:
-    """An answer of ours instead of the upstream's (``ImmediateResponse``)."""
+def refuse(
+    refusal: Refusal, content_type: str, body: bytes, metadata: Mapping[str, str]
+) -> ext_proc.ProcessingResponse:
+    """An answer of ours instead of the upstream's (``ImmediateResponse``); ``metadata`` reaches the access log."""
     headers: list[tuple[str, str | Secret]] = [("content-type", content_type), *refusal.headers]
     if refusal.retry_after_seconds is not None:
         headers.append(("retry-after", str(refusal.retry_after_seconds)))
-    return ext_proc.ProcessingResponse(
+    response = ext_proc.ProcessingResponse(
         immediate_response=ext_proc.ImmediateResponse(
             status=http_status_pb2.HttpStatus(code=refusal.status),  # type: ignore[arg-type]  # an open enum
             headers=_mutation(tuple(headers), ()),
@@ -102,6 +104,14 @@ def refuse(refusal: Refusal, content_type: str, body: bytes) -> ext_proc.Process
             details=f"affidavit_{refusal.code}",
         )
     )
+    _say(response, metadata)
+    return response
+
+
+def _say(response: ext_proc.ProcessingResponse, metadata: Mapping[str, str]) -> None:
+    fields = response.dynamic_metadata.fields[NAMESPACE].struct_value.fields
+    for name, value in metadata.items():
+        fields[name].string_value = value
 
 
 def _mutation(
@@ -134,7 +144,8 @@ def _flags(told: Any) -> str:
 
 
 def _attributes(told: Any) -> ev.Attributes:
-    exchange_id = _text(told, "request.id")
+    # Envoy gives none where it answers before it has a request (no Host, "OPTIONS *"): then it is ours (measured).
+    exchange_id = _text(told, "request.id") or str(uuid.uuid4())
     return ev.Attributes(
         exchange_id=ExchangeId(exchange_id),
         route=_text(told, "xds.route_name"),
