@@ -38,7 +38,7 @@ async def serve(socket: Path) -> None:
     """Serve until stopped."""
     server = grpc.aio.server()
     external_processor_pb2_grpc.add_ExternalProcessorServicer_to_server(NoOp(), server)
-    well = health.aio.HealthServicer()
+    well = health.aio.HealthServicer()  # type: ignore[attr-defined]  # loaded on use
     health_pb2_grpc.add_HealthServicer_to_server(well, server)
     server.add_insecure_port(f"unix:{socket}")
     await server.start()

@@ -19,6 +19,7 @@ from pydantic_core import PydanticUndefined
 from ext_proc.cli import build_parser
 from ext_proc.config import Config
 from ext_proc.phases.table import TABLE
+from ext_proc.policy import reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +36,7 @@ def main() -> int:
     is_check = parser.parse_args().check
     stale = []
     for name, make in _FILES.items():
-        path, wanted = ROOT / name, _MADE + make()
+        path, wanted = ROOT / name, make()
         if path.exists() and path.read_text() == wanted:
             continue
         stale.append(name)
@@ -54,7 +55,7 @@ def main() -> int:
 
 def configuration() -> str:
     """Every field, with type, default and meaning."""
-    parts = [f"# Configuration\n\n{_first(Config.__doc__)} One YAML file, `--config`; nothing else counts.\n"]
+    parts = [f"{_MADE}# Configuration\n\n{_first(Config.__doc__)} One YAML file, `--config`; nothing else counts.\n"]
     for heading, model in _sections(Config, "(top level)", set()):
         parts.append(
             f"\n## {heading}\n\n{_first(model.__doc__)}\n\n| field | type | default | meaning |\n|---|---|---|---|"
@@ -115,40 +116,10 @@ def _first(text: str | None) -> str:
 
 
 def policy_input() -> str:
-    """Every field of the question."""
-    schema = json.loads((ROOT / "opa" / "schemas" / "input.json").read_text())
-    parts = [
-        "# The question to the policy\n",
-        f"{schema['description']} A policy sees it as `input`; the schema is `opa/schemas/input.json`.\n",
-        "| field | type | meaning |\n|---|---|---|",
-        *_fields(schema, ""),
-        "\n# The decision\n",
-        "`data.inference.decision` must be exactly an object of these fields; anything else is a deny.\n",
-        "| field | type | meaning |\n|---|---|---|",
-        "| `allow` | true or false | may the call go on |",
-        "| `reasons` | list of codes | why: they go to the caller and into the record |",
-        _REDACT_ROW,
-        "| `approval` | null or an object | `groups`, `count`, `valid_seconds`, `within_seconds`, `reason` |",
-        "| `record.payloads` | true or false | keep the (encrypted) bodies |\n",
-    ]
-    return "\n".join(parts)
-
-
-_REDACT_ROW: Final = (
-    "| `redact.request`, `redact.response` | list of `{entity, action}` | what is done about each finding: "
-    "`mask`, `hash`, `drop`, `partial`, `block`, `allow`; the entity `*` is any other; no line means `mask` |"
-)
-
-
-def _fields(schema: dict[str, Any], path: str) -> Iterator[str]:
-    for name, field in schema.get("properties", {}).items():
-        where = f"{path}.{name}" if path else name
-        kind = field.get("type", "")
-        kind = " or ".join(kind) if isinstance(kind, list) else kind
-        if "enum" in field:
-            kind = " or ".join(f"`{one}`" for one in field["enum"])
-        yield f"| `{where}` | {kind} | {field.get('description', '')} |"
-        yield from _fields(field, where)
+    """The question and the decision, from their published schemas."""
+    schemas = ROOT / "opa" / "schemas"
+    question, decision = (json.loads((schemas / f"{name}.json").read_text()) for name in ("question", "decision"))
+    return reference.render(question, decision)
 
 
 # docs/states.md --------------------------------------------------------------------------------------------------
@@ -160,7 +131,10 @@ def states() -> str:
         f"| {_words(state)} | {', '.join(f'`{event.__name__}`' for event in accepted)} |"
         for state, accepted in TABLE.items()
     ]
-    head = "# The life of an exchange\n\nWhich event is accepted in which state; anything else aborts the stream.\n"
+    head = (
+        _MADE
+        + "# The life of an exchange\n\nWhich event is accepted in which state; anything else aborts the stream.\n"
+    )
     return "\n".join([head, "| state | accepts |\n|---|---|", *rows, ""])
 
 
@@ -174,7 +148,7 @@ def _words(state: Enum) -> str:
 def command_line() -> str:
     """The help texts."""
     os.environ["COLUMNS"] = "100"  # argparse wraps to the terminal; the file is the same everywhere
-    parts = ["# The command line\n"]
+    parts = [f"{_MADE}# The command line\n"]
     for title, parser in _parsers(build_parser(), "affidavit"):
         parts.append(f"## {title}\n\n```\n{parser.format_help().strip()}\n```\n")
     return "\n".join(parts)

@@ -107,7 +107,7 @@ class _Supervisor:
             if not ended.done():
                 await self._end(role, child)
                 return
-            multiprocess.mark_process_dead(child.pid, path=str(self._config.run_dir / "metrics"))
+            multiprocess.mark_process_dead(child.pid, str(self._config.run_dir / "metrics"))  # type: ignore[no-untyped-call]
             _log.error("process ended, starting it again", role=role.name, status=child.returncode)
             lived = monotonic() - started
             pause = 0.0 if lived >= STEADY_SECONDS else min(max(2 * pause, 0.2), BACKOFF_MAX_SECONDS)

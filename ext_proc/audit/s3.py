@@ -43,7 +43,7 @@ class S3Store:
     ) -> None:
         self._bucket = bucket
         self._prefix = prefix
-        self._client: Any = boto3.session.Session(**_credentials(credentials_file)).client(
+        self._client: Any = boto3.session.Session(*_credentials(credentials_file)).client(
             "s3",
             region_name=region,
             endpoint_url=endpoint,
@@ -142,16 +142,13 @@ def _translated(error: ClientError) -> StoreUnavailable | StoreRefused:
     return StoreRefused(code) if code in _FINAL else StoreUnavailable(code)
 
 
-def _credentials(path: Path | None) -> dict[str, str]:
+def _credentials(path: Path | None) -> tuple[str, ...]:
     if path is None:
-        return {}
+        return ()
     found = configparser.ConfigParser()
     try:
         found.read_string(path.read_text())
         section = found["default"]
-        return {
-            "aws_access_key_id": section["aws_access_key_id"],
-            "aws_secret_access_key": section["aws_secret_access_key"],
-        }
+        return section["aws_access_key_id"], section["aws_secret_access_key"]
     except (OSError, KeyError, configparser.Error):
         raise ConfigError(f"{path}: not an AWS credentials file with a [default] section") from None

@@ -77,7 +77,7 @@ def start_seaweed(folder: Path, logs: Path, retention_days: int) -> Seaweed:
             f"-master.port={master}", "-master.telemetry=false", "-master.volumeSizeLimitMB=64",
             f"-volume.port={volume}", "-volume.max=200", "-volume.preStopSeconds=0",
             "-filer", f"-filer.port={filer}", "-filer.disableHttp=true",
-            "-s3", f"-s3.port={s3}", f"-s3.config={identities}", "-s3.port.iceberg=0",
+            "-s3", f"-s3.port={s3}", f"-s3.config={identities}", "-s3.port.iceberg=0", "-s3.port.lance=0",
         ),
         logs,
     )  # fmt: skip

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ext_proc.edge.bootstrap import render_bootstrap
@@ -16,6 +15,7 @@ from ext_proc.edge.connections import render_clusters, render_routes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from ext_proc.edge.bootstrap import EdgeSettings
     from ext_proc.edge.connections import EdgeConnection

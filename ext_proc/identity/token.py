@@ -244,10 +244,10 @@ def _check_times(claims: Mapping[str, Any], now: float, leeway: int) -> datetime
 
 def _read_key(jwk: Mapping[str, Any]) -> VerificationKey | None:
     key_id, algorithm, operations = jwk.get("kid"), jwk.get("alg"), jwk.get("key_ops", ["verify"])
-    if jwk.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
+    is_for_signatures = jwk.get("use", "sig") == "sig" and isinstance(operations, list) and "verify" in operations
+    # `oct`: a shared secret cannot tell who signed.
+    if not is_for_signatures or jwk.get("kty") == "oct" or not (key_id is None or isinstance(key_id, str)):
         return None
-    if jwk.get("kty") == "oct" or not (key_id is None or isinstance(key_id, str)):
-        return None  # a shared secret cannot tell who signed
     if not (algorithm is None or (isinstance(algorithm, str) and algorithm in ALGORITHMS)):
         return None
     # A private part, published by mistake, is left out rather than loaded.

@@ -28,6 +28,7 @@ from ext_proc.errors import (
 )
 from ext_proc.model import Call, Entry, Payload, Refusal
 from ext_proc.phases import effects as do
+from ext_proc.phases import events as ev
 from ext_proc.phases import facts
 from ext_proc.phases.head import Head, not_forwarded, not_released, read_credential, read_head, status_of
 from ext_proc.phases.table import TABLE, State
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ext_proc.model import Connection, Decision, ExchangeId, Headers, Identity, Inspection, Redaction
-    from ext_proc.phases import events as ev
 
 RETRY_AFTER_SECONDS: Final = 5
 """What a caller is told to wait after a 503: long enough for a worker, OPA or a disk to come back."""
@@ -423,14 +423,14 @@ class Session:
 
     def on_kept(self, event: ev.ResponseHeaders | ev.StreamEnded) -> tuple[do.Effect, ...]:
         """Something came while a record was on its way to the disk: keep it, the end of the stream before all."""
-        if self._kept is None or not hasattr(event, "headers"):
+        if self._kept is None or isinstance(event, ev.StreamEnded):
             self._kept = event
         return ()
 
     def _after_kept(self, at: datetime) -> tuple[do.Effect, ...]:
         """The intent became durable, but the exchange went another way meanwhile: the call is not let on."""
         kept, self._kept = self._kept, None
-        if kept is not None and hasattr(kept, "headers"):
+        if isinstance(kept, ev.ResponseHeaders):
             return self.on_local_reply(kept)
         self.outcome, self.state = "abandoned", State.RECORDING_END
         return (do.Record(self._outcome_entry("abandoned", 0, at)),)
@@ -438,7 +438,7 @@ class Session:
     def _answer_kept(self) -> tuple[do.Effect, ...]:
         """A refusal is on record, but Envoy has answered already, or the stream is over."""
         kept, self._kept = self._kept, None
-        if kept is not None and hasattr(kept, "headers"):
+        if isinstance(kept, ev.ResponseHeaders):
             self._answer_is_bodyless = kept.is_last
             return self._release_local_reply()
         return self._ended()

@@ -1,4 +1,7 @@
-"""The policy's answer, read exactly: one known shape is a decision, anything else is not, and so a deny. Pure."""
+"""The policy's answer, read exactly: one known shape is a decision, anything else is a deny. Pure.
+
+The shape is published as ``opa/schemas/decision.json``; the tests hold it against this file.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,13 @@ from ext_proc.model import Action, Decision, RedactionRule
 if TYPE_CHECKING:
     from ext_proc.model import PolicyVersion
 
+LIST_MAX: Final = 64
+REASON_MAX_CHARS: Final = 512
 _FIELDS: Final = {"allow", "reasons", "redact", "approval", "record"}
 _APPROVAL_FIELDS: Final = {"groups", "count", "valid_seconds", "within_seconds", "reason"}
 _CODE: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _ENTITY: Final = re.compile(r"\*|[A-Z][A-Z0-9_]{0,63}")
 _ACTIONS: Final = {action.value: action for action in Action}
-LIST_MAX: Final = 64
 
 
 def read_decision(answer: Any, decision_id: str, policy: PolicyVersion) -> Decision:
@@ -27,7 +31,8 @@ def read_decision(answer: Any, decision_id: str, policy: PolicyVersion) -> Decis
     """
     if not isinstance(answer, dict) or set(answer) != _FIELDS:
         raise PolicyUndefined("fields")
-    if not isinstance(answer["allow"], bool):
+    # `is True`: no number, text or list is taken for a yes.
+    if answer["allow"] is not True and answer["allow"] is not False:
         raise PolicyUndefined("allow")
     redact, record = answer["redact"], answer["record"]
     if not isinstance(redact, dict) or set(redact) != {"request", "response"}:
@@ -57,19 +62,21 @@ def _reasons(value: Any) -> tuple[str, ...]:
 def _rules(value: Any) -> tuple[RedactionRule, ...]:
     if not isinstance(value, list) or len(value) > LIST_MAX:
         raise PolicyUndefined("redact")
-    rules: list[RedactionRule] = []
-    for one in value:
-        if not isinstance(one, dict) or set(one) != {"entity", "action"}:
-            raise PolicyUndefined("redact")
-        entity, action = one["entity"], one["action"]
-        if not isinstance(entity, str) or not _ENTITY.fullmatch(entity):
-            raise PolicyUndefined("redact")
-        if not isinstance(action, str) or action not in _ACTIONS:
-            raise PolicyUndefined("redact")
-        rules.append(RedactionRule(entity, _ACTIONS[action]))
+    rules = tuple(map(_rule, value))
     if len({rule.entity for rule in rules}) != len(rules):
+        raise PolicyUndefined("redact")  # which of the two should count?
+    return rules
+
+
+def _rule(value: Any) -> RedactionRule:
+    if not isinstance(value, dict) or set(value) != {"entity", "action"}:
         raise PolicyUndefined("redact")
-    return tuple(rules)
+    entity, action = value["entity"], value["action"]
+    if not isinstance(entity, str) or not _ENTITY.fullmatch(entity):
+        raise PolicyUndefined("redact")
+    if not isinstance(action, str) or action not in _ACTIONS:
+        raise PolicyUndefined("redact")
+    return RedactionRule(entity, _ACTIONS[action])
 
 
 def _approval(value: Any) -> dict[str, Any] | None:
@@ -77,12 +84,14 @@ def _approval(value: Any) -> dict[str, Any] | None:
         return None
     if not isinstance(value, dict) or set(value) != _APPROVAL_FIELDS:
         raise PolicyUndefined("approval")
-    groups = value["groups"]
-    if not isinstance(groups, list) or not groups or not all(isinstance(one, str) for one in groups):
+    groups, reason = value["groups"], value["reason"]
+    if not isinstance(groups, list) or not 0 < len(groups) <= LIST_MAX:
+        raise PolicyUndefined("approval")
+    if not all(isinstance(one, str) and one for one in groups):
         raise PolicyUndefined("approval")
     counts = [value[name] for name in ("count", "valid_seconds", "within_seconds")]
     if not all(isinstance(one, int) and not isinstance(one, bool) and one > 0 for one in counts):
         raise PolicyUndefined("approval")
-    if not isinstance(value["reason"], str):
+    if not isinstance(reason, str) or len(reason) > REASON_MAX_CHARS:
         raise PolicyUndefined("approval")
     return dict(value)

@@ -1,12 +1,19 @@
 """OPA over its Unix socket, through opa-python-client's async client. The only file that knows it.
 
-The client is used with its retries off (they turn a policy error into 900 ms of silence, measured) and below our own
-deadline; its several kinds of exception become one `PolicyUnavailable`.
+The client is used with its retries off (they turn a policy error into 900 ms of silence, measured) and below
+our own deadline; its several kinds of exception become one `PolicyUnavailable`. A decision costs about 300 us
+of our CPU, half of it in the kernel's ``send`` and ``recv`` (measured; prebuilt addresses and bodies changed
+nothing).
+
+The decision id is OPA's own where OPA logs decisions, else ours: OPA's console log costs it 250 us a decision
+and writes the question, with the caller's name, in clear.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import json
 import uuid
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,30 +33,36 @@ if TYPE_CHECKING:
 # Errors in built-ins are errors, not undefined rules: an undefined deny rule would allow (measured).
 _PARAMETERS: Final = {"provenance": "true", "strict-builtin-errors": "true"}
 _CONNECTIONS_MAX: Final = 256
+# No NaN: JSON has none, and OPA would answer with an error about the body.
+_compact: Final = functools.partial(json.dumps, separators=(",", ":"), allow_nan=False)
 
 
 class _UnixClient(AsyncOpaClient):  # type: ignore[misc]  # opa_client ships no types
-    """The client over a Unix socket."""
+    """The client over a Unix socket, which it has no setting for."""
 
-    def __init__(self, socket: Path, timeout_seconds: float) -> None:
-        super().__init__(host="localhost", retries=0, timeout=timeout_seconds)
+    def __init__(self, socket: Path) -> None:
+        super().__init__(host="localhost", retries=0)
         self._socket = socket
 
     async def _init_session(self) -> None:
         self._connector = aiohttp.UnixConnector(path=str(self._socket), limit=_CONNECTIONS_MAX)
-        # No timers of its own (our deadline is the only one), no cookies, nothing from the environment.
         self._session = aiohttp.ClientSession(
             connector=self._connector,
-            timeout=aiohttp.ClientTimeout(total=None),
             cookie_jar=aiohttp.DummyCookieJar(),
+            json_serialize=_compact,
+            timeout=aiohttp.ClientTimeout(total=None),  # the deadline is ours, around all of it
             skip_auto_headers=("User-Agent", "Accept-Encoding"),
             auto_decompress=False,
             trust_env=False,
         )
 
+    async def ask(self, document: dict[str, Any], package: str, rule: str) -> Any:
+        """OPA's whole answer. The path is the configuration's: the client does not escape it."""
+        return await self.query_rule(document, package, rule, query_params=_PARAMETERS)
+
 
 class OpaPolicy:
-    """`ports.Policy`.
+    """`ports.Policy`. Call from one event loop.
 
     Args:
         socket: OPA's Unix socket.
@@ -67,7 +80,7 @@ class OpaPolicy:
         bundle: Path,
         timeout_seconds: float,
     ) -> None:
-        self._client = _UnixClient(socket, timeout_seconds)
+        self._client = _UnixClient(socket)
         self._package = package.replace("/", ".")
         self._rule = rule
         self._bundle = bundle
@@ -75,7 +88,7 @@ class OpaPolicy:
         self._versions: dict[str, PolicyVersion] = {}
 
     async def start(self) -> None:
-        """Open the session."""
+        """Open the session. OPA need not be there yet."""
         await self._client._init_session()  # noqa: SLF001 - ours, see above
 
     async def close(self) -> None:
@@ -92,35 +105,42 @@ class OpaPolicy:
 
     async def decide(self, call: Call) -> Decision:
         """See `ports.Policy.decide`."""
+        answer = await self._answer(question(call))
+        if not isinstance(answer, dict) or "result" not in answer:
+            raise PolicyUndefined("no_result")  # OPA's answer when the rule is undefined
+        decision_id = answer.get("decision_id")
+        if not isinstance(decision_id, str) or not decision_id:
+            decision_id = str(uuid.uuid4())
+        return read_decision(answer["result"], decision_id, await self._version(answer))
+
+    async def _answer(self, document: dict[str, Any]) -> Any:
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                answer: Any = await self._client.query_rule(
-                    question(call), self._package, self._rule, query_params=_PARAMETERS
-                )
+                return await self._client.ask(document, self._package, self._rule)
         except TimeoutError:
             raise PolicyUnavailable("deadline") from None
         except aiohttp.ClientResponseError as error:
             raise PolicyUnavailable(f"status_{error.status}") from None
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, OSError, ValueError, RecursionError) as error:
             raise PolicyUnavailable(type(error).__name__) from None
-        if not isinstance(answer, dict) or "result" not in answer:
-            raise PolicyUndefined("no_result")
-        decision_id = answer.get("decision_id")
-        return read_decision(
-            answer["result"], decision_id if isinstance(decision_id, str) else str(uuid.uuid4()), self._version(answer)
-        )
 
-    def _version(self, answer: dict[str, Any]) -> PolicyVersion:
-        """The bundle whose revision OPA read in the same transaction as it decided."""
+    async def _version(self, answer: dict[str, Any]) -> PolicyVersion:
+        """The bundle that decided: OPA reads its revision in the transaction in which it decides.
+
+        The digest is that of the file with this revision. Our bundles' revisions are made from their content
+        (`bundle.build`), so it is the file that OPA loaded, even if OPA was told to load it long ago.
+        """
         try:
             bundles = answer["provenance"]["bundles"]
-            [revision] = {bundle["revision"] for bundle in bundles.values()}
+            [revision] = [bundle["revision"] for bundle in bundles.values()]
         except (KeyError, TypeError, ValueError, AttributeError):
             raise PolicyUndefined("no_revision") from None
+        if not isinstance(revision, str):
+            raise PolicyUndefined("no_revision")
         found = self._versions.get(revision)
         if found is None:
             try:
-                found = read_version(self._bundle)
+                found = await asyncio.to_thread(read_version, self._bundle)
             except ConfigError:
                 raise PolicyUndefined("bundle_unreadable") from None
             if found.revision != revision:

@@ -1,9 +1,9 @@
-"""The question to the policy: one document, every field always present, null where there is nothing to say. Pure.
+"""The question to the policy: one document, every field always present, null where nothing is known. Pure.
 
-An absent field makes an ordinary Rego rule undefined, and an undefined deny rule allows (measured: five of five).
-The question is a function of the call alone (its time is when the request was received), so the same call gives the
-same question again, byte for byte. The shape is published as ``opa/schemas/input.json`` and explained in
-``docs/policy-input.md``; the tests hold all three together.
+An absent field makes an ordinary Rego rule undefined, and an undefined deny rule allows (measured: five of
+five). The question is a function of the call alone (its time is when the request was received), so the same
+call gives the same question again, byte for byte. The shape is published as ``opa/schemas/question.json`` and
+explained in ``docs/policy-input.md``; the tests hold all three together.
 """
 
 from __future__ import annotations
@@ -33,11 +33,14 @@ def question(call: Call) -> dict[str, Any]:
             "client": identity.client,
             "tenant": identity.tenant,
         },
-        "connection": {"name": call.connection.name, "tags": list(call.connection.tags)},
+        "connection": {
+            "name": call.connection.name,
+            "protocol": inspection.protocol,
+            "tags": list(call.connection.tags),
+        },
         "request": {
             "method": call.method,
             "path": call.path,
-            "protocol": inspection.protocol,
             "operation": inspection.operation,
             "model": inspection.model,
             "stream": inspection.is_stream,

@@ -51,7 +51,7 @@ class Listener:
         self._rooms = rooms
         self._socket = socket
         self._largest = largest_body_bytes
-        self._health = health.aio.HealthServicer()
+        self._health: Any = health.aio.HealthServicer()  # type: ignore[attr-defined]  # loaded on use
 
     async def serve(self, stop: asyncio.Event, grace_seconds: float) -> None:
         """Serve until ``stop`` is set; then refuse new streams and give the others ``grace_seconds``."""

@@ -42,6 +42,8 @@ RECORD_DEADLINE_SECONDS: Final = 10.0
 INLINE_BYTES: Final = 64 * 1024
 """Bodies up to this are scanned in the event loop (about 1 ms); larger ones in a thread: no stream waits for them."""
 
+_EOF: Final[Any] = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs leave it out
+
 _log = telemetry.logger()
 
 
@@ -108,7 +110,7 @@ class Stream:
                     await self._perform(self._session.handle(step.result()))
                 if reading.done():
                     message = reading.result()
-                    if message is grpc.aio.EOF:
+                    if message is _EOF:
                         return
                     reading = asyncio.ensure_future(self._context.read())  # noqa: TID251 - as above
                     await self._ask(message)

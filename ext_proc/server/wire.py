@@ -98,7 +98,7 @@ def refuse(
         headers.append(("retry-after", str(refusal.retry_after_seconds)))
     response = ext_proc.ProcessingResponse(
         immediate_response=ext_proc.ImmediateResponse(
-            status=http_status_pb2.HttpStatus(code=refusal.status),  # type: ignore[arg-type]  # an open enum
+            status=http_status_pb2.HttpStatus(code=refusal.status),
             headers=_mutation(tuple(headers), ()),
             body=body,
             details=f"affidavit_{refusal.code}",

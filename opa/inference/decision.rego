@@ -1,60 +1,53 @@
 # METADATA
-# title: decision
+# title: May this call pass?
 # description: |
-#   Collects what the concerns say into one decision. A call is allowed only if the question has its exact shape,
-#   somebody permits it, and nobody denies it. A new concern is a new folder under concerns/; nothing here changes.
+#   Collects the concerns. Each package in data.inference.concerns has a rule `allow` (true: nothing against it; always
+#   `default allow := false`) and a set `reasons` (codes of what is against it). A call passes only if every concern
+#   says yes, so what is not known is not allowed. To add a concern, add a folder under concerns/; nothing here changes.
+# scope: subpackages
 # schemas:
-#   - input: schema.input
+#   - input: schema.question
 package inference
 
-default decision := {
-	"allow": false,
-	"reasons": ["policy_undefined"],
-	"redact": {"request": [], "response": []},
-	"approval": null,
-	"record": {"payloads": true},
-}
-
 # METADATA
-# description: the answer to the gate, of exactly this shape
+# title: the decision
+# description: the one document that the gate asks for, of exactly the shape in opa/schemas/decision.json
 # entrypoint: true
 decision := {
-	"allow": _allow,
+	"allow": _is_allowed,
 	"reasons": sort(_reasons),
-	"redact": data.settings.redact,
+	"redact": data.inference.concerns.masking.redact,
 	"approval": _approval,
-	"record": data.settings.record,
+	"record": data.inference.concerns.record.record,
 }
 
-default _allow := false
+# Named, so that a bundle without them, or one in which their rule is undefined, allows nothing.
+_required := {"approval", "limits", "masking", "media", "models", "record", "secrets", "shape"}
 
-_allow if {
-	data.inference.concerns.shape.valid
-	count(_denied) == 0
-	count(_permitted) > 0
+default _is_allowed := false
+
+_is_allowed if {
+	count(_required - _agreeing) == 0
+	not _is_refused
+	count(_codes) == 0
 }
 
-_permitted contains code if some code in data.inference.concerns[_].permit
-
-_denied contains code if some code in data.inference.concerns[_].deny
-
-_denied contains "question_malformed" if not data.inference.concerns.shape.valid
-
-_reasons := _permitted if _allow
-
-_reasons := _denied if {
-	not _allow
-	count(_denied) > 0
+_agreeing contains name if {
+	some name
+	data.inference.concerns[name].allow == true
 }
 
-_reasons := {"not_permitted"} if {
-	not _allow
-	count(_denied) == 0
-}
+_is_refused if data.inference.concerns[_].allow != true
 
-default _approval := null
+_codes contains code if some code in data.inference.concerns[_].reasons
 
-_approval := demanded if {
-	_allow
-	demanded := data.inference.concerns.approval.demand
-}
+_reasons := _codes if {
+	count(_codes) > 0
+} else := set() if {
+	_is_allowed
+} else := {"no_reason_given"}
+
+# Nobody is asked about a call that is refused anyway.
+_approval := data.inference.concerns.approval.demand if {
+	_is_allowed
+} else := null

@@ -1,5 +1,6 @@
-# An ordinary question, for the tests of all concerns.
-package inference.example
+# Ordinary questions, for the tests of all concerns. The packages of tests are not under `inference`: a package there is
+# a concern.
+package inference_test.example
 
 chat := {
 	"schema": "affidavit/question/v1",
@@ -12,11 +13,10 @@ chat := {
 		"client": null,
 		"tenant": null,
 	},
-	"connection": {"name": "demo", "tags": []},
+	"connection": {"name": "demo", "protocol": "openai.chat", "tags": []},
 	"request": {
 		"method": "POST",
 		"path": "/v1/chat/completions",
-		"protocol": "openai.chat",
 		"operation": "chat",
 		"model": "demo",
 		"stream": false,
@@ -26,12 +26,19 @@ chat := {
 	},
 	"findings": {"EMAIL": 1},
 	"time": {"now": "2026-11-24T12:00:00.000Z", "weekday": "tuesday", "hour": 12},
-	"source": {"address": "10.0.0.1:1234", "user_agent": "test"},
+	"source": {"address": "10.0.0.1", "user_agent": "test"},
 }
 
 listing := json.patch(chat, [
-	{"op": "replace", "path": "/request/operation", "value": "models"},
-	{"op": "replace", "path": "/request/protocol", "value": "openai.models"},
-	{"op": "replace", "path": "/request/model", "value": null},
 	{"op": "replace", "path": "/request/method", "value": "GET"},
+	{"op": "replace", "path": "/request/path", "value": "/v1/models"},
+	{"op": "replace", "path": "/connection/protocol", "value": "openai.models"},
+	{"op": "replace", "path": "/request/operation", "value": "models"},
+	{"op": "replace", "path": "/request/model", "value": null},
+	{"op": "replace", "path": "/request/parameters", "value": {}},
 ])
+
+restricted := with_value("/request/model", "demo-restricted")
+
+# `chat` with another value at one place.
+with_value(path, value) := json.patch(chat, [{"op": "replace", "path": path, "value": value}])

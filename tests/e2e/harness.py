@@ -19,7 +19,6 @@ import h2.connection
 import h2.events
 
 from ext_proc.demo.envoy import start_envoy
-from ext_proc.demo.programs import Program
 from ext_proc.edge import EdgeConnection, EdgeSettings, TlsSettings, write_connections, write_edge
 from tests.e2e.stub import Stub
 from tests.e2e.upstream import Upstream
@@ -27,6 +26,8 @@ from tests.e2e.upstream import Upstream
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from ext_proc.demo.programs import Program
 
 DEADLINE_SECONDS: Final = 15.0
 """For any single wait: a test that takes longer is broken."""

@@ -48,9 +48,7 @@ def part(value: bytes | Mapping[str, Any]) -> str:
 def sign(key: Any, algorithm: str, claims: Mapping[str, Any], header: Mapping[str, Any]) -> str:
     """A signed token with exactly these claims and this header (and ``alg``)."""
     registry: Any = None
-    token: str = jwt.encode(
-        {"alg": algorithm, **header}, dict(claims), key, algorithms=[algorithm], registry=registry
-    )
+    token: str = jwt.encode({"alg": algorithm, **header}, dict(claims), key, algorithms=[algorithm], registry=registry)
     return token
 
 

@@ -146,7 +146,7 @@ class RealOpa:
         Raises:
             TimeoutError: it did not become healthy.
         """
-        folder = Path(tempfile.mkdtemp(prefix="aff-opa-", dir="/tmp"))  # noqa: S108 - a socket's path is short
+        folder = Path(tempfile.mkdtemp(prefix="aff-opa-", dir="/tmp"))
         file, at = folder / "bundle.tar.gz", folder / "opa.sock"
         bundle.build(opa_program(), sources, file)
         command = [

@@ -73,7 +73,10 @@ def _with(name: str) -> Callable[[FakeIssuer], str]:
 
 ATTACKS: dict[str, tuple[Callable[[FakeIssuer], str], str]] = {
     "alg none": (lambda i: f"{part({'alg': 'none'})}.{part(i.claims(NOW))}.", "malformed"),
-    "alg none, signed": (lambda i: f"{part({'alg': 'none', 'kid': 'rsa-1'})}.{part(i.claims(NOW))}.AA", "algorithm"),
+    "alg none, signed": (
+        lambda i: f"{part({'alg': 'none', 'kid': 'rsa-1'})}.{part(i.claims(NOW))}.AA",
+        "algorithm",
+    ),
     "HS256 with the public key": (
         lambda i: sign_by_hand(_pem(), {"alg": "HS256", "kid": "rsa-1"}, i.claims(NOW)),
         "algorithm",
@@ -137,9 +140,7 @@ def _resigned(issuer: FakeIssuer, token: str) -> str:
 async def test_a_flood_of_unknown_keys_makes_one_fetch() -> None:
     async with running() as (issuer, made, seconds):
         seconds[0] += 11
-        forged = [
-            f"{part({'alg': 'RS256', 'kid': f'k{n}'})}.{part(issuer.claims(NOW))}.AAAA" for n in range(300)
-        ]
+        forged = [f"{part({'alg': 'RS256', 'kid': f'k{n}'})}.{part(issuer.claims(NOW))}.AAAA" for n in range(300)]
         await asyncio.gather(*(word_of(made, token) for token in forged))
         assert issuer.asked["keys"] == 2
 

@@ -113,9 +113,7 @@ def _renamed() -> object:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize(
-    "behaviour", ["error", "redirect", "garbage", "array", "empty", "huge", "drip"]
-)
+@pytest.mark.parametrize("behaviour", ["error", "redirect", "garbage", "array", "empty", "huge", "drip"])
 async def test_without_keys_nobody_passes(behaviour: str) -> None:
     async with FakeIssuer() as issuer:
         issuer.behaviour = behaviour

@@ -72,14 +72,17 @@ def test_groups_of_another_kind_grant_nothing(groups: Any) -> None:
 
 def test_a_path_walks_into_objects() -> None:
     names = ClaimNames(
-        subject=("kubernetes.io", "serviceaccount", "name"), groups=("realm_access", "roles"), tenant=("org", "id")
+        subject=("kubernetes.io", "serviceaccount", "name"),
+        groups=("realm_access", "roles"),
+        tenant=("org", "id"),
     )
     trust = Trust(ISSUER, (AUDIENCE,), ("RS256",), claims=names)
+    nested: dict[str, Any] = {"kubernetes.io": {"serviceaccount": {"name": "bot"}}}
     shown = made(
         sub="system:serviceaccount:ns:bot",
         realm_access={"roles": ["analysts"]},
         org="not an object",
-        **{"kubernetes.io": {"serviceaccount": {"name": "bot"}}},
+        **nested,
     )
     identity = checked(shown, trust=trust)
     assert (identity.subject, identity.groups, identity.tenant) == ("bot", ("analysts",), None)
@@ -151,9 +154,7 @@ def test_unsecured_token() -> None:
 
 def test_hmac_with_the_public_key() -> None:
     key = private_key("RS256", "RS256-1")
-    pem = key.public_key.public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    pem = key.public_key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     for algorithm in ("HS256", "RS256"):
         shown = sign_by_hand(pem, {"alg": algorithm, "kid": "RS256-1"}, claims())
         with pytest.raises(BadToken) as caught:

@@ -1,13 +1,74 @@
 # METADATA
-# title: approval
-# description: Which calls need a person's yes. Settings in data.settings.models, by model.
-# schemas:
-#   - input: schema.input
+# title: Who must agree first
+# description: |
+#   `data.inference.approval` names models and connection tags whose calls need people to agree. Where several lines
+#   meet, all must be satisfied: the largest count, the shortest times, and only groups that every line names.
 package inference.concerns.approval
 
 # METADATA
-# description: what is demanded, as the model's settings say
-demand := demanded if {
-	demanded := data.settings.models[input.request.model].approval
-	demanded != null
+# description: nobody need agree, or it is clear who
+default allow := false
+
+allow if {
+	_is_well_formed
+	not _is_conflict
+}
+
+# METADATA
+# description: codes of what is against the call
+reasons contains "approval_malformed" if not _is_well_formed
+
+reasons contains "approval_conflict" if _is_conflict
+
+# METADATA
+# description: the approval that the call needs; null if none
+default demand := null
+
+demand := {
+	"groups": sort(_groups),
+	"count": max({line.count | some line in _lines}),
+	"valid_seconds": min({line.valid_seconds | some line in _lines}),
+	"within_seconds": min({line.within_seconds | some line in _lines}),
+	"reason": concat(" ", sort({line.reason | some line in _lines})),
+} if {
+	allow
+	count(_lines) > 0
+}
+
+_lines contains data.inference.approval.models[input.request.model]
+
+_lines contains data.inference.approval.tags[tag] if some tag in input.connection.tags
+
+_groups := intersection({{group | some group in line.groups} | some line in _lines})
+
+_is_conflict if {
+	_is_well_formed
+	count(_lines) > 0
+	count(_groups) == 0
+}
+
+_is_well_formed if {
+	is_object(data.inference.approval.models)
+	is_object(data.inference.approval.tags)
+	every line in _lines {
+		_is_line(line)
+	}
+}
+
+_is_line(line) if {
+	is_array(line.groups)
+	count(line.groups) > 0
+	every group in line.groups {
+		is_string(group)
+	}
+	_is_positive(line.count)
+	_is_positive(line.valid_seconds)
+	_is_positive(line.within_seconds)
+	is_string(line.reason)
+}
+
+_is_positive(value) if {
+	is_number(value)
+	value >= 1
+	value == floor(value)
 }

@@ -1,11 +1,70 @@
-package inference.concerns.approval_test
+package inference_test.approval
 
 import data.inference.concerns.approval
-import data.inference.example
+import data.inference_test.example
 
-test_ordinary_model if not approval.demand with input as example.chat
+_line := {"groups": ["a", "b"], "count": 1, "valid_seconds": 900, "within_seconds": 60, "reason": "R1."}
+
+_other := {"groups": ["b", "c"], "count": 2, "valid_seconds": 300, "within_seconds": 90, "reason": "R2."}
+
+_tagged := example.with_value("/connection/tags", ["one", "two"])
+
+test_ordinary_model if {
+	approval.allow with input as example.chat
+	approval.demand == null with input as example.chat
+	approval.reasons == set() with input as example.chat
+}
 
 test_restricted_model if {
-	restricted := json.patch(example.chat, [{"op": "replace", "path": "/request/model", "value": "demo-restricted"}])
-	approval.demand.count == 1 with input as restricted
+	approval.demand.count == 1 with input as example.restricted
+	approval.demand.groups == ["approvers"] with input as example.restricted
+}
+
+test_tag if {
+	approval.demand.groups == ["approvers"] with input as example.with_value("/connection/tags", ["high-risk"])
+}
+
+test_several_are_joined_strictly if {
+	approval.demand == {
+		"groups": ["b"],
+		"count": 2,
+		"valid_seconds": 300,
+		"within_seconds": 60,
+		"reason": "R1. R2.",
+	} with input as _tagged
+		with data.inference.approval as {"models": {}, "tags": {"one": _line, "two": _other}}
+}
+
+test_conflict if {
+	apart := {"models": {}, "tags": {"one": _line, "two": object.union(_other, {"groups": ["c"]})}}
+	approval.reasons == {"approval_conflict"} with input as _tagged
+		with data.inference.approval as apart
+	not approval.allow with input as _tagged
+		with data.inference.approval as apart
+	approval.demand == null with input as _tagged
+		with data.inference.approval as apart
+}
+
+test_malformed if {
+	every change in [
+		{"groups": []},
+		{"groups": "a"},
+		{"groups": [1]},
+		{"count": 0},
+		{"count": "1"},
+		{"valid_seconds": 1.5},
+		{"within_seconds": null},
+		{"reason": null},
+	] {
+		lines := {"models": {}, "tags": {"one": object.union(_line, change)}}
+		approval.reasons == {"approval_malformed"} with input as _tagged
+			with data.inference.approval as lines
+		not approval.allow with input as _tagged
+			with data.inference.approval as lines
+	}
+}
+
+test_misspelt_data_do_not_wave_through if {
+	not approval.allow with input as example.restricted
+		with data.inference.approval as {"model": {}, "tags": {}}
 }

@@ -1,17 +1,66 @@
 # METADATA
-# title: limits
-# description: How large a request may be and how long an answer. Settings in data.settings.limits.
-# schemas:
-#   - input: schema.input
+# title: How much at once
+# description: |
+#   `data.inference.limits` bounds the size of a body and the tokens asked for, under whichever name the protocol has
+#   for them; null is no bound.
 package inference.concerns.limits
 
+_token_parameters := ["max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample"]
+
 # METADATA
-# description: more tokens asked for than the settings allow
-deny contains "too_many_tokens_asked" if {
-	some name in ["max_tokens", "max_completion_tokens"]
-	input.request.parameters[name] > data.settings.limits.max_tokens
+# description: the call is within the limits
+default allow := false
+
+allow if {
+	_is_well_formed
+	_body_fits
+	_tokens_fit
 }
 
 # METADATA
-# description: the body is larger than the settings allow
-deny contains "body_too_large" if input.request.body_bytes > data.settings.limits.body_bytes
+# description: codes of what is against the call
+reasons contains "limits_malformed" if not _is_well_formed
+
+reasons contains "body_too_large" if {
+	_is_well_formed
+	not _body_fits
+}
+
+reasons contains "too_many_tokens_asked" if {
+	_is_well_formed
+	not _tokens_fit
+}
+
+_is_well_formed if {
+	_is_limit(data.inference.limits.body_bytes)
+	_is_limit(data.inference.limits.max_tokens)
+}
+
+_body_fits if _fits(input.request.body_bytes, data.inference.limits.body_bytes)
+
+_tokens_fit if {
+	is_object(input.request.parameters)
+	not _asks_too_much
+}
+
+# A provider takes null as left out.
+_asks_too_much if {
+	some name in _token_parameters
+	value := input.request.parameters[name]
+	not is_null(value)
+	not _fits(value, data.inference.limits.max_tokens)
+}
+
+_fits(_, limit) if is_null(limit)
+
+_fits(value, limit) if {
+	is_number(value)
+	value <= limit
+}
+
+_is_limit(value) if is_null(value)
+
+_is_limit(value) if {
+	is_number(value)
+	value >= 0
+}

@@ -1,15 +1,23 @@
 # METADATA
-# title: media
-# description: Images, sound and files cannot be scanned, so they go only to models whose settings say so.
-# schemas:
-#   - input: schema.input
+# title: What cannot be scanned
+# description: |
+#   Images, sound and files carry text that the scan does not see, so they go only to models that have `"media": true`
+#   in data.inference.models.
 package inference.concerns.media
 
 # METADATA
-# description: the request carries what nobody can look into
-deny contains "media_not_inspectable" if {
-	input.request.parameters.media_count > 0
-	not _may_have_media
+# description: the request carries nothing that cannot be scanned, or may
+default allow := false
+
+allow if input.request.parameters.media_count == 0
+
+allow if {
+	is_null(input.request.model)
+	not "media_count" in object.keys(input.request.parameters)
 }
 
-_may_have_media if data.settings.models[input.request.model].media == true
+allow if data.inference.models[input.request.model].media == true
+
+# METADATA
+# description: codes of what is against the call
+reasons contains "media_not_inspectable" if not allow

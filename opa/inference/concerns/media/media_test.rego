@@ -1,14 +1,23 @@
-package inference.concerns.media_test
+package inference_test.media
 
 import data.inference.concerns.media
-import data.inference.example
+import data.inference_test.example
 
-_picture := json.patch(example.chat, [{"op": "replace", "path": "/request/parameters/media_count", "value": 1}])
+_picture := example.with_value("/request/parameters/media_count", 1)
 
-test_text_only if media.deny == set() with input as example.chat
+test_text_only if {
+	media.allow with input as example.chat
+	media.reasons == set() with input as example.chat
+}
 
-test_picture if media.deny == {"media_not_inspectable"} with input as _picture
+test_listing if media.allow with input as example.listing
+
+test_picture if media.reasons == {"media_not_inspectable"} with input as _picture
+
+test_not_counted if {
+	not media.allow with input as example.with_value("/request/parameters", {})
+}
 
 test_picture_where_allowed if {
-	media.deny == set() with input as _picture with data.settings.models as {"demo": {"media": true}}
+	media.allow with input as _picture with data.inference.models as {"demo": {"media": true}}
 }

@@ -1,23 +1,43 @@
 # METADATA
-# title: models
-# description: Which groups may use which model, and for what. Settings in data.settings.models.
-# schemas:
-#   - input: schema.input
+# title: Who may call which model
+# description: |
+#   `data.inference.models` names models, and for each the groups and operations; `*` is any model that has no line of
+#   its own, any group, any operation. `data.inference.without_model` does the same for operations that name no model.
 package inference.concerns.models
 
 # METADATA
-# description: a group of the caller is listed for the model and the operation
-permit contains "group_may_use_model" if {
-	model := data.settings.models[input.request.model]
-	input.request.operation in model.operations
-	some group in input.identity.groups
-	group in model.groups
+# description: one of the caller's groups may do this with this model
+default allow := false
+
+allow if {
+	is_string(input.request.model)
+	input.request.model != "*" # a name for us, never for callers
+	_is_granted(_line.groups)
+	_is_offered(_line.operations)
+}
+
+allow if {
+	is_null(input.request.model)
+	_is_granted(data.inference.without_model[input.request.operation].groups)
 }
 
 # METADATA
-# description: a group of the caller may see which models there are
-permit contains "group_may_list_models" if {
-	input.request.operation == "models"
+# description: codes of what is against the call
+reasons contains "not_permitted" if not allow
+
+_line := data.inference.models[_listed]
+
+_listed := input.request.model if {
+	data.inference.models[input.request.model]
+} else := "*"
+
+_is_granted(groups) if {
 	some group in input.identity.groups
-	group in data.settings.listing_groups
+	group in groups
 }
+
+_is_granted(groups) if "*" in groups
+
+_is_offered(operations) if input.request.operation in operations
+
+_is_offered(operations) if "*" in operations

@@ -1,23 +1,53 @@
-package inference.concerns.models_test
+package inference_test.models
 
 import data.inference.concerns.models
-import data.inference.example
+import data.inference_test.example
 
-test_listed_group if models.permit == {"group_may_use_model"} with input as example.chat
+test_listed_group if {
+	models.allow with input as example.chat
+	models.reasons == set() with input as example.chat
+}
 
 test_other_group if {
-	other := json.patch(example.chat, [{"op": "replace", "path": "/identity/groups", "value": ["guests"]}])
-	models.permit == set() with input as other
+	question := example.with_value("/identity/groups", ["guests"])
+	models.reasons == {"not_permitted"} with input as question
+}
+
+test_no_group if {
+	not models.allow with input as example.with_value("/identity/groups", [])
 }
 
 test_unknown_model if {
-	unknown := json.patch(example.chat, [{"op": "replace", "path": "/request/model", "value": "gpt-9"}])
-	models.permit == set() with input as unknown
+	not models.allow with input as example.with_value("/request/model", "gpt-9")
 }
 
 test_other_operation if {
-	other := json.patch(example.chat, [{"op": "replace", "path": "/request/operation", "value": "opaque"}])
-	models.permit == set() with input as other
+	not models.allow with input as example.with_value("/request/operation", "opaque")
 }
 
-test_listing if models.permit == {"group_may_list_models"} with input as example.listing
+test_listing if models.allow with input as example.listing
+
+test_listing_by_others if {
+	not models.allow with input as json.patch(
+		example.listing,
+		[{"op": "replace", "path": "/identity/groups", "value": ["guests"]}],
+	)
+}
+
+_open := {"*": {"groups": ["*"], "operations": ["*"]}, "demo": {"groups": ["staff"], "operations": ["chat"]}}
+
+test_any_model if {
+	models.allow with input as example.with_value("/request/model", "gpt-9")
+		with data.inference.models as _open
+}
+
+test_own_line_counts_before_any if {
+	not models.allow with input as example.chat
+		with data.inference.models as _open
+}
+
+test_star_is_not_a_name if {
+	named := {"*": {"groups": ["guests"], "operations": ["chat"]}}
+	not models.allow with input as example.with_value("/request/model", "*")
+		with data.inference.models as named
+}

@@ -1,16 +1,24 @@
 # METADATA
-# title: secrets
-# description: A credential in a prompt is refused, not masked, because its owner must learn that it got out.
-# schemas:
-#   - input: schema.input
+# title: No secrets in prompts
+# description: keys, tokens and passwords that the scan finds do not leave the house, not even masked
 package inference.concerns.secrets
 
 # METADATA
-# description: the scan found a credential
-deny contains "secret_in_prompt" if {
-	some entity, count in input.findings
+# description: the scan found no secret
+default allow := false
+
+allow if {
+	is_object(input.findings)
+	every entity, _ in input.findings {
+		not _is_secret(entity)
+	}
+}
+
+# METADATA
+# description: codes of what is against the call
+reasons contains "secret_in_prompt" if {
+	some entity, _ in input.findings
 	_is_secret(entity)
-	count > 0
 }
 
 _is_secret(entity) if startswith(entity, "SECRET_")

@@ -1,75 +1,71 @@
 # METADATA
-# title: shape
+# title: Is the question whole?
 # description: |
-#   Is the question of exactly the published shape? Every other concern may rely on it: a field that is missing or of
-#   another type would make a rule undefined, and an undefined denial would allow.
+#   Every field that a concern may look at is there and of its type, so that no rule is undefined for want of it.
+#   By hand, in few expressions and without functions: json.match_schema takes twice as long (measured).
 package inference.concerns.shape
 
-default valid := false
-
 # METADATA
-# description: every field is there and of its type
-valid if {
+# description: all fields are there and of their types
+default allow := false
+
+allow if {
 	input.schema == "affidavit/question/v1"
-	is_string(input.exchange_id)
-	_valid_identity
-	_valid_request
-	is_string(input.connection.name)
-	_texts(input.connection.tags)
-	_counts(input.findings)
-	is_string(input.time.now)
-	is_string(input.time.weekday)
-	_whole(input.time.hour)
+	_kinds(_texts) == {"string"}
+	not "" in _texts
+	_kinds(_counts) == {"number"}
+	min(_counts) >= 0
+	every one in _counts {
+		one == floor(one)
+	}
+
 	is_string(input.source.address)
 	is_string(input.source.user_agent)
-}
-
-_valid_identity if {
-	is_string(input.identity.issuer)
-	is_string(input.identity.subject)
-	input.identity.subject != ""
-	input.identity.method in {"oidc", "mtls"}
-	_texts(input.identity.groups)
-	_text_or_null(input.identity.client)
-	_text_or_null(input.identity.tenant)
-}
-
-_valid_request if {
-	is_string(input.request.method)
-	is_string(input.request.path)
-	is_string(input.request.protocol)
-	is_string(input.request.operation)
-	_valid_model
 	is_boolean(input.request.stream)
-	is_object(input.request.parameters)
-	_whole(input.request.body_bytes)
-	_whole(input.request.text_bytes)
+	input.identity.method in {"oidc", "mtls"}
+	input.time.weekday in {"monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"}
+	input.time.hour <= 23
+	_is_model
+
+	_kinds([input.identity.client, input.identity.tenant]) - {"string", "null"} == set()
+	_kinds([input.identity.groups, input.connection.tags]) == {"array"}
+	_kinds(input.identity.groups) - {"string"} == set()
+	_kinds(input.connection.tags) - {"string"} == set()
+	_kinds([input.findings, input.request.parameters]) == {"object"}
+	_kinds(input.findings) - {"number"} == set()
+	_kinds(input.request.parameters) - {"string", "number", "boolean", "null"} == set()
 }
 
-# Only a listing of models names none.
-_valid_model if is_string(input.request.model)
+# METADATA
+# description: codes of what is against the call
+reasons contains "question_malformed" if not allow
 
-_valid_model if {
-	input.request.model == null
-	input.request.operation in {"models", "opaque", "generic"}
+_texts := [
+	input.exchange_id,
+	input.identity.issuer,
+	input.identity.subject,
+	input.connection.name,
+	input.connection.protocol,
+	input.request.method,
+	input.request.path,
+	input.request.operation,
+	input.time.now,
+]
+
+_counts := array.concat(
+	[input.request.body_bytes, input.request.text_bytes, input.time.hour],
+	[found | some found in input.findings],
+)
+
+_is_model if {
+	is_string(input.request.model)
+	input.request.model != ""
 }
 
-_text_or_null(value) if is_string(value)
-
-_text_or_null(value) if is_null(value)
-
-_texts(value) if {
-	is_array(value)
-	every one in value { is_string(one) }
+# Only these need not name one.
+_is_model if {
+	is_null(input.request.model)
+	input.request.operation in {"models", "generic", "opaque"}
 }
 
-_counts(value) if {
-	is_object(value)
-	every one in value { _whole(one) }
-}
-
-_whole(value) if {
-	is_number(value)
-	value >= 0
-	value == floor(value)
-}
+_kinds(values) := {type_name(value) | some value in values}

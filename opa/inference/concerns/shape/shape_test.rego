@@ -1,27 +1,43 @@
-package inference.concerns.shape_test
+package inference_test.shape
 
 import data.inference.concerns.shape
-import data.inference.example
+import data.inference_test.example
 
-test_chat_is_valid if shape.valid with input as example.chat
+test_chat if shape.allow with input as example.chat
 
-test_listing_is_valid if shape.valid with input as example.listing
+test_listing if shape.allow with input as example.listing
 
-test_client_may_be_named if {
-	named := json.patch(example.chat, [{"op": "replace", "path": "/identity/client", "value": "notebook"}])
-	shape.valid with input as named
+test_client_may_be_named if shape.allow with input as example.with_value("/identity/client", "notebook")
+
+test_certificate if shape.allow with input as example.with_value("/identity/method", "mtls")
+
+test_malformed if {
+	every change in [
+		["/schema", "affidavit/question/v2"],
+		["/exchange_id", ""],
+		["/identity/subject", ""],
+		["/identity/method", "none"],
+		["/identity/groups", "analysts"],
+		["/identity/groups", [1]],
+		["/identity/tenant", 7],
+		["/request/model", null],
+		["/request/model", ""],
+		["/request/stream", "false"],
+		["/request/body_bytes", -1],
+		["/request/text_bytes", 1.5],
+		["/request/parameters", {"stop": ["a"]}],
+		["/findings", {"EMAIL": -1}],
+		["/findings", {"EMAIL": "1"}],
+		["/time/hour", 24],
+		["/time/weekday", "Tuesday"],
+		["/source/user_agent", null],
+	] {
+		question := example.with_value(change[0], change[1])
+		shape.reasons == {"question_malformed"} with input as question
+		not shape.allow with input as question
+	}
 }
 
-test_chat_without_model_is_not if {
-	nameless := json.patch(example.chat, [{"op": "replace", "path": "/request/model", "value": null}])
-	not shape.valid with input as nameless
-}
-
-test_negative_count_is_not if {
-	negative := json.patch(example.chat, [{"op": "add", "path": "/findings/EMAIL", "value": -1}])
-	not shape.valid with input as negative
-}
-
-test_empty_is_not if {
-	not shape.valid with input as {}
+test_empty if {
+	not shape.allow with input as {}
 }

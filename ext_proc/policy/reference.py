@@ -1,0 +1,93 @@
+"""`docs/policy-input.md`, made from the published schemas. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_INTRODUCTION: Final = """\
+# What the policy is asked, and what it answers
+
+This page is generated from `opa/schemas/question.json` and `opa/schemas/decision.json`.
+
+The gate puts one question to OPA for every call, before anything goes to the model: `input` is the
+document below, and the answer is `data.inference.decision`. It asks once, within its time, with strict built-in errors.
+
+- **Every field is always there.** Where there is nothing to say, a field is null (only those marked so), never absent:
+  in Rego a rule about an absent field is undefined, and an undefined denial would allow.
+- **Findings are counts, never values.** The policy learns that there were two e-mail addresses, not which.
+- **Time is in the question.** Use `input.time` and not `time.now_ns()`: the same question then gives the same decision,
+  today and before an auditor.
+- **Only a decision allows.** Undefined, an error, too late, a field too many or of another type: the call is refused
+  with 503 and recorded.
+"""
+_QUESTION: Final = "\n## The question\n\n"
+_DECISION: Final = "\n## The decision\n\n"
+_EXAMPLE: Final = """
+## The default policy
+
+`opa/inference` is useful as it stands and reads its settings from `data.inference` (`opa/data.json`), which a
+deployment replaces: `models` (groups and operations by model), `without_model`, `approval`, `limits`, `masking`,
+`record`, and `reasons` (a text for each code). Each folder under `opa/inference/concerns/` is one concern, with a rule
+`allow`, false by default, and a set `reasons`. A call passes only if every concern allows and none gives a reason.
+A concern of your own is one more folder:
+
+```rego
+package inference.concerns.hours
+
+default allow := false
+
+allow if {
+	input.time.hour >= 6
+	input.time.hour < 22
+}
+
+reasons contains "outside_hours" if not allow
+```
+"""
+
+
+def render(question: Mapping[str, Any], decision: Mapping[str, Any]) -> str:
+    """The page, in Markdown, from the two schemas as parsed."""
+    return "".join(
+        (_INTRODUCTION, _QUESTION, _table(question), _DECISION, _table(decision), _EXAMPLE),
+    )
+
+
+def _table(schema: Mapping[str, Any]) -> str:
+    lines = ["| field | type | meaning |", "| --- | --- | --- |"]
+    lines += [f"| `{path}` | {kind} | {meaning} |" for path, kind, meaning in _fields(schema, schema, "")]
+    return "\n".join(lines) + "\n"
+
+
+def _fields(root: Mapping[str, Any], schema: Mapping[str, Any], path: str) -> Iterator[tuple[str, str, str]]:
+    for name, inner in schema.get("properties", {}).items():
+        shown = _resolved(root, inner)
+        here = f"{path}.{name}" if path else name
+        yield here, _kind(shown), shown.get("description", "")
+        for one in (shown, *shown.get("oneOf", ())):
+            yield from _fields(root, one, here)
+            items = _resolved(root, one.get("items", {}))
+            yield from _fields(root, items, f"{here}[]")
+
+
+def _resolved(root: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "$ref" not in schema:
+        return schema
+    found: Mapping[str, Any] = root["definitions"][schema["$ref"].rsplit("/", 1)[1]]
+    return found
+
+
+def _kind(schema: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        return "one of " + ", ".join(f"`{json.dumps(value)}`" for value in schema["enum"])
+    if "oneOf" in schema:
+        return " or ".join(_kind(one) for one in schema["oneOf"])
+    kind = schema.get("type", "any")
+    said = " or ".join(kind) if isinstance(kind, list) else str(kind)
+    if "items" in schema:
+        return f"{said} of {schema['items'].get('type', 'object')}s"
+    return said

@@ -1,0 +1,34 @@
+package inference_test.masking
+
+import data.inference.concerns.masking
+
+_mask_all := [{"entity": "*", "action": "mask"}]
+
+test_default if {
+	masking.allow
+	masking.reasons == set()
+	masking.redact == {"request": _mask_all, "response": _mask_all}
+}
+
+test_lines_are_kept if {
+	data_lines := {"request": {"EMAIL": "hash"}, "response": {"*": "drop"}}
+	masking.redact == {
+		"request": [{"entity": "*", "action": "mask"}, {"entity": "EMAIL", "action": "hash"}],
+		"response": [{"entity": "*", "action": "drop"}],
+	} with data.inference.masking as data_lines
+}
+
+test_malformed if {
+	every lines in [
+		{},
+		null,
+		{"request": {}},
+		{"request": {"*": "mask"}, "response": []},
+		{"request": {"*": "maks"}, "response": {}},
+		{"request": {"email": "mask"}, "response": {}},
+	] {
+		masking.reasons == {"masking_malformed"} with data.inference.masking as lines
+		not masking.allow with data.inference.masking as lines
+		masking.redact.response == _mask_all with data.inference.masking as lines
+	}
+}

@@ -1,0 +1,109 @@
+"""Bundles: equal sources, equal bytes; and a file that is not a bundle is not taken for one."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ext_proc.errors import ConfigError
+from ext_proc.policy.bundle import build, read_version
+from tests.fakes.policy import ROOT, opa_program
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_equal_sources_give_equal_bytes(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(ROOT / "opa", elsewhere)
+    for file in elsewhere.rglob("*"):
+        os.utime(file, (1, 1))
+    (elsewhere / "README.md").write_text("not part of it")
+    (elsewhere / "inference" / "more_test.rego").write_text("package more_test\n")
+    one = build(opa_program(), ROOT / "opa", tmp_path / "one.tar.gz")
+    two = build(opa_program(), elsewhere, tmp_path / "two.tar.gz")
+    assert one == two == read_version(tmp_path / "one.tar.gz")
+    assert one.digest == hashlib.sha256((tmp_path / "two.tar.gz").read_bytes()).hexdigest()
+    assert one.revision.startswith("sha256:")
+
+
+def test_another_word_is_another_revision(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(ROOT / "opa", elsewhere)
+    data = elsewhere / "data.json"
+    data.write_text(data.read_text().replace('"analysts"', '"others"'))
+    one = build(opa_program(), ROOT / "opa", tmp_path / "one.tar.gz")
+    two = build(opa_program(), elsewhere, tmp_path / "two.tar.gz")
+    assert one.revision != two.revision
+    assert one.digest != two.digest
+
+
+def test_no_tests_and_no_schemas_in_it(tmp_path: Path) -> None:
+    build(opa_program(), ROOT / "opa", tmp_path / "one.tar.gz")
+    with tarfile.open(tmp_path / "one.tar.gz") as archive:
+        names = archive.getnames()
+    assert not [name for name in names if name.endswith("_test.rego") or "schemas" in name]
+    assert "/inference/decision.rego" in names
+
+
+def test_bad_rego_is_refused(tmp_path: Path) -> None:
+    sources = tmp_path / "opa"
+    (sources / "inference").mkdir(parents=True)
+    (sources / "data.json").write_text("{}")
+    (sources / "inference" / "decision.rego").write_text("package inference\n\ndecision := nothing\n")
+    with pytest.raises(ConfigError, match="opa build"):
+        build(opa_program(), sources, tmp_path / "bundle.tar.gz")
+
+
+def test_no_opa(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="FileNotFoundError"):
+        build(tmp_path / "opa", ROOT / "opa", tmp_path / "bundle.tar.gz")
+
+
+def _archive(path: Path, name: str, content: bytes) -> Path:
+    with tarfile.open(path, "w:gz") as archive:
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"\x1f\x8b\x08\x00garbage"])
+def test_not_an_archive(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "bundle.tar.gz"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match="not a policy bundle"):
+        read_version(file)
+
+
+@pytest.mark.parametrize("manifest", [b"{", b"[]", b"7"])
+def test_bad_manifest(tmp_path: Path, manifest: bytes) -> None:
+    with pytest.raises(ConfigError, match="not a policy bundle"):
+        read_version(_archive(tmp_path / "bundle.tar.gz", "/.manifest", manifest))
+
+
+def test_truncated(tmp_path: Path) -> None:
+    build(opa_program(), ROOT / "opa", tmp_path / "one.tar.gz")
+    file = tmp_path / "cut.tar.gz"
+    file.write_bytes((tmp_path / "one.tar.gz").read_bytes()[:500])
+    with pytest.raises(ConfigError, match="not a policy bundle"):
+        read_version(file)
+
+
+def test_missing_file_and_missing_manifest(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        read_version(tmp_path / "nothing")
+    with pytest.raises(ConfigError, match="not a policy bundle"):
+        read_version(_archive(tmp_path / "bundle.tar.gz", "data.json", b"{}"))
+
+
+@pytest.mark.parametrize("manifest", [b"{}", b'{"revision": ""}', b'{"revision": 7}'])
+def test_no_revision(tmp_path: Path, manifest: bytes) -> None:
+    with pytest.raises(ConfigError, match="no revision"):
+        read_version(_archive(tmp_path / "bundle.tar.gz", "/.manifest", manifest))

@@ -1,0 +1,147 @@
+"""Decisions: one shape is one; the published schema agrees with the code about every example here."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+
+from ext_proc.errors import PolicyUndefined
+from ext_proc.model import Action, PolicyVersion, RedactionRule
+from ext_proc.policy.decision import read_decision
+from tests.fakes.policy import ROOT
+
+VERSION = PolicyVersion("sha256:ab", "cd")
+DECISION_SCHEMA = json.loads((ROOT / "opa" / "schemas" / "decision.json").read_text())
+APPROVAL = {
+    "groups": ["approvers"],
+    "count": 1,
+    "valid_seconds": 900,
+    "within_seconds": 60,
+    "reason": "Risky.",
+}
+GOOD: dict[str, Any] = {
+    "allow": True,
+    "reasons": [],
+    "redact": {
+        "request": [{"entity": "*", "action": "mask"}],
+        "response": [{"entity": "EMAIL", "action": "hash"}],
+    },
+    "approval": None,
+    "record": {"payloads": True},
+}
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    whole = copy.deepcopy(GOOD)
+    *parents, last = path.split("/")
+    target = whole
+    for name in parents:
+        target = target[name]
+    target[last] = value
+    return whole
+
+
+def agrees(answer: Any) -> bool:
+    return bool(jsonschema.Draft7Validator(DECISION_SCHEMA).is_valid(answer))
+
+
+def test_allow() -> None:
+    decision = read_decision(GOOD, "d-1", VERSION)
+    assert decision.allow
+    assert decision.redact_request == (RedactionRule("*", Action.MASK),)
+    assert decision.redact_response == (RedactionRule("EMAIL", Action.HASH),)
+    assert (decision.approval, decision.record_payloads) == (None, True)
+    assert (decision.decision_id, decision.policy) == ("d-1", VERSION)
+    assert agrees(GOOD)
+
+
+def test_deny_with_reasons() -> None:
+    answer = {**GOOD, "allow": False, "reasons": ["secret_in_prompt", "a.b-c_1"]}
+    decision = read_decision(answer, "d-1", VERSION)
+    assert not decision.allow
+    assert decision.reasons == ("secret_in_prompt", "a.b-c_1")
+    assert agrees(answer)
+
+
+def test_approval() -> None:
+    answer = {**GOOD, "approval": APPROVAL}
+    assert read_decision(answer, "d-1", VERSION).approval == APPROVAL
+    assert agrees(answer)
+
+
+def each(path: str, *values: Any) -> list[Any]:
+    return [changed(path, value) for value in values]
+
+
+WRONG: list[Any] = [
+    None,
+    True,
+    1,
+    "allow",
+    [],
+    [GOOD],
+    {},
+    {"allow": True},
+    {**GOOD, "extra": 1},
+    *({name: value for name, value in GOOD.items() if name != left} for left in GOOD),
+    *each("allow", 1, 0, "true", None, [], {}, [True]),
+    *each("reasons", None, "x", {}, ["Bad"], [1], [None], ["a" * 65], ["a"] * 65, [""]),
+    *each("redact", None, [], {}, {"request": []}, {**GOOD["redact"], "both": []}),
+    *each(
+        "redact/request",
+        None,
+        {},
+        ["EMAIL"],
+        [{}],
+        [{"entity": "EMAIL"}],
+        [{"entity": "EMAIL", "action": "mask", "why": ""}],
+        [{"entity": "email", "action": "mask"}],
+        [{"entity": 1, "action": "mask"}],
+        [{"entity": "EMAIL", "action": "Mask"}],
+        [{"entity": "EMAIL", "action": None}],
+        [{"entity": "EMAIL", "action": ["mask"]}],
+        [{"entity": f"E{n}", "action": "mask"} for n in range(65)],
+    ),
+    *each("record", None, True, {}, {"payloads": 1}, {"payloads": True, "more": 1}),
+    *each("approval", False, [], {}, "approvers", {**APPROVAL, "more": 1}),
+    *(
+        changed("approval", {**APPROVAL, name: value})
+        for name, value in (
+            ("groups", []),
+            ("groups", "approvers"),
+            ("groups", [1]),
+            ("groups", [""]),
+            ("groups", ["g"] * 65),
+            ("count", 0),
+            ("count", True),
+            ("count", "1"),
+            ("valid_seconds", -1),
+            ("within_seconds", 1.5),
+            ("reason", None),
+            ("reason", "x" * 513),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("answer", WRONG)
+def test_anything_else_is_no_decision(answer: Any) -> None:
+    with pytest.raises(PolicyUndefined):
+        read_decision(answer, "d-1", VERSION)
+    assert not agrees(answer)
+
+
+def test_two_lines_for_one_entity_are_no_decision() -> None:
+    twice = [{"entity": "EMAIL", "action": "mask"}, {"entity": "EMAIL", "action": "allow"}]
+    with pytest.raises(PolicyUndefined):
+        read_decision(changed("redact/response", twice), "d-1", VERSION)
+
+
+def test_no_content_is_told() -> None:
+    with pytest.raises(PolicyUndefined) as caught:
+        read_decision(changed("reasons", ["Planted value"]), "d-1", VERSION)
+    assert "Planted" not in str(caught.value)
