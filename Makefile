@@ -40,8 +40,8 @@ types: ## mypy, strict
 arch: ## the walls between rooms
 	@$(BIN)/lint-imports
 
-docstrings: ## docstrings that say what the code does
-	@$(BIN)/pydoclint ext_proc
+docstrings: ## do docstrings name the arguments and attributes that are there? (functions: ruff, in lint)
+	@$(BIN)/python scripts/check_docstrings.py
 
 rego: ## fmt, check --strict, tests with full coverage
 	@$(OPA) fmt --fail --list opa/

@@ -43,7 +43,7 @@ class S3Store:
     ) -> None:
         self._bucket = bucket
         self._prefix = prefix
-        self._client: Any = boto3.session.Session(*_credentials(credentials_file)).client(
+        self._client: Any = _session(credentials_file).client(
             "s3",
             region_name=region,
             endpoint_url=endpoint,
@@ -142,13 +142,15 @@ def _translated(error: ClientError) -> StoreUnavailable | StoreRefused:
     return StoreRefused(code) if code in _FINAL else StoreUnavailable(code)
 
 
-def _credentials(path: Path | None) -> tuple[str, ...]:
-    if path is None:
-        return ()
+def _session(credentials_file: Path | None) -> boto3.session.Session:
+    """Keys from the file; without one, from wherever the AWS libraries look (environment, profile, instance role)."""
+    if credentials_file is None:
+        return boto3.session.Session()
     found = configparser.ConfigParser()
     try:
-        found.read_string(path.read_text())
+        found.read_string(credentials_file.read_text())
         section = found["default"]
-        return section["aws_access_key_id"], section["aws_secret_access_key"]
+        key_id, key = section["aws_access_key_id"], section["aws_secret_access_key"]
     except (OSError, KeyError, configparser.Error):
-        raise ConfigError(f"{path}: not an AWS credentials file with a [default] section") from None
+        raise ConfigError(f"{credentials_file}: not an AWS credentials file with a [default] section") from None
+    return boto3.session.Session(aws_access_key_id=key_id, aws_secret_access_key=key)

@@ -122,6 +122,6 @@ def _template(name: str) -> str:
 
 
 def _filled(name: str, *, _blocks: dict[str, str], **values: object) -> str:
-    """``name`` with its names replaced. Values stand within quotes and are escaped for them; blocks are YAML already."""
+    """``name`` with its names replaced. Values stand within quotes and are escaped so; blocks are YAML already."""
     escaped = {key: json.dumps(str(value))[1:-1] for key, value in values.items()}
     return Template(_template(name)).substitute(escaped | _blocks) + "\n"

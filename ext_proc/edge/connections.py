@@ -88,8 +88,8 @@ UNMATCHED_ROUTE: Final = "_unmatched"
 """Name of the route of requests that belong to no connection. No connection can have it (theirs start with a letter).
 
 It leads to a ``direct_response``, which Envoy's router gives *behind* ext_proc and the request gate: so the gate is
-asked, finds no connection of this name, refuses with 404 and has it on record. Without any route the gate would be asked
-too, but could not tell this case from a missing attribute.
+asked, finds no connection of this name, refuses with 404 and has it on record. Without any route the gate would be
+asked too, but could not tell this case from a missing attribute.
 """
 
 
@@ -99,9 +99,10 @@ class EdgeConnection:
 
     ``hosts`` are names without port; ``*`` is any, ``*.example.com`` any below. ``path_prefix`` matches whole path
     segments unless it ends in a slash. ``url`` is scheme, host and port: a request keeps its path, its host becomes
-    this one. The two limits are the gate's to enforce; Envoy's own (413 for requests, 502 for answers) is the largest of
-    them and of ``EdgeSettings.buffer_bytes``. ``sni`` is the name to ask for and to verify, where it is not the host of
-    ``url``. ``idle_timeout_seconds``: time without a byte either way before the exchange is ended; longer than a hold.
+    this one. The two limits are the gate's to enforce; Envoy's own (413 for requests, 502 for answers) is the largest
+    of them and of ``EdgeSettings.buffer_bytes``. ``sni`` is the name to ask for and to verify, where it is not the
+    host of ``url``. ``idle_timeout_seconds``: time without a byte either way before the exchange is ended; longer than
+    a hold.
     """
 
     name: str
