@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ext_proc.errors import GateError
     from ext_proc.model import (
         Call,
         Connection,
@@ -123,13 +122,6 @@ class Refuse:
     metadata: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Abort:
-    """Close the stream with an error: Envoy spoke out of turn (law L2)."""
-
-    error: GateError
-
-
 Step = Admit | Authenticate | Inspect | Decide | RedactRequest | RedactResponse | Unlock | Record
-Answer = Continue | Refuse | Abort
+Answer = Continue | Refuse
 Effect = Step | Answer

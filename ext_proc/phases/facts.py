@@ -6,7 +6,6 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
 
     from ext_proc.model import Call, Connection, Coverage, Decision, Redaction, Removal
@@ -110,11 +109,3 @@ def _span(removal: Removal) -> dict[str, Any]:
 
 def _plain(value: float | str | bool | None) -> int | str | bool | None:  # noqa: FBT001 - a JSON scalar, not a flag
     return repr(value) if isinstance(value, float) else value
-
-
-def merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
-    """One mapping of several; later ones win."""
-    whole: dict[str, Any] = {}
-    for part in parts:
-        whole.update(part)
-    return whole

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # RFC 6750 section 2.1 (b64token); one space, no comma: Envoy joins repeated fields with one (measured).
 _BEARER: Final = re.compile(rb"[Bb]earer ([A-Za-z0-9\-._~+/]+=*)")
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9\-._~+/]+=*")
+_STATUS: Final = re.compile(r"[1-9][0-9]{2}", re.ASCII)
 
 _SINGLE: Final = (":method", ":path", ":authority", "content-length", "content-type", "content-encoding")
 
@@ -151,17 +152,9 @@ def not_released(headers: Headers) -> tuple[str, ...]:
 
 
 def status_of(headers: Headers) -> int:
-    """The answer's status; 0 where Envoy gave none (never released as such).
-
-    Raises:
-        BadHeaders: ``:status`` is not a number.
-    """
+    """The answer's status; 0 where there is none, or none that is a status (RFC 9110 section 15): never released."""
     found = _text([value for name, value in headers if name == ":status"])
-    if not found:
-        return 0
-    if not found.isascii() or not found.isdigit():
-        raise BadHeaders("status")
-    return int(found)
+    return int(found) if _STATUS.fullmatch(found) else 0
 
 
 def _text(values: list[bytes]) -> str:

@@ -82,6 +82,8 @@ class Session:
         self._released: Redaction | None = None
         self._outcome_sequence: int | None = None
         self._request_recorded = False
+        self._is_in_doubt = False
+        self._is_unanswered = False
         self._error: GateError | None = None
         self._refusal: Refusal | None = None
         self.outcome = ""
@@ -105,6 +107,10 @@ class Session:
         """Say why the stream is about to be aborted, so that the record of its end can tell."""
         self._error = self._error or error
 
+    def unanswered(self) -> None:
+        """The last answer could not be given to Envoy: if it was to release something, the record must say so (L7)."""
+        self._is_unanswered = True
+
     @property
     def code(self) -> str | None:
         """The stable code of what went wrong or why not, None where all went well."""
@@ -114,11 +120,6 @@ class Session:
     def detail(self) -> str | None:
         """Our own word on the error: never caller content."""
         return self._error.detail if self._error else None
-
-    @property
-    def has_open_intent(self) -> bool:
-        """Did a call go on (or may it have) whose outcome is not recorded yet?"""
-        return self._intent_sequence is not None and not self.outcome
 
     # 1. Who asks ---------------------------------------------------------------------------------------------------
 
@@ -227,10 +228,10 @@ class Session:
     def on_intent_recorded(self, event: ev.Recorded) -> tuple[do.Effect, ...]:
         """The intent is durable: then, and only then, the call goes to the model."""
         self._intent_sequence = event.receipt.sequence
-        self._forwarded_at = event.at
         self._request_recorded = True
         if self._kept is not None:
             return self._after_kept(event.at)
+        self._forwarded_at = event.at
         self.state = State.AWAIT_RESPONSE
         head = self._known_head
         body = None if self._forwarded is None or not self._body_is_to_come else self._forwarded.body
@@ -253,17 +254,18 @@ class Session:
         """The answer's head. Envoy holds it back until we answer the body (BUFFERED)."""
         self._answered_at = event.at
         self._answer_headers, self._answer_status = event.headers, status_of(event.headers)
-        self._upstream = {
-            "status": self._answer_status,
-            "code_details": event.upstream.code_details,
-            "response_flags": event.upstream.flags,
-            "address": event.upstream.address,
-        }
+        # Envoy answers too where it got no answer: then nothing is said of the upstream's status (L7).
+        is_upstreams = event.upstream.code_details in ("", _VIA_UPSTREAM)
+        self._upstream = _upstream_facts(event.upstream, self._answer_status if is_upstreams else None)
         self._answer_is_bodyless = event.is_last
+        if not self._answer_status:
+            return self._refuse(UpstreamError("status"), event.at)
         if self._known_head.is_upgrade and self._answer_status == _SWITCHING_PROTOCOLS:
             return self._record_outcome(event.at)
         if event.is_last:
             return self._redact_response(b"")
+        if self._known_head.is_upgrade:  # both body phases are off: we would never see what is in it
+            return self._refuse(UpstreamError("not_switched"), event.at)
         self.state = State.AWAIT_RESPONSE_BODY
         # Content-Length goes at once: Envoy compares it with the body that we change (measured).
         return (do.Continue(remove_headers=("content-length",)),)
@@ -354,10 +356,9 @@ class Session:
         return (do.Record(self._outcome_entry(status, refusal.status, at)),)
 
     def on_refusal_recorded(self, event: ev.Recorded) -> tuple[do.Effect, ...]:
-        """Recorded; now say no."""
-        del event
-        if self._kept is not None:
-            return self._answer_kept()
+        """Recorded; now say no, to Envoy's own reply too if one came meanwhile: the caller gets what is on record."""
+        if isinstance(self._kept, ev.StreamEnded):
+            return self._ended(event.at)
         return self._say_no()
 
     def _say_no(self) -> tuple[do.Effect, ...]:
@@ -372,11 +373,14 @@ class Session:
         return (do.Refuse(named, self.connection, self._head.path if self._head else "", said),)
 
     def on_unrecorded(self, event: ev.Failed) -> tuple[do.Effect, ...]:
-        """The record could not be made durable: nothing passes, and the caller is told to come back."""
-        self.outcome = "unrecorded"
+        """The record could not be made durable: nothing passes, and the caller is told to come back.
+
+        It may become durable yet (a disk that was slow, not broken): `_ended` says then what really happened.
+        """
+        self.outcome, self._is_in_doubt = "unrecorded", True
         self._error, self._refusal = event.error, _refusal_of(AuditUnavailable())
-        if self._kept is not None:
-            return self._answer_kept()
+        if isinstance(self._kept, ev.StreamEnded):
+            return self._ended(event.at)
         return self._say_no()
 
     # Envoy answers in our place ------------------------------------------------------------------------------------
@@ -388,23 +392,14 @@ class Session:
         self.connection = self.connection or self._connections.get(event.attributes.route)
         self._answer_is_bodyless = event.is_last
         self._answer_status = status_of(event.headers)
-        self._upstream = {
-            "status": None,
-            "code_details": event.upstream.code_details,
-            "response_flags": event.upstream.flags,
-            "address": event.upstream.address,
-        }
+        self._upstream = _upstream_facts(event.upstream, None)
         self.outcome, self.state = "local_reply", State.RECORDING_LOCAL_REPLY
         return (do.Record(self._outcome_entry("local_reply", self._answer_status, event.at)),)
 
     def on_local_reply_recorded(self, event: ev.Recorded) -> tuple[do.Effect, ...]:
         """Let Envoy's own words through: nothing of an upstream can be in them, the gate behind us saw to that."""
-        del event
         if self._kept is not None:
-            return self._ended()
-        return self._release_local_reply()
-
-    def _release_local_reply(self) -> tuple[do.Effect, ...]:
+            return self._ended(event.at)
         self.state = State.SETTLED if self._answer_is_bodyless else State.RELEASING_LOCAL_REPLY
         return (do.Continue(),)
 
@@ -423,8 +418,9 @@ class Session:
 
     def on_kept(self, event: ev.ResponseHeaders | ev.StreamEnded) -> tuple[do.Effect, ...]:
         """Something came while a record was on its way to the disk: keep it, the end of the stream before all."""
-        if self._kept is None or isinstance(event, ev.StreamEnded):
-            self._kept = event
+        if isinstance(event, ev.ResponseHeaders) and (self._answered_at is not None or self._kept is not None):
+            raise PeerError("answered twice")  # an upstream's second head must never pass for Envoy's own reply
+        self._kept = event
         return ()
 
     def _after_kept(self, at: datetime) -> tuple[do.Effect, ...]:
@@ -435,14 +431,6 @@ class Session:
         self.outcome, self.state = "abandoned", State.RECORDING_END
         return (do.Record(self._outcome_entry("abandoned", 0, at)),)
 
-    def _answer_kept(self) -> tuple[do.Effect, ...]:
-        """A refusal is on record, but Envoy has answered already, or the stream is over."""
-        kept, self._kept = self._kept, None
-        if isinstance(kept, ev.ResponseHeaders):
-            self._answer_is_bodyless = kept.is_last
-            return self._release_local_reply()
-        return self._ended()
-
     def _undelivered(self, at: datetime) -> tuple[do.Effect, ...]:
         """The outcome says what was about to be released, but nobody was there to take it: say so (L7)."""
         self.state = State.RECORDING_END
@@ -452,16 +440,24 @@ class Session:
     def on_end_recorded(self, event: ev.Recorded | ev.Failed) -> tuple[do.Effect, ...]:
         """Nothing more can be said to anyone."""
         del event
-        return self._ended()
-
-    def on_end(self, event: ev.StreamEnded) -> tuple[do.Effect, ...]:
-        """The stream is over and everything about it is on record."""
-        del event
-        return self._ended()
-
-    def _ended(self) -> tuple[do.Effect, ...]:
         self.state = State.ENDED
         return ()
+
+    def on_end(self, event: ev.StreamEnded) -> tuple[do.Effect, ...]:
+        """The stream is over and everything about it is on record, unless a record is in doubt or was in vain."""
+        if self._is_unanswered and self._outcome_sequence is not None:
+            return self._undelivered(event.at)
+        return self._ended(event.at)
+
+    def _ended(self, at: datetime) -> tuple[do.Effect, ...]:
+        if not self._is_in_doubt:
+            self.state = State.ENDED
+            return ()
+        # Without payloads, so that it fits on a full disk; tried once. An intent that made it after all has an outcome
+        # now, and an outcome that did is set right: what it tells of was never released.
+        self._is_in_doubt, self.state = False, State.RECORDING_END
+        told = self._refusal.status if self._refusal and not isinstance(self._kept, ev.StreamEnded) else 0
+        return (do.Record(replace(self._outcome_entry("unrecorded", told, at), payloads=())),)
 
     # What goes on record -------------------------------------------------------------------------------------------
 
@@ -551,10 +547,20 @@ class Session:
 
 
 _ANSWER_EXPECTED_BYTES: Final = 64 * 1024
+_VIA_UPSTREAM: Final = "via_upstream"  # Envoy's response code details of an answer that is the upstream's own
 _SWITCHING_PROTOCOLS: Final = 101
 _ERROR_STATUS: Final = 400
 _FORBIDDEN: Final = 403
 _SERVER_ERROR: Final = 500
+
+
+def _upstream_facts(told: ev.UpstreamAttributes, status: int | None) -> dict[str, Any]:
+    return {
+        "status": status,
+        "code_details": told.code_details,
+        "response_flags": told.flags,
+        "address": told.address,
+    }
 
 
 def _refusal_of(error: GateError) -> Refusal:

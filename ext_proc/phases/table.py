@@ -37,8 +37,10 @@ class State(Enum):
 
 # A step before the call was let on: the caller may leave, or Envoy may answer in our place (time-out, 413).
 _INTERRUPTIBLE: Final = {ev.StreamEnded: "on_left", ev.ResponseHeaders: "on_local_reply", ev.Failed: "on_failed"}
-# A record in progress is never interrupted (L4): what Envoy says meanwhile is kept until it is durable.
-_RECORDING: Final = {ev.StreamEnded: "on_kept", ev.ResponseHeaders: "on_kept", ev.Failed: "on_unrecorded"}
+# A record in progress is never interrupted (L4): what Envoy says meanwhile is kept until it is durable. A head comes
+# once, so only where there was none yet can one come.
+_RECORDING: Final = {ev.StreamEnded: "on_kept", ev.Failed: "on_unrecorded"}
+_RECORDING_UNANSWERED: Final = {**_RECORDING, ev.ResponseHeaders: "on_kept"}
 
 TABLE: Final[dict[State, dict[type, str]]] = {
     State.START: {
@@ -57,7 +59,7 @@ TABLE: Final[dict[State, dict[type, str]]] = {
     State.DECIDING: {ev.Decided: "on_decided", **_INTERRUPTIBLE},
     State.REDACTING_REQUEST: {ev.Redacted: "on_request_redacted", **_INTERRUPTIBLE},
     State.UNLOCKING: {ev.Unlocked: "on_unlocked", **_INTERRUPTIBLE},
-    State.RECORDING_INTENT: {ev.Recorded: "on_intent_recorded", **_RECORDING},
+    State.RECORDING_INTENT: {ev.Recorded: "on_intent_recorded", **_RECORDING_UNANSWERED},
     State.AWAIT_RESPONSE: {ev.ResponseHeaders: "on_response_headers", ev.StreamEnded: "on_left"},
     State.AWAIT_RESPONSE_BODY: {ev.ResponseBody: "on_response_body", ev.StreamEnded: "on_left"},
     State.REDACTING_RESPONSE: {
@@ -66,14 +68,13 @@ TABLE: Final[dict[State, dict[type, str]]] = {
         ev.StreamEnded: "on_left",
     },
     State.RECORDING_OUTCOME: {ev.Recorded: "on_outcome_recorded", **_RECORDING},
-    State.RECORDING_REFUSAL: {ev.Recorded: "on_refusal_recorded", **_RECORDING},
+    State.RECORDING_REFUSAL: {ev.Recorded: "on_refusal_recorded", **_RECORDING_UNANSWERED},
     State.RECORDING_LOCAL_REPLY: {ev.Recorded: "on_local_reply_recorded", **_RECORDING},
     State.RELEASING_LOCAL_REPLY: {ev.ResponseBody: "on_local_reply_body", ev.StreamEnded: "on_end"},
     State.RECORDING_END: {
         ev.Recorded: "on_end_recorded",
         ev.Failed: "on_end_recorded",
         ev.StreamEnded: "on_kept",
-        ev.ResponseHeaders: "on_kept",
     },
     State.SETTLED: {ev.StreamEnded: "on_end"},
     State.ENDED: {ev.StreamEnded: "on_end"},

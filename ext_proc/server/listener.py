@@ -28,13 +28,27 @@ class _Servicer(external_processor_pb2_grpc.ExternalProcessorServicer):  # type:
     def __init__(self, rooms: Rooms, lasting: asyncio.TaskGroup) -> None:
         self._rooms = rooms
         self._lasting = lasting
+        self._open_count = 0
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+
+    async def idle(self) -> None:
+        """Wait until no stream is open: gRPC's stop returns before the handlers that it cancels have seen it."""
+        await self._is_idle.wait()
 
     async def Process(  # noqa: N802 - the proto's name
         self, request_iterator: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]
     ) -> None:
         """One exchange."""
         del request_iterator  # reads go through the context, so that a step and a read can be waited for together
-        await Stream(self._rooms, context, self._lasting).run()
+        self._open_count += 1
+        self._is_idle.clear()
+        try:
+            await Stream(self._rooms, context, self._lasting).run()
+        finally:
+            self._open_count -= 1
+            if not self._open_count:
+                self._is_idle.set()
 
 
 class Listener:
@@ -44,12 +58,16 @@ class Listener:
         rooms: what every stream needs.
         socket: where to listen; a file of the same name is replaced.
         largest_body_bytes: the largest body of any connection.
+        leave_seconds: how long new streams are still taken after "not serving" was said.
     """
 
-    def __init__(self, rooms: Rooms, socket: Path, largest_body_bytes: int) -> None:
+    def __init__(
+        self, rooms: Rooms, socket: Path, largest_body_bytes: int, leave_seconds: float = LEAVE_SECONDS
+    ) -> None:
         self._rooms = rooms
         self._socket = socket
         self._largest = largest_body_bytes
+        self._leave_seconds = leave_seconds
         self._health: Any = health.aio.HealthServicer()  # type: ignore[attr-defined]  # loaded on use
 
     async def serve(self, stop: asyncio.Event, grace_seconds: float) -> None:
@@ -62,7 +80,8 @@ class Listener:
                     ("grpc.max_concurrent_streams", 2**31 - 1),
                 ]
             )
-            external_processor_pb2_grpc.add_ExternalProcessorServicer_to_server(_Servicer(self._rooms, lasting), server)
+            servicer = _Servicer(self._rooms, lasting)
+            external_processor_pb2_grpc.add_ExternalProcessorServicer_to_server(servicer, server)
             health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
             self._socket.unlink(missing_ok=True)
             server.add_insecure_port(f"unix:{self._socket}")
@@ -73,5 +92,6 @@ class Listener:
                 await stop.wait()
             finally:
                 await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
-                await asyncio.sleep(LEAVE_SECONDS)
+                await asyncio.sleep(self._leave_seconds)
                 await server.stop(grace_seconds)
+                await servicer.idle()  # what their streams left to record is begun now, and the group waits for it

@@ -15,6 +15,7 @@ once and not after the step.
 from __future__ import annotations
 
 import asyncio
+import traceback
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
@@ -58,6 +59,7 @@ class Rooms:
     credentials: Credentials
     connections: Callable[[], Mapping[str, Connection]]
     clock: Callable[[], datetime]
+    record_deadline_seconds: float = RECORD_DEADLINE_SECONDS
 
 
 class Stream:
@@ -77,13 +79,15 @@ class Stream:
         fault: GateError | None = None
         try:
             await self._converse()
-        except asyncio.CancelledError:  # Envoy reset the stream: what is left to record goes on without us (L4)
-            self._begin_end()
-            raise
+        except asyncio.CancelledError:
+            if _is_cancelled():  # Envoy reset the stream: what is left to record goes on without us (L4)
+                self._begin_end()
+                raise
+            fault = GateError("stray cancellation")
         except GateError as error:
             fault = error
-        except Exception:  # noqa: BLE001 - the outermost frame: a bug must refuse, never pass
-            _log.exception("stream failed", exchange=self._session.exchange_id)
+        except Exception as bug:  # noqa: BLE001 - the outermost frame: a bug must refuse, never pass
+            self._log_bug("stream failed", bug)
             fault = GateError("bug")
         if fault is not None:
             self._session.blame(fault)
@@ -105,15 +109,15 @@ class Stream:
                     await asyncio.wait((reading,))
                 else:
                     await asyncio.wait((reading, self._step), return_when=asyncio.FIRST_COMPLETED)
-                if self._step is not None and self._step.done():
-                    step, self._step = self._step, None
-                    await self._perform(self._session.handle(step.result()))
-                if reading.done():
+                if reading.done():  # before the step: where both came at once, Envoy has already gone its own way
                     message = reading.result()
                     if message is _EOF:
                         return
                     reading = asyncio.ensure_future(self._context.read())  # noqa: TID251 - as above
                     await self._ask(message)
+                elif self._step is not None:
+                    step, self._step = self._step, None
+                    await self._perform(self._session.handle(step.result()))
         finally:
             if not reading.done():
                 reading.cancel()
@@ -145,9 +149,10 @@ class Stream:
                 effects = self._session.handle(await step)
             while effects and isinstance(effects[0], do.Record):
                 effects = self._session.handle(await self._done(effects[0]))
-        except Exception:  # noqa: BLE001 - part of the outermost frame: the task must not take the server down
-            _log.exception("stream end failed", exchange=self._session.exchange_id)
-        self._closed()
+        except Exception as bug:  # noqa: BLE001 - part of the outermost frame: the task must not take the server down
+            self._log_bug("stream end failed", bug)
+        finally:
+            self._closed()
 
     # ---------------------------------------------------------------------------------------------------------------
 
@@ -164,8 +169,6 @@ class Stream:
                     content_type, body = self._rooms.content.refusal(effect.connection, effect.path, effect.refusal)
                     await self._send(wire.refuse(effect.refusal, content_type, body, effect.metadata))
                     return
-                case do.Abort():
-                    raise effect.error
                 case _ if _is_waited_for(effect):
                     self._step = self._lasting.create_task(self._done(effect))
                     return
@@ -180,7 +183,11 @@ class Stream:
         return phase
 
     async def _send(self, message: Any) -> None:
-        await self._context.write(message)
+        try:
+            await self._context.write(message)
+        except Exception:  # of any kind: passed on as it is (a reset is none: then it may have been delivered)
+            self._session.unanswered()
+            raise
 
     # The steps -----------------------------------------------------------------------------------------------------
 
@@ -191,6 +198,10 @@ class Stream:
             return await self._do(effect)
         except GateError as error:
             return ev.Failed(self._rooms.clock(), error)
+        except asyncio.CancelledError as stray:
+            if _is_cancelled():
+                raise
+            return self._failed_by_bug(effect, stray)  # a room's own: it must not pass for the caller having left
         except Exception as bug:  # noqa: BLE001 - the outermost frame of a step's task
             return self._failed_by_bug(effect, bug)
         finally:
@@ -207,7 +218,7 @@ class Stream:
                 return ev.Authenticated(rooms.clock(), identity)
             case do.Record(entry):
                 try:
-                    async with asyncio.timeout(RECORD_DEADLINE_SECONDS):
+                    async with asyncio.timeout(rooms.record_deadline_seconds):
                         receipt = await rooms.recorder.record(entry, rooms.clock())
                 except TimeoutError:
                     raise AuditUnavailable("deadline") from None
@@ -221,11 +232,11 @@ class Stream:
             return self._compute(effect)
         except GateError as error:
             return ev.Failed(self._rooms.clock(), error)
-        except Exception as bug:  # noqa: BLE001 - the outermost frame of a step
+        except (Exception, asyncio.CancelledError) as bug:  # noqa: BLE001 - the outermost frame of a step
             return self._failed_by_bug(effect, bug)
 
-    def _failed_by_bug(self, effect: do.Step, bug: Exception) -> ev.Failed:
-        _log.error("step failed", step=type(effect).__name__, exchange=self._session.exchange_id, exc_info=bug)
+    def _failed_by_bug(self, effect: do.Step, bug: BaseException) -> ev.Failed:
+        self._log_bug("step failed", bug, step=type(effect).__name__)
         return ev.Failed(self._rooms.clock(), GateError("bug"))
 
     def _compute(self, effect: do.Step) -> ev.AnswerEvent:
@@ -246,6 +257,11 @@ class Stream:
             case _:
                 raise PeerError(f"no such computing step: {type(effect).__name__}")
 
+    def _log_bug(self, what: str, bug: BaseException, **more: str) -> None:
+        """Where it happened, without the exception's own words: those may quote what a caller sent."""
+        where = "".join(traceback.format_tb(bug.__traceback__))
+        _log.error(what, exchange=self._session.exchange_id, bug=type(bug).__name__, where=where, **more)
+
     def _closed(self) -> None:
         telemetry.IN_FLIGHT.dec()
         session = self._session
@@ -259,6 +275,12 @@ class Stream:
             code=session.code,
             detail=session.detail,
         )
+
+
+def _is_cancelled() -> bool:
+    """Was this very task told to stop? Else a CancelledError is only some library's way to fail."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _is_waited_for(effect: do.Step) -> bool:

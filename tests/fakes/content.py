@@ -1,0 +1,82 @@
+"""`ports.Content` and `ports.Credentials` that do what they are told, for tests of the driver."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from ext_proc.model import Inspection, Redaction, Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ext_proc.model import Connection, Headers, RedactionRule, Refusal
+
+PLAIN = b"ada@example.com"
+MASKED = b"<email>"
+
+
+class FakeContent:
+    """Masks one address, both ways. ``errors`` by method: raised instead. ``blocked`` by method: blocked instead."""
+
+    def __init__(self) -> None:
+        self.errors: dict[str, BaseException] = {}
+        self.blocked: dict[str, tuple[str, ...]] = {}
+        self.text_bytes: int | None = None
+
+    def inspect(self, connection: Connection, method: str, path: str, headers: Headers, body: bytes) -> Inspection:
+        """See `ports.Content.inspect`."""
+        del connection, method, path, headers
+        self._fail("inspect")
+        size = len(body) if self.text_bytes is None else self.text_bytes
+        return Inspection(
+            "fake", "chat", "demo", is_stream=False, parameters={}, findings={}, text_bytes=size, document=body
+        )
+
+    def redact_request(self, inspection: Inspection, rules: Sequence[RedactionRule]) -> Redaction:
+        """See `ports.Content.redact_request`."""
+        del rules
+        self._fail("redact_request")
+        return self._masked(inspection.document, "redact_request")
+
+    def redact_response(
+        self,
+        inspection: Inspection,
+        rules: Sequence[RedactionRule],
+        status: int,
+        headers: Headers,
+        body: bytes,
+        limit_bytes: int,
+    ) -> Redaction:
+        """See `ports.Content.redact_response`."""
+        del inspection, rules, status, headers, limit_bytes
+        self._fail("redact_response")
+        return self._masked(body, "redact_response")
+
+    def refusal(self, connection: Connection | None, path: str, refusal: Refusal) -> tuple[str, bytes]:
+        """See `ports.Content.refusal`."""
+        del connection, path
+        self._fail("refusal")
+        return "application/json", json.dumps({"code": refusal.code}).encode()
+
+    def _masked(self, body: bytes, method: str) -> Redaction:
+        return Redaction(body=body.replace(PLAIN, MASKED), decoded=body, blocked=self.blocked.get(method, ()))
+
+    def _fail(self, method: str) -> None:
+        error = self.errors.get(method)
+        if error is not None:
+            raise error
+
+
+class FakeCredentials:
+    """One credential for every connection, unless ``error`` is set."""
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+
+    def reveal(self, connection: Connection) -> Mapping[str, Secret]:
+        """See `ports.Credentials.reveal`."""
+        del connection
+        if self.error is not None:
+            raise self.error
+        return {"authorization": Secret("Bearer upstream-key")}

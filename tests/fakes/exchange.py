@@ -1,0 +1,167 @@
+"""Events of an ordinary exchange, and the room that answers every step as it should: for tests of the session."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from ext_proc.model import (
+    Action,
+    Connection,
+    Decision,
+    ExchangeId,
+    Identity,
+    Inspection,
+    PolicyVersion,
+    Receipt,
+    Redaction,
+    RedactionRule,
+    Secret,
+)
+from ext_proc.phases import Session
+from ext_proc.phases import effects as do
+from ext_proc.phases import events as ev
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ext_proc.model import Headers
+
+AT = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+ID = ExchangeId("3f6f9f8c-8f0b-4b1e-9a56-0c8f4e6b7a10")
+DEMO = Connection("demo", (), None, 1000, 1000)
+UPGRADES = replace(DEMO, name="upgrades", unsafe_allow_upgrade=True)
+CONNECTIONS = {"demo": DEMO, "upgrades": UPGRADES}
+ADA = Identity("https://idp.example.com", "ada", "oidc", ("analysts",))
+BODY = b'{"ask":"ada@example.com"}'
+SENT = b'{"ask":"<email>"}'
+ANSWER = b'{"answer":"bob@example.com"}'
+RELEASED = b'{"answer":"<email>"}'
+INSPECTION = Inspection("fake", "chat", "demo", is_stream=False, parameters={}, findings={"EMAIL": 1}, text_bytes=20)
+RULES = (RedactionRule("*", Action.MASK),)
+DECISION = Decision(
+    allow=True,
+    reasons=(),
+    redact_request=RULES,
+    redact_response=(RedactionRule("EMAIL", Action.HASH),),
+    approval=None,
+    record_payloads=True,
+    decision_id="d-1",
+    policy=PolicyVersion("r-1", "0" * 64),
+)
+CREDENTIAL = {"authorization": Secret("Bearer upstream-key")}
+HEADERS: Headers = (
+    (":method", b"POST"),
+    (":path", b"/v1/chat/completions?x=1"),
+    (":authority", b"gate.example.com"),
+    ("content-type", b"application/json"),
+    ("content-length", b"25"),
+    ("user-agent", b"test"),
+    ("accept-encoding", b"gzip"),
+    ("cookie", b"a=b"),
+    ("authorization", b"Bearer callers-own"),
+)
+ANSWER_HEADERS: Headers = (
+    (":status", b"200"),
+    ("content-type", b"application/json"),
+    ("content-encoding", b"gzip"),
+    ("set-cookie", b"a=b"),
+)
+VIA_UPSTREAM = ev.UpstreamAttributes("via_upstream", "0", "10.0.0.9:443")
+
+
+def attributes(route: str = "demo", *, is_mtls: bool = False) -> ev.Attributes:
+    """What Envoy says of the exchange."""
+    return ev.Attributes(ID, route, "10.0.0.1:4000", is_mtls)
+
+
+def head(*more: tuple[str, bytes], route: str = "demo", is_last: bool = False, without: str = "") -> ev.RequestHeaders:
+    """The request's head, with fields added, without one."""
+    kept = tuple((name, value) for name, value in HEADERS if name != without)
+    return ev.RequestHeaders(AT, (*kept, *more), is_last, attributes(route))
+
+
+def answer_head(
+    status: bytes = b"200", *, is_last: bool = False, upstream: ev.UpstreamAttributes = VIA_UPSTREAM
+) -> ev.ResponseHeaders:
+    """The answer's head."""
+    return ev.ResponseHeaders(AT, ((":status", status), *ANSWER_HEADERS[1:]), is_last, attributes(), upstream)
+
+
+def local_reply(status: bytes = b"504", *, is_last: bool = False) -> ev.ResponseHeaders:
+    """A reply of Envoy's own."""
+    told = ev.UpstreamAttributes("stream_idle_timeout", "64", "")
+    return ev.ResponseHeaders(AT, ((":status", status),), is_last, attributes(), told)
+
+
+def receipt(sequence: int = 7) -> Receipt:
+    """Proof of an entry."""
+    return Receipt("origin", sequence, "ab" * 32)
+
+
+def done(effect: do.Effect) -> ev.AnswerEvent:  # noqa: PLR0911 - one for each step
+    """What the rooms answer where all goes well.
+
+    Raises:
+        TypeError: the effect is an answer to Envoy, not a step.
+    """
+    match effect:
+        case do.Admit():
+            return ev.Admitted(AT)
+        case do.Authenticate():
+            return ev.Authenticated(AT, ADA)
+        case do.Inspect():
+            return ev.Inspected(AT, INSPECTION)
+        case do.Decide():
+            return ev.Decided(AT, DECISION)
+        case do.RedactRequest():
+            return ev.Redacted(AT, Redaction(SENT, BODY))
+        case do.RedactResponse(body=body):
+            return ev.Redacted(AT, Redaction(RELEASED if body else b"", body))
+        case do.Unlock():
+            return ev.Unlocked(AT, CREDENTIAL)
+        case do.Record(entry):
+            return ev.Recorded(AT, receipt(1 if entry.kind == "inference.intent" else 2))
+        case _:
+            raise TypeError(type(effect).__name__)
+
+
+def later(seconds: float = 1) -> datetime:
+    """After `AT`."""
+    return AT + timedelta(seconds=seconds)
+
+
+class Conversation:
+    """A session and everything it ever asked for. ``room`` answers its steps."""
+
+    def __init__(self, room: Callable[[do.Effect], ev.AnswerEvent] = done) -> None:
+        self.session = Session(CONNECTIONS)
+        self.effects: list[do.Effect] = []
+        self._room = room
+
+    def say(self, event: ev.Event) -> do.Effect | None:
+        """One event; its effect, if there is one."""
+        effects = self.session.handle(event)
+        assert len(effects) <= 1, "the driver performs one at a time"
+        self.effects.extend(effects)
+        return effects[0] if effects else None
+
+    def until(self, kind: type[Any], event: ev.Event) -> do.Effect | None:
+        """Go on from ``event``, every step done, until an effect of this kind is asked for; it is not done."""
+        effect = self.say(event)
+        while effect is not None and not isinstance(effect, (kind, do.Continue, do.Refuse)):
+            effect = self.say(self._room(effect))
+        return effect
+
+    def settle(self, *events: ev.Event) -> do.Effect | None:
+        """Say these, doing every step."""
+        effect: do.Effect | None = None
+        for event in events:
+            effect = self.until(type(None), event)
+        return effect
+
+    @property
+    def entries(self) -> list[Any]:
+        """What was to be recorded, in order."""
+        return [effect.entry for effect in self.effects if isinstance(effect, do.Record)]

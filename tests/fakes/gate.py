@@ -1,0 +1,106 @@
+"""The real listener on a Unix socket, with fake rooms behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ext_proc.model import Connection, Identity
+from ext_proc.server.listener import Listener
+from ext_proc.server.stream import Rooms
+from tests.fakes.content import FakeContent, FakeCredentials
+from tests.fakes.envoy import FakeEnvoy
+from tests.fakes.identity import FakeIdentities
+from tests.fakes.policy import FakePolicy
+from tests.fakes.recorder import FakeRecorder
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from ext_proc.model import Call, Decision
+
+LIMIT_BYTES = 8 * 1024 * 1024
+ADA = Identity("https://idp.example.com", "ada", "oidc", ("analysts",))
+
+
+class HeldPolicy(FakePolicy):
+    """A policy that takes its time: ``gate`` lets it answer; ``bug`` is raised, whatever it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate: asyncio.Event | None = None
+        self.bug: BaseException | None = None
+        self.begun = asyncio.Event()
+        self.cancelled = asyncio.Event()
+
+    async def decide(self, call: Call) -> Decision:
+        """See `ports.Policy.decide`."""
+        self.begun.set()
+        if self.bug is not None:
+            raise self.bug
+        if self.gate is not None:
+            try:
+                await self.gate.wait()
+            except asyncio.CancelledError:
+                self.cancelled.set()
+                raise
+        return await super().decide(call)
+
+
+@dataclass(slots=True)
+class FakeGate:
+    """The fakes, and a way to stop the listener."""
+
+    identities: Any = field(default_factory=lambda: FakeIdentities({"callers-own": ADA}))
+    content: FakeContent = field(default_factory=FakeContent)
+    policy: HeldPolicy = field(default_factory=HeldPolicy)
+    recorder: FakeRecorder = field(default_factory=FakeRecorder)
+    credentials: FakeCredentials = field(default_factory=FakeCredentials)
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    serving: asyncio.Task[None] | None = None
+    envoy: FakeEnvoy | None = None
+
+    def begin(self) -> Any:
+        """A new stream of the fake Envoy's."""
+        assert self.envoy is not None
+        return self.envoy.begin()
+
+
+@asynccontextmanager
+async def running_gate(
+    *, record_deadline_seconds: float = 10.0, grace_seconds: float = 0.0, upgrades: bool = False
+) -> AsyncIterator[FakeGate]:
+    """A gate that serves, and a fake Envoy connected to it."""
+    gate = FakeGate()
+    folder = Path(tempfile.mkdtemp(prefix="aff-gate-", dir="/tmp"))
+    demo = Connection("demo", (), None, LIMIT_BYTES, LIMIT_BYTES, unsafe_allow_upgrade=upgrades)
+    rooms = Rooms(
+        identities=gate.identities,
+        content=gate.content,
+        policy=gate.policy,
+        recorder=gate.recorder,
+        credentials=gate.credentials,
+        connections=lambda: {"demo": demo},
+        clock=lambda: datetime.now(UTC),
+        record_deadline_seconds=record_deadline_seconds,
+    )
+    listener = Listener(rooms, folder / "gate.sock", LIMIT_BYTES, leave_seconds=0.0)
+    gate.serving = asyncio.create_task(listener.serve(gate.stop, grace_seconds))
+    try:
+        async with asyncio.timeout(10):
+            while not (folder / "gate.sock").exists() and not gate.serving.done():  # noqa: ASYNC110 - a file
+                await asyncio.sleep(0.005)
+        async with FakeEnvoy(folder / "gate.sock") as gate.envoy:
+            yield gate
+            gate.stop.set()
+            await asyncio.wait_for(gate.serving, 20)
+    finally:
+        gate.serving.cancel()
+        await asyncio.gather(gate.serving, return_exceptions=True)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,697 @@
+"""`ext_proc.phases.session`: conversations as data, one for every turn that an exchange can take."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ext_proc.errors import AuditUnavailable, BadBody, GateError, PeerError, PolicyUnavailable, UpstreamError
+from ext_proc.model import Redaction
+from ext_proc.phases import effects as do
+from ext_proc.phases import events as ev
+from ext_proc.phases.session import RETRY_AFTER_SECONDS
+from ext_proc.phases.table import TABLE, State
+from tests.fakes.exchange import (
+    ADA,
+    ANSWER,
+    ANSWER_HEADERS,
+    AT,
+    BODY,
+    CREDENTIAL,
+    DECISION,
+    DEMO,
+    HEADERS,
+    ID,
+    INSPECTION,
+    RELEASED,
+    RULES,
+    SENT,
+    Conversation,
+    answer_head,
+    done,
+    head,
+    later,
+    local_reply,
+    receipt,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+REQUEST = ev.RequestBody(AT, BODY)
+ANSWERED = ev.ResponseBody(AT, ANSWER)
+ENDED = ev.StreamEnded(AT)
+FAILED = ev.Failed(AT, PolicyUnavailable("deadline"))
+UNRECORDED = ev.Failed(AT, AuditUnavailable("deadline"))
+UPGRADE = (("connection", b"upgrade"), ("upgrade", b"websocket"))
+
+
+def instead(kind: type[Any], event: ev.AnswerEvent) -> Callable[[do.Effect], ev.AnswerEvent]:
+    """A room that answers this step otherwise."""
+    return lambda effect: event if isinstance(effect, kind) else done(effect)
+
+
+def in_state(state: State) -> Conversation:  # noqa: PLR0912 - one for each state
+    """A session that has come this far in the ordinary way."""
+    told = Conversation()
+    match state:
+        case State.START:
+            pass
+        case State.ADMITTING:
+            told.until(do.Admit, head())
+        case State.AUTHENTICATING:
+            told.until(do.Authenticate, head())
+        case State.AWAIT_REQUEST_BODY:
+            told.settle(head())
+        case State.INSPECTING | State.DECIDING | State.REDACTING_REQUEST | State.UNLOCKING | State.RECORDING_INTENT:
+            told.settle(head())
+            told.until(STEPS[state], REQUEST)
+        case State.AWAIT_RESPONSE:
+            told.settle(head(), REQUEST)
+        case State.AWAIT_RESPONSE_BODY:
+            told.settle(head(), REQUEST, answer_head())
+        case State.REDACTING_RESPONSE | State.RECORDING_OUTCOME:
+            told.settle(head(), REQUEST, answer_head())
+            told.until(STEPS[state], ANSWERED)
+        case State.RECORDING_REFUSAL:
+            told.until(do.Authenticate, head())
+            told.say(FAILED)
+        case State.RECORDING_LOCAL_REPLY:
+            told.say(local_reply())
+        case State.RELEASING_LOCAL_REPLY:
+            told.settle(local_reply())
+        case State.RECORDING_END:
+            told.settle(head())
+            told.say(ENDED)
+        case State.SETTLED:
+            told.settle(head(), REQUEST, answer_head(), ANSWERED)
+        case State.ENDED:
+            told.settle(head(), ENDED)
+    assert told.session.state is state
+    return told
+
+
+STEPS: dict[State, type[Any]] = {
+    State.INSPECTING: do.Inspect,
+    State.DECIDING: do.Decide,
+    State.REDACTING_REQUEST: do.RedactRequest,
+    State.UNLOCKING: do.Unlock,
+    State.RECORDING_INTENT: do.Record,
+    State.REDACTING_RESPONSE: do.RedactResponse,
+    State.RECORDING_OUTCOME: do.Record,
+}
+BEFORE_THE_INTENT = [
+    State.ADMITTING, State.AUTHENTICATING, State.INSPECTING, State.DECIDING, State.REDACTING_REQUEST, State.UNLOCKING,
+]  # fmt: skip
+EVERY_EVENT: list[ev.Event] = [
+    head(), REQUEST, answer_head(), ANSWERED, ev.Unknown(AT, "request_trailers"), ENDED, ev.Admitted(AT),
+    ev.Authenticated(AT, ADA), ev.Inspected(AT, INSPECTION), ev.Decided(AT, DECISION), ev.Redacted(AT, Redaction(b"", b"")),
+    ev.Unlocked(AT, CREDENTIAL), ev.Recorded(AT, receipt()), FAILED,
+]  # fmt: skip
+
+
+def outcome(told: Conversation) -> Any:
+    """What the last entry says of how it ended."""
+    assert told.entries[-1].kind == "inference.outcome"
+    return told.entries[-1].facts["outcome"]
+
+
+def roles(entry: Any) -> list[str]:
+    """Which bodies an entry keeps."""
+    return [payload.role for payload in entry.payloads]
+
+
+# The story --------------------------------------------------------------------------------------------------------------
+
+
+def test_whole_story_step_by_step() -> None:
+    told = Conversation()
+    tale: list[tuple[ev.Event, do.Effect | type[Any]]] = [
+        (head(), do.Admit(2 * 25 + 64 * 1024)),
+        (ev.Admitted(AT), do.Authenticate),
+        (ev.Authenticated(AT, ADA), do.Continue()),
+        (REQUEST, do.Inspect(DEMO, "POST", "/v1/chat/completions?x=1", HEADERS, BODY)),
+        (ev.Inspected(AT, INSPECTION), do.Decide),
+        (ev.Decided(AT, DECISION), do.RedactRequest(INSPECTION, RULES)),
+        (ev.Redacted(AT, Redaction(SENT, BODY)), do.Unlock(DEMO)),
+        (ev.Unlocked(AT, CREDENTIAL), do.Record),
+        (ev.Recorded(AT, receipt(1)), do.Continue),
+        (answer_head(), do.Continue(remove_headers=("content-length",))),
+        (ANSWERED, do.RedactResponse(INSPECTION, DECISION.redact_response, 200, ANSWER_HEADERS, ANSWER, 1000)),
+        (ev.Redacted(AT, Redaction(RELEASED, ANSWER)), do.Record),
+        (ev.Recorded(AT, receipt(2)), do.Continue),
+    ]
+    for event, expected in tale:
+        effect = told.say(event)
+        if isinstance(expected, type):
+            assert isinstance(effect, expected)
+        else:
+            assert effect == expected
+    assert told.say(ENDED) is None
+    assert told.session.state is State.ENDED
+    assert (told.session.outcome, told.session.code, told.session.detail) == ("completed", None, None)
+
+
+def test_question_to_the_policy() -> None:
+    effect = in_state(State.DECIDING).effects[-1]
+
+    assert isinstance(effect, do.Decide)
+    call = effect.call
+    assert (call.exchange_id, call.connection, call.identity) == (ID, DEMO, ADA)
+    assert (call.method, call.path, call.body_bytes) == ("POST", "/v1/chat/completions", len(BODY))
+    assert (call.inspection, call.received_at, call.source.address) == (INSPECTION, AT, "10.0.0.1:4000")
+
+
+def test_call_that_goes_on() -> None:
+    """The masked body with its length, our credential instead of the caller's, and the word for the gate."""
+    effect = in_state(State.AWAIT_RESPONSE).effects[-1]
+
+    assert isinstance(effect, do.Continue)
+    assert effect.body == SENT
+    assert effect.set_headers == (
+        ("content-length", str(len(SENT))),
+        ("accept-encoding", "identity"),
+        ("authorization", CREDENTIAL["authorization"]),
+    )
+    assert effect.remove_headers == ("cookie", "user-agent"), "the caller's credential is overwritten, not removed"
+    assert effect.metadata == {"decision": "allow", "event_id": ID}
+    assert not effect.uninspected
+
+
+def test_callers_credential_is_removed_where_there_is_none_of_ours() -> None:
+    told = Conversation(instead(do.Unlock, ev.Unlocked(AT, {})))
+    effect = told.settle(head(), REQUEST)
+
+    assert isinstance(effect, do.Continue)
+    assert "authorization" in effect.remove_headers
+    assert "authorization" not in dict(effect.set_headers)
+
+
+def test_answer_that_is_released() -> None:
+    effect = in_state(State.SETTLED).effects[-1]
+
+    assert effect == do.Continue(
+        body=RELEASED,
+        set_headers=(
+            ("x-affidavit-exchange", ID),
+            ("x-affidavit-receipt", f"origin 2 {'ab' * 32}"),
+            ("content-length", str(len(RELEASED))),
+        ),
+        remove_headers=("content-encoding", "set-cookie"),
+        metadata={"response": "released", "outcome": "completed"},
+    )
+
+
+def test_what_is_on_record() -> None:
+    intent, end = in_state(State.SETTLED).entries
+
+    assert (intent.kind, end.kind) == ("inference.intent", "inference.outcome")
+    assert roles(intent) == ["request.raw", "request.forwarded"]
+    assert roles(end) == ["response.upstream", "response.released"]
+    assert [payload.body for payload in (*intent.payloads, *end.payloads)] == [BODY, SENT, ANSWER, RELEASED]
+    assert (intent.identity, intent.exchange_id) == (ADA, ID)
+    assert "request_redaction" in intent.facts
+    assert "request_redaction" not in end.facts, "said once"
+    assert end.facts["intent_sequence"] == 1
+    assert end.facts["outcome"] == {
+        "status": "completed",
+        "http_status": 200,
+        "code": None,
+        "detail": None,
+        "released_bytes": len(RELEASED),
+        "is_inspected": True,
+    }
+    assert end.facts["upstream"] == {
+        "status": 200,
+        "code_details": "via_upstream",
+        "response_flags": "0",
+        "address": "10.0.0.9:443",
+    }
+    assert list(intent.facts["time"]) == ["received", "decided", "recorded"]
+    assert list(end.facts["time"]) == ["received", "decided", "forwarded", "answered", "recorded"]
+
+
+def test_payloads_are_kept_only_where_the_decision_says_so() -> None:
+    told = Conversation(instead(do.Decide, ev.Decided(AT, replace(DECISION, record_payloads=False))))
+    told.settle(head(), REQUEST, answer_head(), ANSWERED)
+
+    assert [entry.payloads for entry in told.entries] == [(), ()]
+
+
+def test_times_are_those_of_the_events() -> None:
+    told = in_state(State.RECORDING_INTENT)
+    told.say(ev.Recorded(later(1), receipt(1)))
+    told.say(replace(answer_head(), at=later(2)))
+    told.settle(ANSWERED)
+
+    times = told.entries[-1].facts["time"]
+    assert (times["forwarded"], times["answered"]) == ("2026-11-24T12:00:01.000000Z", "2026-11-24T12:00:02.000000Z")
+
+
+def test_without_bodies() -> None:
+    told = Conversation()
+    asked = told.settle(head(is_last=True))
+    released = told.settle(answer_head(b"204", is_last=True))
+
+    assert isinstance(asked, do.Continue)
+    assert (asked.body, asked.metadata) == (None, {"decision": "allow", "event_id": ID})
+    assert "content-length" not in dict(asked.set_headers)
+    assert isinstance(released, do.Continue)
+    assert released.body is None
+    assert released.metadata == {"response": "released", "outcome": "completed"}
+    assert "content-length" not in dict(released.set_headers)
+    assert [entry.payloads for entry in told.entries] == [(), ()]
+
+
+def test_upstreams_own_error_is_inspected_and_released() -> None:
+    told = Conversation()
+    effect = told.settle(head(), REQUEST, answer_head(b"429"), ANSWERED)
+
+    assert isinstance(effect, do.Continue)
+    assert effect.metadata == {"response": "released", "outcome": "error"}
+    assert (outcome(told)["status"], outcome(told)["http_status"]) == ("error", 429)
+    assert outcome(told)["released_bytes"] == len(RELEASED)
+
+
+def test_envoys_word_for_the_upstream_is_not_the_upstreams() -> None:
+    """L7: the connection was refused; the 503 is Envoy's."""
+    told = Conversation()
+    refused = ev.UpstreamAttributes("upstream_reset_before_response_started{remote}", "32", "10.0.0.9:443")
+    told.settle(head(), REQUEST, answer_head(b"503", upstream=refused), ANSWERED)
+
+    assert told.entries[-1].facts["upstream"]["status"] is None
+    assert outcome(told)["http_status"] == 503
+
+
+def test_admission_without_a_length_expects_the_most() -> None:
+    assert Conversation().until(do.Admit, head(without="content-length")) == do.Admit(2 * 1000 + 64 * 1024)
+
+
+# Upgrades ---------------------------------------------------------------------------------------------------------------
+
+
+def test_upgrade() -> None:
+    told = Conversation()
+    asked = told.settle(head(*UPGRADE, route="upgrades"))
+    answered = told.settle(answer_head(b"101"))
+
+    assert isinstance(asked, do.Continue)
+    assert asked.uninspected
+    assert (asked.body, asked.metadata) == (None, {"decision": "allow", "event_id": ID})
+    assert not {"upgrade", "connection"} & set(asked.remove_headers)
+    assert not [effect for effect in told.effects if isinstance(effect, do.RedactRequest)]
+    assert isinstance(answered, do.Continue)
+    assert answered.remove_headers == ()
+    assert outcome(told)["is_inspected"] is False
+    assert outcome(told)["released_bytes"] == 0
+
+
+def test_declined_upgrade_with_a_body_is_not_released() -> None:
+    """Both body phases were turned off: nobody would see what is in it."""
+    told = Conversation()
+    effect = told.settle(head(*UPGRADE, route="upgrades"), answer_head(b"200"))
+
+    assert isinstance(effect, do.Refuse)
+    assert (effect.refusal.status, told.session.detail) == (502, "not_switched")
+
+
+def test_declined_upgrade_without_a_body_is() -> None:
+    told = Conversation()
+    effect = told.settle(head(*UPGRADE, route="upgrades"), answer_head(b"403", is_last=True))
+
+    assert isinstance(effect, do.Continue)
+    assert effect.metadata == {"response": "released", "outcome": "error"}
+
+
+# Refusals ---------------------------------------------------------------------------------------------------------------
+
+LARGE = ev.RequestBody(AT, b"x" * 1001)
+DENIED = ev.Decided(AT, replace(DECISION, allow=False, reasons=("not_permitted",)))
+APPROVAL = ev.Decided(AT, replace(DECISION, approval={"group": "leads"}))
+BLOCKED = ev.Redacted(AT, Redaction(b"", BODY, blocked=("SECRET_KEY",)))
+AT_THE_HEAD = [
+    (head((":path", b"/x")), 400, "bad_headers", "repeated"),
+    (head(without=":authority"), 400, "bad_headers", "pseudo_header_missing"),
+    (head(route="nowhere"), 404, "unknown_operation", "no_connection"),
+    (head(*UPGRADE), 403, "upgrade_refused", ""),
+    (head(("content-length", b"1001"), without="content-length"), 413, "request_too_large", "content_length"),
+    (head(("authorization", b"Bearer b")), 401, "invalid_token", "credential_repeated"),
+    (head(("authorization", b"Basic b"), without="authorization"), 401, "invalid_token", "credential_malformed"),
+]
+
+
+@pytest.mark.parametrize(("event", "status", "code", "detail"), AT_THE_HEAD)
+def test_refused_at_the_head(event: ev.RequestHeaders, status: int, code: str, detail: str) -> None:
+    """Recorded first, refused then; no room was asked anything else."""
+    told = Conversation()
+    recorded = told.say(event)
+    refused = told.say(ev.Recorded(AT, receipt()))
+
+    assert isinstance(recorded, do.Record)
+    assert isinstance(refused, do.Refuse)
+    assert (refused.refusal.status, refused.refusal.code) == (status, code)
+    assert refused.refusal.headers == (("x-affidavit-exchange", ID),)
+    assert refused.metadata == {"event_id": ID, "outcome": "refused", "decision": "deny"}
+    assert (outcome(told)["status"], outcome(told)["code"], outcome(told)["detail"]) == ("refused", code, detail)
+    assert told.entries[-1].facts.get("request", {}).get("path") is None, "before it was read, it is caller's text"
+    assert told.say(ENDED) is None
+
+
+@pytest.mark.parametrize(
+    ("room", "status", "http_status", "code"),
+    [
+        (instead(do.Decide, DENIED), "denied", 403, "denied"),
+        (instead(do.Decide, APPROVAL), "denied", 403, "approval_required"),
+        (instead(do.RedactRequest, BLOCKED), "denied", 403, "content_blocked"),
+    ],
+)
+def test_denied(room: Callable[[do.Effect], ev.AnswerEvent], status: str, http_status: int, code: str) -> None:
+    told = Conversation(room)
+    effect = told.settle(head(), REQUEST)
+
+    assert isinstance(effect, do.Refuse)
+    assert (effect.refusal.status, effect.refusal.code) == (http_status, code)
+    assert effect.refusal.retry_after_seconds is None
+    assert effect.metadata == {"event_id": ID, "outcome": status, "decision": "deny"}
+    assert [entry.kind for entry in told.entries] == ["inference.outcome"]
+    assert (outcome(told)["status"], outcome(told)["code"], outcome(told)["released_bytes"]) == (status, code, 0)
+    assert roles(told.entries[0]) == ["request.raw"], "what was asked is kept; nothing was sent on"
+
+
+def test_denial_says_why() -> None:
+    effect = Conversation(instead(do.Decide, DENIED)).settle(head(), REQUEST)
+    assert isinstance(effect, do.Refuse)
+    assert effect.refusal.reasons == ("not_permitted",)
+
+
+def test_denial_comes_before_approval() -> None:
+    decision = replace(DECISION, allow=False, approval={"group": "leads"})
+    told = Conversation(instead(do.Decide, ev.Decided(AT, decision)))
+    told.settle(head(), REQUEST)
+    assert outcome(told)["code"] == "denied"
+
+
+def test_body_over_the_limit() -> None:
+    told = Conversation()
+    effect = told.settle(head(), LARGE)
+
+    assert isinstance(effect, do.Refuse)
+    assert effect.refusal.status == 413
+    assert told.entries[0].payloads == (), "what was never read is not kept"
+    assert isinstance(Conversation().settle(head(), replace(LARGE, body=b"x" * 1000)), do.Continue)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "retry"),
+    [
+        (BadBody("x"), "refused", None),
+        (PolicyUnavailable("x"), "error", RETRY_AFTER_SECONDS),
+        (GateError("bug"), "error", None),
+    ],
+)
+@pytest.mark.parametrize("state", [*BEFORE_THE_INTENT, State.REDACTING_RESPONSE])
+def test_failed_step(state: State, error: GateError, status: str, retry: int | None) -> None:
+    told = in_state(state)
+    effect = told.settle(ev.Failed(AT, error))
+
+    assert isinstance(effect, do.Refuse)
+    assert (effect.refusal.status, effect.refusal.code) == (error.http_status, error.code)
+    assert (effect.refusal.text, effect.refusal.retry_after_seconds) == (error.client_text, retry)
+    assert (outcome(told)["status"], outcome(told)["code"], outcome(told)["detail"]) == (
+        status,
+        error.code,
+        error.detail,
+    )
+    assert outcome(told)["released_bytes"] == 0
+    assert told.say(ENDED) is None
+
+
+def test_answer_that_is_blocked() -> None:
+    told = Conversation(instead(do.RedactResponse, BLOCKED))
+    effect = told.settle(head(), REQUEST, answer_head(), ANSWERED)
+
+    assert isinstance(effect, do.Refuse)
+    assert (effect.refusal.status, effect.refusal.code) == (403, "content_blocked")
+    assert effect.metadata == {"event_id": ID, "outcome": "denied"}, "neither allow nor deny: the call went on"
+    assert (outcome(told)["http_status"], outcome(told)["released_bytes"]) == (403, 0)
+    assert told.entries[-1].facts["response_redaction"]["blocked"] == ["SECRET_KEY"]
+    assert roles(told.entries[-1]) == ["response.upstream"]
+
+
+def test_answer_over_the_limit() -> None:
+    told = Conversation()
+    effect = told.settle(head(), REQUEST, answer_head(), ev.ResponseBody(AT, b"x" * 1001))
+
+    assert isinstance(effect, do.Refuse)
+    assert (effect.refusal.status, told.session.detail) == (502, "too_large")
+    assert isinstance(
+        Conversation().settle(head(), REQUEST, answer_head(), ev.ResponseBody(AT, b"x" * 1000)), do.Continue
+    )
+
+
+@pytest.mark.parametrize("status", [b"", b"abc", b"20000", b"-1"])
+def test_answer_without_a_status(status: bytes) -> None:
+    told = Conversation()
+    effect = told.settle(head(), REQUEST, answer_head(status))
+
+    assert isinstance(effect, do.Refuse)
+    assert (effect.refusal.status, outcome(told)["code"]) == (502, UpstreamError.code)
+
+
+# The record fails -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "state", [State.RECORDING_INTENT, State.RECORDING_OUTCOME, State.RECORDING_REFUSAL, State.RECORDING_LOCAL_REPLY]
+)
+def test_unrecorded_is_refused_and_told_at_the_end(state: State) -> None:
+    """It may have become durable in the end: then the last word says that nothing went on."""
+    told = in_state(state)
+    effect = told.say(UNRECORDED)
+
+    assert isinstance(effect, do.Refuse)
+    assert (effect.refusal.status, effect.refusal.code) == (503, "audit_unavailable")
+    assert effect.refusal.retry_after_seconds == RETRY_AFTER_SECONDS
+    assert effect.metadata["outcome"] == "unrecorded"
+    assert "response" not in effect.metadata
+    assert (effect.metadata.get("decision") == "deny") == (state is not State.RECORDING_OUTCOME)
+    end = told.say(ENDED)
+    assert isinstance(end, do.Record)
+    assert (outcome(told)["status"], outcome(told)["http_status"]) == ("unrecorded", 503)
+    assert (outcome(told)["released_bytes"], end.entry.payloads) == (0, ())
+    assert told.say(UNRECORDED) is None, "tried once"
+    assert told.session.state is State.ENDED
+
+
+def test_failing_log_is_told_by_its_own_code() -> None:
+    told = in_state(State.RECORDING_REFUSAL)
+    told.say(ev.Failed(AT, GateError("bug")))
+    assert (told.session.code, told.session.detail) == ("internal", "bug")
+
+
+@pytest.mark.parametrize("state", [State.RECORDING_INTENT, State.RECORDING_OUTCOME, State.RECORDING_REFUSAL])
+def test_unrecorded_with_nobody_there(state: State) -> None:
+    told = in_state(state)
+    assert told.say(ENDED) is None
+    end = told.say(UNRECORDED)
+
+    assert isinstance(end, do.Record)
+    assert (outcome(told)["status"], outcome(told)["http_status"]) == ("unrecorded", None)
+    assert told.say(ev.Recorded(AT, receipt())) is None
+
+
+def test_unrecorded_intent_and_a_local_reply() -> None:
+    """Envoy's own words do not pass either: L1 has no exception."""
+    told = in_state(State.RECORDING_INTENT)
+    told.say(local_reply())
+    effect = told.say(UNRECORDED)
+
+    assert isinstance(effect, do.Refuse)
+    assert effect.refusal.status == 503
+    assert isinstance(told.say(ENDED), do.Record)
+    assert outcome(told)["http_status"] == 503
+
+
+# Envoy answers in our place ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", [State.START, State.AWAIT_REQUEST_BODY, *BEFORE_THE_INTENT])
+def test_local_reply(state: State) -> None:
+    told = in_state(state)
+    recorded = told.say(local_reply())
+    released = told.say(ev.Recorded(AT, receipt()))
+    body = told.say(ev.ResponseBody(AT, b"upstream request timeout"))
+
+    assert isinstance(recorded, do.Record)
+    assert released == body == do.Continue()
+    assert (outcome(told)["status"], outcome(told)["http_status"]) == ("local_reply", 504)
+    assert told.entries[-1].facts["upstream"]["status"] is None
+    assert told.entries[-1].facts["upstream"]["code_details"] == "stream_idle_timeout"
+    assert told.entries[-1].exchange_id == ID
+    assert told.say(ENDED) is None
+
+
+def test_local_reply_without_a_body() -> None:
+    told = Conversation()
+    assert told.settle(local_reply(is_last=True)) == do.Continue()
+    assert told.session.state is State.SETTLED
+
+
+def test_local_reply_whose_body_never_comes() -> None:
+    told = in_state(State.RELEASING_LOCAL_REPLY)
+    assert told.say(ENDED) is None
+    assert told.session.state is State.ENDED
+
+
+def test_local_reply_that_nobody_waits_for() -> None:
+    told = in_state(State.RECORDING_LOCAL_REPLY)
+    told.say(ENDED)
+    assert told.say(ev.Recorded(AT, receipt())) is None
+    assert told.session.state is State.ENDED
+
+
+def test_local_reply_while_the_intent_is_on_its_way() -> None:
+    """Kept until it is durable; then the call is not let on."""
+    told = in_state(State.RECORDING_INTENT)
+    assert told.say(local_reply()) is None
+    assert told.session.state is State.RECORDING_INTENT
+    effect = told.say(ev.Recorded(AT, receipt(1)))
+
+    assert isinstance(effect, do.Record)
+    assert outcome(told)["status"] == "local_reply"
+    assert told.entries[-1].facts["intent_sequence"] == 1
+    assert "forwarded" not in told.entries[-1].facts["time"]
+    assert told.say(ev.Recorded(AT, receipt(2))) == do.Continue()
+
+
+def test_local_reply_and_then_the_end_while_the_intent_is_on_its_way() -> None:
+    told = in_state(State.RECORDING_INTENT)
+    told.say(local_reply())
+    told.say(ENDED)
+    told.say(ev.Recorded(AT, receipt(1)))
+    assert outcome(told)["status"] == "abandoned"
+
+
+def test_local_reply_while_a_refusal_is_on_its_way() -> None:
+    """The caller gets what is on record."""
+    told = in_state(State.RECORDING_REFUSAL)
+    assert told.say(local_reply()) is None
+    effect = told.say(ev.Recorded(AT, receipt()))
+    assert isinstance(effect, do.Refuse)
+    assert effect.refusal.status == outcome(told)["http_status"]
+
+
+@pytest.mark.parametrize("state", [State.RECORDING_INTENT, State.RECORDING_REFUSAL])
+def test_two_local_replies(state: State) -> None:
+    told = in_state(state)
+    told.say(local_reply())
+    with pytest.raises(PeerError):
+        told.say(local_reply())
+    assert told.session.state is state
+
+
+def test_second_head_after_an_answer_that_is_refused() -> None:
+    """It must not pass for a local reply, whose body is let through unread."""
+    told = Conversation(instead(do.RedactResponse, BLOCKED))
+    told.settle(head(), REQUEST, answer_head())
+    told.until(do.Record, ANSWERED)
+    with pytest.raises(PeerError, match="answered twice"):
+        told.say(local_reply(b"200"))
+    assert told.session.state is State.RECORDING_REFUSAL
+
+
+# The caller leaves ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        State.AWAIT_REQUEST_BODY,
+        *BEFORE_THE_INTENT,
+        State.AWAIT_RESPONSE,
+        State.AWAIT_RESPONSE_BODY,
+        State.REDACTING_RESPONSE,
+    ],
+)
+def test_left(state: State) -> None:
+    told = in_state(state)
+    recorded = told.say(ENDED)
+
+    assert isinstance(recorded, do.Record)
+    assert (outcome(told)["status"], outcome(told)["http_status"]) == ("abandoned", None)
+    assert outcome(told)["released_bytes"] == 0
+    was_let_on = state in (State.AWAIT_RESPONSE, State.AWAIT_RESPONSE_BODY, State.REDACTING_RESPONSE)
+    assert ("forwarded" in told.entries[-1].facts["time"]) == was_let_on
+    assert (told.entries[-1].facts["intent_sequence"] == 1) == was_let_on
+    assert told.say(ev.Recorded(AT, receipt())) is None
+    assert told.session.state is State.ENDED
+
+
+def test_left_before_anything_was_said() -> None:
+    told = Conversation()
+    assert told.say(ENDED) is None
+    assert told.entries == []
+
+
+def test_left_while_the_intent_is_on_its_way() -> None:
+    told = in_state(State.RECORDING_INTENT)
+    assert told.say(ENDED) is None
+    effect = told.say(ev.Recorded(AT, receipt(1)))
+
+    assert isinstance(effect, do.Record)
+    assert (outcome(told)["status"], told.entries[-1].facts["intent_sequence"]) == ("abandoned", 1)
+    assert "forwarded" not in told.entries[-1].facts["time"]
+
+
+def test_left_while_the_outcome_is_on_its_way() -> None:
+    """What the outcome says was released was not: one more record says so."""
+    told = in_state(State.RECORDING_OUTCOME)
+    assert told.say(ENDED) is None
+    effect = told.say(ev.Recorded(AT, receipt(2)))
+
+    assert isinstance(effect, do.Record)
+    assert (effect.entry.kind, effect.entry.facts["outcome_sequence"]) == ("inference.undelivered", 2)
+    assert told.say(ev.Recorded(AT, receipt(3))) is None
+
+
+def test_left_while_a_refusal_is_on_its_way() -> None:
+    told = in_state(State.RECORDING_REFUSAL)
+    told.say(ENDED)
+    assert told.say(ev.Recorded(AT, receipt())) is None
+    assert told.session.state is State.ENDED
+
+
+@pytest.mark.parametrize("event", [ev.Recorded(AT, receipt()), UNRECORDED])
+def test_end_is_the_end(event: ev.AnswerEvent) -> None:
+    told = in_state(State.RECORDING_END)
+    assert told.say(ENDED) is None
+    assert told.say(event) is None
+    assert told.session.state is State.ENDED
+    assert told.say(ENDED) is None
+
+
+def test_blame_is_on_record() -> None:
+    told = in_state(State.AWAIT_RESPONSE)
+    told.session.blame(PeerError("RequestBody in AWAIT_RESPONSE"))
+    told.session.blame(GateError("second"))
+    told.say(ENDED)
+    assert (outcome(told)["code"], outcome(told)["detail"]) == ("peer_out_of_turn", "RequestBody in AWAIT_RESPONSE")
+
+
+# Out of turn ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("event", EVERY_EVENT, ids=lambda event: type(event).__name__)
+def test_what_is_not_in_the_table_is_refused(state: State, event: ev.Event) -> None:
+    told = in_state(state)
+    before = dict(vars(told.session))
+    if type(event) in TABLE[state]:
+        told.say(event)
+        return
+    with pytest.raises(PeerError) as raised:
+        told.say(event)
+    assert raised.value.detail == f"{type(event).__name__} in {state.name}"
+    assert vars(told.session) == before
