@@ -76,7 +76,10 @@ def scan(segment: bytes) -> Scan:
         payload = bytes(view[at + HEAD_BYTES : end])
         if crc != _crc(kind, sequence, payload):
             break
-        frames.append(_decode(kind, sequence, payload))
+        try:
+            frames.append(_decode(kind, sequence, payload))
+        except (ValueError, LookupError, TypeError, struct.error):  # never written by us: whoever did knows CRC-32
+            break
         at = end
     return Scan(tuple(frames), at, len(segment[at:].rstrip(b"\0")))
 
@@ -93,6 +96,8 @@ def _decode(kind: int, sequence: int, payload: bytes) -> Frame:
     if kind == CARRY:
         told = json.loads(payload)
         return Frame(kind, sequence, origin=told["origin"], carried=tuple(told["open"]))
+    if kind != LEAF:
+        raise ValueError("unknown type of frame")
     parts: list[bytes] = []
     at = 0
     while at < len(payload):
@@ -100,4 +105,6 @@ def _decode(kind: int, sequence: int, payload: bytes) -> Frame:
         at += _LENGTH.size
         parts.append(payload[at : at + length])
         at += length
+    if at != len(payload):
+        raise ValueError("part longer than its frame")
     return Frame(kind, sequence, leaf=parts[0], ciphertexts=tuple(parts[1:]))

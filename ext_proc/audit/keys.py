@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
 import os
 import sqlite3
 from threading import Lock
@@ -41,6 +42,9 @@ class KeyRing:
         key_encryption_key: 32 bytes that wrap the subjects' keys.
         pepper: 32 bytes of the keyed references.
         registry: the SQLite file of wrapped subject keys; several processes may share it.
+
+    Raises:
+        ConfigError: the registry cannot be opened.
     """
 
     def __init__(self, key_encryption_key: bytes, pepper: bytes, registry: Path) -> None:
@@ -49,13 +53,10 @@ class KeyRing:
         self._lock = Lock()  # guards the database connection and the cache
         self._kept: dict[str, AESGCM] = {}
         self._subjects: dict[tuple[str, str, str], str] = {}
-        registry.parent.mkdir(parents=True, exist_ok=True)
-        self._database = sqlite3.connect(registry, timeout=10, isolation_level=None, check_same_thread=False)
-        self._database.execute("PRAGMA journal_mode=WAL")
-        self._database.execute(
-            "CREATE TABLE IF NOT EXISTS subject_keys (subject_ref TEXT PRIMARY KEY, wrapped BLOB NOT NULL)"
-        )
-        registry.chmod(0o600)
+        try:
+            self._database = _open_registry(registry)
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigError(f"key registry {registry}: {error}") from None
 
     @classmethod
     def from_files(cls, key_encryption_key_file: Path, pepper_file: Path, registry: Path) -> KeyRing:
@@ -68,7 +69,8 @@ class KeyRing:
 
     def reference(self, *parts: str) -> str:
         """A keyed reference: equal parts give equal references, and only a holder of the pepper can try guesses."""
-        digest = hmac.new(self._pepper, "\0".join(parts).encode(), hashlib.sha256)
+        # JSON, not a joint with separators: ("a", "b|c") and ("a|b", "c") are two people. It takes any text at all.
+        digest = hmac.new(self._pepper, json.dumps(parts).encode(), hashlib.sha256)
         return f"hmac-sha256:{digest.hexdigest()}"
 
     def subject_reference(self, identity: Identity | None) -> str:
@@ -127,17 +129,18 @@ class KeyRing:
 
         Raises:
             IntegrityError: the ciphertext is not the one that the leaf commits to, or the key is another (or gone).
+            AuditUnavailable: the registry of keys cannot be used.
         """
         if hashlib.sha256(ciphertext).hexdigest() != told["ciphertext_sha256"]:
             raise IntegrityError("ciphertext is not the leaf's")
-        subject_ref = told["key"].removeprefix("subject:")
-        wrapped = base64.b64decode(told["wrapped_data_key"])
         try:
+            subject_ref = told["key"].removeprefix("subject:")
+            wrapped = base64.b64decode(told["wrapped_data_key"])
             key = self._subject_key(subject_ref, make=False)
             data_key = key.decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], binding.encode())
             bound = f"{binding}|{told['role']}".encode()
             return AESGCM(data_key).decrypt(ciphertext[:_NONCE_BYTES], ciphertext[_NONCE_BYTES:], bound)
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             raise IntegrityError("payload does not decrypt") from None
 
     def _subject_key(self, subject_ref: str, *, make: bool = True) -> AESGCM:
@@ -165,7 +168,22 @@ class KeyRing:
         try:
             return AESGCM(self._wrapper.decrypt(row[0][:_NONCE_BYTES], row[0][_NONCE_BYTES:], subject_ref.encode()))
         except InvalidTag:
-            raise AuditUnavailable("key_encryption_key") from None
+            if make:
+                raise AuditUnavailable("key_encryption_key") from None
+            raise IntegrityError("another key-encryption key") from None
+
+
+def _open_registry(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # SQLite gives its log and index the rights that the file has when they are made: so it is made first, ours alone.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    path.chmod(0o600)
+    database = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
+    database.execute("PRAGMA journal_mode=WAL")
+    # A key is on the disk before anything is encrypted with it: a payload without its key is a payload lost.
+    database.execute("PRAGMA synchronous=FULL")
+    database.execute("CREATE TABLE IF NOT EXISTS subject_keys (subject_ref TEXT PRIMARY KEY, wrapped BLOB NOT NULL)")
+    return database
 
 
 def read_key(path: Path) -> bytes:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
 from ext_proc.audit.seal import read_events, read_pack
 from ext_proc.audit.writer import binding_of
+from ext_proc.errors import IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +39,7 @@ def payloads(store: Store, keyring: KeyRing, key: str, leaf: dict[str, Any]) -> 
         leaf: the leaf.
 
     Raises:
-        IntegrityError: a ciphertext is not what the leaf commits to, or its key is gone.
+        IntegrityError: a ciphertext that the leaf commits to is not there, or its key is gone.
     """
     wanted = {told["ciphertext_sha256"]: told for told in leaf.get("payloads", ())}
     if not wanted:
@@ -46,8 +48,11 @@ def payloads(store: Store, keyring: KeyRing, key: str, leaf: dict[str, Any]) -> 
     span = key.rpartition("/")[2][:33]
     found: dict[str, bytes] = {}
     for pack in store.keys(f"v1/payload/{place}/{span}-"):
-        for digest, ciphertext in read_pack(store.fetch(pack)):
-            told = wanted.get(digest)
+        for _, ciphertext in read_pack(store.fetch(pack)):
+            # By what it is, not by what the pack says it is: a forged pack beside the true one hides nothing.
+            told = wanted.pop(hashlib.sha256(ciphertext).hexdigest(), None)
             if told is not None:
                 found[told["role"]] = keyring.decrypt(told, ciphertext, binding_of(leaf["origin"], leaf["exchange_id"]))
+    if wanted:
+        raise IntegrityError("payload is not in the bucket: " + ", ".join(one["role"] for one in wanted.values()))
     return found

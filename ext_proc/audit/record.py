@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.errors import IntegrityError
@@ -32,7 +33,10 @@ def canonical(value: Any) -> bytes:
         IntegrityError: anything else. It would be a bug of ours, and a record that nobody can check.
     """
     _check(value)
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half of a surrogate pair: JSON can say it, UTF-8 cannot
+        raise IntegrityError("leaf text") from None
 
 
 def _check(value: Any) -> None:
@@ -60,7 +64,7 @@ def leaf_hash(leaf: bytes) -> str:
 
 def instant(at: datetime) -> str:
     """RFC 3339 in UTC with microseconds."""
-    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def build_leaf(

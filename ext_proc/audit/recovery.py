@@ -3,97 +3,129 @@
 Done by the shipper's process for every epoch whose lock can be taken. Each step may be the last one before a crash;
 running again finishes it:
 
- 1. scan the segments that are still here; the oldest begins with the exchanges that were open then;
- 2. write one more segment: ``log.recovered`` and an ``interrupted`` outcome for each open exchange; make it durable
-    under its final name. A crash before: nothing has changed. After: it is found, and not written again;
- 3. cut the damaged end off the last segment and seal it.
+ 1. scan the segments that are still here, one at a time. A carry frame says which exchanges were open when its segment
+    began, so what was shipped is not needed;
+ 2. write ``log.recovered`` and an ``interrupted`` outcome for each open exchange, durable under a temporary name;
+ 3. mark the log as ended. From here on nobody writes another end, even if this one is shipped and freed before its
+    elders are;
+ 4. give the end its name;
+ 5. put the damaged end of a segment aside (it may be a torn write that nobody was told of, or a record that the disk
+    spoilt: a person must look), cut it off, and seal the segment.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.audit import frames, segments
 from ext_proc.audit.record import build_leaf, instant
+from ext_proc.errors import IntegrityError
 
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+_END: Final = "recovery.tmp"
 
-def recover(folder: Path, now: datetime) -> bool:
-    """End the epoch in ``folder`` if its worker is dead. Is it dead (and therefore complete now)?"""
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """A log that is complete. ``set_aside``: files with what could not be read."""
+
+    set_aside: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Told:
+    """What the segments that are still here tell of the log."""
+
+    open: dict[str, dict[str, Any]] = field(default_factory=dict)
+    origin: str = ""
+    next_sequence: int = 0
+    is_ended: bool = False
+
+    def hear(self, frame: frames.Frame) -> None:
+        """The next frame."""
+        if frame.type == frames.CARRY:
+            self.open = {one["exchange_id"]: one for one in frame.carried}
+            self.origin, self.next_sequence = frame.origin, frame.sequence
+            return
+        leaf = json.loads(frame.leaf)
+        self.origin, self.next_sequence = leaf["origin"], frame.sequence + 1
+        match leaf["kind"]:
+            case "inference.intent":
+                told = {"exchange_id": leaf["exchange_id"], "intent_sequence": frame.sequence}
+                self.open[leaf["exchange_id"]] = told
+            case "inference.outcome":
+                self.open.pop(leaf["exchange_id"], None)
+            case "log.close" | "log.recovered":
+                self.is_ended = True
+            case _:
+                pass
+
+
+def recover(folder: Path, now: datetime) -> Recovered | None:
+    """End the epoch in ``folder`` if its worker is dead. None: it lives.
+
+    Raises:
+        OSError: the disk does not let us; run it again.
+        IntegrityError: a frame that checks holds what we never write.
+    """
     lock = segments.take_lock(folder)
     if lock is None:
-        return False
+        return None
     try:
-        _finish(folder, now)
+        return _finish(folder, now)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise IntegrityError("log holds what is not a record") from None
     finally:
         os.close(lock)
-    return True
 
 
-def _finish(folder: Path, now: datetime) -> None:
-    # Step 1
-    (folder / segments.SPARE).unlink(missing_ok=True)
-    for leftover in folder.glob("*.tmp"):
-        leftover.unlink()
-    paths = sorted([*folder.glob(f"*{segments.SEALED}"), *folder.glob(f"*{segments.WRITING}")])
-    scans = {path: frames.scan(path.read_bytes()) for path in paths}
-    torn = [path for path in paths if path.suffix == segments.WRITING]
-    if not _is_ended(scans):
-        dropped = sum(scans[path].dropped_bytes for path in torn)
-        _write_end(folder, scans, dropped, now)
-    # Step 3
-    for path in torn:
-        if not any(frame.type == frames.LEAF for frame in scans[path].frames):
-            path.unlink()
-        else:
-            os.truncate(path, scans[path].good_bytes)
-            path.rename(path.with_suffix(segments.SEALED))
-    if torn:
-        segments.sync_folder(folder)
+def _finish(folder: Path, now: datetime) -> Recovered:
+    for leftover in (segments.SPARE, "spare.tmp"):
+        (folder / leftover).unlink(missing_ok=True)
+    if not (folder / segments.ENDED).exists():
+        (folder / _END).unlink(missing_ok=True)
+        _end(folder, now)
+    if (folder / _END).exists():
+        _name_end(folder)
+    set_aside: list[str] = []
+    for path in sorted(folder.glob(f"*{segments.WRITING}")):
+        set_aside += _seal(path)
+    return Recovered(tuple(set_aside))
 
 
-def _is_ended(scans: dict[Path, frames.Scan]) -> bool:
-    """Nothing was ever acknowledged, or everything that was is followed by an end."""
-    found = [frame for scan in scans.values() for frame in scan.frames]
-    return not found or any(_kind(frame) in ("log.close", "log.recovered") for frame in found)
-
-
-def _still_open(scans: dict[Path, frames.Scan]) -> list[dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-    is_first = True
-    for scan in scans.values():
+def _end(folder: Path, now: datetime) -> None:
+    """Steps 1 to 3."""
+    told = _Told()
+    dropped = 0
+    for path in sorted([*folder.glob(f"*{segments.SEALED}"), *folder.glob(f"*{segments.WRITING}")]):
+        scan = frames.scan(path.read_bytes())
+        dropped += scan.dropped_bytes if path.suffix == segments.WRITING else 0
         for frame in scan.frames:
-            if frame.type == frames.CARRY:
-                if is_first:
-                    found.update({one["exchange_id"]: one for one in frame.carried})
-                continue
-            leaf = json.loads(frame.leaf)
-            if leaf["kind"] == "inference.intent":
-                found[leaf["exchange_id"]] = {"exchange_id": leaf["exchange_id"], "intent_sequence": frame.sequence}
-            elif leaf["kind"] == "inference.outcome":
-                found.pop(leaf["exchange_id"], None)
-        is_first = False
-    return list(found.values())
+            told.hear(frame)
+    if told.origin and not told.is_ended:
+        with (folder / _END).open("wb") as file:
+            file.write(_last_words(told, dropped, now))
+            file.flush()
+            os.fsync(file.fileno())
+    segments.mark_ended(folder)
 
 
-def _write_end(folder: Path, scans: dict[Path, frames.Scan], dropped: int, now: datetime) -> None:
-    """Step 2."""
-    still_open = _still_open(scans)
-    last = [frame for scan in scans.values() for frame in scan.frames][-1]
-    first = last.sequence + (1 if last.type == frames.LEAF else 0)
-    origin = last.origin or json.loads(last.leaf)["origin"]
-    told: list[tuple[str, dict[str, Any]]] = [
+def _last_words(told: _Told, dropped: int, now: datetime) -> bytes:
+    first = told.next_sequence
+    still_open = list(told.open.values())
+    said: list[tuple[str, dict[str, Any]]] = [
         (
             "log.recovered",
             {"last_good_sequence": first - 1, "dropped_bytes": dropped, "interrupted": len(still_open)},
         )
     ]
-    told += [
+    said += [
         (
             "inference.outcome",
             {
@@ -113,22 +145,42 @@ def _write_end(folder: Path, scans: dict[Path, frames.Scan], dropped: int, now: 
         )
         for one in still_open
     ]
-    data = b"".join(
+    return b"".join(
         frames.encode_leaf(
             first + index,
-            build_leaf(kind, origin=origin, sequence=first + index, at=now, fields=fields),
+            build_leaf(kind, origin=told.origin, sequence=first + index, at=now, fields=fields),
             (),
         )
-        for index, (kind, fields) in enumerate(told)
+        for index, (kind, fields) in enumerate(said)
     )
-    temporary = folder / "recovery.tmp"
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(folder / segments.name_of(first, segments.SEALED))
+
+
+def _name_end(folder: Path) -> None:
+    """Step 4."""
+    words = frames.scan((folder / _END).read_bytes()).frames
+    (folder / _END).rename(folder / segments.name_of(words[0].sequence, segments.SEALED))
     segments.sync_folder(folder)
 
 
-def _kind(frame: frames.Frame) -> str:
-    return str(json.loads(frame.leaf)["kind"]) if frame.type == frames.LEAF else "carry"
+def _seal(path: Path) -> list[str]:
+    """Step 5."""
+    content = path.read_bytes()
+    scan = frames.scan(content)
+    set_aside: list[str] = []
+    if scan.dropped_bytes:
+        aside = path.with_suffix(segments.QUARANTINE)
+        with aside.open("wb") as file:
+            file.write(content[scan.good_bytes : scan.good_bytes + scan.dropped_bytes])
+            file.flush()
+            os.fsync(file.fileno())
+        segments.sync_folder(path.parent)
+        set_aside.append(aside.name)
+    if any(frame.type == frames.LEAF for frame in scan.frames):
+        with path.open("r+b") as file:
+            file.truncate(scan.good_bytes)
+            os.fsync(file.fileno())
+        path.rename(path.with_suffix(segments.SEALED))
+    else:
+        path.unlink()
+    segments.sync_folder(path.parent)
+    return set_aside

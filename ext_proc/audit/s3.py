@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import boto3
 from botocore.config import Config as BotoConfig
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from ext_proc.audit.store import Stored, StoreRefused, StoreUnavailable
 from ext_proc.errors import ConfigError
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
 
 _EXISTS: Final = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 _ABSENT: Final = ("NoSuchKey", "404", "NotFound")
+_NO_ANSWER: Final = (BotoCoreError, ResponseParserError, OSError, RecursionError)
+"""Nothing came, or something that is not S3's: a proxy's page, a redirect (botocore asks about one without end)."""
 _FINAL: Final = ("AccessDenied", "NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403")
+_PASSING: Final = (404, 408, 409, 412, 425, 429)
+_PASSING_CODES: Final = ("ExpiredToken", "RequestTimeout", "RequestTimeTooSkewed", "SlowDown", "ThrottlingException")
+"""What mends itself: the clock is set, the role's token renewed, the crowd gone. Every other 4xx is for a person."""
 
 
 class S3Store:
@@ -36,6 +42,9 @@ class S3Store:
         region: the bucket's.
         endpoint: another server than AWS.
         credentials_file: AWS credentials file with a ``[default]`` section; None: the usual chain.
+
+    Raises:
+        ConfigError: the credentials file or the endpoint is none.
     """
 
     def __init__(
@@ -43,18 +52,18 @@ class S3Store:
     ) -> None:
         self._bucket = bucket
         self._prefix = prefix
-        self._client: Any = _session(credentials_file).client(
-            "s3",
-            region_name=region,
-            endpoint_url=endpoint,
-            config=BotoConfig(
-                connect_timeout=5,
-                read_timeout=30,
-                # One attempt: the shipper retries, and looks at what is there before it does.
-                retries={"total_max_attempts": 1, "mode": "standard"},
-                s3={"addressing_style": "path"} if endpoint else {},
-            ),
+        session = _session(credentials_file)
+        options = BotoConfig(
+            connect_timeout=5,
+            read_timeout=30,
+            # One attempt: the shipper retries, and looks at what is there before it does.
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            s3={"addressing_style": "path"} if endpoint else {},
         )
+        try:
+            self._client: Any = session.client("s3", region_name=region, endpoint_url=endpoint, config=options)
+        except ValueError:
+            raise ConfigError(f"audit.s3.endpoint: {endpoint}: not a URL") from None
 
     def put(self, key: str, body: bytes, sha256: str) -> None:
         """See `Store.put`."""
@@ -70,7 +79,7 @@ class S3Store:
         except ClientError as error:
             if _code(error) not in _EXISTS:
                 raise _translated(error) from None
-        except BotoCoreError as error:
+        except _NO_ANSWER as error:
             raise StoreUnavailable(type(error).__name__) from None
 
     def read_back(self, key: str) -> Stored | None:
@@ -86,7 +95,7 @@ class S3Store:
             if _code(error) in _ABSENT:
                 return None
             raise _translated(error) from None
-        except (BotoCoreError, OSError) as error:
+        except _NO_ANSWER as error:
             raise StoreUnavailable(type(error).__name__) from None
         return Stored(
             sha256=hashlib.sha256(body).hexdigest(),
@@ -106,7 +115,7 @@ class S3Store:
             body: bytes = self._client.get_object(**where)["Body"].read()
         except ClientError as error:
             raise _translated(error) from None
-        except (BotoCoreError, OSError) as error:
+        except _NO_ANSWER as error:
             raise StoreUnavailable(type(error).__name__) from None
         return body
 
@@ -129,7 +138,7 @@ class S3Store:
                     yield item["Key"][len(self._prefix) :]
         except ClientError as error:
             raise _translated(error) from None
-        except BotoCoreError as error:
+        except _NO_ANSWER as error:
             raise StoreUnavailable(type(error).__name__) from None
 
 
@@ -139,7 +148,9 @@ def _code(error: ClientError) -> str:
 
 def _translated(error: ClientError) -> StoreUnavailable | StoreRefused:
     code = _code(error)
-    return StoreRefused(code) if code in _FINAL else StoreUnavailable(code)
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    is_final = code in _FINAL or (400 <= status < 500 and status not in _PASSING and code not in _PASSING_CODES)
+    return StoreRefused(code) if is_final else StoreUnavailable(code)
 
 
 def _session(credentials_file: Path | None) -> boto3.session.Session:

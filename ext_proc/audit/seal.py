@@ -45,8 +45,7 @@ def seal(segment: bytes) -> tuple[SealedObject, ...]:
     leaves = [frame for frame in scan.frames if frame.type == frames.LEAF]
     if not leaves:
         return ()
-    head = json.loads(leaves[0].leaf)
-    place = _place(head["origin"], head["at"])
+    place = _place(leaves[0].leaf)
     span = f"{leaves[0].sequence:016d}-{leaves[-1].sequence:016d}"
     events = zstandard.ZstdCompressor(level=3).compress(b"".join(frame.leaf + b"\n" for frame in leaves))
     ciphertexts = [one for frame in leaves for one in frame.ciphertexts]
@@ -66,22 +65,30 @@ def read_pack(body: bytes) -> Iterator[tuple[str, bytes]]:
     """The ciphertexts of a pack, each with its SHA-256 in lower-case hex.
 
     Raises:
-        IntegrityError: it is not a pack.
+        IntegrityError: it is not a pack, or not a whole one.
     """
     if not body.startswith(PACK_MAGIC):
         raise IntegrityError("not a pack")
     at = len(PACK_MAGIC)
     while at < len(body):
+        if at + _ENTRY.size > len(body):
+            raise IntegrityError("pack cut off")
         digest, length = _ENTRY.unpack_from(body, at)
         at += _ENTRY.size
+        if at + length > len(body):
+            raise IntegrityError("pack cut off")
         yield digest.hex(), body[at : at + length]
         at += length
 
 
-def _place(origin: str, at: str) -> str:
+def _place(leaf: bytes) -> str:
     """Hive partitions, so that query engines find their way."""
-    replica, epoch = origin.rsplit("/", 2)[-2:]
-    return f"dt={at[:10]}/hour={at[11:13]}/replica={replica}/epoch={epoch}"
+    try:
+        head = json.loads(leaf)
+        replica, epoch = head["origin"].rsplit("/", 2)[-2:]
+        return f"dt={head['at'][:10]}/hour={head['at'][11:13]}/replica={replica}/epoch={epoch}"
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise IntegrityError("sealed leaf is not a leaf") from None
 
 
 def _object(kind: str, place: str, span: str, body: bytes, suffix: str) -> SealedObject:

@@ -1,7 +1,8 @@
 """Segment files: preallocated, appended to, closed for good. Durable only where it says so.
 
 File names in an epoch's folder: ``<first>.wal`` (being written), ``<first>.sealed`` (complete, to be shipped),
-``<first>.quarantine`` (cannot be shipped; kept for a person), ``spare`` (preallocated, empty).
+``<first>.quarantine`` (cannot be shipped; kept for a person), ``spare`` (preallocated, empty), ``ended`` (the log has
+its last leaf: nobody may write another, whatever of it is still here).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ SEALED: Final = ".sealed"
 QUARANTINE: Final = ".quarantine"
 SPARE: Final = "spare"
 LOCK: Final = "lock"
+ENDED: Final = "ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +42,14 @@ class FileOps:
         """Make a file of ``size_bytes`` zeros whose blocks are there: writing into it cannot run out of space."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            os.posix_fallocate(descriptor, 0, size_bytes)
-            os.fsync(descriptor)
+            self.extend(descriptor, size_bytes)
         finally:
             os.close(descriptor)
+
+    def extend(self, descriptor: int, size_bytes: int) -> None:
+        """Make an open file ``size_bytes`` long, as `allocate` does."""
+        os.posix_fallocate(descriptor, 0, size_bytes)
+        os.fsync(descriptor)
 
 
 def sync_folder(folder: Path) -> None:
@@ -71,14 +77,23 @@ def take_lock(folder: Path) -> int | None:
     return descriptor
 
 
+def mark_ended(folder: Path) -> None:
+    """Say, durably, that the log in ``folder`` has its end."""
+    (folder / ENDED).touch(0o600)
+    sync_folder(folder)
+
+
 def used_bytes(directory: Path) -> int:
-    """Bytes of all epochs' files."""
+    """Bytes of all epochs' files. What the shipper frees meanwhile does not count."""
     total = 0
     for folder in directory.iterdir():
-        if folder.is_dir():
-            for entry in os.scandir(folder):
-                try:
-                    total += entry.stat().st_size
-                except FileNotFoundError:  # the shipper freed it just now
-                    continue
+        try:
+            found = list(os.scandir(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        for entry in found:
+            try:
+                total += entry.stat().st_size
+            except FileNotFoundError:
+                continue
     return total

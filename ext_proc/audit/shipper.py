@@ -1,6 +1,7 @@
 """From this disk to the store, exactly once, without believing the store.
 
-For every epoch: end it if its worker is dead (`recovery`), then for each sealed segment, oldest first:
+For every epoch: end it if its worker is dead (`recovery`; where that fails, the next round tries again), then for each
+sealed segment, oldest first:
 
  1. make the objects; a segment that does not check goes to quarantine and never stops the next one;
  2. put each with ``If-None-Match: *``; whatever the answer was, believe nothing of it;
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 COMPLIANCE: Final = "COMPLIANCE"
 BACKOFF_MAX_SECONDS: Final = 60.0
+STUCK_MAX: Final = 3
+"""So many segments in a row that the store will not keep: then it is the store, not the segment."""
 CLOCK_TOLERANCE: Final = timedelta(hours=1)
 """The store's clock and ours may differ; a lock that ends an hour early is not a finding."""
 
@@ -73,7 +76,7 @@ class Shipper:
             report(round_)
             if is_last:
                 return
-            failed_rounds = failed_rounds + 1 if round_.failures else 0
+            failed_rounds = failed_rounds + 1 if round_.failures and not round_.freed else 0
             pause = min(interval_seconds * 2.0 ** min(failed_rounds, 10), BACKOFF_MAX_SECONDS)
             stop.wait(pause * random.uniform(0.8, 1.2) if failed_rounds else interval_seconds)  # noqa: S311 - jitter
 
@@ -81,18 +84,52 @@ class Shipper:
         """One round over all epochs."""
         made = ShipReport()
         for folder in sorted(path for path in self._directory.iterdir() if _is_epoch(path)):
-            is_dead = recover(folder, self._clock())
-            for segment in sorted(folder.glob(f"*{segments.SEALED}")):
-                if not self._ship(segment, made):
-                    break  # the store does not answer: the next one of this epoch would not fare better
-            if is_dead:
-                _remove_if_done(folder)
+            try:
+                self._ship_epoch(folder, made)
+            except FileNotFoundError:
+                continue  # another shipper was faster; it is the supervisor's that is about to end
+            except OSError as error:
+                made.failures.append(f"disk: {folder.name}: {type(error).__name__}")
         return made
 
-    def _ship(self, segment: Path, made: ShipReport) -> bool:
-        """One segment. Is the store answering?"""
+    def _ship_epoch(self, folder: Path, made: ShipReport) -> None:
+        is_complete = self._is_complete(folder, made)
+        stuck = 0
+        for segment in sorted(folder.glob(f"*{segments.SEALED}")):
+            try:
+                stuck = 0 if self._ship(segment, made) else stuck + 1
+            except StoreUnavailable as error:
+                made.failures.append(f"store_unavailable: {error}")
+                break  # the next one would not fare better
+            if stuck == STUCK_MAX:
+                break
+        if is_complete:
+            _remove_if_done(folder)
+
+    def _is_complete(self, folder: Path, made: ShipReport) -> bool:
+        """Has the epoch its end? What is sealed can be shipped all the same: it does not change any more."""
         try:
-            sealed_at = datetime.fromtimestamp(segment.stat().st_mtime, tz=self._clock().tzinfo)
+            recovered = recover(folder, self._clock())
+        except FileNotFoundError:
+            raise
+        except (OSError, IntegrityError) as error:
+            made.failures.append(f"recovery: {folder.name}: {type(error).__name__}")
+            return False
+        if recovered is None:
+            return False
+        made.quarantined += [f"{folder.name}/{name}: bytes that do not check" for name in recovered.set_aside]
+        return True
+
+    def _ship(self, segment: Path, made: ShipReport) -> bool:
+        """One segment. Is it off our hands?
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        try:
+            now = self._clock()
+            # A file from the future was written under a wrong clock: nothing can have been sealed after now.
+            sealed_at = min(now, datetime.fromtimestamp(segment.stat().st_mtime, tz=now.tzinfo))
             for one in seal(segment.read_bytes()):  # step 1
                 self._store.put(one.key, one.body, one.sha256)  # step 2
                 self._check(one, sealed_at)  # step 3
@@ -103,15 +140,12 @@ class Shipper:
             made.quarantined.append(f"{segment.name}: {error.detail}")
             return True
         except _NotLocked as error:
-            made.failures.append(str(error))
-            return True
-        except StoreUnavailable as error:
-            made.failures.append(f"store_unavailable: {error}")
+            made.failures.append(f"{error}: {segment.name}")
             return False
         except StoreRefused as error:
             made.failures.append(f"store_refused: {error}")
             return False
-        segment.unlink()  # step 4
+        segment.unlink(missing_ok=True)  # step 4
         segments.sync_folder(segment.parent)
         made.freed += 1
         return True
@@ -134,6 +168,7 @@ def _is_epoch(path: Path) -> bool:
 
 def _remove_if_done(folder: Path) -> None:
     """A dead epoch whose segments are all shipped leaves nothing but its lock file."""
-    if {path.name for path in folder.iterdir()} <= {segments.LOCK}:
+    if {path.name for path in folder.iterdir()} <= {segments.LOCK, segments.ENDED}:
         (folder / segments.LOCK).unlink(missing_ok=True)
+        (folder / segments.ENDED).unlink(missing_ok=True)
         folder.rmdir()

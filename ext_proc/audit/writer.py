@@ -6,19 +6,22 @@ The event loop gives each record its sequence number and bytes; one thread write
  1. take everything that is waiting;
  2. write the frames into the current segment; when it is full, begin another first (steps 4 to 6);
  3. sync; then, and only then, tell the waiting callers. A crash before: they were told nothing, and nothing passed.
- 4. take the spare file for the next segment, so that a full disk does not stop what is already admitted;
+ 4. sync the old segment, then take the spare file for the next one, so that a full disk does not stop what is already
+    admitted;
  5. begin it with a carry frame, and sync: the exchanges that are open, so that recovery never needs a segment that
     was shipped. A crash here leaves two ``.wal``, and recovery reads both;
  6. only now cut off the old one's unused end and rename it to ``.sealed``: from here on it may be shipped and freed.
 
-A failed write or sync is fatal: after it nobody knows what is on the disk, so everything is refused from then on, and
-a new process starts a new epoch.
+No space for another segment: what does not fit is given back, refused and unnumbered, until there is. A failed write
+or sync is fatal: after it nobody knows what is on the disk, so everything is refused from then on, and a new process
+starts a new epoch.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
@@ -42,6 +45,10 @@ LISTED: Final = ("request_redaction", "response_redaction")
 _SPACE_CHECK_SECONDS: Final = 0.5
 _BATCH_MAX: Final = 256
 _KNOWN_PEOPLE_MAX: Final = 1024
+_RESERVED_BYTES: Final = 4096
+"""Kept free in each segment: a log can always be closed, full disk or not."""
+_LOOK_AGAIN_SECONDS: Final = 0.25
+"""How often to try for a spare file while the disk is full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,7 @@ class _Waiting:
 class _Segment:
     path: Path
     descriptor: int
+    size_bytes: int
     offset: int = 0
     has_leaf: bool = False
     opened_at: float = field(default_factory=monotonic)
@@ -103,8 +111,11 @@ class Writer:
         self._failure: str | None = None
         self._is_closed = False
         self._is_full = False
+        self._looked_at = 0.0  # when a spare file could not be had
+        self._is_over = False  # the thread has nothing more to do
         self._used = (0, -1.0)
         self._used_lock = Lock()  # guards _used: the event loop and health checks from a thread read it
+        self._order_lock = Lock()  # guards _sequence and the queue together: giving records back rewinds both
         self._last_written = -1
         self._known_people: dict[tuple[Identity | None, Source | None], dict[str, Any]] = {}
         self._open: dict[str, dict[str, Any]] = {}  # exchanges with an intent and no outcome; the thread's own
@@ -132,6 +143,7 @@ class Writer:
             AuditUnavailable: no space, or the disk fails.
         """
         folder = directory / epoch
+        lock: int | None = None
         try:
             unborn = directory / f".{epoch}"  # locked before the shipper can see it, or it would take it for dead
             unborn.mkdir(parents=True, mode=0o700)
@@ -140,10 +152,18 @@ class Writer:
                 raise AuditUnavailable("epoch is locked")
             unborn.rename(folder)
             segments.sync_folder(directory)
+            segments.sync_folder(directory.parent)
             writer = cls(folder, lock, f"{origin}/{epoch}", keyring, limits, ops or segments.FileOps())
         except OSError:
+            if lock is not None:  # nothing was promised: leave no file that would fill the disk at each attempt
+                (folder / segments.SPARE).unlink(missing_ok=True)
+                os.close(lock)
             raise AuditUnavailable("cannot open log") from None
-        await writer.note("log.open", opening, now)
+        try:
+            await writer.note("log.open", opening, now)
+        except AuditUnavailable:
+            await writer.close(now)
+            raise
         return writer
 
     # Called from the event loop ------------------------------------------------------------------------------------
@@ -157,7 +177,7 @@ class Writer:
     async def record(self, entry: Entry, now: datetime) -> Receipt:
         """See `ports.Recorder.record`."""
         self._raise_if_unusable()
-        if entry.payloads and (self._is_full or self._used_bytes() > self._limits.max_bytes):
+        if entry.payloads and (self._is_nearly_full() or self._used_bytes() > self._limits.max_bytes):
             raise AuditUnavailable("full")
         keyring = self._keyring
         subject = keyring.subject_reference(entry.identity)
@@ -175,11 +195,18 @@ class Writer:
         return await self._append(kind, fields, now, [], "")
 
     async def close(self, now: datetime) -> None:
-        """End the epoch: the last leaf is ``log.close``, and the last segment is sealed."""
-        if self._is_closed or self._failure:
+        """End the epoch: the last leaf is ``log.close``, and the last segment is sealed.
+
+        Where the disk does not let us, `health` says why, and recovery will end it.
+        """
+        if self._is_closed:
             return
         self._is_closed = True
-        await self._append("log.close", {"leaves": self._sequence + 1}, now, [], "", is_last=True)
+        try:
+            await self._append("log.close", {"leaves": self._sequence + 1}, now, [], "", is_last=True)
+        except AuditUnavailable as error:
+            self._failure = self._failure or error.detail
+        self._queue.put(None)  # the thread may be refusing, and waits to be told that this is over
         await asyncio.to_thread(self._thread.join)
         if self._lock is not None:
             os.close(self._lock)
@@ -235,23 +262,31 @@ class Writer:
         *,
         is_last: bool = False,
     ) -> Receipt:
-        sequence = self._sequence
-        leaf = build_leaf(kind, origin=self.origin, sequence=sequence, at=now, fields=fields, listed=LISTED)
-        frame = frames.encode_leaf(sequence, leaf, ciphertexts)
-        if len(frame) > self._limits.segment_bytes // 2:
-            raise AuditUnavailable("record larger than a segment")
-        self._sequence += 1
-        done: asyncio.Future[None] = self._loop.create_future()
-        self._queue.put(_Waiting(frame, sequence, kind, exchange_id, done, is_last))
+        with self._order_lock:
+            sequence = self._sequence
+            leaf = build_leaf(kind, origin=self.origin, sequence=sequence, at=now, fields=fields, listed=LISTED)
+            frame = frames.encode_leaf(sequence, leaf, ciphertexts)
+            if len(frame) > self._limits.segment_bytes - _RESERVED_BYTES:
+                raise AuditUnavailable("record larger than a segment")
+            self._sequence += 1
+            done: asyncio.Future[None] = self._loop.create_future()
+            self._queue.put(_Waiting(frame, sequence, kind, exchange_id, done, is_last))
         await done
         return Receipt(self.origin, sequence, leaf_hash(leaf))
+
+    def _is_nearly_full(self) -> bool:
+        """No space for another segment, and half of this one is for records that are small."""
+        return self._is_full and self._segment.offset > self._segment.size_bytes // 2
 
     def _used_bytes(self) -> int:
         with self._used_lock:
             used, at = self._used
             now = monotonic()
             if now - at > _SPACE_CHECK_SECONDS:
-                used = segments.used_bytes(self._directory)
+                try:
+                    used = segments.used_bytes(self._directory)
+                except OSError:  # unknown is full
+                    used = self._limits.max_bytes
                 self._used = (used, now)
             return used
 
@@ -266,7 +301,10 @@ class Writer:
                 self._tell(batch, None)
                 batch = []
                 if is_last:
+                    segments.mark_ended(self._folder)
                     self._seal(self._segment)
+                    return
+                if self._is_over:
                     return
                 self._keep_house()
         except Exception as error:  # noqa: BLE001 - the writer's loop: whatever it is, refuse everything from now on
@@ -276,8 +314,9 @@ class Writer:
 
     def _take(self) -> list[_Waiting]:
         """Step 1. Wait for a first record, at most until the segment must be sealed; then take all there are."""
+        patience = self._limits.seal_seconds / 4
         try:
-            first = self._queue.get(timeout=self._limits.seal_seconds / 4)
+            first = self._queue.get(timeout=min(patience, _LOOK_AGAIN_SECONDS) if self._is_full else patience)
         except Empty:
             return []
         batch = [first] if first is not None else []
@@ -293,9 +332,11 @@ class Writer:
     def _write(self, batch: list[_Waiting]) -> bool:
         """Steps 2 and 3. Is the epoch over?"""
         is_last = False
-        for waiting in batch:
-            if self._segment.offset + len(waiting.frame) > self._limits.segment_bytes:
-                self._next_segment(waiting.sequence)
+        for index, waiting in enumerate(batch):
+            if not self._has_room(waiting):
+                self._give_back(batch[index:])
+                del batch[index:]
+                break
             self._ops.write(self._segment.descriptor, waiting.frame, self._segment.offset)
             self._segment.offset += len(waiting.frame)
             self._segment.has_leaf = True
@@ -305,6 +346,46 @@ class Writer:
         if batch:
             self._ops.sync(self._segment.descriptor)
         return is_last
+
+    def _has_room(self, waiting: _Waiting) -> bool:
+        """Is there room for the record, if need be in another segment?"""
+        needed = len(waiting.frame) + (0 if waiting.is_last else _RESERVED_BYTES)
+        if self._segment.offset + needed <= self._segment.size_bytes:
+            return True
+        if self._segment.has_leaf:
+            if not self._has_spare():
+                return False
+            self._next_segment(waiting.sequence)
+        return self._is_large_enough(self._segment.offset + needed)
+
+    def _is_large_enough(self, size_bytes: int) -> bool:
+        """Can the segment hold so much? So many exchanges may be open that they take the place of the first record."""
+        if size_bytes > self._segment.size_bytes:
+            try:
+                self._ops.extend(self._segment.descriptor, size_bytes)
+            except OSError:
+                self._is_full = True
+                return False
+            self._segment.size_bytes = size_bytes
+        return True
+
+    def _give_back(self, rest: list[_Waiting]) -> None:
+        """Refuse these and all that wait behind them. Their numbers go to others: the log has no gap."""
+        with self._order_lock:
+            rest = rest + self._waiting()
+            self._sequence = rest[0].sequence
+        self._tell(rest, "full")
+        self._is_over = any(one.is_last for one in rest)
+
+    def _waiting(self) -> list[_Waiting]:
+        found: list[_Waiting] = []
+        while True:
+            try:
+                waiting = self._queue.get_nowait()
+            except Empty:
+                return found
+            if waiting is not None:
+                found.append(waiting)
 
     def _follow(self, waiting: _Waiting) -> None:
         if waiting.kind == "inference.intent":
@@ -317,11 +398,14 @@ class Writer:
 
     def _tell(self, batch: list[_Waiting], failure: str | None) -> None:
         waiting = [one.done for one in batch if one.done is not None]
-        if waiting and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(_resolve, waiting, failure)
+        if waiting:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(_resolve, waiting, failure)
 
     def _keep_house(self) -> None:
         """Seal an old segment, and see whether there is space for a spare again."""
+        if self._is_full:
+            self._has_spare()
         segment = self._segment
         if segment.has_leaf and monotonic() - segment.opened_at >= self._limits.seal_seconds and self._has_spare():
             self._next_segment(self._last_written + 1)
@@ -334,6 +418,8 @@ class Writer:
                 continue
             if waiting is not None:
                 self._tell([waiting], self._failure)
+            elif self._is_closed:
+                return
 
     # Segments ------------------------------------------------------------------------------------------------------
 
@@ -345,15 +431,15 @@ class Writer:
         """Step 4: the spare becomes the segment; a crash in between leaves an empty ``.wal``."""
         path = self._folder / segments.name_of(first, segments.WRITING)
         (self._folder / segments.SPARE).rename(path)
-        segment = _Segment(path, os.open(path, os.O_RDWR))
+        segment = _Segment(path, os.open(path, os.O_RDWR), self._limits.segment_bytes)
         segments.sync_folder(self._folder)
         self._has_spare()
         return segment
 
     def _next_segment(self, first: int) -> None:
-        """Steps 4 to 6."""
-        if not self._has_spare():
-            raise OSError("no space for another segment")
+        """Steps 4 to 6; the spare is there."""
+        # Or the carry could outlive records that it counts, and the log's numbers would have a hole after a power cut.
+        self._ops.sync(self._segment.descriptor)
         old, self._segment = self._segment, self._opened(first)
         carry = frames.encode_carry(first, self.origin, list(self._open.values()))
         self._ops.write(self._segment.descriptor, carry, 0)
@@ -365,22 +451,23 @@ class Writer:
         """Is there a preallocated file for the next segment? Without one only what fits in this segment is taken."""
         spare = self._folder / segments.SPARE
         if not spare.exists():
+            if self._is_full and monotonic() - self._looked_at < _LOOK_AGAIN_SECONDS:
+                return False
             temporary = self._folder / "spare.tmp"
             try:
                 self._ops.allocate(temporary, self._limits.segment_bytes)
                 temporary.rename(spare)
             except OSError:
                 temporary.unlink(missing_ok=True)
-                self._is_full = True
+                self._is_full, self._looked_at = True, monotonic()
                 return False
         self._is_full = False
         return True
 
     def _seal(self, segment: _Segment) -> None:
         """Step 6."""
-        self._ops.sync(segment.descriptor)
         os.ftruncate(segment.descriptor, segment.offset)
-        os.fsync(segment.descriptor)
+        self._ops.sync(segment.descriptor)
         os.close(segment.descriptor)
         segment.path.rename(segment.path.with_suffix(segments.SEALED))
         segments.sync_folder(self._folder)

@@ -1,0 +1,123 @@
+"""A real process that records, killed with SIGKILL at a random moment: what it was told is durable, is."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ext_proc.audit.shipper import Shipper
+from tests.fakes.log import in_store, told
+from tests.fakes.store import RETENTION, FakeStore
+
+ROUNDS = int(os.environ.get("AFFIDAVIT_KILL_POINTS", "40"))
+PER_PROCESS_SECONDS = 0.25
+
+RECORDER = """
+import asyncio, os, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from tests.fakes.log import a_writer, intent, outcome
+
+async def client(writer, number):
+    for turn in range(10**6):
+        exchange = number * 10**6 + turn
+        for entry in (intent(exchange, os.urandom(200 * (turn % 7))), outcome(exchange, b"x" * 300)):
+            receipt = await writer.record(entry, datetime.now(UTC))
+            # One write call: a line is there whole or not at all.
+            os.write(1, f"{receipt.sequence} {entry.kind} {exchange} {receipt.leaf_hash}\\n".encode())
+
+async def main():
+    writer = await a_writer(Path(sys.argv[1]), sys.argv[2], segment_bytes=32 * 1024, seal_seconds=0.05)
+    os.write(1, b"ready\\n")
+    await asyncio.gather(*(client(writer, number) for number in range(8)))
+
+asyncio.run(main())
+"""
+
+
+def test_killed_at_random_moments_nothing_acknowledged_is_lost(tmp_path):
+    """While a shipper runs, as in life."""
+    chance = random.Random(7)
+    store = FakeStore()
+    (tmp_path / "evidence").mkdir()
+    shipper = Shipper(tmp_path / "evidence", store, RETENTION, lambda: datetime.now(UTC))
+    acknowledged: dict[str, list[str]] = {}
+    for round_ in range(ROUNDS):
+        epoch = f"e{round_:03d}"
+        out = tmp_path / f"{epoch}.out"
+        with out.open("wb") as file:
+            child = subprocess.Popen(
+                [sys.executable, "-c", RECORDER, str(tmp_path), epoch], stdout=file, cwd=Path.cwd()
+            )
+        while b"ready" not in out.read_bytes():
+            assert child.poll() is None
+            time.sleep(0.01)
+        if round_ % 3 == 0:
+            shipper.run_once()
+        time.sleep(chance.random() * PER_PROCESS_SECONDS)
+        child.kill()
+        child.wait()
+        acknowledged[epoch] = [line for line in out.read_text().splitlines()[1:] if line.count(" ") == 3]
+    assert sum(map(len, acknowledged.values())) > 20 * ROUNDS, "there was something to lose"
+    for _ in range(2):
+        report = shipper.run_once()
+    assert (report.failures, report.quarantined) == ([], [])
+    assert list((tmp_path / "evidence").iterdir()) == [], "nothing is left behind"
+
+    leaves = in_store(store)
+    for epoch, lines in acknowledged.items():
+        mine = [leaf for leaf in leaves if leaf["origin"].endswith(f"/{epoch}")]
+        assert [leaf["sequence"] for leaf in mine] == list(range(len(mine))), f"{epoch}: in order, once, no hole"
+        assert sum(leaf["kind"] == "log.recovered" for leaf in mine) == 1
+        assert "log.close" not in {leaf["kind"] for leaf in mine}
+        for line in lines:
+            sequence, kind, exchange, _ = line.split(" ")
+            leaf = mine[int(sequence)]
+            assert (leaf["kind"], leaf["exchange_id"]) == (kind, f"exchange-{exchange}")
+        intents = [leaf["exchange_id"] for leaf in mine if leaf["kind"] == "inference.intent"]
+        ends = [leaf["exchange_id"] for leaf in mine if leaf["kind"] == "inference.outcome"]
+        assert sorted(intents) == sorted(ends), told(mine)[-20:]
+
+
+def test_recovery_killed_at_random_moments_ends_each_log_once(tmp_path):
+    """The shipper's own process is killed too, again and again, until it comes to its end."""
+    chance = random.Random(11)
+    script = (
+        "import sys; from pathlib import Path; from datetime import UTC, datetime\n"
+        "from ext_proc.audit.recovery import recover\n"
+        "print('ready', flush=True)\n"
+        "for _ in range(50):\n"
+        "    for folder in sorted(Path(sys.argv[1]).iterdir()): recover(folder, datetime.now(UTC))\n"
+    )
+    for round_ in range(6):
+        folder = tmp_path / "evidence" / f"e{round_:03d}"
+        out = tmp_path / "out"
+        with out.open("wb") as file:
+            child = subprocess.Popen([sys.executable, "-c", RECORDER, str(tmp_path), folder.name], stdout=file)
+        while out.read_bytes().count(b"\n") < 200:
+            assert child.poll() is None
+            time.sleep(0.01)
+        child.kill()
+        child.wait()
+    for _ in range(6):
+        child = subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path / "evidence")], stdout=subprocess.PIPE, text=True
+        )
+        child.stdout.readline()
+        time.sleep(chance.random() * 0.01)
+        child.kill()
+        child.wait()
+        child.stdout.close()
+    store = FakeStore()
+    report = Shipper(tmp_path / "evidence", store, RETENTION, lambda: datetime.now(UTC)).run_once()
+    assert (report.failures, report.quarantined) == ([], [])
+    leaves = in_store(store)
+    for round_ in range(6):
+        mine = [leaf for leaf in leaves if leaf["origin"].endswith(f"/e{round_:03d}")]
+        assert [leaf["sequence"] for leaf in mine] == list(range(len(mine)))
+        assert sum(leaf["kind"] == "log.recovered" for leaf in mine) == 1
