@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     try:
         status: int = options.run(options)
+        sys.stdout.flush()  # here, where a reader that has left is no error of ours
     except ConfigError as error:
         print(f"affidavit: configuration: {error.detail}", file=sys.stderr)
         return 2
@@ -33,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains when it flushes at its end
         return 141
     return status
 
@@ -50,23 +53,74 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, summary: str, more: str = ""
+) -> argparse.ArgumentParser:
+    """A command whose own help begins with its summary and says more."""
+    about = f"{summary[0].upper()}{summary[1:]}.\n\n{more}" if more else f"{summary[0].upper()}{summary[1:]}."
+    return commands.add_parser(
+        name, help=summary, description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def _count(text: str) -> int:
+    """A number of things, one at least."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
 def _with_config(command: argparse.ArgumentParser) -> None:
     command.add_argument("--config", type=Path, required=True, metavar="FILE", help="the configuration (YAML)")
 
 
+_SERVE = """Envoy and OPA are yours to start: Envoy with --config-path RUN_DIR/envoy/bootstrap.yaml (docs/operating.md).
+SIGTERM: exchanges in flight end, logs are closed, evidence is shipped. SIGHUP: as `affidavit reload`. The
+log is JSON lines on standard error; /live, /ready and /metrics are at the configuration's `metrics`."""
+
+_CHECK = """Starts nothing and changes nothing. Prints the file's SHA-256, with which every log begins. Exit status 2 if
+it is not valid, naming each field."""
+
+_RENDER = """`affidavit serve` does this itself when it starts. Prints the path of the bootstrap."""
+
+_RELOAD = """Asks the running `affidavit serve` and waits for what it says. Only the list of connections is taken over:
+if anything else in the file differs, nothing is. Each log records the change. Exit status 1 if it was not
+taken over."""
+
+_RECORDS = """Reads the bucket, not the gateway: works while nothing runs, and shows what an auditor would find. A
+record is there some seconds after its exchange (audit.wal.seal_seconds, and the way to the store)."""
+
+_LIST = """Outcomes are explained in docs/record-format.md; "in flight" where there is an intent and no outcome yet.
+`masked` counts values in both directions."""
+
+_SHOW = """Exit status 1 if there is none. With --payloads the bodies are decrypted: needs the key files and the
+registry of keys that the configuration names; a body that is not the one on record is an error."""
+
+_DEMO = """Envoy, OPA, an S3 server that enforces locks, an OIDC issuer, a small real model and the gate, on loopback
+and free ports. Without --keep each step of the story is checked; exit status 0 only if all were as told.
+
+  affidavit demo --keep --endpoints /tmp/demo.json
+  affidavit demo token --subject ada --groups analysts --endpoints /tmp/demo.json
+  affidavit records list --endpoints /tmp/demo.json"""
+
+_FOR_CALLERS = """Use it as the API key of an OpenAI or Anthropic client; it is good for an hour. The demo's policy
+lets the group `analysts` call the model `demo`."""
+
+
 def _add_serving(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    serve = commands.add_parser(
-        "serve", help="run the gate: render Envoy's files, start workers and shipper, keep them running"
+    serve = _add(
+        commands, "serve", "run the gate: render Envoy's files, start workers and shipper, keep them running", _SERVE
     )
     _with_config(serve)
     serve.set_defaults(run=_serve)
-    check = commands.add_parser("check-config", help="read the configuration and say what is wrong with it")
+    check = _add(commands, "check-config", "read the configuration and say what is wrong with it", _CHECK)
     _with_config(check)
     check.set_defaults(run=_check_config)
-    render = commands.add_parser("render", help="write Envoy's files without starting anything")
+    render = _add(commands, "render", "write Envoy's files without starting anything", _RENDER)
     _with_config(render)
     render.set_defaults(run=_render)
-    reload_ = commands.add_parser("reload", help="take over changed connections, without a restart")
+    reload_ = _add(commands, "reload", "take over changed connections, without a restart", _RELOAD)
     _with_config(reload_)
     reload_.set_defaults(run=_reload)
     # Started by the supervisor, not by people: without help they stay out of the list.
@@ -80,11 +134,11 @@ def _add_serving(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _add_records(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    records = commands.add_parser("records", help="list and show what is in the bucket")
+    records = _add(commands, "records", "list and show what is in the bucket", _RECORDS)
     actions = records.add_subparsers(title="actions", metavar="ACTION", required=True)
-    listing = actions.add_parser("list", help="one line for each exchange, the newest last")
-    listing.add_argument("--limit", type=int, default=50, metavar="N", help="the last N exchanges (default: 50)")
-    showing = actions.add_parser("show", help="all records of one exchange, with the objects that hold them")
+    listing = _add(actions, "list", "one line for each exchange, the newest last", _LIST)
+    listing.add_argument("--limit", type=_count, default=50, metavar="N", help="the last N exchanges (default: 50)")
+    showing = _add(actions, "show", "all records of one exchange, with the objects that hold them", _SHOW)
     showing.add_argument("exchange", help="the exchange's id: header x-affidavit-exchange of the answer")
     showing.add_argument("--payloads", action="store_true", help="also decrypt and show the bodies")
     for action in (listing, showing):
@@ -97,16 +151,18 @@ def _add_records(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    demo = commands.add_parser("demo", help="run everything on this machine and tell the story")
+    demo = _add(commands, "demo", "run everything on this machine and tell the story", _DEMO)
     demo.add_argument("--keep", action="store_true", help="leave it running until Ctrl-C instead of telling the story")
     demo.add_argument("--endpoints", type=Path, metavar="FILE", help="where to write what is where (JSON)")
     demo.add_argument("--upstream", metavar="URL", help="another model server behind the connection")
     demo.set_defaults(run=_demo)
     actions = demo.add_subparsers(title="actions", metavar="ACTION")
-    token = actions.add_parser("token", help="print an access token of the demo's issuer")
-    token.add_argument("--subject", required=True)
-    token.add_argument("--groups", nargs="*", default=[])
-    token.add_argument("--endpoints", type=Path, required=True, metavar="FILE")
+    token = _add(actions, "token", "print an access token of the demo's issuer", _FOR_CALLERS)
+    token.add_argument("--subject", required=True, help="who the token says you are")
+    token.add_argument("--groups", nargs="*", default=[], metavar="GROUP", help="the groups that it puts you in")
+    token.add_argument(
+        "--endpoints", type=Path, required=True, metavar="FILE", help="the file that `demo --keep` wrote"
+    )
     token.set_defaults(run=_demo_token)
 
 
@@ -132,21 +188,22 @@ def _ship(options: argparse.Namespace) -> int:
 
 
 def _check_config(options: argparse.Namespace) -> int:
+    from ext_proc.app import edge_files
     from ext_proc.config import load
 
     config, digest = load(options.config)
+    edge_files.check(config)
     names = ", ".join(connection.name for connection in config.connections)
     print(f"{options.config}: valid (SHA-256 {digest}); connections: {names}")
     return 0
 
 
 def _render(options: argparse.Namespace) -> int:
-    from ext_proc.app import registry
+    from ext_proc.app import edge_files
     from ext_proc.config import load
-    from ext_proc.edge import write_edge
 
     config, _ = load(options.config)
-    print(write_edge(registry.edge_settings(config), registry.edge_connections(config)).bootstrap)
+    print(edge_files.write(config).bootstrap)
     return 0
 
 

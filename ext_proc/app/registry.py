@@ -1,11 +1,13 @@
-"""From the configuration's sections to the values that rooms take: ``config`` stands above the rooms, so here."""
+"""From the configuration's sections to the values that rooms take: ``config`` stands above the rooms, so here.
+
+What Envoy needs is in `ext_proc.app.edge_files`: a worker has no use for it, and Envoy's types cost a second to import.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from ext_proc.audit.writer import WalLimits
-from ext_proc.edge import EdgeConnection, EdgeSettings, TlsSettings
 from ext_proc.identity.authenticator import MtlsTrust
 from ext_proc.identity.keys import KeySet, KeySource
 from ext_proc.identity.token import ClaimNames, Trust
@@ -73,51 +75,6 @@ def mtls(config: Config) -> MtlsTrust | None:
     return MtlsTrust(section.name, tuple(section.subject_from)) if section else None
 
 
-def edge_settings(config: Config) -> EdgeSettings:
-    """What Envoy's bootstrap needs."""
-    tls = config.listen.tls
-    http_host, http_port = _address(config.listen.http)
-    admin_host, admin_port = _address(config.listen.admin)
-    return EdgeSettings(
-        directory=(config.run_dir / "envoy").absolute(),
-        http_host=http_host,
-        http_port=http_port,
-        admin_host=admin_host,
-        admin_port=admin_port,
-        access_log=(config.state_dir / "access.jsonl").absolute(),
-        worker_sockets=tuple(worker_socket(config, index).absolute() for index in range(config.workers)),
-        hold_seconds=config.listen.hold_seconds,
-        buffer_bytes=largest_body_bytes(config),
-        tls=TlsSettings(
-            *_address(tls.address),
-            tls.certificate_file.absolute(),
-            tls.key_file.absolute(),
-            tls.client_ca_file.absolute() if tls.client_ca_file else None,
-            tls.require_client_certificate,
-        )
-        if tls
-        else None,
-    )
-
-
-def edge_connections(config: Config) -> list[EdgeConnection]:
-    """The connections as Envoy needs them."""
-    return [
-        EdgeConnection(
-            name=section.name,
-            hosts=tuple(section.hosts),
-            path_prefix=section.path_prefix,
-            url=section.upstream.url,
-            ca_file=section.upstream.ca_file,
-            connect_timeout_seconds=section.upstream.connect_timeout_seconds,
-            request_limit_bytes=section.request_limit_bytes,
-            response_limit_bytes=section.response_limit_bytes,
-            unsafe_allow_upgrade=section.unsafe_allow_upgrade,
-        )
-        for section in config.connections
-    ]
-
-
 def _trust(issuer: Issuer) -> Trust:
     return Trust(
         issuer.issuer,
@@ -143,8 +100,3 @@ def _source(issuer: Issuer) -> KeySource:
         bearer_token_file=issuer.bearer_token_file,
         unsafe_allow_http=issuer.unsafe_allow_http,
     )
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    return host, int(port)

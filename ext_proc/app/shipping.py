@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from ext_proc import telemetry
 from ext_proc.app import registry
-from ext_proc.app.process import end_with_parent, tell
-from ext_proc.app.worker import clock
+from ext_proc.app.process import clock, end_with_parent, tell
 from ext_proc.audit.s3 import S3Store
 from ext_proc.audit.shipper import Shipper
 from ext_proc.config import load

@@ -7,6 +7,8 @@ ended by the shipper, and its successor begins a new one.
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import hashlib
 import os
 import signal
 import sys
@@ -15,14 +17,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, generate_latest, multiprocess
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest, multiprocess
 
 from ext_proc import telemetry
-from ext_proc.app import registry
-from ext_proc.app.process import end_with_parent, read_states, tell
-from ext_proc.app.worker import clock
+from ext_proc.app import edge_files, registry
+from ext_proc.app.process import PARENT_VARIABLE, RELOAD_SECONDS, clock, read_states, tell
 from ext_proc.config import load
-from ext_proc.edge import write_connections, write_edge
 from ext_proc.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ STEADY_SECONDS: Final = 2.0
 """A process that lived this long is started again at once; one that did not waits, a little longer each time."""
 BACKOFF_MAX_SECONDS: Final = 5.0
 STATE_FRESH_SECONDS: Final = 10.0
+ACCEPTED_FILE: Final = "accepted.yaml"
+"""In ``run_dir``: the configuration that is in force, byte for byte."""
 
 _log = telemetry.logger()
 
@@ -46,7 +48,6 @@ class _Role:
 
 def run(config_path: Path) -> int:
     """The supervisor's whole life."""
-    end_with_parent()
     telemetry.set_up_logging()
     asyncio.run(_Supervisor(config_path).live())
     return 0
@@ -55,14 +56,16 @@ def run(config_path: Path) -> int:
 class _Supervisor:
     def __init__(self, config_path: Path) -> None:
         self._path = config_path.absolute()
-        self._config, _ = load(config_path)
+        self._config, self._digest = load(config_path)
+        self._refusal: dict[str, str] | None = None
         self._stop = asyncio.Event()
+        self._reloading = asyncio.Lock()
         self._children: dict[str, asyncio.subprocess.Process] = {}
 
     async def live(self) -> None:
         """Start everything, wait, stop everything: workers first, so that the shipper sees the end of their logs."""
         config = self._config
-        self._prepare(config)
+        lock = self._prepare(config)
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self._stop.set)
@@ -81,16 +84,41 @@ class _Supervisor:
                 shipping_over.set()
         finally:
             await runner.cleanup()
+            os.close(lock)
 
-    def _prepare(self, config: Config) -> None:
-        for folder in (config.run_dir, config.run_dir / "state", config.run_dir / "metrics", config.state_dir):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o750)
-        for leftover in (config.run_dir / "metrics").glob("*.db"):
-            leftover.unlink()
-        for leftover in (config.run_dir / "state").glob("*.json"):
-            leftover.unlink()
-        write_edge(registry.edge_settings(config), registry.edge_connections(config))
-        tell(config.run_dir, "supervisor", {"at": clock().timestamp(), "is_ready": True})
+    def _prepare(self, config: Config) -> int:
+        """Folders and files, all before anything runs. Returns the lock on the folder."""
+        edge_files.check(config)
+        try:
+            for folder in (config.run_dir, config.run_dir / "state", config.run_dir / "metrics", config.state_dir):
+                folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+            lock = _locked(config.run_dir / "lock")
+            for leftover in (*(config.run_dir / "metrics").glob("*.db"), *(config.run_dir / "state").glob("*.json")):
+                leftover.unlink()
+        except OSError as error:
+            raise ConfigError(f"run_dir or state_dir: {error.filename}: {error.strerror}") from None
+        edge_files.write(config)
+        self._accept(config, self._digest)
+        self._tell()
+        return lock
+
+    def _accept(self, config: Config, digest: str) -> None:
+        """Keep a copy: a worker that is started again must not read a file that was changed and not taken over."""
+        raw = self._path.read_bytes()
+        if hashlib.sha256(raw).hexdigest() != digest:
+            raise ConfigError(f"{self._path}: changed while it was read")
+        beside = self._accepted.with_name(f".{ACCEPTED_FILE}.new")
+        beside.write_bytes(raw)
+        beside.replace(self._accepted)
+        self._config, self._digest, self._refusal = config, digest, None
+
+    @property
+    def _accepted(self) -> Path:
+        return self._config.run_dir.absolute() / ACCEPTED_FILE
+
+    def _tell(self) -> None:
+        state = {"at": clock().timestamp(), "is_ready": True}
+        tell(self._config.run_dir, "supervisor", {**state, "config_sha256": self._digest, "refused": self._refusal})
 
     # Children ------------------------------------------------------------------------------------------------------
 
@@ -125,8 +153,13 @@ class _Supervisor:
             "ext_proc",
             *role.arguments,
             "--config",
-            str(self._path),
-            env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(self._config.run_dir / "metrics")},
+            str(self._accepted),
+            process_group=0,  # Ctrl-C is for us: we stop them in order
+            env={
+                **os.environ,
+                PARENT_VARIABLE: str(os.getpid()),
+                "PROMETHEUS_MULTIPROC_DIR": str(self._config.run_dir / "metrics"),
+            },
         )
         self._children[role.name] = child
         _log.info("process started", role=role.name, pid=child.pid)
@@ -143,26 +176,53 @@ class _Supervisor:
             await child.wait()
 
     async def _reload(self) -> None:
-        """Hand a changed list of connections to the workers, then to Envoy: no route before the gate knows it."""
-        try:
-            changed, _ = load(self._path)
-        except ConfigError as error:
-            _log.error("configuration not taken over", detail=error.detail)
-            return
+        """Take over a changed list of connections, or say why not; what runs goes on either way."""
+        async with self._reloading:
+            try:
+                changed, digest = load(self._path)
+            except ConfigError as error:
+                self._refuse("", error)
+                return
+            try:
+                self._check_change(changed)
+                self._accept(changed, digest)
+                await self._hand_on(changed, digest)
+            except (ConfigError, OSError) as error:
+                self._refuse(digest, error)
+                return
+            _log.info("connections taken over", connections=[c.name for c in changed.connections])
+
+    def _check_change(self, changed: Config) -> None:
         rest = {"connections": self._config.connections}
         if changed.model_copy(update=rest) != self._config:
-            _log.error("configuration not taken over: more than connections changed, which needs a restart")
-            return
+            raise ConfigError("more than connections changed, which needs a restart")
         if registry.largest_body_bytes(changed) > registry.largest_body_bytes(self._config):
-            _log.error("configuration not taken over: a larger body limit needs a restart")
-            return
+            raise ConfigError("connections: a larger body limit needs a restart")
+        edge_files.check(changed)
+
+    async def _hand_on(self, changed: Config, digest: str) -> None:
+        """To the workers, then to Envoy: no route before the gate knows it."""
         for name, child in self._children.items():
             if name.startswith("worker") and child.returncode is None:
                 child.send_signal(signal.SIGHUP)
-        await asyncio.sleep(1.0)
-        write_connections(registry.edge_settings(changed).directory, registry.edge_connections(changed))
-        self._config = changed
-        _log.info("connections taken over", connections=[c.name for c in changed.connections])
+        wanted = {f"worker-{index}" for index in range(changed.workers)}
+        deadline = monotonic() + RELOAD_SECONDS
+        while not wanted <= self._workers_with(digest):
+            if monotonic() > deadline:
+                raise ConfigError("not every worker has taken it over: Envoy keeps its routes")
+            await asyncio.sleep(0.05)
+        edge_files.write_routes(changed)
+        self._tell()
+
+    def _workers_with(self, digest: str) -> set[str]:
+        states = read_states(self._config.run_dir)
+        return {name for name, state in states.items() if state.get("config_sha256") == digest}
+
+    def _refuse(self, digest: str, error: ConfigError | OSError) -> None:
+        why = error.detail if isinstance(error, ConfigError) else f"{error.filename}: {error.strerror}"
+        _log.error("configuration not taken over", detail=why)
+        self._refusal = {"config_sha256": digest, "why": why}
+        self._tell()
 
     # Health --------------------------------------------------------------------------------------------------------
 
@@ -174,7 +234,10 @@ class _Supervisor:
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         host, _, port = config.metrics.rpartition(":")
-        await web.TCPSite(runner, host, int(port)).start()
+        try:
+            await web.TCPSite(runner, host, int(port)).start()
+        except OSError as error:
+            raise ConfigError(f"metrics: cannot listen on {config.metrics}: {error.strerror}") from None
         return runner
 
     async def _live(self, _: web.Request) -> web.Response:
@@ -196,5 +259,21 @@ class _Supervisor:
 
     async def _metrics(self, _: web.Request) -> web.Response:
         found = CollectorRegistry()
+        found.register(telemetry.WORKER_STARTS)  # our own: the rest is what the children wrote
         multiprocess.MultiProcessCollector(found, path=str(self._config.run_dir / "metrics"))  # type: ignore[no-untyped-call]
-        return web.Response(body=generate_latest(found), content_type="text/plain")
+        return web.Response(body=generate_latest(found), headers={"content-type": CONTENT_TYPE_LATEST})
+
+
+def _locked(path: Path) -> int:
+    """Hold the folder: two supervisors would take each other's sockets away.
+
+    Raises:
+        ConfigError: another one holds it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise ConfigError(f"run_dir: another `affidavit serve` runs in {path.parent}") from None
+    return descriptor

@@ -7,7 +7,7 @@ import os
 import platform
 import secrets
 import signal
-from datetime import UTC, datetime
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
@@ -16,11 +16,11 @@ from ext_proc import __version__, telemetry
 from ext_proc.app import registry
 from ext_proc.app.content import ContentGate
 from ext_proc.app.credentials import FileCredentials
-from ext_proc.app.process import end_with_parent, tell
+from ext_proc.app.process import clock, end_with_parent, tell
 from ext_proc.audit.keys import KeyRing, read_key
 from ext_proc.audit.writer import Writer
 from ext_proc.config import load
-from ext_proc.errors import ConfigError
+from ext_proc.errors import GateError
 from ext_proc.identity.authenticator import Authenticator
 from ext_proc.policy.bundle import read_version
 from ext_proc.policy.opa import OpaPolicy
@@ -38,11 +38,6 @@ TELL_SECONDS: Final = 1.0
 _log = telemetry.logger()
 
 
-def clock() -> datetime:
-    """Now, in aware UTC: the only clock of the process."""
-    return datetime.now(UTC)  # noqa: TID251 - here it is read, everywhere else handed in
-
-
 def run(config_path: Path, index: int) -> int:
     """A worker's whole life."""
     end_with_parent()
@@ -58,6 +53,7 @@ class _Worker:
         self._config, self._digest = load(config_path)
         self._connections = registry.connections(self._config)
         self._stop = asyncio.Event()
+        self._has_news = asyncio.Event()
 
     async def live(self) -> None:
         """Open, serve, close."""
@@ -124,15 +120,16 @@ class _Worker:
         loop.add_signal_handler(signal.SIGHUP, lambda: group.create_task(self._reload(writer)))
 
     async def _reload(self, writer: Writer) -> None:
-        """Take over the connections of the changed file. The change is on record before it counts."""
+        """Take over the connections of the accepted file. The change is on record before it counts."""
         try:
             config, digest = load(self._path)
-        except ConfigError as error:
-            _log.error("configuration not taken over", detail=error.detail)
+            changed = registry.connections(config)
+            await writer.note("config.changed", {"config_sha256": digest, "connections": sorted(changed)}, clock())
+        except GateError as error:  # the exchanges in flight must not die of it
+            _log.error("configuration not taken over", code=error.code, detail=error.detail)
             return
-        changed = registry.connections(config)
-        await writer.note("config.changed", {"config_sha256": digest, "connections": sorted(changed)}, clock())
-        self._connections = changed
+        self._connections, self._digest = changed, digest
+        self._has_news.set()
         _log.info("connections taken over", connections=sorted(changed))
 
     async def _tell_forever(self, writer: Writer, policy: OpaPolicy) -> None:
@@ -142,6 +139,7 @@ class _Worker:
             state = {
                 "at": clock().timestamp(),
                 "is_ready": health.is_writable and await policy.is_ready(),
+                "config_sha256": self._digest,
                 "log": writer.origin,
                 "failure": health.failure,
                 "unshipped_bytes": health.unshipped_bytes,
@@ -151,4 +149,7 @@ class _Worker:
                 _log.error("log failed, ending this worker", failure=health.failure)
                 self._stop.set()
                 return
-            await asyncio.sleep(TELL_SECONDS)
+            self._has_news.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TELL_SECONDS):
+                    await self._has_news.wait()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ext_proc.demo.programs import Program, ProgramError, answers, start, tool
+from ext_proc.demo.programs import Program, answers, start, tool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,9 +43,5 @@ def start_envoy(bootstrap: Path, admin: str, logs: Path, *, concurrency: int = 2
         ),
         logs,
     )
-    try:
-        program.wait_until(answers(urlsplit(admin).port or 0, "/ready"))
-    except ProgramError:
-        program.stop()
-        raise
+    program.wait_until(answers(urlsplit(admin).port or 0, "/ready"))
     return program

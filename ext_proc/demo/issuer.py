@@ -1,5 +1,8 @@
 """The demo's OIDC issuer: discovery, a key set of two keys, and a token for whoever asks. For loopback only.
 
+Whoever asks may also choose the key (``key``) and change claims (``claims``, JSON; null takes one away): how a gate
+takes a token that is well signed and still wrong can be seen in no other way.
+
 ``python -m ext_proc.demo.issuer --port 9000`` serves it. Tests use `Issuer` directly.
 """
 
@@ -14,7 +17,7 @@ import jwt
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from ext_proc.app.worker import clock
+from ext_proc.app.process import clock
 
 AUDIENCE: Final = "affidavit"
 LIFETIME_SECONDS: Final = 3600
@@ -98,7 +101,12 @@ class Issuer:
         if form.get("grant_type") != "client_credentials" or not isinstance(subject, str):
             return web.json_response({"error": "invalid_request"}, status=400)
         groups = [group for one in form.getall("groups", []) for group in str(one).split()]
-        token = self.mint(subject, groups)
+        try:
+            token = self.mint(
+                subject, groups, str(form.get("key", "rsa-1")), **json.loads(str(form.get("claims", "{}")))
+            )
+        except (ValueError, TypeError, KeyError):
+            return web.json_response({"error": "invalid_request"}, status=400)
         return web.json_response({"access_token": token, "token_type": "Bearer", "expires_in": LIFETIME_SECONDS})
 
 

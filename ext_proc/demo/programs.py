@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 TOOLS: Final = Path(__file__).resolve().parent.parent.parent / ".tools"
 READY_SECONDS: Final = 60.0
-STOP_SECONDS: Final = 10.0
+STOP_SECONDS: Final = 30.0
+"""The gate's own way out is the longest: exchanges in flight end, then the rest of the evidence is shipped."""
 _LOG_LINES: Final = 15
 
 
@@ -35,6 +36,7 @@ class Program:
     name: str
     process: subprocess.Popen[bytes]
     log: Path
+    patience_seconds: float = STOP_SECONDS
 
     @property
     def pid(self) -> int:
@@ -47,17 +49,24 @@ class Program:
             return
         self.process.send_signal(signal.SIGTERM)
         try:
-            self.process.wait(STOP_SECONDS)
+            self.process.wait(self.patience_seconds)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
 
     def wait_until(self, is_ready: Callable[[], bool], seconds: float = READY_SECONDS) -> None:
-        """Wait until ``is_ready``.
+        """Wait until ``is_ready``. A program that does not get there (or whose wait is broken off) is stopped.
 
         Raises:
             ProgramError: it ended, or took too long.
         """
+        try:
+            self._wait(is_ready, seconds)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _wait(self, is_ready: Callable[[], bool], seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while True:
             if self.process.poll() is not None:
@@ -74,9 +83,13 @@ class Program:
 
 
 def start(
-    name: str, command: Sequence[str | Path], logs: Path, environment: Mapping[str, str] | None = None
+    name: str,
+    command: Sequence[str | Path],
+    logs: Path,
+    environment: Mapping[str, str] | None = None,
+    patience_seconds: float = STOP_SECONDS,
 ) -> Program:
-    """Start a program with its output in ``logs``; it ends with us."""
+    """Start a program with its output in ``logs``; it ends with us. After the patience it is killed, not asked."""
     logs.mkdir(parents=True, exist_ok=True)
     log = logs / f"{name}.log"
     with log.open("ab") as out:
@@ -87,8 +100,9 @@ def start(
             stderr=subprocess.STDOUT,
             env={**os.environ, **(environment or {})},
             preexec_fn=end_with_parent,  # noqa: PLW1509 - set before exec, and we start from the main thread
+            process_group=0,  # Ctrl-C is for us: we stop the programs in order
         )
-    return Program(name, process, log)
+    return Program(name, process, log, patience_seconds)
 
 
 def free_ports(count: int, *, with_grpc: bool = False) -> list[int]:

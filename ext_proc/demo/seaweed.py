@@ -11,7 +11,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from ext_proc.demo.programs import Program, ProgramError, answers, free_ports, start, tool
+from ext_proc.demo.programs import Program, answers, free_ports, start, tool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,19 @@ _NO_DELETE: Final = {
             "Principal": "*",
             "Action": ["s3:DeleteObject", "s3:DeleteObjectVersion", "s3:BypassGovernanceRetention"],
             "Resource": [f"arn:aws:s3:::{BUCKET}/*"],
-        }
+        },
+        {
+            "Sid": "NoLoosening",
+            "Effect": "Deny",
+            "Principal": "*",
+            "Action": [
+                "s3:PutLifecycleConfiguration",
+                "s3:PutBucketVersioning",
+                "s3:PutBucketObjectLockConfiguration",
+                "s3:DeleteBucket",
+            ],
+            "Resource": [f"arn:aws:s3:::{BUCKET}"],
+        },
     ],
 }
 
@@ -80,6 +92,7 @@ def start_seaweed(folder: Path, logs: Path, retention_days: int) -> Seaweed:
             "-s3", f"-s3.port={s3}", f"-s3.config={identities}", "-s3.port.iceberg=0", "-s3.port.lance=0",
         ),
         logs,
+        patience_seconds=1.0,  # left alone it takes 15 s (measured), and its data goes with the demo
     )  # fmt: skip
     made = Seaweed(program, f"http://127.0.0.1:{s3}", BUCKET, "us-east-1", *keys)
     try:

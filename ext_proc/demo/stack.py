@@ -7,12 +7,12 @@ import http.client
 import ipaddress
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
 import sys
 import tempfile
-import urllib.error
 import urllib.parse
 import urllib.request
 from contextlib import contextmanager
@@ -27,8 +27,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from ext_proc.app.process import read_states
-from ext_proc.app.worker import clock
+from ext_proc.app.process import clock, read_states
 from ext_proc.audit.keys import create_key_files
 from ext_proc.demo import servers
 from ext_proc.demo.envoy import start_envoy
@@ -152,6 +151,11 @@ class Stack:
         return f"http://127.0.0.1:{self.ports['http']}"
 
     @property
+    def certificate(self) -> Path:
+        """The TLS listener's self-signed certificate."""
+        return self.folder / "keys" / "server.pem"
+
+    @property
     def access_log(self) -> Path:
         """Envoy's access log."""
         return self.folder / "state" / "access.jsonl"
@@ -167,7 +171,6 @@ class Stack:
         return {
             "gateway": self.gateway,
             "gateway_tls": f"https://127.0.0.1:{self.ports['tls']}",
-            "gateway_tls_ca": str(self.folder / "keys" / "server.pem"),
             "issuer": self.issuer,
             "token_endpoint": f"{self.issuer}/token",
             "s3": {
@@ -181,15 +184,13 @@ class Stack:
             "envoy_admin": f"http://127.0.0.1:{self.ports['admin']}",
             "access_log": str(self.access_log),
             "opa": f"unix://{self.opa_socket}",
-            "metrics": f"http://127.0.0.1:{self.ports['metrics']}",
             "config": str(self.config),
-            "logs": str(self.logs),
             "pids": self.pids(),
         }
 
-    def token(self, subject: str, groups: list[str]) -> str:
-        """An access token of the demo's issuer."""
-        return fetch_token(f"{self.issuer}/token", subject, groups)
+    def token(self, subject: str, groups: list[str], **more: str) -> str:
+        """An access token of the demo's issuer; ``more`` goes into the form: see `ext_proc.demo.issuer`."""
+        return fetch_token(f"{self.issuer}/token", subject, groups, **more)
 
     def metrics(self) -> str:
         """The gate's metrics."""
@@ -281,86 +282,132 @@ class Stack:
         )
 
 
-def fetch_token(token_endpoint: str, subject: str, groups: list[str]) -> str:
+def fetch_token(token_endpoint: str, subject: str, groups: list[str], **more: str) -> str:
     """Ask the demo's issuer for a token.
 
     Raises:
-        ProgramError: it does not answer.
+        ProgramError: it does not answer, or not with a token.
     """
-    form = {"grant_type": "client_credentials", "subject": subject, "groups": " ".join(groups)}
+    form = {"grant_type": "client_credentials", "subject": subject, "groups": " ".join(groups), **more}
     try:
         with urllib.request.urlopen(token_endpoint, urllib.parse.urlencode(form).encode(), timeout=10) as answer:
-            token: str = json.load(answer)["access_token"]
-    except (OSError, ValueError, KeyError, urllib.error.URLError):
-        raise ProgramError(f"{token_endpoint} does not answer: does the demo still run?") from None
-    return token
+            token = json.load(answer)["access_token"]
+    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
+        raise ProgramError(f"no token from {token_endpoint}: does the demo still run?") from None
+    return str(token)
 
 
 def print_token(subject: str, groups: list[str], endpoints: Path) -> int:
     """``affidavit demo token``."""
     try:
-        where = json.loads(endpoints.read_text())
-        print(fetch_token(where["token_endpoint"], subject, groups))
-    except (OSError, ValueError, KeyError):
+        token_endpoint = json.loads(endpoints.read_text())["token_endpoint"]
+    except OSError as error:
+        print(f"affidavit: {endpoints}: {error.strerror}", file=sys.stderr)
+        return 2
+    except (ValueError, KeyError, TypeError):
+        token_endpoint = None
+    if not isinstance(token_endpoint, str):
         print(f"affidavit: {endpoints}: not the endpoints file of a demo", file=sys.stderr)
         return 2
+    try:
+        print(fetch_token(token_endpoint, subject, groups))
     except ProgramError as error:
         print(f"affidavit: {error}", file=sys.stderr)
-        return 1
+        return 2
     return 0
 
 
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
 @contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the demo as Ctrl-C does: everything that was started is stopped."""
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM ends the demo as Ctrl-C does, also where a shell started us in the background, with SIGINT ignored."""
 
     def interrupt(*_: object) -> None:
+        _heed_no_signals()
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {name: signal.getsignal(name) for name in _ENDING}
+    for name in _ENDING:
+        if name != signal.SIGHUP or before[name] != signal.SIG_IGN:  # `nohup` is meant
+            signal.signal(name, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+def _heed_no_signals() -> None:
+    """From here on everything is being stopped, and a second Ctrl-C must not break that off."""
+    for name in _ENDING:
+        signal.signal(name, signal.SIG_IGN)
 
 
 def run_demo(*, keep: bool, endpoints: Path | None, upstream: str | None) -> int:
     """``affidavit demo``: start everything, tell the story (or leave it running), stop everything."""
-    from ext_proc.demo.story import tell_story
-
+    problem = _problem_of(endpoints, upstream)
+    if problem is not None:
+        print(f"affidavit: {problem}", file=sys.stderr)
+        return 2
     folder = Path(tempfile.mkdtemp(prefix="affidavit-"))
     started = monotonic()
 
     def say(what: str) -> None:
-        print(f"[{monotonic() - started:5.1f} s] starting {what}", flush=True)
+        print(f"[{monotonic() - started:5.1f} s] {what}", flush=True)
 
-    stack = Stack(folder, StackOptions(upstream=upstream), say)
-    with _interrupted_by_sigterm():
+    stack = Stack(folder, StackOptions(upstream=upstream), lambda what: say(f"starting {what}"))
+    with _ended_by_signals():
         try:
             stack.start()
-            print(f"[{monotonic() - started:5.1f} s] ready", flush=True)
-            if endpoints is not None:
-                _write_endpoints(endpoints, stack)
-            if not keep:
-                status = tell_story(stack)
-            else:
-                print(f"gateway: {stack.gateway}/v1   files: {folder}   Ctrl-C stops everything", flush=True)
-                signal.pause()
-                status = 0
+            say("ready")
+            status = _run(stack, keep=keep, endpoints=endpoints)
         except ProgramError as error:
             print(f"affidavit: {error}", file=sys.stderr)
-            return 1
+            status = 1
         except KeyboardInterrupt:
             status = 0 if keep else 130
         finally:
+            _heed_no_signals()
             stack.stop()
     shutil.rmtree(folder, ignore_errors=True) if status == 0 else print(f"files and logs: {folder}")
     return status
 
 
+def _problem_of(endpoints: Path | None, upstream: str | None) -> str | None:
+    """What would only come out when everything runs. An endpoints file of an earlier run goes: ours means "ready"."""
+    if upstream is not None and not re.fullmatch(r"https?://[^/\s@?#]+(/v1)?/?", upstream):
+        return "--upstream: scheme, host and port are wanted, for example http://127.0.0.1:8000"
+    if endpoints is not None:
+        try:
+            endpoints.unlink(missing_ok=True)
+            _beside(endpoints).touch(0o600)
+            _beside(endpoints).unlink()
+        except OSError as error:
+            return f"--endpoints: {endpoints}: {error.strerror}"
+    return None
+
+
+def _run(stack: Stack, *, keep: bool, endpoints: Path | None) -> int:
+    from ext_proc.demo.story import tell_story
+
+    if endpoints is not None:
+        _write_endpoints(endpoints, stack)
+    if not keep:
+        return tell_story(stack)
+    print(f"gateway: {stack.gateway}/v1   files: {stack.folder}   Ctrl-C stops everything", flush=True)
+    while True:
+        signal.pause()  # until one of `_ended_by_signals`
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
 def _write_endpoints(path: Path, stack: Stack) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    """For its owner only (it holds S3 keys), and whole or not at all."""
+    descriptor = os.open(_beside(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         json.dump(stack.endpoints(), file, indent=1)
-    temporary.replace(path)
+    _beside(path).replace(path)

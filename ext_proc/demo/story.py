@@ -41,6 +41,17 @@ SECRET: Final = "ghp_" + "Zq8" * 12
 # The demo's model is tiny and says what it likes. A grammar (llama.cpp, GBNF) makes it say an address, token by token.
 # It is written in pieces, or the gate would mask it on the way in.
 GRAMMAR: Final = 'root ::= "You can reach Ada at ada.lovelace" "@" "example.net or +1 415" " 555 0134."'
+# Where to look at least: a search of nothing finds nothing.
+PLACES: Final = (
+    "gate.log",
+    "envoy.log",
+    "opa.log",
+    "access.jsonl",
+    "metrics",
+    "config.yaml",
+    "v1/events/",
+    "v1/payload/",
+)
 SHIPPED_SECONDS: Final = 30.0
 
 _T = TypeVar("_T")
@@ -179,13 +190,12 @@ class _Story:
         self._expect(self._store.read_back(key) is not None, "the locked version is gone")
 
     def _searched(self) -> None:
-        planted = [CALLER_EMAIL, CALLER_CARD, MODEL_EMAIL, MODEL_PHONE, SECRET, self._stack.credential]
-        found: list[str] = []
-        looked = 0
-        for name, content in self._everything():
-            looked += 1
-            found += [f"{name}: {one[:6]}…" for one in planted if one.encode() in content]
-        self._say("looked into", f"{looked} logs, records, metrics and objects for {len(planted)} planted values")
+        planted = [CALLER_EMAIL, CALLER_CARD, MODEL_EMAIL, MODEL_PHONE, SECRET, self._stack.credential, self._analyst]
+        everything = self._everything()
+        found = [f"{name}: {one[:6]}…" for name, content in everything for one in planted if one.encode() in content]
+        missing = [place for place in PLACES if not any(place in name for name, _ in everything)]
+        self._say("looked into", f"{len(everything)} logs, records, metrics, objects for {len(planted)} planted values")
+        self._expect(not missing, f"nothing to look into: {', '.join(missing)}")
         self._expect(not found, f"in clear: {', '.join(found)}")
         self._say("found", "nothing")
 
@@ -199,7 +209,7 @@ class _Story:
         }
         if grammar is not None:
             body["grammar"] = grammar
-        context = ssl.create_default_context(cafile=self._stack.endpoints()["gateway_tls_ca"])
+        context = ssl.create_default_context(cafile=self._stack.certificate)
         connection = http.client.HTTPSConnection("127.0.0.1", self._stack.ports["tls"], timeout=60, context=context)
         try:
             headers = {"content-type": "application/json", "authorization": f"Bearer {token}"}

@@ -68,7 +68,7 @@ class Gateway:
             if all(kind in found for kind in kinds):
                 return [found[kind] for kind in kinds]
             assert time.monotonic() < deadline, f"{exchange_id}: only {sorted(found)} in the bucket"
-            time.sleep(0.2)
+            time.sleep(0.05)
 
     def outcome(self, reply: Reply) -> dict[str, Any]:
         """The outcome record of a reply."""
@@ -142,7 +142,10 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """With a scripted upstream: chat at the usual path, and at one path for each shape of answer."""
     answers = {f"/v1/shape{name}": answer for name, answer in shapes(f"write to {PLANTED} now").items()}
     upstream = Upstream(answers)
-    models = [{"method": "GET", "path": "/v1/models", "protocol": "openai.models"}]
+    models = [
+        {"method": "GET", "path": "/v1/models", "protocol": "openai.models"},
+        {"method": "HEAD", "path": "/v1/models-head", "protocol": "openai.models"},
+    ]
     with running_gateway(
         tmp_path_factory.mktemp("gateway"),
         upstream,

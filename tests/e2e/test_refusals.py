@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import hashlib
+import hmac
 import json
-from typing import TYPE_CHECKING, Any
+import socket
+import threading
+import urllib.request
+from typing import TYPE_CHECKING, Any, Self
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives import serialization
 
-from ext_proc.app.worker import clock
+from ext_proc.app.process import clock
 from ext_proc.demo.issuer import Issuer
 from tests.e2e.conftest import CHAT
+from tests.e2e.harness import parse
+from tests.e2e.upstream import plain
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from tests.e2e.conftest import Gateway
     from tests.e2e.harness import Reply
 
@@ -21,49 +33,112 @@ def _part(value: dict[str, Any]) -> str:
     return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
 
 
-def _claims(gateway: Gateway, **changed: Any) -> dict[str, Any]:
+def _claims(gateway: Gateway) -> dict[str, Any]:
     now = int(clock().timestamp())
     whole = {"iss": gateway.stack.issuer, "aud": "affidavit", "sub": "eve", "groups": ["analysts"], "iat": now}
-    return {**whole, "nbf": now, "exp": now + 600, **changed}
+    return {**whole, "nbf": now, "exp": now + 600}
 
 
-def _resigned(token: str, **header: Any) -> str:
-    """The token with another header, its signature as it was."""
-    head, claims, signature = token.split(".")
-    told = json.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))
-    return f"{_part({**told, **header})}.{claims}.{signature}"
+@pytest.fixture(scope="module")
+def trap() -> Iterator[Trap]:
+    with Trap() as set_up:
+        yield set_up
 
 
-def _attacks(gateway: Gateway) -> dict[str, str]:
-    ours = Issuer(gateway.stack.issuer)  # the same name, other keys: what a forger has
-    now = int(clock().timestamp())
-    elsewhere = f"http://127.0.0.1:{gateway.upstream.port}/keys"  # type: ignore[union-attr]  # would be seen there
-    return {
-        "alg none": f"{_part({'alg': 'none', 'typ': 'JWT'})}.{_part(_claims(gateway))}.",
-        "alg none, signed": f"{_part({'alg': 'none'})}.{_part(_claims(gateway))}.AAAA",
-        "HS256": f"{_part({'alg': 'HS256', 'kid': 'rsa-1'})}.{_part(_claims(gateway))}.{'A' * 43}",
-        "wrong signature": ours.mint("eve", ["analysts"]),
-        "wrong iss": ours.mint("eve", ["analysts"], iss="https://evil.example"),
-        "wrong aud": ours.mint("eve", ["analysts"], aud="another"),
-        "expired": ours.mint("eve", ["analysts"], exp=now - 3600, iat=now - 7200, nbf=now - 7200),
-        "not yet valid": ours.mint("eve", ["analysts"], nbf=now + 3600),
-        "unknown kid": _resigned(ours.mint("eve", []), kid="nobody-has-this"),
-        "jku": _resigned(gateway.analyst, jku=elsewhere),
-        "x5u": _resigned(gateway.analyst, x5u=elsewhere),
-        "jwk": _resigned(gateway.analyst, jwk={"kty": "oct", "k": "AAAA"}),
-        "1 MB": "A" * (1024 * 1024),
-        "not a token": "hello",
-        "empty": "",
-    }
+class Trap:
+    """An address that a caller names. It would serve keys that verify; nobody may even connect to it."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/jwks.json"
+        self.issuer = Issuer(self.url.removesuffix("/jwks.json"))
+        self.connected = 0
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._count, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+
+    def _count(self) -> None:
+        body = json.dumps(self.issuer.key_set()).encode()
+        while True:
+            try:
+                caller, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connected += 1
+            with contextlib.suppress(OSError), caller:
+                caller.recv(65536)
+                caller.sendall(plain(body))
 
 
-ATTACKS = (
-    "alg none", "alg none, signed", "HS256", "wrong signature", "wrong iss", "wrong aud", "expired", "not yet valid",
-    "unknown kid", "jku", "x5u", "jwk", "1 MB", "not a token", "empty",
-)  # fmt: skip
+def _signed(trap: Trap, claims: dict[str, Any], **header: Any) -> str:
+    """Well signed, with a key that only the trap would serve."""
+    _, key = trap.issuer.private["rsa-1"]
+    return jwt.encode(claims, key, "RS256", headers={"kid": "rsa-1", **header})
 
 
-def _is_refused(gateway: Gateway, reply: Reply, status: int, code: str) -> None:
+def _hs256(gateway: Gateway, encoding: serialization.Encoding) -> str:
+    """The classic confusion: the issuer's RSA public key, which everybody has, taken as an HMAC secret."""
+    with urllib.request.urlopen(f"{gateway.stack.issuer}/jwks.json", timeout=5) as answer:
+        [rsa] = [key for key in json.load(answer)["keys"] if key["kty"] == "RSA"]
+    public = jwt.PyJWK(rsa).key.public_bytes(encoding, serialization.PublicFormat.SubjectPublicKeyInfo)
+    signed = f"{_part({'alg': 'HS256', 'typ': 'JWT', 'kid': rsa['kid']})}.{_part(_claims(gateway))}"
+    mac = base64.urlsafe_b64encode(hmac.new(public, signed.encode(), hashlib.sha256).digest()).rstrip(b"=").decode()
+    return f"{signed}.{mac}"
+
+
+def _minted(gateway: Gateway, **claims: Any) -> str:
+    """Well signed by the issuer itself, and wrong in one claim."""
+    return gateway.stack.token("eve", ["analysts"], claims=json.dumps(claims))
+
+
+def _with_signature_of(token: str, other: str) -> str:
+    return f"{token.rpartition('.')[0]}.{other.rpartition('.')[2]}"
+
+
+NOW = int(clock().timestamp())
+HOUR = 3600
+PEM, DER = serialization.Encoding.PEM, serialization.Encoding.DER
+# Each with the check that must be the one to find it: refused for another reason, the attack was not tried.
+ATTACKS: dict[str, tuple[str, Callable[[Gateway, Trap], str]]] = {
+    "alg none": ("malformed", lambda g, _: f"{_part({'alg': 'none', 'typ': 'JWT'})}.{_part(_claims(g))}."),
+    "alg none, signed": ("algorithm", lambda g, _: f"{_part({'alg': 'none'})}.{_part(_claims(g))}.AAAA"),
+    "alg None": ("algorithm", lambda g, _: f"{_part({'alg': 'None'})}.{_part(_claims(g))}.AAAA"),
+    "no alg": ("algorithm", lambda g, _: f"{_part({'kid': 'rsa-1'})}.{_part(_claims(g))}.AAAA"),
+    "HS256 with the public key (PEM)": ("algorithm", lambda g, _: _hs256(g, PEM)),
+    "HS256 with the public key (DER)": ("algorithm", lambda g, _: _hs256(g, DER)),
+    "another's key": ("signature", lambda g, t: _signed(t, _claims(g))),
+    "another's signature": ("signature", lambda g, _: _with_signature_of(_minted(g, sub="root"), g.analyst)),
+    "key of another kind": ("key_unfit", lambda g, t: _signed(t, _claims(g), kid="ec-1")),
+    "wrong iss": ("issuer", lambda g, _: _minted(g, iss="https://evil.example")),
+    "wrong iss by a slash": ("issuer", lambda g, _: _minted(g, iss=f"{g.stack.issuer}/")),
+    "iss of the caller's own": ("issuer", lambda g, t: _signed(t, {**_claims(g), "iss": t.issuer.url})),
+    "no iss": ("malformed", lambda g, _: _minted(g, iss=None)),
+    "wrong aud": ("audience", lambda g, _: _minted(g, aud="another")),
+    "no aud": ("claim_missing", lambda g, _: _minted(g, aud=None)),
+    "expired": ("expired", lambda g, _: _minted(g, exp=NOW - HOUR, iat=NOW - 2 * HOUR, nbf=NOW - 2 * HOUR)),
+    "no exp": ("claim_missing", lambda g, _: _minted(g, exp=None)),
+    "not yet valid": ("not_yet_valid", lambda g, _: _minted(g, nbf=NOW + HOUR, exp=NOW + 2 * HOUR)),
+    "from the future": ("issued_at", lambda g, _: _minted(g, iat=NOW + HOUR, exp=NOW + 2 * HOUR)),
+    "no sub": ("claim_missing", lambda g, _: _minted(g, sub=None)),
+    "unknown kid": ("unknown_key", lambda g, t: _signed(t, _claims(g), kid="nobody-has-this")),
+    "kid is an address": ("unknown_key", lambda g, t: _signed(t, _claims(g), kid=t.url)),
+    "jku": ("brings_a_key", lambda g, t: _signed(t, _claims(g), jku=t.url)),
+    "x5u": ("brings_a_key", lambda g, t: _signed(t, _claims(g), x5u=t.url)),
+    "jwk": ("brings_a_key", lambda g, t: _signed(t, _claims(g), jwk=t.issuer.key_set()["keys"][0])),
+    "x5c": ("brings_a_key", lambda g, t: _signed(t, _claims(g), x5c=["AAAA"])),
+    "crit": ("brings_a_key", lambda g, t: _signed(t, _claims(g), crit=["exp"])),
+    "1 MB": ("too_large", lambda *_: "A" * (1024 * 1024)),
+    "1 MB, well formed": ("too_large", lambda g, _: f"{g.analyst.partition('.')[0]}.{'A' * 1024 * 1024}.AAAA"),
+    "not a token": ("malformed", lambda *_: "hello"),
+}
+
+
+def _is_refused(gateway: Gateway, reply: Reply, status: int, code: str) -> dict[str, Any]:
+    """What the caller got, and what is on record: its outcome."""
     assert reply.status == status, reply.body
     error = json.loads(reply.body)["error"]
     assert error["code"] == code
@@ -72,31 +147,44 @@ def _is_refused(gateway: Gateway, reply: Reply, status: int, code: str) -> None:
     assert leaf["outcome"]["http_status"] == status
     assert leaf["outcome"]["code"] == code
     assert leaf["intent_sequence"] is None
+    outcome: dict[str, Any] = leaf["outcome"]
+    return outcome
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
-def test_bad_token(gateway: Gateway, attack: str) -> None:
-    before = len(gateway.upstream.received)  # type: ignore[union-attr]
-    reply = gateway.chat(token=_attacks(gateway)[attack])
-    _is_refused(gateway, reply, 401, "invalid_token")
-    assert len(gateway.upstream.received) == before  # type: ignore[union-attr]
+def _received(gateway: Gateway) -> int:
+    assert gateway.upstream is not None
+    return len(gateway.upstream.received)
 
 
-def test_hs256_signed_with_the_public_key(gateway: Gateway) -> None:
-    """The classic confusion: our RSA public key taken as an HMAC secret."""
-    import hashlib
-    import hmac
-    import urllib.request
+def test_bad_tokens(gateway: Gateway, trap: Trap) -> None:
+    """Must show 5. All at once, so that they share the wait for the bucket: each 401, recorded, and nothing fetched."""
+    before = _received(gateway)
+    tokens = {name: make(gateway, trap) for name, (_, make) in ATTACKS.items()}
+    replies = {name: gateway.chat(token=token) for name, token in tokens.items()}
+    reasons = {name: _is_refused(gateway, reply, 401, "invalid_token")["detail"] for name, reply in replies.items()}
+    assert reasons == {name: reason for name, (reason, _) in ATTACKS.items()}
+    assert _received(gateway) == before
+    assert trap.connected == 0
+    said = gateway.stack.logs.joinpath("gate.log").read_text() + json.dumps(gateway.leaves())
+    assert [name for name, token in tokens.items() if len(token) > 100 and token[:100] in said] == []
 
-    import jwt
-    from cryptography.hazmat.primitives import serialization
 
-    with urllib.request.urlopen(f"{gateway.stack.issuer}/jwks.json", timeout=5) as answer:
-        [rsa] = [key for key in json.load(answer)["keys"] if key["kty"] == "RSA"]
-    pem = jwt.PyJWK(rsa).key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    signed = f"{_part({'alg': 'HS256', 'kid': rsa['kid']})}.{_part(_claims(gateway))}"
-    mac = base64.urlsafe_b64encode(hmac.new(pem, signed.encode(), hashlib.sha256).digest()).rstrip(b"=").decode()
-    _is_refused(gateway, gateway.chat(token=f"{signed}.{mac}"), 401, "invalid_token")
+def test_the_trap_would_be_noticed(trap: Trap) -> None:
+    """The check above can fail."""
+    before = trap.connected
+    urllib.request.urlopen(trap.url, timeout=5).close()
+    assert trap.connected == before + 1
+    trap.connected = before
+
+
+def test_well_signed_tokens_pass(gateway: Gateway) -> None:
+    """What the attacks differ from: the same tokens without their one fault."""
+    for token in (
+        _minted(gateway),
+        gateway.stack.token("eve", ["analysts"], key="ec-1"),
+        _minted(gateway, aud=["a", "affidavit"]),
+    ):
+        assert gateway.chat(token=token).status == 200
 
 
 def _raw(gateway: Gateway, fields: str, body: bytes = b"{}") -> Reply:
@@ -215,13 +303,51 @@ def test_upgrade_is_refused(gateway: Gateway) -> None:
 
 
 def test_missing_host_is_on_record(gateway: Gateway) -> None:
-    before = len([leaf for leaf in gateway.leaves() if leaf.get("outcome", {}).get("status") == "local_reply"])
+    """Envoy refuses it by itself; the gate is told of the answer only, and knows no exchange id."""
+
+    def told() -> int:
+        return len([leaf for leaf in gateway.leaves() if leaf.get("outcome", {}).get("status") == "local_reply"])
+
+    before = told()
     assert gateway.raw(b"GET /v1/models HTTP/1.1\r\nconnection: close\r\n\r\n").status == 400
-    for _ in range(100):
-        now = [leaf for leaf in gateway.leaves() if leaf.get("outcome", {}).get("status") == "local_reply"]
-        if len(now) > before:
-            return
-    pytest.fail("no record of Envoy's own reply")
+    gateway.wait_for(lambda: told() > before, "no record of Envoy's own reply")
+
+
+def test_expect_100_continue(gateway: Gateway) -> None:
+    """Envoy says 100 by itself; the gate has the whole body before it decides, and a refusal comes as ever."""
+    body = b'{"model":"demo","messages":[]}'
+    for token, status in ((gateway.analyst, 200), ("nonsense", 401)):
+        head = (
+            f"POST {CHAT} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\nauthorization: Bearer {token}\r\n"
+            f"content-length: {len(body)}\r\nexpect: 100-continue\r\nconnection: close\r\n\r\n"
+        )
+        with socket.create_connection(("127.0.0.1", gateway.stack.ports["http"]), timeout=30) as caller:
+            caller.sendall(head.encode())
+            received = caller.recv(4096)
+            if status == 200:
+                assert received.startswith(b"HTTP/1.1 100")
+                caller.sendall(body)
+            with contextlib.suppress(ConnectionError):
+                while data := caller.recv(65536):
+                    received += data
+        reply = parse(received)
+        assert reply.status == status
+        assert gateway.outcome(reply)["outcome"]["http_status"] == status
+
+
+def test_head_and_bodyless_requests(gateway: Gateway) -> None:
+    """An operation without a body is decided at its head; HEAD has an answer without one."""
+    listed = gateway.send("GET", "/v1/models", token=gateway.analyst)
+    headed = gateway.send("HEAD", "/v1/models-head", token=gateway.analyst)
+    assert (listed.status, headed.status, headed.body) == (200, 200, b"")
+    for reply in (listed, headed):
+        kinds = ("inference.intent", "inference.outcome")
+        (_, intent), (_, outcome) = gateway.records(reply.header("x-affidavit-exchange") or "", *kinds)
+        assert outcome["outcome"]["status"] == "completed"
+        assert outcome["intent_sequence"] == intent["sequence"]
+    assert gateway.upstream is not None
+    assert gateway.upstream.received[-1].method == "HEAD"
+    assert gateway.upstream.received[-1].header("authorization") == f"Bearer {gateway.stack.credential}"
 
 
 def test_callers_request_id_is_not_ours(gateway: Gateway) -> None:
@@ -231,10 +357,23 @@ def test_callers_request_id_is_not_ours(gateway: Gateway) -> None:
 
 
 def test_upstream_reset_is_on_record(gateway: Gateway) -> None:
-    reply = gateway.chat(path="/v1/shape/reset")
-    assert reply.status in (502, 503)
-    exchange_ids = {leaf["exchange_id"] for leaf in gateway.leaves() if leaf["kind"] == "inference.intent"}
-    assert exchange_ids
+    """It broke off in the middle of its answer: the caller gets nothing of it, and the record says that it went wrong."""
+    before = {leaf["exchange_id"] for leaf in gateway.leaves() if leaf["kind"] == "inference.intent"}
+    reply = gateway.chat("reset", path="/v1/shape/reset")
+    assert reply.status == 502
+    assert json.loads(reply.body)["error"]["code"] == "upstream_unavailable"
+
+    def ended() -> list[dict[str, Any]]:
+        return [
+            leaf
+            for leaf in gateway.leaves()
+            if leaf["kind"] == "inference.outcome" and leaf["exchange_id"] not in before and leaf["intent_sequence"] is not None
+            and leaf.get("request", {}).get("path") == "/v1/shape/reset"
+        ]  # fmt: skip
+
+    [outcome] = gateway.wait_for(ended, "no outcome of the call that was broken off")
+    assert outcome["outcome"]["status"] != "completed"
+    assert outcome["outcome"]["released_bytes"] == 0
 
 
 def test_unreadable_answer_is_not_released(gateway: Gateway) -> None:

@@ -1,0 +1,408 @@
+"""`affidavit serve` as a process: what it starts it keeps, tells of, changes and stops. Real workers, real OPA, no Envoy."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+import yaml
+from envoy.service.ext_proc.v3 import external_processor_pb2_grpc
+
+from ext_proc import cli
+from ext_proc.app.process import read_states
+from ext_proc.app.supervisor import _Role, _Supervisor
+from ext_proc.audit.keys import create_key_files
+from ext_proc.demo import servers
+from ext_proc.demo.programs import free_ports
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ext_proc.demo.programs import Program
+
+WAIT_SECONDS = 60.0
+
+
+def _wait(is_so: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not (found := is_so()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+    return found
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command said, and its exit status."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@dataclass
+class Gate:
+    """A running ``affidavit serve``."""
+
+    folder: Path
+    program: Program
+    metrics_port: int
+    opa: Program
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.yaml"
+
+    def pids(self) -> dict[str, int]:
+        return {name: state["pid"] for name, state in read_states(self.folder / "run").items()}
+
+    def ask(self, path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}{path}", timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as refused:
+            return refused.code, refused.read().decode()
+
+    def is_ready(self) -> bool:
+        return self.ask("/ready")[0] == 200
+
+    def kill(self, name: str) -> None:
+        """SIGKILL, and wait for the successor."""
+        before = self.pids()[name]
+        os.kill(before, signal.SIGKILL)
+        _wait(lambda: self.pids()[name] != before, f"no new {name}")
+
+    def log(self) -> list[dict[str, Any]]:
+        lines = self.program.log.read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def change(self, change: Callable[[dict[str, Any]], None]) -> None:
+        """Change the configuration file."""
+        config = yaml.safe_load(self.config.read_text())
+        change(config)
+        self.config.write_text(yaml.safe_dump(config))
+
+    def command(self, *arguments: str) -> Done:
+        """A command of ours, in this process: importing everything again would take longer than all the rest."""
+        said, complained = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complained):
+            status = cli.main([*arguments, "--config", str(self.config)])
+        return Done(status, said.getvalue(), complained.getvalue())
+
+
+def _serve(config: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ext_proc", "serve", "--config", str(config)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=WAIT_SECONDS, check=False)
+
+
+def _configuration(folder: Path, metrics_port: int) -> dict[str, Any]:
+    [closed] = free_ports(1)
+    return {
+        "run_dir": str(folder / "run"),
+        "state_dir": str(folder / "state"),
+        "drain_seconds": 20,
+        "metrics": f"127.0.0.1:{metrics_port}",
+        "identity": {"issuers": [{"issuer": f"http://127.0.0.1:{closed}", "audiences": ["affidavit"]}]},
+        "policy": {"opa_socket": str(folder / "opa.sock"), "bundle_file": str(folder / "bundle.tar.gz")},
+        "redaction": {"hash_key_file": str(folder / "keys" / "hash-key")},
+        "audit": {
+            "key_encryption_key_file": str(folder / "keys" / "key-encryption-key"),
+            "pepper_file": str(folder / "keys" / "pepper"),
+            "s3": {"bucket": "evidence", "endpoint": f"http://127.0.0.1:{closed}"},
+        },
+        "connections": [{"name": "model", "path_prefix": "/v1/", "upstream": {"url": "http://127.0.0.1:9"}}],
+    }
+
+
+@contextlib.contextmanager
+def _running_gate() -> Iterator[Gate]:
+    folder = Path(tempfile.mkdtemp(prefix="affidavit-"))  # short: Unix sockets have 107 bytes
+    gate: Gate | None = None
+    try:
+        (folder / "keys").mkdir()
+        create_key_files(folder / "keys", "key-encryption-key", "pepper", "hash-key")
+        servers.build_bundle(folder / "bundle.tar.gz")
+        opa = servers.start_opa(folder / "opa.sock", folder / "bundle.tar.gz", folder / "logs")
+        [port] = free_ports(1)
+        (folder / "config.yaml").write_text(yaml.safe_dump(_configuration(folder, port)))
+        program = servers.start_gate(folder / "config.yaml", port, folder / "logs")
+        gate = Gate(folder, program, port, opa)
+        _wait(lambda: "shipper" in gate.pids(), "no shipper")
+        yield gate
+    finally:
+        if gate is not None:
+            gate.program.stop()
+            gate.opa.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def gate() -> Iterator[Gate]:
+    with _running_gate() as running:
+        yield running
+        assert running.program.process.poll() is None, "the supervisor did not outlive the tests"
+
+
+@pytest.fixture
+def own() -> Iterator[Gate]:
+    """For a test that ends it."""
+    with _running_gate() as running:
+        yield running
+
+
+# What it tells --------------------------------------------------------------------------------------------------------
+
+
+def test_health_and_metrics(gate: Gate) -> None:
+    status, body = gate.ask("/ready")
+    told = json.loads(body)
+    assert (status, told["ready"], told["problems"]) == (200, True, {})
+    assert set(told["processes"]) == {"supervisor", "shipper", "worker-0", "worker-1"}
+    assert gate.ask("/live") == (200, '{"live": true}')
+    status, text = gate.ask("/metrics")
+    assert status == 200
+    assert 'affidavit_worker_starts_total{role="worker"}' in text
+    assert 'affidavit_worker_starts_total{role="shipper"}' in text
+    assert "affidavit_evidence_unshipped_bytes" in text
+
+
+def test_not_ready_without_policy(gate: Gate) -> None:
+    os.kill(gate.opa.pid, signal.SIGSTOP)
+    try:
+        _wait(lambda: not gate.is_ready(), "ready without a policy")
+        assert set(json.loads(gate.ask("/ready")[1])["problems"]) <= {"worker-0", "worker-1"}
+        assert gate.ask("/live")[0] == 200
+    finally:
+        os.kill(gate.opa.pid, signal.SIGCONT)
+    _wait(gate.is_ready, "the policy is back, but it is not ready")
+
+
+def test_not_ready_with_a_worker_that_hangs(gate: Gate) -> None:
+    """Its last word is "ready", but it is an old one."""
+    pid = gate.pids()["worker-1"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        _wait(lambda: not gate.is_ready(), "ready with a worker that hangs")
+        assert json.loads(gate.ask("/ready")[1])["problems"] == {"worker-1": "does not answer"}
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    _wait(gate.is_ready, "the worker is back, but it is not ready")
+
+
+# What it keeps --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["worker-0", "shipper"])
+def test_process_that_dies_is_started_again(gate: Gate, name: str) -> None:
+    others = {other: pid for other, pid in gate.pids().items() if other != name}
+    gate.kill(name)
+    _wait(gate.is_ready, "not ready again")
+    assert {other: pid for other, pid in gate.pids().items() if other != name} == others
+    assert {"event": "process ended, starting it again", "role": name, "status": -9} in [
+        {key: line.get(key) for key in ("event", "role", "status")} for line in gate.log()
+    ]
+
+
+async def test_process_that_dies_at_once_is_started_ever_more_slowly(tmp_path: Path) -> None:
+    import asyncio
+
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(_configuration(tmp_path, 1)))
+    (tmp_path / "run" / "metrics").mkdir(parents=True)
+    starts: list[float] = []
+    over = asyncio.Event()
+
+    class Failing(_Supervisor):
+        async def _start(self, role: _Role) -> asyncio.subprocess.Process:
+            starts.append(time.monotonic())
+            if len(starts) == 5:
+                over.set()
+            return await asyncio.create_subprocess_exec("/bin/false")
+
+    await Failing(tmp_path / "config.yaml")._keep(_Role("worker-0", ()), over)
+    gaps = [after - before for before, after in itertools.pairwise(starts)]
+    assert [gap >= least for gap, least in zip(gaps, (0.2, 0.4, 0.8, 1.6), strict=True)] == [True] * 4
+
+
+def test_second_gate_in_the_same_folder_is_refused(gate: Gate) -> None:
+    """It would take the first one's sockets away."""
+    before = gate.pids()
+    done = _serve(gate.config)
+    assert done.returncode == 2
+    assert "another `affidavit serve` runs" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert gate.pids() == before
+    assert gate.is_ready()
+
+
+# What it changes ------------------------------------------------------------------------------------------------------
+
+
+def _routes(gate: Gate) -> str:
+    return (gate.folder / "run" / "envoy" / "routes.json").read_text()
+
+
+def _hang_up(gate: Gate) -> dict[str, Any]:
+    """SIGHUP, as if by hand, and what the supervisor says to it."""
+    before = read_states(gate.folder / "run")["supervisor"]
+    os.kill(gate.program.pid, signal.SIGHUP)
+    return _wait(
+        lambda: (now := read_states(gate.folder / "run")["supervisor"]) != before and now, "the supervisor says nothing"
+    )
+
+
+def test_changed_connections_are_taken_over(gate: Gate) -> None:
+    before = gate.pids()
+    gate.change(
+        lambda config: config["connections"].append({**config["connections"][0], "name": "added", "hosts": ["a"]})
+    )
+    done = gate.command("reload")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "connections: model, added" in done.stdout
+    assert '"added"' in _routes(gate)  # the command returns when Envoy has it
+    assert gate.pids() == before
+    assert (gate.folder / "run" / "accepted.yaml").read_bytes() == gate.config.read_bytes()
+    gate.change(lambda config: config["connections"].pop())
+    assert gate.command("reload").returncode == 0
+    assert '"added"' not in _routes(gate)
+
+
+def test_reload_without_a_change(gate: Gate) -> None:
+    assert gate.command("reload").returncode == 0
+
+
+REFUSED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "not valid": (lambda config: config.update(workers="two"), "workers: "),
+    "another section": (lambda config: config.update(drain_seconds=3), "more than connections changed"),
+    "a larger body": (
+        lambda config: config["connections"][0].update(request_limit_bytes=5 * 1024 * 1024),
+        "a larger body limit needs a restart",
+    ),
+    "an upstream that is none": (
+        lambda config: config["connections"][0]["upstream"].update(url="http://a@b"),
+        "connections.model.upstream.url",
+    ),
+}
+
+
+@pytest.mark.parametrize("why", REFUSED)
+def test_change_that_is_not_taken_over(gate: Gate, why: str) -> None:
+    """What runs goes on, also where a worker is started again meanwhile: it must not take up the changed file."""
+    change, expected = REFUSED[why]
+    original, routes = gate.config.read_bytes(), _routes(gate)
+    try:
+        gate.change(change)
+        done = gate.command("reload")
+        assert done.returncode in (1, 2)
+        assert expected in done.stderr
+        assert "Traceback" not in done.stderr
+        assert expected in _hang_up(gate)["refused"]["why"]
+        assert _routes(gate) == routes
+        assert (gate.folder / "run" / "accepted.yaml").read_bytes() == original
+        if why == "not valid":
+            gate.kill("worker-0")
+            _wait(gate.is_ready, "a worker could not be started again")
+        assert gate.is_ready()
+    finally:
+        gate.config.write_bytes(original)
+    assert gate.command("reload").returncode == 0
+
+
+def test_reload_where_nothing_runs(gate: Gate, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(gate.config.read_text()), "run_dir": str(tmp_path / "run")}))
+    assert cli.main(["reload", "--config", str(path)]) == 2
+    assert "nothing runs in" in capsys.readouterr().err
+
+
+# How it ends ----------------------------------------------------------------------------------------------------------
+
+
+def test_stops_in_order_when_asked(own: Gate) -> None:
+    """Workers give what is in flight its time; the shipper goes last, so that it sees the end of their logs."""
+    pids = own.pids()
+    release = threading.Event()
+
+    def questions() -> Iterator[Any]:
+        release.wait(WAIT_SECONDS)
+        yield from ()
+
+    with grpc.insecure_channel(f"unix:{own.folder}/run/worker-0.sock") as channel:
+        stream = external_processor_pb2_grpc.ExternalProcessorStub(channel).Process(questions())
+        grpc.channel_ready_future(channel).result(WAIT_SECONDS)
+        time.sleep(0.3)  # the stream is open before the signal
+        own.program.process.send_signal(signal.SIGTERM)
+        _wait(lambda: not _is_running(pids["worker-1"]), "the idle worker stays")
+        assert _is_running(pids["worker-0"]), "a worker left an exchange in flight"
+        assert _is_running(pids["shipper"]), "the shipper left before the workers"
+        release.set()
+        assert list(stream) == []
+        assert stream.code() is grpc.StatusCode.OK  # Envoy ended it, so it may end well
+    assert own.program.process.wait(WAIT_SECONDS) == 0
+    assert [name for name, pid in pids.items() if _is_running(pid)] == []
+    epochs = list((own.folder / "state" / "evidence").iterdir())
+    assert epochs
+    assert [path for epoch in epochs for path in epoch.glob("*.wal")] == []  # every log was ended and sealed
+
+
+def test_children_end_with_a_supervisor_that_is_killed(own: Gate) -> None:
+    pids = own.pids()
+    own.program.process.kill()
+    own.program.process.wait()
+    _wait(lambda: not [name for name, pid in pids.items() if _is_running(pid)], "processes are left")
+
+
+# How it does not begin ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"identity": {"issuers": [{"issuer": "http://a.example", "audiences": ["a"]}]}}, "identity.issuers: http://a"),
+        ({"run_dir": "/proc/no"}, "run_dir or state_dir: "),
+        ({"state_dir": "/proc/no"}, "run_dir or state_dir: "),
+    ],
+)
+def test_what_cannot_work_is_not_begun(tmp_path: Path, change: dict[str, Any], expected: str) -> None:
+    [port] = free_ports(1)
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({**_configuration(tmp_path, port), **change}))
+    done = _serve(path)
+    assert done.returncode == 2, done.stderr
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_metrics_port_that_is_taken(tmp_path: Path) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        path = tmp_path / "config.yaml"
+        path.write_text(yaml.safe_dump(_configuration(tmp_path, listener.getsockname()[1])))
+        done = _serve(path)
+    assert done.returncode == 2
+    assert "metrics: cannot listen on" in done.stderr
+    assert "Traceback" not in done.stderr

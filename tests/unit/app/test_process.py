@@ -1,0 +1,87 @@
+"""`ext_proc.app.process`: states told and read, and no process without its parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ext_proc.app.process import PARENT_VARIABLE, read_states, tell
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    (tmp_path / "state").mkdir()
+    return tmp_path
+
+
+def test_what_is_told_is_read(run_dir: Path) -> None:
+    tell(run_dir, "one", {"is_ready": True})
+    tell(run_dir, "two", {"is_ready": True})
+    tell(run_dir, "two", {"is_ready": False})
+    assert read_states(run_dir) == {
+        "one": {"is_ready": True, "pid": os.getpid()},
+        "two": {"is_ready": False, "pid": os.getpid()},
+    }
+    assert sorted(path.name for path in (run_dir / "state").iterdir()) == ["one.json", "two.json"]
+
+
+def test_what_is_no_state_is_passed_over(run_dir: Path) -> None:
+    tell(run_dir, "one", {})
+    (run_dir / "state" / "half.json").write_text('{"pid": 1')
+    (run_dir / "state" / "folder.json").mkdir()
+    assert list(read_states(run_dir)) == ["one"]
+
+
+def test_no_folder_no_states(tmp_path: Path) -> None:
+    assert read_states(tmp_path / "nothing") == {}
+
+
+def test_disk_that_takes_nothing_does_not_end_the_process(tmp_path: Path) -> None:
+    tell(tmp_path / "nothing", "one", {"is_ready": True})
+    assert read_states(tmp_path / "nothing") == {}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux is asked")
+def test_child_ends_with_its_parent(tmp_path: Path) -> None:
+    """SIGKILL leaves the parent no time to say good-bye."""
+    child = "import time\nfrom ext_proc.app.process import end_with_parent\nend_with_parent()\nprint('ready', flush=True)\ntime.sleep(60)"
+    parent = (
+        "import subprocess, sys, time\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {child!r}], stdout=subprocess.PIPE)\n"
+        "child.stdout.readline()\nprint(child.pid, flush=True)\ntime.sleep(60)"
+    )
+    started = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True)
+    assert started.stdout is not None
+    pid = int(started.stdout.readline())
+    assert _is_running(pid)
+    started.send_signal(signal.SIGKILL)
+    started.wait()
+    started.stdout.close()
+    deadline = time.monotonic() + 10
+    while _is_running(pid):
+        assert time.monotonic() < deadline, "the child lives on"
+        time.sleep(0.02)
+
+
+def test_parent_that_is_gone_already_is_noticed() -> None:
+    """It died while the child was still being started: the kernel has nothing to tell any more."""
+    command = [sys.executable, "-c", "from ext_proc.app.process import end_with_parent\nend_with_parent()\nprint('on')"]
+    for parent, expected in (("1", 1), (str(os.getpid()), 0)):
+        env = {**os.environ, PARENT_VARIABLE: parent}
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == expected, done.stderr
+        assert ("on" in done.stdout) is (expected == 0)
+
+
+def _is_running(pid: int) -> bool:
+    """Not gone, and not only waiting to be collected."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

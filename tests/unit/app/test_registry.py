@@ -1,0 +1,171 @@
+"""`ext_proc.app.registry` and `edge_files`: nothing of the configuration is lost or mixed up on the way to a room."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from ext_proc.app import edge_files, registry
+from ext_proc.config import MIB, Config, load
+from ext_proc.errors import ConfigError
+from tests.unit.test_config import VALID
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FULL: dict[str, Any] = {
+    **VALID,
+    "workers": 3,
+    "listen": {
+        "http": "127.0.0.1:1",
+        "admin": "127.0.0.1:2",
+        "hold_seconds": 7,
+        "tls": {"address": "0.0.0.0:3", "certificate_file": "/c", "key_file": "/k", "client_ca_file": "/ca"},
+    },
+    "identity": {
+        "issuers": [
+            {
+                "issuer": "https://a.example",
+                "audiences": ["one", "two"],
+                "algorithms": ["ES256"],
+                "jwks_uri": "https://keys.example/jwks",
+                "claims": {"subject": ["user", "id"], "groups": "roles"},
+                "leeway_seconds": 5,
+                "bearer_token_file": "/t",
+            }
+        ],
+        "mtls": {"name": "corp", "subject_from": ["dns"]},
+    },
+    "connections": [
+        {
+            "name": "first",
+            "hosts": ["a.example", "*.b.example"],
+            "path_prefix": "/v1/",
+            "upstream": {"url": "https://model.example:8443", "ca_file": "/uca", "connect_timeout_seconds": 2},
+            "credential": {"header": "x-api-key", "prefix": "", "file": "/cred"},
+            "accepts": ["oidc", "mtls"],
+            "request_limit_bytes": 1 * MIB,
+            "response_limit_bytes": 2 * MIB,
+            "tags": ["high-risk"],
+            "unsafe_allow_upgrade": True,
+        },
+        {"name": "second", "path_prefix": "/", "upstream": {"url": "http://127.0.0.1:9"}, "request_limit_bytes": 10},
+    ],
+}
+
+
+def _config(tmp_path: Path, content: dict[str, Any]) -> Config:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return load(path)[0]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return _config(tmp_path, FULL)
+
+
+def test_connections_of_the_gate(config: Config) -> None:
+    found = registry.connections(config)
+    first, second = found["first"], found["second"]
+    assert list(found) == ["first", "second"]
+    assert first.credential is not None
+    assert (first.credential.header, first.credential.file, first.credential.prefix) == ("x-api-key", "/cred", "")
+    assert (first.request_limit_bytes, first.response_limit_bytes) == (1 * MIB, 2 * MIB)
+    assert (first.accepts, first.tags, first.unsafe_allow_upgrade) == (("oidc", "mtls"), ("high-risk",), True)
+    assert ("POST", "/v1/messages", "anthropic.messages") in [(o.method, o.path, o.protocol) for o in first.operations]
+    assert (second.credential, second.accepts, second.tags, second.unsafe_allow_upgrade) == (None, ("oidc",), (), False)
+
+
+def test_connections_of_envoy(config: Config) -> None:
+    first, second = edge_files.connections(config)
+    assert (first.name, first.hosts, first.path_prefix) == ("first", ("a.example", "*.b.example"), "/v1/")
+    assert (first.url, str(first.ca_file), first.connect_timeout_seconds) == ("https://model.example:8443", "/uca", 2)
+    assert (first.request_limit_bytes, first.response_limit_bytes) == (1 * MIB, 2 * MIB)
+    assert (first.unsafe_allow_upgrade, second.unsafe_allow_upgrade) == (True, False)
+    assert (second.ca_file, second.request_limit_bytes, second.response_limit_bytes) == (None, 10, 4 * MIB)
+
+
+def test_settings_of_envoy(config: Config) -> None:
+    made = edge_files.settings(config)
+    assert (made.http_host, made.http_port, made.admin_port, made.hold_seconds) == ("127.0.0.1", 1, 2, 7)
+    assert made.tls is not None
+    assert (made.tls.host, made.tls.port, str(made.tls.client_ca_file)) == ("0.0.0.0", 3, "/ca")
+    assert made.tls.require_client_certificate is False
+    assert made.buffer_bytes == 4 * MIB == registry.largest_body_bytes(config)
+    assert [path.name for path in made.worker_sockets] == ["worker-0.sock", "worker-1.sock", "worker-2.sock"]
+    assert list(made.worker_sockets) == [registry.worker_socket(config, index) for index in range(3)]
+
+
+def test_issuers(config: Config) -> None:
+    [(trust, keys)] = registry.trusts(config)
+    assert (trust.issuer, trust.audiences, trust.algorithms) == ("https://a.example", ("one", "two"), ("ES256",))
+    assert (trust.claims.subject, trust.claims.groups, trust.leeway_seconds) == (("user", "id"), ("roles",), 5)
+    source = keys._source
+    assert (source.issuer, source.jwks_uri) == ("https://a.example", "https://keys.example/jwks")
+    assert (str(source.bearer_token_file), source.ca_file, source.unsafe_allow_http) == ("/t", None, False)
+
+
+def test_client_certificates(config: Config, tmp_path: Path) -> None:
+    made = registry.mtls(config)
+    assert made is not None
+    assert (made.name, made.subject_from) == ("corp", ("dns",))
+    assert registry.mtls(_config(tmp_path, VALID)) is None
+
+
+def test_wal_and_places(config: Config) -> None:
+    assert registry.wal_limits(config).segment_bytes == 16 * MIB
+    assert registry.evidence_directory(config).parent == registry.key_registry(config).parent == config.state_dir
+
+
+@pytest.mark.parametrize(
+    ("issuer", "expected"),
+    [
+        ({"issuer": "http://login.example"}, "must be https"),
+        ({"issuer": "https://a.example", "jwks_uri": "http://a.example/keys"}, "must be https"),
+        ({"issuer": "https://user:word@a.example"}, "must be https"),
+    ],
+)
+def test_issuer_that_cannot_be_trusted(tmp_path: Path, issuer: dict[str, Any], expected: str) -> None:
+    whole = copy.deepcopy(VALID)
+    whole["identity"]["issuers"] = [{"audiences": ["a"], **issuer}]
+    with pytest.raises(ConfigError, match=expected):
+        edge_files.check(_config(tmp_path, whole))
+
+
+@pytest.mark.parametrize("url", ["https://user:word@a.example", "https://a:99999", "http://:80"])
+def test_upstream_that_envoy_could_not_use(tmp_path: Path, url: str) -> None:
+    whole = copy.deepcopy(VALID)
+    whole["connections"][0]["upstream"]["url"] = url
+    with pytest.raises(ConfigError, match=r"connections\.model\.upstream\.url"):
+        edge_files.check(_config(tmp_path, whole))
+
+
+def test_files_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    config = _config(tmp_path, {**VALID, "run_dir": str(tmp_path / "file" / "run")})
+    for write in (edge_files.write, edge_files.write_routes):
+        with pytest.raises(ConfigError, match="run_dir: "):
+            write(config)
+
+
+def test_written_files(tmp_path: Path) -> None:
+    config = _config(tmp_path, {**FULL, "run_dir": str(tmp_path / "run")})
+    paths = edge_files.write(config)
+    assert {path.name for path in (tmp_path / "run" / "envoy").iterdir()} == {
+        "bootstrap.yaml", "routes.json", "clusters.json"
+    }  # fmt: skip
+    assert [one["name"] for one in json.loads(paths.clusters.read_text())["resources"]] == ["first", "second"]
+
+
+def test_a_worker_does_not_import_envoys_types() -> None:
+    """They cost it a second at each start and 40 MB for life."""
+    code = "import sys, ext_proc.app.worker; print([n for n in sys.modules if n.startswith('envoy_data_plane')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,205 @@
+"""`ext_proc.cli`: whatever is typed or lies in a file, a clear message and an exit status, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from ext_proc import __version__
+from ext_proc.cli import main
+from tests.unit.test_config import VALID
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Said = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "config.yaml"
+    whole: dict[str, Any] = {**VALID, "run_dir": str(tmp_path / "run"), "state_dir": str(tmp_path / "state")}
+    keys = tmp_path / "s3"
+    keys.write_text("[default]\naws_access_key_id=a\naws_secret_access_key=b\n")
+    s3 = {"bucket": "evidence", "endpoint": "http://127.0.0.1:1", "credentials_file": str(keys)}
+    path.write_text(yaml.safe_dump({**whole, "audit": {**VALID["audit"], "s3": s3}}))
+    return path
+
+
+def _status(*arguments: str | Path) -> int:
+    """The exit status, whichever way the command ends."""
+    try:
+        return main([str(one) for one in arguments])
+    except SystemExit as left:
+        return int(left.code or 0)
+
+
+def test_version_and_help(capsys: Said) -> None:
+    assert _status("--version") == 0
+    assert capsys.readouterr().out == f"affidavit {__version__}\n"
+    assert _status("--help") == 0
+    shown = capsys.readouterr().out
+    assert "check-config" in shown
+    assert not re.search(r"^ +(work|ship)\b", shown, re.MULTILINE)  # not for people
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("nonsense",),
+        ("serve",),
+        ("serve", "--config"),
+        ("render",),
+        ("reload",),
+        ("check-config",),
+        ("work", "--config", "x", "--index", "one"),
+        ("records",),
+        ("records", "list"),
+        ("records", "list", "--config", "a", "--endpoints", "b"),
+        ("records", "list", "--config", "a", "--limit", "0"),
+        ("records", "list", "--config", "a", "--limit", "-3"),
+        ("records", "list", "--config", "a", "--limit", "many"),
+        ("records", "show", "--config", "a"),
+        ("demo", "--nonsense"),
+        ("demo", "token"),
+        ("demo", "token", "--subject", "a"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_arguments(arguments: tuple[str, ...], capsys: Said) -> None:
+    assert _status(*arguments) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("usage: affidavit")
+    assert "error: " in said.err
+
+
+COMMANDS = (
+    ("serve",),
+    ("check-config",),
+    ("render",),
+    ("reload",),
+    ("work", "--index", "0"),
+    ("ship",),
+    ("records", "list"),
+    ("records", "show", "an-id"),
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [(None, "No such file"), ("workers: no", "workers: "), ("a: [", "not valid YAML (line 1)")],
+    ids=["missing", "wrong", "not yaml"],
+)
+def test_bad_configuration(
+    command: tuple[str, ...], content: str | None, expected: str, tmp_path: Path, capsys: Said
+) -> None:
+    path = tmp_path / "config.yaml"
+    if content is not None:
+        path.write_text(content)
+    assert _status(*command, "--config", path) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"affidavit: configuration: {path}: ")
+    assert expected in said.err
+    assert said.out == ""
+
+
+def test_check_config(config: Path, capsys: Said) -> None:
+    assert _status("check-config", "--config", config) == 0
+    assert "connections: model" in capsys.readouterr().out
+    assert not (config.parent / "run").exists()
+
+
+def test_check_config_asks_the_rooms_too(config: Path, capsys: Said) -> None:
+    """A file of the right form with which no worker could start is not valid."""
+    whole = yaml.safe_load(config.read_text())
+    whole["identity"]["issuers"][0]["issuer"] = "http://login.example"
+    config.write_text(yaml.safe_dump(whole))
+    assert _status("check-config", "--config", config) == 2
+    assert "identity.issuers: http://login.example must be https" in capsys.readouterr().err
+
+
+def test_render(config: Path, capsys: Said) -> None:
+    assert _status("render", "--config", config) == 0
+    path = capsys.readouterr().out.strip()
+    assert path == str(config.parent / "run" / "envoy" / "bootstrap.yaml")
+    assert yaml.safe_load(open(path).read())["static_resources"]  # noqa: PTH123, SIM115 - printed for programs
+
+
+def test_render_where_nothing_can_be_written(config: Path, capsys: Said) -> None:
+    (config.parent / "run").write_text("a file")
+    assert _status("render", "--config", config) == 2
+    assert "affidavit: configuration: run_dir: " in capsys.readouterr().err
+
+
+def test_work_without_key_files(config: Path, capsys: Said) -> None:
+    assert _status("work", "--index", "0", "--config", config) == 2
+    assert "/etc/key-encryption-key" in capsys.readouterr().err
+
+
+def test_reload_where_nothing_runs(config: Path, capsys: Said) -> None:
+    assert _status("reload", "--config", config) == 2
+    assert "nothing runs in" in capsys.readouterr().err
+
+
+def test_reload_of_a_gate_that_is_gone(config: Path, capsys: Said) -> None:
+    states = config.parent / "run" / "state"
+    states.mkdir(parents=True)
+    ended = subprocess.Popen(["/bin/true"])
+    ended.wait()
+    (states / "supervisor.json").write_text(json.dumps({"pid": ended.pid, "at": 0}))
+    assert _status("reload", "--config", config) == 2
+    assert "No such process" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [("records", "list"), ("records", "show", "an-id")], ids=" ".join)
+@pytest.mark.parametrize("form", [(), ("--json",)], ids=["people", "json"])
+def test_store_that_does_not_answer(
+    command: tuple[str, ...], form: tuple[str, ...], config: Path, capsys: Said
+) -> None:
+    assert _status(*command, "--config", config, *form) == 2
+    said = capsys.readouterr()
+    assert "affidavit: configuration: bucket evidence: " in said.err
+    assert "aws_secret" not in said.err
+
+
+@pytest.mark.parametrize("content", [None, "no json", "[]", "{}", '{"config": 7}', '{"config": null}', "7"])
+def test_records_by_a_bad_endpoints_file(content: str | None, tmp_path: Path, capsys: Said) -> None:
+    path = tmp_path / "endpoints.json"
+    if content is not None:
+        path.write_text(content)
+    assert _status("records", "list", "--endpoints", path) == 2
+    assert f"{path}: not the endpoints file of a demo" in capsys.readouterr().err
+
+
+def test_s3_credentials_that_are_gone(config: Path, capsys: Said) -> None:
+    (config.parent / "s3").unlink()
+    assert _status("records", "list", "--config", config, "--json") == 2
+    assert "s3" in capsys.readouterr().err
+
+
+def test_reader_that_leaves(config: Path) -> None:
+    """``affidavit ... | head -0``: no complaint, and the exit status that a shell shows for SIGPIPE."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "ext_proc", "check-config", "--config", str(config)]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_interrupt(config: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ext_proc.config.load", interrupted)
+    assert _status("check-config", "--config", config) == 130
+    assert capsys.readouterr().err == ""

@@ -1,0 +1,283 @@
+"""`ext_proc.config`: what a file may say, and that whatever is wrong with it is named."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from ext_proc.app import edge_files
+from ext_proc.config import MIB, Config, load
+from ext_proc.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VALID: dict[str, Any] = {
+    "run_dir": "/run/affidavit",
+    "state_dir": "/var/lib/affidavit",
+    "identity": {"issuers": [{"issuer": "https://login.example.com", "audiences": ["affidavit"]}]},
+    "policy": {"opa_socket": "/run/opa.sock", "bundle_file": "/etc/bundle.tar.gz"},
+    "redaction": {"hash_key_file": "/etc/hash-key"},
+    "audit": {
+        "key_encryption_key_file": "/etc/key-encryption-key",
+        "pepper_file": "/etc/pepper",
+        "s3": {"bucket": "evidence"},
+    },
+    "connections": [{"name": "model", "upstream": {"url": "https://model.example.com"}}],
+}
+
+
+def _changed(path: str, value: Any) -> dict[str, Any]:
+    """The valid file with one value put in (or, with `...`, taken out)."""
+    whole = copy.deepcopy(VALID)
+    at: Any = whole
+    *steps, last = (int(part) if part.isdigit() else part for part in path.split("."))
+    for step in steps:
+        at = at[step] if isinstance(step, int) else at.setdefault(step, {})
+    if value is ...:
+        del at[last]
+    else:
+        at[last] = value
+    return whole
+
+
+def _load(tmp_path: Path, content: Any) -> Config:
+    path = tmp_path / "config.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return load(path)[0]
+
+
+def _refusal(tmp_path: Path, content: Any) -> str:
+    with pytest.raises(ConfigError) as refused:
+        _load(tmp_path, content)
+    assert str(tmp_path / "config.yaml") in refused.value.detail
+    return refused.value.detail
+
+
+def test_valid_file_and_its_digest(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(VALID))
+    config, digest = load(path)
+    assert config.connections[0].operations[0].path == "/v1/chat/completions"
+    assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    edge_files.check(config)
+
+
+def test_configuration_is_frozen(tmp_path: Path) -> None:
+    config = _load(tmp_path, VALID)
+    with pytest.raises(ValueError, match="frozen"):
+        config.workers = 3  # type: ignore[misc]
+
+
+WRONG: dict[str, tuple[str, Any, str]] = {
+    "misspelt key": ("connections.0.request_limit_byte", 10, "connections.0.request_limit_byte: Extra inputs"),
+    "misspelt section": ("idenity", {}, "idenity: Extra inputs"),
+    "missing section": ("redaction", ..., "redaction: Field required"),
+    "missing field": ("policy.bundle_file", ..., "policy.bundle_file: Field required"),
+    "text for a number": ("workers", "2", "workers: Input should be a valid integer"),
+    "number for a text": ("audit.replica", 7, "audit.replica: Input should be a valid string"),
+    "truth for a text": ("audit.origin", False, "audit.origin: Input should be a valid string"),
+    "number for truth": ("connections.0.unsafe_allow_upgrade", 1, "unsafe_allow_upgrade: Input should be a valid bool"),
+    "text for a list": ("connections.0.hosts", "*", "connections.0.hosts: Input should be a valid"),
+    "null for a section": ("audit", None, "audit: Input should be"),
+    "no workers": ("workers", 0, "workers: Input should be greater"),
+    "not a number": ("drain_seconds", float("nan"), "drain_seconds: Input should be a finite number"),
+    "endless": ("drain_seconds", float("inf"), "drain_seconds: Input should be a finite number"),
+    "hold longer than Envoy waits": ("listen.hold_seconds", 3601, "listen.hold_seconds: Input should be less"),
+    "address without port": ("listen.http", "127.0.0.1", "listen.http: String should match"),
+    "port too large": ("metrics", "127.0.0.1:70000", "metrics: the port must be between"),
+    "port zero": ("listen.admin", "127.0.0.1:0", "listen.admin: the port must be between"),
+    "same address twice": ("listen", {"http": "a:1", "admin": "a:1"}, "listen: two listeners have the address a:1"),
+    "no issuer": ("identity", {}, "identity: name at least one issuer"),
+    "issuer twice": (
+        "identity.issuers",
+        [{"issuer": "https://a", "audiences": ["x"]}, {"issuer": "https://a", "audiences": ["y"]}],
+        "identity.issuers: two have the issuer https://a",
+    ),
+    "no audience": ("identity.issuers.0.audiences", [], "identity.issuers.0.audiences: List should have"),
+    "empty audience": ("identity.issuers.0.audiences", [""], "identity.issuers.0.audiences.0: String should have"),
+    "symmetric algorithm": ("identity.issuers.0.algorithms", ["HS256"], "identity.issuers.0.algorithms.0: Input"),
+    "algorithm none": ("identity.issuers.0.algorithms", ["none"], "identity.issuers.0.algorithms.0: Input"),
+    "long leeway": ("identity.issuers.0.leeway_seconds", 301, "identity.issuers.0.leeway_seconds: Input"),
+    "certificates without authority": (
+        "listen.tls",
+        {"address": "a:1", "certificate_file": "c", "key_file": "k", "require_client_certificate": True},
+        "listen.tls: require_client_certificate needs client_ca_file",
+    ),
+    "mtls without authority": ("identity.mtls", {}, "listen.tls.client_ca_file: identity.mtls needs it"),
+    "accepts what is not set up": ("connections.0.accepts", ["mtls"], "identity.mtls: a connection accepts mtls"),
+    "no connection": ("connections", [], "connections: List should have at least 1 item"),
+    "name of a connection": ("connections.0.name", "Model", "connections.0.name: String should match"),
+    "url with a path": ("connections.0.upstream.url", "https://a/v1", "connections.0.upstream.url: String should"),
+    "url of another kind": ("connections.0.upstream.url", "ftp://a", "connections.0.upstream.url: String should"),
+    "no host": ("connections.0.hosts", [], "connections.0.hosts: List should have"),
+    "host with a port": ("connections.0.hosts", ["a:80"], "connections.0.hosts.0: String should match"),
+    "host in upper case": ("connections.0.hosts", ["A.example"], "connections.0.hosts.0: String should match"),
+    "prefix with a query": ("connections.0.path_prefix", "/a?b", "connections.0.path_prefix: String should match"),
+    "operation out of reach": (
+        "connections.0.path_prefix",
+        "/other/",
+        "connections.0: operations: /v1/chat/completions is not under path_prefix /other/",
+    ),
+    "operation twice": (
+        "connections.0.operations",
+        [{"path": "/a", "protocol": "openai.chat"}, {"path": "/a", "protocol": "generic"}],
+        "connections.0: operations: two have the method and path POST /a",
+    ),
+    "unknown protocol": (
+        "connections.0.operations",
+        [{"path": "/a", "protocol": "openai.chats"}],
+        "connections.0.operations.0.protocol: Input should be",
+    ),
+    "credential in a header of Envoy's": (
+        "connections.0.credential",
+        {"header": "x-forwarded-for", "file": "f"},
+        "connections.0.credential.header: this header cannot hold a credential",
+    ),
+    "credential's prefix breaks the line": (
+        "connections.0.credential",
+        {"prefix": "a\r\nb: ", "file": "f"},
+        "connections.0.credential.prefix: String should match",
+    ),
+    "segment too small": (
+        "audit.wal",
+        {"segment_bytes": 8 * MIB},
+        f"audit.wal.segment_bytes must be at least {8 * MIB + MIB // 4}",
+    ),
+    "no space for two": ("audit.wal", {"max_bytes": 16 * MIB}, "audit.wal: max_bytes must be at least"),
+    "bucket": ("audit.s3.bucket", "", "audit.s3.bucket: String should match"),
+    "prefix of keys": ("audit.s3.prefix", "a", "audit.s3.prefix: String should match"),
+    "origin": ("audit.origin", "a b", "audit.origin: String should match"),
+    "too long for a socket": ("run_dir", "/run/" + "a" * 100, "run_dir: too long"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_named(tmp_path: Path, name: str) -> None:
+    path, value, expected = WRONG[name]
+    assert expected in _refusal(tmp_path, _changed(path, value))
+
+
+def test_every_error_is_told_at_once(tmp_path: Path) -> None:
+    whole = _changed("workers", 0)
+    whole["drain_seconds"] = -1
+    said = _refusal(tmp_path, whole)
+    assert "workers: " in said and "drain_seconds: " in said
+
+
+@pytest.mark.parametrize(
+    ("second", "expected"),
+    [
+        ({"name": "model"}, "connections: two have the name model"),
+        ({"name": "other"}, "connections: two have the host and path_prefix * /"),
+    ],
+)
+def test_connections_that_get_in_each_others_way(tmp_path: Path, second: dict[str, Any], expected: str) -> None:
+    whole = copy.deepcopy(VALID)
+    whole["connections"].append({**whole["connections"][0], **second})
+    assert expected in _refusal(tmp_path, whole)
+
+
+# YAML's own traps -----------------------------------------------------------------------------------------------------
+
+
+def _yaml(tmp_path: Path, field: str) -> str:
+    return _refusal(tmp_path, yaml.safe_dump(VALID) + field)
+
+
+@pytest.mark.parametrize("word", ["no", "yes", "on", "off"])
+def test_yamls_truth_is_no_text(tmp_path: Path, word: str) -> None:
+    whole = yaml.safe_dump(VALID).replace("bucket: evidence", f"bucket: {word}")
+    assert "audit.s3.bucket: Input should be a valid string" in _refusal(tmp_path, whole)
+
+
+def test_date_is_named(tmp_path: Path) -> None:
+    whole = yaml.safe_dump(VALID).replace("bucket: evidence", "bucket: 2026-01-01")
+    assert "audit.s3.bucket: not a value of JSON (a date?" in _refusal(tmp_path, whole)
+
+
+def test_date_in_a_list_is_named(tmp_path: Path) -> None:
+    assert "connections.0.tags.1: not a value of JSON" in _refusal(
+        tmp_path, yaml.safe_dump(_changed("connections.0.tags", ["a", "DATE"])).replace("DATE", "2026-01-01")
+    )
+
+
+def test_key_that_is_no_text_is_named(tmp_path: Path) -> None:
+    assert "2026-01-01: not a value of JSON" in _yaml(tmp_path, "2026-01-01: 1\n")
+
+
+def test_key_twice(tmp_path: Path) -> None:
+    assert "stands twice" in _yaml(tmp_path, "workers: 1\nworkers: 2\n")
+
+
+def test_key_twice_further_in(tmp_path: Path) -> None:
+    whole = yaml.safe_dump(VALID).replace("bucket: evidence", "bucket: a-bucket\n    bucket: evidence")
+    assert "bucket stands twice" in _refusal(tmp_path, whole)
+
+
+def test_file_that_holds_itself(tmp_path: Path) -> None:
+    assert "not a value of JSON" in _yaml(tmp_path, "listen: &a {tls: *a}\n")
+
+
+@pytest.mark.parametrize("content", ["", "null", "[]", "just words", "7"])
+def test_file_that_is_no_mapping(tmp_path: Path, content: str) -> None:
+    assert "Input should be an object" in _refusal(tmp_path, content)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("a: [1", "not valid YAML (line 1)"),
+        ("a: 1\nb: 'c\n", "not valid YAML (line"),
+        ("a: !!python/object:os.system x", "not valid YAML (line 1)"),
+        ("a: \0", "not valid YAML"),
+        ("[" * 3000, "not valid YAML"),
+        ("a: 2026-99-99", "not valid YAML"),
+    ],
+    ids=["open list", "open quote", "python tag", "zero byte", "deep", "no such day"],
+)
+def test_not_yaml(tmp_path: Path, content: str, expected: str) -> None:
+    assert expected in _refusal(tmp_path, content)
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(b"a: \xff\xfe\xff")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load(path)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load(tmp_path / "nothing.yaml")
+
+
+def test_folder_for_a_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Is a directory"):
+        load(tmp_path)
+
+
+def test_values_are_not_repeated(tmp_path: Path) -> None:
+    """Whoever writes a secret into the file by mistake must not find it in a log."""
+    said = _refusal(tmp_path, _changed("connections.0.credential", {"file": "f", "value": "sk-planted"}))
+    assert "connections.0.credential.value" in said
+    assert "planted" not in said
+
+
+def test_every_field_says_what_it_is() -> None:
+    """The generated documentation is made from this."""
+
+    def check(model: Any) -> None:
+        for name, field in model.model_fields.items():
+            assert field.description, f"{model.__name__}.{name}"
+
+    from ext_proc import config
+
+    sections = [one for one in vars(config).values() if isinstance(one, type) and issubclass(one, config._Section)]
+    assert len(sections) > 15
+    for section in sections:
+        check(section)
