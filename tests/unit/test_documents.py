@@ -1,0 +1,115 @@
+"""Are the documents true of the code, as far as a program can tell?"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ext_proc import config
+from ext_proc.cli import build_parser
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+GENERATED = ("command-line.md", "configuration.md", "policy-input.md", "states.md")
+_LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_KIND = re.compile(r'"((?:inference|log|config)\.(?!yaml)[a-z]+)"')
+_PATH = re.compile(r"`((?:tests|opa|ext_proc|envoy|scripts|docs|bench)/[A-Za-z0-9_./-]*)`")
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def _anchors(text: str) -> set[str]:
+    """As GitHub makes them: lower case, no punctuation, dashes for blanks."""
+    headings = re.findall(r"^#+ (.+)$", _FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_there_are_documents() -> None:
+    names = {_name(path) for path in DOCUMENTS}
+
+    assert {"README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"} <= names
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=_name)
+def test_links_lead_somewhere(document: Path) -> None:
+    text = document.read_text()
+
+    for link in _LINK.findall(_FENCE.sub("", text)):
+        if link.startswith(("https://", "http://")):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (document.parent / name).resolve() if name else document
+        assert target.exists(), f"{link}: no such file"
+        if anchor:
+            assert anchor in _anchors(target.read_text()), f"{link}: no such heading"
+
+
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.name not in GENERATED], ids=_name)
+def test_named_files_are_there(document: Path) -> None:
+    for name in _PATH.findall(document.read_text()):
+        assert (ROOT / name).exists() or name in _MADE, f"{name} is not there"
+
+
+# Made by running something, or by the reader in the README's tour.
+_MADE = ("opa/inference/concerns/hours/hours.rego", "bench/out/gate.json")
+
+
+@pytest.mark.parametrize("document", [ROOT / "README.md", ROOT / "docs" / "operating.md"], ids=_name)
+def test_commands_exist(document: Path) -> None:
+    said = re.findall(r"^(?:\$ )?(?:\.venv/bin/)?affidavit (.+)$", document.read_text(), re.MULTILINE)
+    assert said
+
+    for line in said:
+        if line.startswith("serve") or "reload" in line or "check-config" in line:
+            assert "--config" in line
+        build_parser().parse_args(line.split())  # exits if it does not parse
+
+
+def test_the_complete_configuration_is_valid(tmp_path: Path) -> None:
+    [whole] = [text for kind, text in _FENCE.findall((ROOT / "docs" / "operating.md").read_text()) if kind == "yaml"]
+    file = tmp_path / "config.yaml"
+    file.write_text(whole)
+
+    read, _ = config.load(file)
+
+    assert [one.name for one in read.connections] == ["openai"]
+
+
+def test_the_connection_of_the_readme_is_valid(tmp_path: Path) -> None:
+    [whole] = [text for kind, text in _FENCE.findall((ROOT / "docs" / "operating.md").read_text()) if kind == "yaml"]
+    [added] = [text for kind, text in _FENCE.findall((ROOT / "README.md").read_text()) if kind == "yaml"]
+    made = yaml.safe_load(whole)
+    made["connections"] += yaml.safe_load(added)["connections"]
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(made))
+
+    read, _ = config.load(file)
+
+    assert [one.name for one in read.connections] == ["openai", "claude"]
+
+
+def test_every_kind_of_leaf_is_described() -> None:
+    written = {kind for file in (ROOT / "ext_proc").rglob("*.py") for kind in _KIND.findall(file.read_text())}
+    described = set(re.findall(r"^### ([a-z.]+)$", (ROOT / "docs" / "record-format.md").read_text(), re.MULTILINE))
+
+    assert described == written
+
+
+def test_every_decision_is_listed() -> None:
+    folder = ROOT / "docs" / "decisions"
+    there = {path.name for path in folder.glob("0*.md")}
+
+    assert set(_LINK.findall((folder / "README.md").read_text())) == there
+
+
+def test_the_licence_is_the_standard_text() -> None:
+    digest = hashlib.sha256((ROOT / "LICENSE").read_bytes()).hexdigest()
+
+    assert digest == "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"  # apache.org's LICENSE-2.0.txt
