@@ -11,7 +11,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from ext_proc.demo.programs import Program, answers, free_ports, start, tool
+from ext_proc.demo.programs import Program, ProgramError, answers, free_ports, start, tool
 
 if TYPE_CHECKING:
     from pathlib import Path
