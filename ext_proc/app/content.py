@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ext_proc.model import Connection, Edit, Headers, Operation, RedactionRule, Removal, Span
-    from ext_proc.protocols import Document
+    from ext_proc.protocols import Channel, Document
 
 OPAQUE: Final = "opaque"
 UNLISTED: Final = "unlisted"
@@ -41,7 +41,10 @@ class _Scanned:
     def __init__(self, document: Document) -> None:
         self.document = document
         channels = document.channels
-        self.spans: Sequence[Sequence[Span]] = redaction.scan_all([(one.text, one.context) for one in channels])
+        self.spans: list[Sequence[Span]] = [*redaction.scan_all([(one.text, one.context) for one in channels])]
+        for index, channel in enumerate(channels):
+            if channel.cuts:
+                self.spans[index] = redaction.merged([*self.spans[index], *_in_parts(channel)])
         self.text_bytes = sum(len(one.text) if one.text.isascii() else len(one.text.encode()) for one in channels)
 
     @property
@@ -121,7 +124,8 @@ class ContentGate:
         blocked: set[str] = set()
         for index, (channel, spans) in enumerate(zip(document.channels, scanned.spans, strict=True)):
             if spans:
-                made = self._redactor.edits(_public_path(channel.path), channel.text, spans, rules)
+                path = _public_path(channel.path)
+                made = self._redactor.edits(path, channel.text, spans, rules, channel.context)
                 edits[index] = made.edits
                 removals.extend(made.removals)
                 blocked.update(made.blocked)
@@ -139,6 +143,17 @@ class ContentGate:
             blocked=tuple(sorted(blocked)),
             tool_calls=tuple(ToolCall(_label(call.name), call.arguments_sha256) for call in document.tool_calls()),
         )
+
+
+def _in_parts(channel: Channel) -> list[Span]:
+    """Spans of a channel's parts, each looked at by itself."""
+    begins = (0, *channel.cuts[:-1])
+    parts = [(channel.text[begin:end], channel.context) for begin, end in zip(begins, channel.cuts, strict=True)]
+    return [
+        replace(span, start=span.start + begin, end=span.end + begin)
+        for begin, spans in zip(begins, redaction.scan_all(parts), strict=True)
+        for span in spans
+    ]
 
 
 def _opaque(operation: Operation) -> Inspection:

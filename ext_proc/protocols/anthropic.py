@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 from ext_proc.model import Usage
 from ext_proc.protocols import shapes
 from ext_proc.protocols.document import Facts
+from ext_proc.protocols.joining import add_joined, collect
 from ext_proc.protocols.json_text import render
 
 if TYPE_CHECKING:
     from ext_proc.protocols.document import Document
+    from ext_proc.protocols.joining import Found
     from ext_proc.protocols.sse import Event
 
 PARAMETERS: Final = ("max_tokens", "temperature", "top_p", "top_k", "stream", "service_tier")
@@ -45,19 +47,13 @@ def answer_tools(body: Any) -> list[tuple[str, str]]:
 
 
 def add_stream(document: Document, events: list[Event]) -> None:
-    """Join the deltas of each content block to channels."""
-    texts: dict[tuple[int, str], list[tuple[Any, Any]]] = {}
+    """Join the deltas of each content block, with what it started with, to channels."""
+    found: Found = {}
     for body in (event.data[0] for event in events if not event.is_done):
         index = shapes.number(body, "index") or 0
-        if shapes.text(body, "type") == "content_block_start":
-            for name in _DELTA_TEXTS:
-                if shapes.text(body, "content_block", name) is not None:
-                    texts.setdefault((index, name), []).append((body["content_block"], name))
-        for name in (*_DELTA_TEXTS, "partial_json"):
-            if shapes.text(body, "delta", name) is not None:
-                texts.setdefault((index, name), []).append((body["delta"], name))
-    for (index, name), fragments in texts.items():
-        document.add_fragments(fragments, f"/content/{index}/{name}", name, is_json=name == "partial_json")
+        for name in ("content_block", "delta"):
+            collect(document, shapes.at(body, name), ("content", index), found)
+    add_joined(document, found, whole=_DELTA_TEXTS, as_json=("partial_json",))
 
 
 def stream_facts(events: list[Event]) -> Facts:

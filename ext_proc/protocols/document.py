@@ -8,6 +8,7 @@ call it once.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,8 +20,16 @@ if TYPE_CHECKING:
 
     from ext_proc.model import Edit
 
-NUMBER_MIN: Final = 10**8
-"""Numbers below have at most eight digits: no rule is that short, so they are structure."""
+NUMBER_MIN: Final = 1000
+"""Numbers below have at most three digits: no rule is that short, so they are structure."""
+LISTED_NUMBER_MIN: Final = 10**8
+LISTED_FEW: Final = 16
+"""In a list of more numbers than this (token ids, vectors) only those of nine digits and more are looked at."""
+FRACTION_MIN: Final = 10**8
+"""Numbers with a fraction are measures and probabilities below this: one in ten would pass Luhn's check."""
+
+KEY_SHOWN: Final = 32
+"""A longer key is ``*`` in a path: paths of many children would otherwise grow with the square of the body."""
 
 NESTED_LEVELS: Final = 3
 """JSON inside a string inside JSON ...: read this deep, then scanned as text."""
@@ -28,19 +37,31 @@ NESTED_LEVELS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """One piece of text. ``path`` is JSON-pointer-like; ``context`` is the nearest key (``password`` says a lot)."""
+    """One piece of text. ``path`` is JSON-pointer-like; ``context`` is the nearest key (``password`` says a lot).
+
+    ``cuts`` are offsets at which parts meet that could also be read apart (the text parts of one message): such text
+    is looked at as a whole and part by part.
+    """
 
     path: str
     text: str
     kind: str
     context: str = ""
+    cuts: tuple[int, ...] = ()
+
+
+Place = tuple[Any, Any, tuple[tuple[Any, Any, Any], ...]]
+"""Holder and key of a piece of text, and what to put elsewhere (holder, key, value) if it is edited."""
 
 
 @dataclass(slots=True)
 class _Fragment:
+    """A place of text. ``also``: what becomes of places that say the same in another way, if this one is edited."""
+
     holder: Any
     key: Any
     text: str
+    also: tuple[tuple[Any, Any, Any], ...] = ()
 
 
 @dataclass(slots=True)
@@ -112,14 +133,38 @@ class Document:
         """Make one channel of ``holder[key]``."""
         self._slot(Channel(path, holder[key], "text"), _Fragment(holder, key, holder[key]))
 
-    def add_fragments(self, fragments: Sequence[tuple[Any, Any]], path: str, context: str, *, is_json: bool) -> None:
-        """Make one channel of text that came in pieces (``holder[key]`` each); ``is_json``: tool-call arguments."""
-        parts = [_Fragment(holder, key, holder[key]) for holder, key in fragments]
-        self._claimed.update((id(holder), key) for holder, key in fragments)
+    def add_fragments(
+        self,
+        fragments: Sequence[Place],
+        path: str,
+        context: str,
+        *,
+        is_json: bool = False,
+        has_cuts: bool = False,
+    ) -> None:
+        """Make one channel of text that came in pieces (``holder[key]`` each).
+
+        Args:
+            fragments: holder and key of each; what to put elsewhere (holder, key, value) if it is edited.
+            path: the channel's.
+            context: the channel's.
+            is_json: tool-call arguments.
+            has_cuts: the pieces could also be read apart.
+        """
+        parts = [_Fragment(holder, key, holder[key], also) for holder, key, also in fragments]
+        self._claimed.update((id(part.holder), part.key) for part in parts)
         whole = "".join(part.text for part in parts)
         if is_json and self._add_nested(parts, whole, path, "arguments", NESTED_LEVELS, _never):
             return
-        self._slot(Channel(path, whole, "arguments" if is_json else "text", context), *parts)
+        cuts: list[int] = []
+        for part in parts if has_cuts else ():
+            cuts.append(len(part.text) + (cuts[-1] if cuts else 0))
+        kind = "arguments" if is_json else "text"
+        self._slot(Channel(path, whole, kind, context, tuple(cuts)), *parts)
+
+    def is_claimed(self, holder: Any, key: Any) -> bool:
+        """Does the place belong to a channel of fragments already?"""
+        return (id(holder), key) in self._claimed
 
     def _slot(self, channel: Channel, *fragments: _Fragment) -> None:
         self._channels.append(channel)
@@ -140,8 +185,9 @@ class Document:
         if isinstance(node, dict):
             for key in node:
                 self._slot(Channel(path, key, "key"), _Fragment(node, None, key))
-                self._value(node, key, f"{path}/{key}", key, kind, levels, depth, is_structure)
+                self._value(node, key, f"{path}/{pointer(key)}", key, kind, levels, depth, is_structure)
         else:
+            self._join_parts(node, path)
             for index in range(len(node)):
                 self._value(node, index, f"{path}/{index}", context, kind, levels, depth, is_structure)
 
@@ -168,11 +214,25 @@ class Document:
             self._walk(value, path, context, kind, levels, depth + 1, is_structure)
         elif isinstance(value, bool) or value is None:
             self.structure_bytes += 4
-        elif abs(value) < NUMBER_MIN:
+        elif _is_measure(holder, value):
             self.structure_bytes += 8
         else:
-            text = str(value)
+            # 4.1e15 and 4100000000000000.0 are the same digits to whoever reads them next.
+            text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
             self._slot(Channel(path, text, "number", context), _Fragment(holder, key, text))
+
+    def _join_parts(self, parts: list[Any], path: str) -> None:
+        """Text parts of one message are read in a row: a value split over them is one text."""
+        texts: list[Place] = [
+            (part, "text", ())
+            for part in parts
+            if isinstance(part, dict)
+            and isinstance(said := part.get("text"), str)
+            and not self.is_claimed(part, "text")
+            and not _looks_nested(said)
+        ]
+        if len(texts) > 1:
+            self.add_fragments(texts, f"{path}/*/text", "text", has_cuts=True)
 
     def _add_nested(
         self,
@@ -184,8 +244,7 @@ class Document:
         is_structure: Callable[[str, Any], bool],
     ) -> bool:
         """Is ``text`` itself a JSON object or array? Then its strings are the channels."""
-        head = text.lstrip()[:1]
-        if head not in ("{", "[") or levels == 0:
+        if levels == 0 or not _looks_nested(text):
             return False
         try:
             root = [parse(text)]
@@ -202,21 +261,21 @@ class Document:
 
     def rewritten(self, edits: Mapping[int, Sequence[Edit]]) -> bytes:
         """The body with ``edits`` (by channel index, sorted, not overlapping) made. Call once."""
-        renamed: list[tuple[Any, str, str]] = []
+        renames: dict[int, tuple[Any, str, str]] = {}
         for index, made in edits.items():
             channel, fragments = self._channels[index], self._slots[index]
-            if not made:
-                continue
-            if channel.kind == "key":
-                renamed.append((fragments[0].holder, channel.text, _edited(channel.text, made)))
-            else:
+            if made and channel.kind == "key":
+                renames[index] = (fragments[0].holder, channel.text, _edited(channel.text, made))
+            elif made:
                 _write(fragments, made)
-        for holder, old, new in renamed:
-            _rename(holder, old, new)
-        edited = {index for index, made in edits.items() if made}
+        edited = sorted(index for index, made in edits.items() if made)
         for nested in self._nested:  # inner ones were added first
-            if any(nested.first <= index < nested.last for index in edited):
+            begin, end = bisect_left(edited, nested.first), bisect_left(edited, nested.last)
+            if begin < end:
+                # Keys before the text that holds them is written; that text before its own key gets another name.
+                _rename([renames.pop(index) for index in edited[begin:end] if index in renames])
                 _put_whole(nested.fragments, render(nested.root[0]))
+        _rename(list(renames.values()))
         return self._to_bytes()
 
     def tool_calls(self) -> tuple[ToolCall, ...]:
@@ -240,20 +299,26 @@ def _edited(text: str, edits: Sequence[Edit]) -> str:
 
 def _write(fragments: Sequence[_Fragment], edits: Sequence[Edit]) -> None:
     """Each fragment gets the edited text of its own range; a replacement lands where its span begins."""
-    begin = 0
+    begin = current = 0
     for fragment in fragments:
         end = begin + len(fragment.text)
+        while current < len(edits) and edits[current].end <= begin:
+            current += 1
         parts: list[str] = []
         at = begin
-        for edit in edits:
-            if edit.end <= begin or edit.start >= end:
-                continue
+        index = current
+        while index < len(edits) and edits[index].start < end:
+            edit = edits[index]
             parts.append(fragment.text[at - begin : max(edit.start, begin) - begin])
             if edit.start >= begin:
                 parts.append(edit.replacement)
             at = min(edit.end, end)
-        parts.append(fragment.text[at - begin :])
-        fragment.holder[fragment.key] = "".join(parts)
+            index += 1
+        if index > current:
+            parts.append(fragment.text[at - begin :])
+            fragment.holder[fragment.key] = "".join(parts)
+            for holder, key, value in fragment.also:
+                holder[key] = value
         begin = end
 
 
@@ -262,11 +327,38 @@ def _put_whole(fragments: Sequence[_Fragment], text: str) -> None:
         fragment.holder[fragment.key] = text if index == 0 else ""
 
 
-def _rename(holder: dict[str, Any], old: str, new: str) -> None:
-    name, count = new, 1
-    while name in holder and name != old:
-        count += 1
-        name = f"{new}_{count}"
-    items = [(name if key == old else key, value) for key, value in holder.items()]
-    holder.clear()
-    holder.update(items)
+def _rename(renames: Sequence[tuple[Any, str, str]]) -> None:
+    """Give keys (holder, old, new) their new names; one that is taken gets a number."""
+    by_holder: dict[int, tuple[Any, dict[str, str]]] = {}
+    for holder, old, new in renames:
+        by_holder.setdefault(id(holder), (holder, {}))[1][old] = new
+    for holder, names in by_holder.values():
+        taken = {key for key in holder if key not in names}
+        counts: dict[str, int] = {}
+        items: list[tuple[str, Any]] = []
+        for key, value in holder.items():
+            name = new = names.get(key, key)
+            while key in names and name in taken:
+                counts[new] = counts.get(new, 1) + 1
+                name = f"{new}_{counts[new]}"
+            taken.add(name)
+            items.append((name, value))
+        holder.clear()
+        holder.update(items)
+
+
+def pointer(key: str) -> str:
+    """A key as a part of a path (RFC 6901), so that no key can look like a path."""
+    return key.replace("~", "~0").replace("/", "~1") if len(key) <= KEY_SHOWN else "*"
+
+
+def _looks_nested(text: str) -> bool:
+    return text.lstrip()[:1] in ("{", "[")
+
+
+def _is_measure(holder: Any, value: Any) -> bool:
+    """Too short for any rule, or one of very many, or a fraction."""
+    size = abs(value)
+    if isinstance(value, float) and not value.is_integer():
+        return bool(size < FRACTION_MIN)
+    return bool(size < (LISTED_NUMBER_MIN if isinstance(holder, list) and len(holder) > LISTED_FEW else NUMBER_MIN))

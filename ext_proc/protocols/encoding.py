@@ -16,7 +16,12 @@ RATIO_MAX: Final = 200
 """Text compresses to about a tenth; gzip's ceiling is about 1,030. In between lies nothing that a model says."""
 RATIO_FREE_BYTES: Final = 1024 * 1024
 """The ratio is not looked at below this size: short repetitive answers compress well."""
+MEMBERS_MAX: Final = 64
+"""Each costs a copy of what follows: an answer of nothing but empty members would take minutes."""
 _STEP_BYTES: Final = 64 * 1024
+_ZSTD_STEP_BYTES: Final = 256
+_ZSTD_WINDOW_MAX_BYTES: Final = 8 * 1024 * 1024
+"""RFC 9659: what a reader must support, and all that a writer may use."""
 
 
 class CodingError(ValueError):
@@ -52,22 +57,28 @@ def _checked(grown: int, source: int, limit_bytes: int) -> None:
 
 def _zlib(body: bytes, limit_bytes: int, window: int) -> bytes:
     parts: list[bytes] = []
-    grown = 0
-    rest = body
+    grown = at = members = 0
     try:
-        while rest:  # gzip: members may follow each other (RFC 1952 section 2.2)
+        while at < len(body):  # gzip: members may follow each other (RFC 1952 section 2.2)
+            members += 1
+            if members > 1 and window != _GZIP:
+                raise CodingError("bytes after the end")
+            if members > MEMBERS_MAX:
+                raise CodingError("too many members")
             engine = zlib.decompressobj(window)
+            rest = b""
             while not engine.eof:
+                if not rest:
+                    rest = body[at : at + _STEP_BYTES]
+                    at += len(rest)
                 piece = engine.decompress(rest, _STEP_BYTES)
+                rest = engine.unconsumed_tail
                 grown += len(piece)
                 _checked(grown, len(body), limit_bytes)
                 parts.append(piece)
-                rest = engine.unconsumed_tail
-                if not piece and not rest and not engine.eof:
+                if not piece and not rest and at >= len(body) and not engine.eof:
                     raise CodingError("cut short")
-            rest = engine.unused_data
-            if rest and window != _GZIP:
-                raise CodingError("bytes after the end")
+            at -= len(engine.unused_data)
     except zlib.error:
         raise CodingError("damaged") from None
     return b"".join(parts)
@@ -112,15 +123,26 @@ def _brotli(body: bytes, limit_bytes: int) -> bytes:
 
 
 def _zstd(body: bytes, limit_bytes: int) -> bytes:
+    # The library's reader takes a frame that was cut short for a whole one, so frames are fed by hand. Its other way
+    # in has no limit on what comes out of one piece: pieces are small (four bytes can stand for 128 KiB).
     parts: list[bytes] = []
-    grown = 0
+    grown = at = frames = 0
+    engine = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_MAX_BYTES)
     try:
-        engine = zstandard.ZstdDecompressor(max_window_size=8 * 1024 * 1024)
-        with engine.stream_reader(body, read_across_frames=True) as reader:
-            while piece := reader.read(_STEP_BYTES):
+        while at < len(body):
+            frames += 1
+            if frames > MEMBERS_MAX:
+                raise CodingError("too many members")
+            frame = engine.decompressobj()
+            while not frame.eof:
+                if at >= len(body):
+                    raise CodingError("cut short")
+                piece = frame.decompress(body[at : at + _ZSTD_STEP_BYTES])
+                at = min(at + _ZSTD_STEP_BYTES, len(body))
                 grown += len(piece)
                 _checked(grown, len(body), limit_bytes)
                 parts.append(piece)
+            at -= len(frame.unused_data)
     except zstandard.ZstdError:
         raise CodingError("damaged") from None
     return b"".join(parts)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from array import array
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.model import Usage
 from ext_proc.protocols import shapes
 from ext_proc.protocols.document import Facts
+from ext_proc.protocols.joining import add_joined, collect
 
 if TYPE_CHECKING:
-    from ext_proc.protocols.document import Document
+    from ext_proc.protocols.document import Document, Place
+    from ext_proc.protocols.joining import Found
     from ext_proc.protocols.sse import Event
 
 PARAMETERS: Final = (
@@ -28,8 +31,10 @@ PARAMETERS: Final = (
     "store",
 )
 _MEDIA: Final = ("image_url", "input_audio", "file")
+_COMPONENT_MIN: Final = 1e-12
+_COMPONENT_MAX: Final = 1e3
 _EMBEDDING: Final = re.compile(r"/data/\d+/embedding")
-_DELTA_TEXTS: Final = ("content", "reasoning_content", "reasoning", "refusal")
+_DELTA_TEXTS: Final = ("content", "reasoning_content", "reasoning", "refusal", "text")
 
 
 def count_media(body: Any) -> int:
@@ -46,7 +51,10 @@ def is_structure(path: str, value: Any) -> bool:
         raw = base64.b64decode(value, validate=True)
     except binascii.Error:
         return False
-    return len(raw) % 4 == 0 and len(raw) >= 256
+    if len(raw) % 4 or len(raw) < 256:
+        return False
+    # No text in disguise: components of an embedding are small; letters read as floats are not.
+    return all(number == 0 or _COMPONENT_MIN < abs(number) < _COMPONENT_MAX for number in array("f", raw))
 
 
 def answer_facts(body: Any) -> Facts:
@@ -72,26 +80,65 @@ def answer_tools(body: Any) -> list[tuple[str, str]]:
 
 def add_stream(document: Document, events: list[Event]) -> None:
     """Join the deltas of each choice to channels, so that a value split over events is one text."""
-    texts: dict[tuple[int, str], list[tuple[Any, Any]]] = {}
-    arguments: dict[tuple[int, int], list[tuple[Any, Any]]] = {}
+    found: Found = {}
     for body in (event.data[0] for event in events if not event.is_done):
-        for choice in shapes.items(body, "choices"):
-            index = shapes.number(choice, "index") or 0
-            if shapes.text(choice, "text") is not None:
-                texts.setdefault((index, "text"), []).append((choice, "text"))
-            delta = shapes.at(choice, "delta")
-            for name in _DELTA_TEXTS:
-                if shapes.text(delta, name) is not None:
-                    texts.setdefault((index, name), []).append((delta, name))
-            for position, call in enumerate(shapes.items(delta, "tool_calls")):
-                if shapes.text(call, "function", "arguments") is not None:
-                    key = (index, _call_index(call, position))
-                    arguments.setdefault(key, []).append((call["function"], "arguments"))
-    for (index, name), fragments in texts.items():
-        document.add_fragments(fragments, f"/choices/{index}/delta/{name}", name, is_json=False)
-    for (index, call_index), fragments in arguments.items():
-        path = f"/choices/{index}/delta/tool_calls/{call_index}/function/arguments"
-        document.add_fragments(fragments, path, "arguments", is_json=True)
+        for position, choice in enumerate(shapes.items(body, "choices")):
+            index = shapes.number(choice, "index")
+            collect(document, choice, ("choices", position if index is None else index), found)
+    add_joined(document, found, whole=_DELTA_TEXTS, as_json=("arguments",))
+
+
+def add_logprobs(document: Document, bodies: list[Any]) -> None:
+    """Join the tokens of each choice to channels: they spell the answer a second time, their bytes a third.
+
+    Where a token is edited, its bytes and its alternatives go. Bytes that do not say what the token says go at once.
+    """
+    told: dict[tuple[int, str], list[Place]] = {}
+    for body in bodies:
+        for position, choice in enumerate(shapes.items(body, "choices")):
+            index = shapes.number(choice, "index")
+            key = position if index is None else index
+            for name in ("content", "refusal"):
+                for entry in shapes.items(choice, "logprobs", name):
+                    _add_token(document, entry, told.setdefault((key, name), []))
+            tokens, others = (
+                shapes.items(choice, "logprobs", "tokens"),
+                shapes.items(choice, "logprobs", "top_logprobs"),
+            )
+            for at, token in enumerate(tokens):
+                if isinstance(token, str):
+                    also = ((others, at, None),) if at < len(others) else ()
+                    told.setdefault((key, "tokens"), []).append((tokens, at, also))
+    for (index, name), fragments in told.items():
+        if fragments:
+            document.add_fragments(fragments, f"/choices/{index}/logprobs/{name}", "logprobs")
+
+
+def _add_token(document: Document, entry: Any, told: list[Place]) -> None:
+    if not isinstance(entry, dict):
+        return
+    also: list[tuple[Any, Any, Any]] = []
+    for one in (entry, *shapes.items(entry, "top_logprobs")):
+        if isinstance(one, dict) and "bytes" in one and not _is_same(one.get("token"), one["bytes"]):
+            one["bytes"] = None
+    if "bytes" in entry:
+        also.append((entry, "bytes", None))
+    if "top_logprobs" in entry:
+        also.append((entry, "top_logprobs", []))
+    if isinstance(entry.get("token"), str):
+        told.append((entry, "token", tuple(also)))
+    for other in shapes.items(entry, "top_logprobs"):
+        if shapes.text(other, "token") is not None:
+            document.add_fragments([(other, "token", ())], "/choices/*/logprobs/top_logprobs/token", "")
+
+
+def _is_same(token: Any, said: Any) -> bool:
+    """Do a token's bytes say what it says? Those of a part of a character have no ASCII in them."""
+    if said is None:
+        return True
+    if not isinstance(said, list) or not all(isinstance(one, int) and 0 <= one < 256 for one in said):
+        return False
+    return isinstance(token, str) and (bytes(said) == token.encode() or (bool(said) and min(said) >= 0x80))
 
 
 def stream_facts(events: list[Event]) -> Facts:

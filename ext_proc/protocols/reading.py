@@ -8,6 +8,7 @@ from ext_proc.errors import BadBody, UnknownOperation, UnsupportedContent, Upstr
 from ext_proc.protocols import anthropic, openai, shapes
 from ext_proc.protocols.document import Document, Facts
 from ext_proc.protocols.encoding import CodingError, decoded
+from ext_proc.protocols.joining import add_joined, collect_at
 from ext_proc.protocols.json_text import JsonError, parse, parse_bytes, render
 from ext_proc.protocols.sse import read_events, write_events
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ext_proc.model import Connection, Headers, Operation
+    from ext_proc.protocols.joining import Found
     from ext_proc.protocols.sse import Event
 
 _OPERATIONS: Final = {
@@ -68,6 +70,8 @@ def read_request(protocol: str, headers: Headers, body: bytes) -> Document:
         document.add_tree(tree[0])
     except JsonError:
         raise BadBody("json") from None
+    if isinstance(tree[0], dict) and len({key.casefold() for key in tree[0]}) != len(tree[0]):
+        raise BadBody("key_repeated")  # Go's reader takes "Model" for "model", the last one of both
     document.model = shapes.text(tree[0], "model")
     document.is_stream = shapes.at(tree[0], "stream") is True
     document.parameters = _parameters(protocol, tree[0])
@@ -108,19 +112,21 @@ def _json(protocol: str, operation: str, body: bytes) -> Document:
     tree = [parse_bytes(body)]
     document = Document(protocol, operation, body, lambda: render(tree[0]).encode())
     root = tree[0] if isinstance(tree[0], dict | list) else tree
-    document.add_tree(root, "", openai.is_structure if protocol == "openai.embeddings" else None)
     if protocol.startswith("anthropic."):
         document.facts = anthropic.answer_facts(tree[0])
         document.set_tools(lambda: anthropic.answer_tools(tree[0]))
     elif protocol.startswith("openai."):
         document.facts = openai.answer_facts(tree[0])
         document.set_tools(lambda: openai.answer_tools(tree[0]))
+    openai.add_logprobs(document, tree)  # whatever the connection was said to speak: its upstream may speak this too
+    document.add_tree(root, "", openai.is_structure if protocol == "openai.embeddings" else None)
     return document
 
 
 def _stream(protocol: str, operation: str, body: bytes) -> Document:
     events = read_events(body)
     document = Document(protocol, operation, body, lambda: write_events(events))
+    openai.add_logprobs(document, [event.data[0] for event in events if not event.is_done])
     if protocol.startswith("anthropic."):
         anthropic.add_stream(document, events)
         document.facts = anthropic.stream_facts(events)
@@ -134,12 +140,20 @@ def _stream(protocol: str, operation: str, body: bytes) -> Document:
 
 
 def _add_events(document: Document, events: list[Event]) -> None:
-    """Everything else in the events, each event by itself."""
+    """Everything else in the events: what the protocol does not know may be in pieces too."""
+    _add_pieces(document, [(event.data, 0) for event in events if not event.is_done])
     for index, event in enumerate(events):
         if event.name:
             document.add_text(_Named(event), 0, f"/events/{index}/event")
         if not event.is_done:
             document.add_tree(event.data, f"/events/{index}")
+
+
+def _add_pieces(document: Document, places: list[tuple[list[Any], int]]) -> None:
+    found: Found = {}
+    for holder, key in places:
+        collect_at(document, holder, key, ("",), found)
+    add_joined(document, found)
 
 
 class _Named(list[str]):
@@ -160,6 +174,8 @@ def _lines(protocol: str, operation: str, body: bytes) -> Document:
         raise JsonError("not UTF-8") from None
     values: list[Any] = [parse(line) for line in text.split("\n") if line.strip()]
     document = Document(protocol, operation, body, lambda: "".join(render(value) + "\n" for value in values).encode())
+    openai.add_logprobs(document, values)
+    _add_pieces(document, [(values, index) for index in range(len(values))])
     document.add_tree(values)
     return document
 
@@ -199,10 +215,14 @@ def _field(headers: Headers, name: str) -> str:
     return ",".join(_fields(headers, name))
 
 
+_CHARSETS: Final = ("utf-8", "utf8", "us-ascii")
+
+
 def _media_type(headers: Headers) -> str:
     """The media type; "" for a charset other than UTF-8: then nobody knows what the bytes say."""
-    kind, _, rest = _field(headers, "content-type").partition(";")
-    charset = rest.replace(" ", "").replace('"', "")
-    if "charset=" in charset and "charset=utf-8" not in charset and "charset=us-ascii" not in charset:
-        return ""
+    kind, *parameters = _field(headers, "content-type").split(";")
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "charset" and value.strip().strip('"') not in _CHARSETS:
+            return ""
     return kind.strip()

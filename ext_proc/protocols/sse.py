@@ -43,8 +43,8 @@ def read_events(body: bytes) -> list[Event]:
             elif field == "event":
                 name = value
             continue
-        if data:
-            said = "\n".join(data)
+        said = "\n".join(data)
+        if said:  # empty data is no event
             events.append(Event(name, [said], is_done=True) if said == DONE else Event(name, [parse(said)]))
         name, data = "", []
     return events

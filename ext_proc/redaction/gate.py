@@ -22,13 +22,19 @@ try:
 except ImportError:  # depends on the machine
     hyperscan = None
 
-ANCHORS: Final = tuple(re.compile(rule.anchor) for rule in RULES)
+HIDDEN: Final = len(RULES)
+"""Something may have to be undone before a reader sees the text: see `normalise`."""
+BASE64: Final = len(RULES) + 1
+"""A run that could be base64."""
+
+_EXPRESSIONS: Final = (*(rule.anchor for rule in RULES), r"[&%\\]|[^\t\n\r\x1f-\x7e]", "[A-Za-z0-9+/_-]{16}")
+ANCHORS: Final = tuple(re.compile(expression, re.ASCII) for expression in _EXPRESSIONS)
 
 _thread = local()  # a Scratch is per thread (measured: sharing one raises)
 
 
 def candidates(text: str) -> tuple[int, ...]:
-    """Indexes in `RULES` of the rules whose anchor occurs in ``text``."""
+    """Indexes in `RULES` of the rules whose anchor occurs in ``text``; `HIDDEN` and `BASE64` after them."""
     return _search_all()(text)
 
 
@@ -45,9 +51,9 @@ def _search_all() -> Callable[[str], tuple[int, ...]]:
 def _hyperscan() -> Callable[[str], tuple[int, ...]]:
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
     database.compile(
-        expressions=[rule.anchor.encode() for rule in RULES],
-        ids=list(range(len(RULES))),
-        flags=[hyperscan.HS_FLAG_SINGLEMATCH | hyperscan.HS_FLAG_ALLOWEMPTY] * len(RULES),
+        expressions=[expression.encode() for expression in _EXPRESSIONS],
+        ids=list(range(len(_EXPRESSIONS))),
+        flags=[hyperscan.HS_FLAG_SINGLEMATCH | hyperscan.HS_FLAG_ALLOWEMPTY] * len(_EXPRESSIONS),
     )
 
     def hit(index: int, _start: int, _end: int, _flags: int, found: set[int]) -> None:

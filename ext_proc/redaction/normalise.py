@@ -1,7 +1,8 @@
-"""A text as a reader sees it, with a map back to the text as it is: for detection only.
+r"""A text as a reader sees it, with a map back to the text as it is: for detection only.
 
-Undone here: invisible characters, compatibility forms (NFKC), look-alike letters and dashes, and one level of HTML,
-percent and JSON escapes. The raw span is replaced whole, invisible characters and all.
+Undone here: invisible and control characters, compatibility forms (NFKC), look-alike letters and dashes, and HTML,
+percent and JSON escapes, also where the escape's own mark was escaped again (``%2540``, ``&amp;#64;``, ``\\u0040``).
+The raw span is replaced whole, invisible characters and all.
 """
 
 from __future__ import annotations
@@ -9,10 +10,28 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
+from bisect import bisect_right
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-_ESCAPE: Final = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]{2,12});|%[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}")
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ESCAPE: Final = re.compile(
+    r"""
+      & (?:amp;)* (?: \#0*\d{1,7};? | \#[xX]0*[0-9a-fA-F]{1,6};? | [A-Za-z][A-Za-z0-9]{1,31}; )
+    | %[C-Fc-f][0-9A-Fa-f] (?:%[89ABab][0-9A-Fa-f]){1,3}         # one character of several UTF-8 bytes
+    | % (?:25)* [0-9A-Fa-f]{2}
+    | (?<!\\) \\+ (?:
+          u[dD][89abAB][0-9A-Fa-f]{2} \\+ u[dD][c-fC-F][0-9A-Fa-f]{2}
+        | u[0-9A-Fa-f]{4} | u\{0*[0-9A-Fa-f]{1,6}\} | x[0-9A-Fa-f]{2}
+        | (?=[@._+\-/])                                           # Markdown's and JavaScript's needless ones
+      )
+    | [^\t\n\r\x1f-\x7e]+
+    """,
+    re.VERBOSE | re.ASCII,
+)
+_HEX: Final = re.compile(r"[0-9A-Fa-f]+")
 
 # Look-alikes that NFKC leaves alone: Cyrillic and Greek letters, dashes, dots.
 _LOOKALIKES: Final = str.maketrans(
@@ -21,50 +40,88 @@ _LOOKALIKES: Final = str.maketrans(
     "\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a7\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u3002\uff61\u2044",
     "aeopcyxijsdqABEKMHOPCTXoaeiKvpABEZHIKMNOPTX-------../",
 )  # fmt: skip
+# Letters and symbols by their class, blanks by their look: Hangul fillers and the empty Braille pattern.
+_BLANK: Final = "\u115f\u1160\u2800\u3164\uffa0"
+_INVISIBLE: Final = ("Cc", "Cf", "Mn", "Me")
 
 
 @dataclass(frozen=True, slots=True)
 class Normalised:
-    """``text`` to look in; character i of it came from code points ``starts[i]`` to ``ends[i]`` of the raw text."""
+    """``text`` to look in, in stretches: each begins at ``begins[i]`` and came from ``raw[i]``.
+
+    A stretch that ``is_same[i]`` maps one to one; of any other, each character stands for the whole.
+    """
 
     text: str
-    starts: tuple[int, ...]
-    ends: tuple[int, ...]
+    begins: tuple[int, ...]
+    raw: tuple[tuple[int, int], ...]
+    is_same: tuple[bool, ...]
 
-
-def is_plain(text: str) -> bool:
-    """Is there nothing to undo?"""
-    return text.isascii() and ("&" not in text and "%" not in text and "\\u" not in text)
+    def span(self, start: int, end: int) -> tuple[int, int]:
+        """Where in the raw text the characters from ``start`` to ``end`` came from."""
+        first = bisect_right(self.begins, start) - 1
+        last = bisect_right(self.begins, end - 1) - 1
+        low, high = self.raw[first][0], self.raw[last][1]
+        if self.is_same[first]:
+            low += start - self.begins[first]
+        if self.is_same[last]:
+            high = self.raw[last][0] + end - self.begins[last]
+        return low, high
 
 
 def normalised(text: str) -> Normalised:
     """See the module."""
-    chars: list[str] = []
-    starts: list[int] = []
-    ends: list[int] = []
+    begins: list[int] = []
+    raw: list[tuple[int, int]] = []
+    is_same: list[bool] = []
+    pieces: list[str] = []
+    length = 0
+    for start, end, seen in _stretches(text):
+        begins.append(length)
+        raw.append((start, end))
+        is_same.append(seen is None)
+        pieces.append(text[start:end] if seen is None else seen)
+        length += len(pieces[-1])
+    return Normalised("".join(pieces), tuple(begins), tuple(raw), tuple(is_same))
 
-    def put(piece: str, start: int, end: int) -> None:
-        for char in piece:
-            for seen in _seen(char):
-                chars.append(seen)
-                starts.append(start)
-                ends.append(end)
 
+def _stretches(text: str) -> Iterator[tuple[int, int, str | None]]:
+    """Stretches of the raw text with what is seen in their place; None where that is the same."""
     at = 0
-    for escape in _ESCAPE.finditer(text):
-        for index in range(at, escape.start()):
-            put(text[index], index, index + 1)
-        put(_unescaped(escape.group()), escape.start(), escape.end())
-        at = escape.end()
-    for index in range(at, len(text)):
-        put(text[index], index, index + 1)
-    return Normalised("".join(chars), tuple(starts), tuple(ends))
+    for match in _ESCAPE.finditer(text):
+        start, end = match.span()
+        said = match.group()
+        if said[0] not in "&%\\":
+            if said.translate(_SEEN) == said:
+                continue
+            if at < start:
+                yield at, start, None
+            for index, char in enumerate(said, start):
+                yield index, index + 1, _SEEN[ord(char)]
+        else:
+            if at < start:
+                yield at, start, None
+            yield start, end, _unescaped(said).translate(_SEEN)
+        at = end
+    if at < len(text):
+        yield at, len(text), None
+
+
+class _Seen(dict[int, str]):
+    """What a reader sees in place of a character, worked out once."""
+
+    def __missing__(self, code: int) -> str:
+        seen = self[code] = _seen(chr(code))
+        return seen
+
+
+_SEEN: Final = _Seen()
 
 
 def _seen(char: str) -> str:
-    if char.isascii():
+    if "\x1f" <= char <= "\x7e" or char in "\t\n\r":
         return char
-    if unicodedata.category(char) in ("Cf", "Mn", "Me") or "\ufe00" <= char <= "\ufe0f":
+    if unicodedata.category(char) in _INVISIBLE or char in _BLANK:
         return ""
     digit = unicodedata.digit(char, None)
     if digit is not None:
@@ -75,7 +132,18 @@ def _seen(char: str) -> str:
 
 def _unescaped(escape: str) -> str:
     if escape[0] == "&":
-        return html.unescape(escape)
-    code = int(escape[1:], 16) if escape[0] == "%" else int(escape[2:], base=16)  # noqa: FURB166 - "\\u" is no prefix that int knows
-    is_surrogate = 0xD800 <= code <= 0xDFFF
-    return "\ufffd" if is_surrogate else chr(code)
+        return (
+            html.unescape("&" + escape.rpartition("amp;")[2].lstrip("&"))
+            if "amp;" in escape[:-4]
+            else html.unescape(escape)
+        )
+    if escape[0] == "%" and escape.count("%") > 1:
+        return bytes.fromhex(escape.replace("%", "")).decode(errors="replace")
+    if escape[0] == "%":
+        return chr(int(escape[-2:], 16))
+    codes = [int(found, 16) for found in _HEX.findall(escape)]
+    if not codes:
+        return ""
+    if len(codes) == 2:  # a pair of surrogates
+        return chr(0x10000 + ((codes[0] - 0xD800) << 10) + codes[1] - 0xDC00)
+    return "\ufffd" if 0xD800 <= codes[0] <= 0xDFFF or codes[0] > 0x10FFFF else chr(codes[0])

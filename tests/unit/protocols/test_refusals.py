@@ -1,0 +1,56 @@
+"""A refusal in each client's own error shape."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ext_proc.model import Refusal
+from ext_proc.protocols import refusal_body
+
+STATUSES = (400, 401, 403, 404, 413, 415, 429, 500, 502, 503)
+
+
+def said(protocol: str, status: int, reasons: tuple[str, ...] = ()) -> dict[str, object]:
+    kind, body = refusal_body(protocol, Refusal(status, "some_code", "Some text.", reasons))
+    assert kind == "application/json"
+    return json.loads(body)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("protocol", ["openai.chat", "openai.completions", "openai.embeddings", "openai.models"])
+def test_openai(protocol: str, status: int) -> None:
+    error = said(protocol, status)["error"]
+    kinds = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+    kind = kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    assert error == {"message": "Some text.", "type": kind, "param": None, "code": "some_code"}
+
+
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("protocol", ["anthropic.messages", "anthropic.count_tokens"])
+def test_anthropic(protocol: str, status: int) -> None:
+    body = said(protocol, status)
+    kinds = {
+        401: "authentication_error", 403: "permission_error", 404: "not_found_error", 413: "request_too_large", 429: "rate_limit_error",
+        500: "api_error", 502: "api_error", 503: "overloaded_error",
+    }  # fmt: skip
+    assert body["type"] == "error"
+    assert body["error"] == {
+        "type": kinds.get(status, "invalid_request_error"),
+        "message": "Some text.",
+        "code": "some_code",
+    }
+
+
+@pytest.mark.parametrize("protocol", ["generic", "opaque", "", "something"])
+def test_anyone_else_finds_both(protocol: str) -> None:
+    body = said(protocol, 403)
+    assert body["type"] == "error"
+    assert body["error"] == {"message": "Some text.", "type": "permission_error", "param": None, "code": "some_code"}
+
+
+@pytest.mark.parametrize("protocol", ["openai.chat", "anthropic.messages", "generic"])
+def test_reasons(protocol: str) -> None:
+    assert said(protocol, 403, ("model_not_allowed",))["error"]["reasons"] == ["model_not_allowed"]  # type: ignore[index]
+    assert "reasons" not in said(protocol, 403)["error"]  # type: ignore[operator]

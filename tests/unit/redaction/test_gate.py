@@ -1,0 +1,82 @@
+"""The gate: both ways of looking give the same candidates, so that a machine without Hyperscan masks the same."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ext_proc.redaction import gate
+from ext_proc.redaction.gate import BASE64, HIDDEN, by_search, candidates
+from ext_proc.redaction.rules import RULES
+from tests.unit.redaction.samples import HITS, pieces
+
+NAMES = [rule.id for rule in RULES]
+
+
+def named(text: str) -> set[str]:
+    return {NAMES[index] for index in candidates(text) if index < len(NAMES)}
+
+
+@pytest.mark.parametrize("text", HITS)
+def test_both_ways_agree_on_vectors(text: str) -> None:
+    assert candidates(text) == by_search(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\u0664" * 16,
+        "\uff11\uff12\uff13-\uff14\uff15-\uff16\uff17\uff18\uff19",
+        "\u0662.\u0660.\u0660.\u0661",
+        "é pwd",
+        "épwd",
+        "téltel",
+    ],
+)
+def test_both_ways_mean_ascii(text: str) -> None:
+    assert candidates(text) == by_search(text)
+
+
+@settings(deadline=None)
+@given(st.lists(pieces, max_size=8).map("".join))
+def test_both_ways_agree(text: str) -> None:
+    assert candidates(text) == by_search(text)
+
+
+@pytest.mark.parametrize("text", ["", "plain words only.", "12 monkeys\nand\ttwo"])
+def test_nothing_to_look_for(text: str) -> None:
+    assert candidates(text) == ()
+
+
+@pytest.mark.parametrize("text", ["é", "50%", "a&b", "\\n", "\x00", "\x7f", "\u200b", "\ud800"])
+def test_hidden(text: str) -> None:
+    assert HIDDEN in candidates(text)
+
+
+@pytest.mark.parametrize(("text", "is_one"), [("a" * 15, False), ("a" * 16, True), ("a-b_c+d/e0f1g2h3", True)])
+def test_base64(text: str, is_one: bool) -> None:
+    assert (BASE64 in candidates(text)) is is_one
+
+
+def test_driver_s_license_with_either_apostrophe() -> None:
+    assert "driver-license" in named("driver's license") & named("driver\u2019s licence") & named("Drivers License")
+
+
+def test_is_really_hyperscan_here() -> None:
+    """On x86-64 Linux the fast gate must be the one in use: the slow one would go unnoticed otherwise."""
+    import platform
+
+    assert gate.hyperscan is not None or platform.machine() != "x86_64"
+
+
+def test_each_thread_has_its_own_scratch() -> None:
+    found: list[tuple[int, ...]] = []
+    threads = [threading.Thread(target=lambda: found.extend(candidates("a@b") for _ in range(200))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [candidates("a@b")] * 800
