@@ -197,6 +197,7 @@ class Redaction:
 
     ``blocked`` names the entities whose rule said `Action.BLOCK`: the body must not pass.
     ``decoded`` is the body with its content encoding undone, before masking (for the encrypted payload).
+    ``tainted_headers`` are the answer's fields in whose values a rule hit: they must not pass.
     """
 
     body: bytes
@@ -209,6 +210,7 @@ class Redaction:
     usage: Usage = Usage()
     finish_reasons: tuple[str, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
+    tainted_headers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,7 @@ class ContentGate:
         made = self._redacted(_Scanned(document), rules)
         return replace(
             made,
+            tainted_headers=_tainted(headers),
             model_served=_label_or_none(document.facts.model_served),
             model_fingerprint=_label_or_none(document.facts.model_fingerprint),
             usage=document.facts.usage,
@@ -173,6 +174,14 @@ def _refuse_hidden_text(path: str, headers: Headers) -> None:
     query = path.partition("?")[2]
     if (query and not _is_clean(query.encode())) or not all(_is_clean(v) for name, v in headers if name in VARIABLE):
         raise UnsupportedContent("data_in_query_or_header")
+
+
+def _tainted(headers: Headers) -> tuple[str, ...]:
+    """Names of the fields that hold what a body would be masked for; mostly one look at all of them says none."""
+    said = [(name, value) for name, value in headers if not name.startswith(":")]
+    if not redaction.scan(unquote_plus(b"\n".join(value for _, value in said).decode("latin-1"))):
+        return ()
+    return tuple(sorted({name for name, value in said if not _is_clean(value)}))
 
 
 @lru_cache(maxsize=4096)

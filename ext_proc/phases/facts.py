@@ -15,6 +15,12 @@ SPANS_MAX: Final = 64
 """Spans listed one by one in a leaf (a leaf is at most 16 KiB); the counts by entity are always complete."""
 
 
+TOOLS_MAX: Final = 32
+"""Tool calls listed one by one: a model that asks for hundreds must not make a leaf that cannot be written."""
+REASONS_MAX: Final = 16
+"""One for each choice; the first ones say enough."""
+
+
 def instant(at: datetime) -> str:
     """RFC 3339 in UTC with microseconds."""
     return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
@@ -84,8 +90,11 @@ def model_facts(redaction: Redaction, requested: str | None) -> dict[str, Any]:
         "fingerprint": redaction.model_fingerprint,
         "input_tokens": redaction.usage.input_tokens,
         "output_tokens": redaction.usage.output_tokens,
-        "finish_reasons": list(redaction.finish_reasons),
-        "tool_calls": [{"name": c.name, "arguments_sha256": c.arguments_sha256} for c in redaction.tool_calls],
+        "finish_reasons": list(redaction.finish_reasons[:REASONS_MAX]),
+        "tool_calls": [
+            {"name": call.name, "arguments_sha256": call.arguments_sha256} for call in redaction.tool_calls[:TOOLS_MAX]
+        ],
+        "tool_calls_unlisted": max(0, len(redaction.tool_calls) - TOOLS_MAX),
     }
 
 

@@ -330,7 +330,8 @@ class Session:
     def _taken_off(self) -> tuple[str, ...]:
         if self._released is None:
             return ()  # an upgrade: its handshake fields must arrive
-        names = set(not_released(self._answer_headers)) | {"content-encoding"}
+        tainted = self._released.tainted_headers
+        names = {*not_released(self._answer_headers), *tainted, "content-encoding"}
         return tuple(sorted(names & {name for name, _ in self._answer_headers}))
 
     @property

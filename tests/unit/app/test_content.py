@@ -500,3 +500,26 @@ def test_split_over_messages_passes_by_design() -> None:
     one, other = halves(MAIL)
     body = {"model": "demo", "messages": [{"role": "user", "content": one}, {"role": "user", "content": other}]}
     assert json.loads(request(body).body) == body
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("request-id", b"4111 1111 1111 1111"),
+        ("openai-version", b"ghp_" + b"Zq8" * 12),
+        ("x-request-id", b"ada.lovelace%40example.net"),
+    ],
+)
+def test_a_field_of_the_answer_that_holds_what_a_body_would_be_masked_for(name: str, value: bytes) -> None:
+    made = response(both("hi"), headers=(*JSON, (name, value), ("retry-after", b"5")))
+    assert made.tainted_headers == (name,)
+
+
+def test_ordinary_fields_of_an_answer_pass() -> None:
+    fields = (
+        ("date", b"Wed, 25 Nov 2026 14:00:00 GMT"),
+        ("openai-processing-ms", b"812"),
+        ("x-ratelimit-limit-tokens", b"150000"),
+        ("request-id", b"req_011CSHoEeqs5C35K2UUqR7Fy"),
+    )
+    assert response(both("hi"), headers=(*JSON, *fields)).tainted_headers == ()

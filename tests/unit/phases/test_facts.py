@@ -91,5 +91,13 @@ def test_model() -> None:
         "output_tokens": None,
         "finish_reasons": ["stop"],
         "tool_calls": [{"name": "t", "arguments_sha256": "0" * 64}],
+        "tool_calls_unlisted": 0,
     }
     assert "secret" not in json.dumps(told)
+
+
+def test_many_tool_calls_are_counted_and_not_all_listed() -> None:
+    calls = tuple(ToolCall(f"t{index}", "0" * 64) for index in range(facts.TOOLS_MAX + 5))
+    told = facts.model_facts(Redaction(b"", b"", tool_calls=calls, finish_reasons=("stop",) * 99), None)
+    assert (len(told["tool_calls"]), told["tool_calls_unlisted"]) == (facts.TOOLS_MAX, 5)
+    assert len(told["finish_reasons"]) == facts.REASONS_MAX

@@ -204,6 +204,18 @@ def test_answer_that_is_released() -> None:
     )
 
 
+def test_field_of_an_answer_in_which_a_rule_hit_is_taken_off() -> None:
+    def room(effect: do.Effect) -> ev.AnswerEvent:
+        if isinstance(effect, do.RedactResponse):
+            return ev.Redacted(AT, Redaction(RELEASED, ANSWER, tainted_headers=("content-type", "request-id")))
+        return done(effect)
+
+    effect = Conversation(room).settle(head(), REQUEST, answer_head(), ANSWERED)
+    assert isinstance(effect, do.Continue)
+    assert "content-type" in effect.remove_headers
+    assert "request-id" not in effect.remove_headers, "it was not there"
+
+
 def test_what_is_on_record() -> None:
     intent, end = in_state(State.SETTLED).entries
 
