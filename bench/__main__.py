@@ -2,7 +2,8 @@
 
 Requests and responses of about 1 KB, at 1 and 16 connections, one worker. CPU is read from ``/proc``: of Envoy in the
 row ``envoy``; of the ext_proc server in ``noop``; of everything that ``affidavit serve`` started (supervisor, worker,
-shipper) in ``gate``. ``cpu_ms_all`` adds Envoy and OPA. Added latency is over Envoy alone.
+shipper) in ``gate``. ``cpu_ms_all`` adds Envoy and OPA. Added latency is over Envoy alone. Every figure is the median
+of its rounds; a ratio is the median of the ratios of each round, whose two measurements stand next to each other.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 import yaml
@@ -26,6 +28,14 @@ from ext_proc.demo.stack import Stack, StackOptions
 from ext_proc.edge import EdgeConnection, EdgeSettings, write_edge
 
 OUT: Final = Path(__file__).parent / "out" / "gate.json"
+RATIO_MAX: Final = 3.0
+"""Server CPU a request, gate to no-op: the bound that the gate is built to."""
+RSS_MAX_MB: Final = 150.0
+GROWTH_MAX: Final = 0.05
+"""Memory is flat if it grew by no more than this from the second tenth of the requests to the last."""
+_SEAL_SECONDS: Final = 5.0
+"""The default of ``audit.wal.seal_seconds``; the demo seals every second for people who watch."""
+_LEVELS: Final = ("c1", "c16")
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _ANSWER: Final = json.dumps(
     {
@@ -57,6 +67,7 @@ def main() -> int:
     parser.add_argument(
         "--soak", type=int, default=0, metavar="N", help="also: memory over N requests through the gate"
     )
+    parser.add_argument("--check", action="store_true", help="end with status 1 if a bound is not kept")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="affidavit-bench-") as name:
         bench = _Bench(Path(name))
@@ -67,10 +78,11 @@ def main() -> int:
                 found["soak"] = bench.soak(options.soak)
         finally:
             bench.stop()
+    found["bounds"] = _bounds(found)
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(json.dumps(found, indent=1) + "\n")
     _show(found)
-    return 0
+    return int(options.check and any(bound["is_kept"] is False for bound in found["bounds"]))
 
 
 class _Bench:
@@ -97,9 +109,7 @@ class _Bench:
         server = start("noop", (sys.executable, "-m", "bench.noop", socket), logs)
         self._programs.append(server)
         server.wait_until(socket.exists)
-        # Default sealing: the demo seals every second for people who watch.
-        changes: dict[str, Any] = {}
-        stack = Stack(self._folder / "gate", StackOptions(upstream=url, workers=1, changes=changes))
+        stack = Stack(self._folder / "gate", StackOptions(upstream=url, workers=1, seal_seconds=_SEAL_SECONDS))
         (self._folder / "gate").mkdir()
         stack.start()
         self._stack = stack
@@ -160,8 +170,9 @@ class _Bench:
         for name in self._rows:
             for connections in (1, 16):
                 rows = taken[name, connections]
-                median = {key: sorted(row[key] for row in rows)[len(rows) // 2] for key in rows[0]}
-                found.setdefault(name, {})[f"c{connections}"] = median
+                found.setdefault(name, {})[f"c{connections}"] = {
+                    key: median(row[key] for row in rows) for key in rows[0]
+                }
         for name, row in found.items():
             for level, values in row.items():
                 bare = found["envoy"][level]
@@ -169,11 +180,10 @@ class _Bench:
                 values["added_p99_ms"] = values["p99_ms"] - (bare["p99_ms"] if name != "envoy" else values["p99_ms"])
         found["ratios"] = {
             level: {
-                "server_cpu_gate_to_noop": found["gate"][level]["cpu_ms_per_request"]
-                / found["noop"][level]["cpu_ms_per_request"],
-                "all_cpu_gate_to_noop": found["gate"][level]["cpu_ms_all"] / found["noop"][level]["cpu_ms_all"],
+                "server_cpu_gate_to_noop": _ratio(taken, connections, "cpu_ms_per_request"),
+                "all_cpu_gate_to_noop": _ratio(taken, connections, "cpu_ms_all"),
             }
-            for level in ("c1", "c16")
+            for level, connections in zip(_LEVELS, (1, 16), strict=True)
         }
         return found
 
@@ -210,6 +220,34 @@ class _Bench:
             self._stack.stop()
         for program in reversed(self._programs):
             program.stop()
+
+
+def _ratio(taken: dict[tuple[str, int], list[dict[str, float]]], connections: int, figure: str) -> float:
+    rounds = zip(taken["gate", connections], taken["noop", connections], strict=True)
+    return median(gate[figure] / noop[figure] for gate, noop in rounds)
+
+
+def _bounds(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """The three bounds: what, the limit, what was measured, kept or not (None: not measured)."""
+
+    def bound(what: str, limit: float, measured: float | None) -> dict[str, Any]:
+        return {
+            "what": what,
+            "limit": limit,
+            "measured": measured,
+            "is_kept": None if measured is None else measured <= limit,
+        }
+
+    told = [
+        bound(
+            f"CPU of the server, gate to no-op, {level}", RATIO_MAX, found["ratios"][level]["server_cpu_gate_to_noop"]
+        )
+        for level in _LEVELS
+    ]
+    told.append(bound("RSS of a worker, MB", RSS_MAX_MB, max(found["gate"][level]["rss_mb"] for level in _LEVELS)))
+    sizes = found.get("soak", {}).get("rss_mb")
+    told.append(bound("growth of a worker's RSS (--soak)", GROWTH_MAX, sizes[-1] / sizes[1] - 1 if sizes else None))
+    return told
 
 
 def _cpu(pids: list[int]) -> float:
@@ -252,22 +290,35 @@ def _answering(port: int, admin: int) -> dict[str, Any]:
 
 def _show(found: dict[str, Any]) -> None:
     table = Table(
-        "", "connections", "CPU ms/request", "with Envoy, OPA", "added p50 ms", "added p99 ms", "rps", "RSS MB"
+        "",
+        "connections",
+        "CPU of the server, ms/request",
+        "with Envoy and OPA, ms/request",
+        "added p50, ms",
+        "added p99, ms",
+        "requests/s",
+        "RSS, MB",
+        title="1 KB requests and answers. envoy: alone; noop: Python ext_proc that does nothing; gate: everything on",
     )
     for name in ("envoy", "noop", "gate"):
-        for level in ("c1", "c16"):
+        for level in _LEVELS:
             row = found[name][level]
             numbers = ("cpu_ms_per_request", "cpu_ms_all", "added_p50_ms", "added_p99_ms", "rps", "rss_mb")
             table.add_row(name, level[1:], *(f"{row[one]:.2f}" for one in numbers))
-    console = Console()
+    console = Console(width=120)
     console.print(table)
-    for level, row in found["ratios"].items():
+    for level in _LEVELS:
         console.print(
-            f"{level}: gate to no-op, server CPU: {row['server_cpu_gate_to_noop']:.2f}; "
-            f"with Envoy and OPA: {row['all_cpu_gate_to_noop']:.2f}"
+            f"{level}: with Envoy and OPA, gate to no-op: {found['ratios'][level]['all_cpu_gate_to_noop']:.2f}"
         )
+    bounds = Table("bound", "at most", "measured", "")
+    for one in found["bounds"]:
+        said = "-" if one["measured"] is None else f"{one['measured']:.2f}"
+        words = {True: "kept", False: "NOT KEPT", None: "not measured"}
+        bounds.add_row(one["what"], f"{one['limit']:g}", said, words[one["is_kept"]])
+    console.print(bounds)
     if "soak" in found:
-        console.print(f"soak: {found['soak']}")
+        console.print(f"soak of {found['soak']['requests']} requests, MB after each tenth: {found['soak']['rss_mb']}")
 
 
 if __name__ == "__main__":

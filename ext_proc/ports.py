@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
     from datetime import datetime
 
     from ext_proc.model import (
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 class Identities(Protocol):
     """Who asks."""
+
+    def recall(self, presented: Presented, connection: Connection, now: datetime) -> Identity | None:
+        """What `authenticate` would say, if that is known without waiting; else None. Never waits, never raises."""
+        ...
 
     async def authenticate(self, presented: Presented, connection: Connection, now: datetime) -> Identity:
         """Verify what the caller showed. Safe to call concurrently; idempotent; callers never retry.
@@ -102,8 +106,8 @@ class Recorder(Protocol):
         """
         ...
 
-    async def record(self, entry: Entry, now: datetime) -> Receipt:
-        """Append; the entry is durable when this returns. Safe to call concurrently; not idempotent; nobody retries.
+    def record(self, entry: Entry, now: datetime) -> Awaitable[Receipt]:
+        """Append; the entry is durable when what this returns is done. Safe to call concurrently; nobody retries.
 
         Entries without payloads still fit when the disk is full (they draw on an emergency reserve).
 

@@ -23,6 +23,7 @@ LEAF_MAX_BYTES: Final = 16 * 1024
 """A leaf is read by people and hashed by everyone: small. (C2SP tlog-tiles allows 65,535.)"""
 
 _INTEGER_MAX: Final = 2**53 - 1  # RFC 8785: beyond, readers disagree
+_ENCODER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 _MEDIA_TYPE: Final = re.compile(r"[a-z]+/[a-z0-9.+-]{1,64}")
 
 
@@ -34,27 +35,27 @@ def canonical(value: Any) -> bytes:
     """
     _check(value)
     try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        return _ENCODER.encode(value).encode()
     except UnicodeEncodeError:  # half of a surrogate pair: JSON can say it, UTF-8 cannot
         raise IntegrityError("leaf text") from None
 
 
 def _check(value: Any) -> None:
-    kind = type(value)
-    if kind is dict:
-        for key, inner in value.items():
-            if type(key) is not str or not key.isascii():
+    left = [value]
+    while left:
+        node = left.pop()
+        kind = type(node)
+        if kind is dict:
+            if not all(type(key) is str and key.isascii() for key in node):
                 raise IntegrityError("leaf key")
-            if type(inner) is not str:
-                _check(inner)
-    elif kind is list or kind is tuple:
-        for inner in value:
-            _check(inner)
-    elif kind is int:
-        if not -_INTEGER_MAX <= value <= _INTEGER_MAX:
-            raise IntegrityError("leaf number")
-    elif kind is not bool and value is not None and not isinstance(value, str):
-        raise IntegrityError(f"leaf value of type {kind.__name__}")
+            left += [inner for inner in node.values() if type(inner) is not str]
+        elif kind is list or kind is tuple:
+            left += [inner for inner in node if type(inner) is not str]
+        elif kind is int:
+            if not -_INTEGER_MAX <= node <= _INTEGER_MAX:
+                raise IntegrityError("leaf number")
+        elif kind is not bool and node is not None and not isinstance(node, str):
+            raise IntegrityError(f"leaf value of type {kind.__name__}")
 
 
 def leaf_hash(leaf: bytes) -> str:

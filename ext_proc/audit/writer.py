@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.audit import frames, segments
 from ext_proc.audit.record import build_leaf, leaf_hash
-from ext_proc.errors import AuditUnavailable
+from ext_proc.errors import AuditUnavailable, GateError
 from ext_proc.model import Receipt
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ LISTED: Final = ("request_redaction", "response_redaction")
 _SPACE_CHECK_SECONDS: Final = 0.5
 _BATCH_MAX: Final = 256
 _KNOWN_PEOPLE_MAX: Final = 1024
+_MORE, _OVER = False, True  # what the thread is woken for: records; nothing comes any more
 _RESERVED_BYTES: Final = 4096
 """Kept free in each segment: a log can always be closed, full disk or not."""
 _LOOK_AGAIN_SECONDS: Final = 0.25
@@ -79,7 +80,8 @@ class _Waiting:
     sequence: int
     kind: str
     exchange_id: str
-    done: asyncio.Future[None] | None
+    done: asyncio.Future[Receipt]
+    receipt: Receipt
     is_last: bool = False
 
 
@@ -107,7 +109,9 @@ class Writer:
         self._ops = ops
         self._sequence = 0
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._pending: list[_Waiting] = []  # numbered, and not yet taken by the thread
+        self._is_handing_over = False
+        self._bell: SimpleQueue[bool] = SimpleQueue()  # wakes the thread: `_MORE` or `_OVER`
         self._failure: str | None = None
         self._is_closed = False
         self._is_full = False
@@ -115,7 +119,7 @@ class Writer:
         self._is_over = False  # the thread has nothing more to do
         self._used = (0, -1.0)
         self._used_lock = Lock()  # guards _used: the event loop and health checks from a thread read it
-        self._order_lock = Lock()  # guards _sequence and the queue together: giving records back rewinds both
+        self._order_lock = Lock()  # guards _sequence and _pending together: giving records back rewinds both
         self._last_written = -1
         self._known_people: dict[tuple[Identity | None, Source | None], dict[str, Any]] = {}
         self._open: dict[str, dict[str, Any]] = {}  # exchanges with an intent and no outcome; the thread's own
@@ -174,8 +178,16 @@ class Writer:
         if self._is_full or self._used_bytes() + size_bytes > self._limits.max_bytes - self._limits.emergency_bytes:
             raise AuditUnavailable("full")
 
-    async def record(self, entry: Entry, now: datetime) -> Receipt:
-        """See `ports.Recorder.record`."""
+    def record(self, entry: Entry, now: datetime) -> asyncio.Future[Receipt]:
+        """See `ports.Recorder.record`. Begun when this returns: it goes on whether or not anybody waits for it."""
+        try:
+            return self._begin(entry, now)
+        except GateError as error:
+            failed: asyncio.Future[Receipt] = self._loop.create_future()
+            failed.set_exception(error)
+            return failed
+
+    def _begin(self, entry: Entry, now: datetime) -> asyncio.Future[Receipt]:
         self._raise_if_unusable()
         if entry.payloads and (self._is_nearly_full() or self._used_bytes() > self._limits.max_bytes):
             raise AuditUnavailable("full")
@@ -183,7 +195,7 @@ class Writer:
         subject = keyring.subject_reference(entry.identity)
         told, ciphertexts = keyring.encrypt(subject, entry.payloads, binding_of(self.origin, entry.exchange_id))
         fields = {**entry.facts, "exchange_id": entry.exchange_id, "payloads": told, **self._people(entry, subject)}
-        return await self._append(entry.kind, fields, now, ciphertexts, str(entry.exchange_id))
+        return self._append(entry.kind, fields, now, ciphertexts, str(entry.exchange_id))
 
     async def note(self, kind: str, fields: Mapping[str, Any], now: datetime) -> Receipt:
         """Record something about the log itself (``log.open``, ``config.changed`` ...).
@@ -206,7 +218,7 @@ class Writer:
             await self._append("log.close", {"leaves": self._sequence + 1}, now, [], "", is_last=True)
         except AuditUnavailable as error:
             self._failure = self._failure or error.detail
-        self._queue.put(None)  # the thread may be refusing, and waits to be told that this is over
+        self._bell.put(_OVER)  # the thread may be refusing, and waits to be told that this is over
         await asyncio.to_thread(self._thread.join)
         if self._lock is not None:
             os.close(self._lock)
@@ -252,7 +264,7 @@ class Writer:
             }
         return people
 
-    async def _append(
+    def _append(
         self,
         kind: str,
         fields: Mapping[str, Any],
@@ -261,7 +273,7 @@ class Writer:
         exchange_id: str,
         *,
         is_last: bool = False,
-    ) -> Receipt:
+    ) -> asyncio.Future[Receipt]:
         with self._order_lock:
             sequence = self._sequence
             leaf = build_leaf(kind, origin=self.origin, sequence=sequence, at=now, fields=fields, listed=LISTED)
@@ -269,10 +281,18 @@ class Writer:
             if len(frame) > self._limits.segment_bytes - _RESERVED_BYTES:
                 raise AuditUnavailable("record larger than a segment")
             self._sequence += 1
-            done: asyncio.Future[None] = self._loop.create_future()
-            self._queue.put(_Waiting(frame, sequence, kind, exchange_id, done, is_last))
-        await done
-        return Receipt(self.origin, sequence, leaf_hash(leaf))
+            done: asyncio.Future[Receipt] = self._loop.create_future()
+            receipt = Receipt(self.origin, sequence, leaf_hash(leaf))
+            self._pending.append(_Waiting(frame, sequence, kind, exchange_id, done, receipt, is_last))
+        if not self._is_handing_over:
+            self._is_handing_over = True
+            self._loop.call_soon(self._hand_over)
+        return done
+
+    def _hand_over(self) -> None:
+        """Wake the thread, once for all records of one turn of the loop: else each would wait for a sync of its own."""
+        self._is_handing_over = False
+        self._bell.put(_MORE)
 
     def _is_nearly_full(self) -> bool:
         """No space for another segment, and half of this one is for records that are small."""
@@ -315,43 +335,51 @@ class Writer:
     def _take(self) -> list[_Waiting]:
         """Step 1. Wait for a first record, at most until the segment must be sealed; then take all there are."""
         patience = self._limits.seal_seconds / 4
-        try:
-            first = self._queue.get(timeout=min(patience, _LOOK_AGAIN_SECONDS) if self._is_full else patience)
-        except Empty:
-            return []
-        batch = [first] if first is not None else []
-        while len(batch) < _BATCH_MAX:
-            try:
-                more = self._queue.get_nowait()
-            except Empty:
-                break
-            if more is not None:
-                batch.append(more)
+        with suppress(Empty):
+            self._bell.get(timeout=min(patience, _LOOK_AGAIN_SECONDS) if self._is_full else patience)
+        with self._order_lock:
+            batch, self._pending = self._pending[:_BATCH_MAX], self._pending[_BATCH_MAX:]
+            if self._pending:
+                self._bell.put(_MORE)
         return batch
 
     def _write(self, batch: list[_Waiting]) -> bool:
-        """Steps 2 and 3. Is the epoch over?"""
+        """Steps 2 and 3. Is the epoch over? One system call for all that goes into one segment: each costs the lock."""
         is_last = False
+        pending: list[bytes] = []
         for index, waiting in enumerate(batch):
-            if not self._has_room(waiting):
-                self._give_back(batch[index:])
-                del batch[index:]
-                break
-            self._ops.write(self._segment.descriptor, waiting.frame, self._segment.offset)
-            self._segment.offset += len(waiting.frame)
-            self._segment.has_leaf = True
+            if not self._fits(waiting, sum(map(len, pending))):
+                self._write_all(pending)
+                if not self._has_room(waiting):
+                    self._give_back(batch[index:])
+                    del batch[index:]
+                    break
+            pending.append(waiting.frame)
             self._last_written = waiting.sequence
             self._follow(waiting)
             is_last = is_last or waiting.is_last
+        self._write_all(pending)
         if batch:
             self._ops.sync(self._segment.descriptor)
         return is_last
 
+    def _write_all(self, pending: list[bytes]) -> None:
+        if pending:
+            frames_ = pending[0] if len(pending) == 1 else b"".join(pending)
+            self._ops.write(self._segment.descriptor, frames_, self._segment.offset)
+            self._segment.offset += len(frames_)
+            self._segment.has_leaf = True
+            pending.clear()
+
+    def _fits(self, waiting: _Waiting, before_bytes: int) -> bool:
+        needed = before_bytes + len(waiting.frame) + (0 if waiting.is_last else _RESERVED_BYTES)
+        return self._segment.offset + needed <= self._segment.size_bytes
+
     def _has_room(self, waiting: _Waiting) -> bool:
         """Is there room for the record, if need be in another segment?"""
-        needed = len(waiting.frame) + (0 if waiting.is_last else _RESERVED_BYTES)
-        if self._segment.offset + needed <= self._segment.size_bytes:
+        if self._fits(waiting, 0):
             return True
+        needed = len(waiting.frame) + (0 if waiting.is_last else _RESERVED_BYTES)
         if self._segment.has_leaf:
             if not self._has_spare():
                 return False
@@ -372,20 +400,11 @@ class Writer:
     def _give_back(self, rest: list[_Waiting]) -> None:
         """Refuse these and all that wait behind them. Their numbers go to others: the log has no gap."""
         with self._order_lock:
-            rest = rest + self._waiting()
+            rest = rest + self._pending
+            self._pending = []
             self._sequence = rest[0].sequence
         self._tell(rest, "full")
         self._is_over = any(one.is_last for one in rest)
-
-    def _waiting(self) -> list[_Waiting]:
-        found: list[_Waiting] = []
-        while True:
-            try:
-                waiting = self._queue.get_nowait()
-            except Empty:
-                return found
-            if waiting is not None:
-                found.append(waiting)
 
     def _follow(self, waiting: _Waiting) -> None:
         if waiting.kind == "inference.intent":
@@ -397,10 +416,9 @@ class Writer:
             self._open.pop(waiting.exchange_id, None)
 
     def _tell(self, batch: list[_Waiting], failure: str | None) -> None:
-        waiting = [one.done for one in batch if one.done is not None]
-        if waiting:
+        if batch:
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                self._loop.call_soon_threadsafe(_resolve, waiting, failure)
+                self._loop.call_soon_threadsafe(_resolve, batch, failure)
 
     def _keep_house(self) -> None:
         """Seal an old segment, and see whether there is space for a spare again."""
@@ -412,13 +430,13 @@ class Writer:
 
     def _refuse_forever(self) -> None:
         while not self._loop.is_closed():
-            try:
-                waiting = self._queue.get(timeout=1)
-            except Empty:
-                continue
-            if waiting is not None:
-                self._tell([waiting], self._failure)
-            elif self._is_closed:
+            is_over = False
+            with suppress(Empty):
+                is_over = self._bell.get(timeout=1)
+            with self._order_lock:
+                refused, self._pending = self._pending, []
+            self._tell(refused, self._failure)
+            if is_over:
                 return
 
     # Segments ------------------------------------------------------------------------------------------------------
@@ -478,11 +496,11 @@ def binding_of(origin: str, exchange_id: str) -> str:
     return f"{origin}|{exchange_id}"
 
 
-def _resolve(waiting: list[asyncio.Future[None]], failure: str | None) -> None:
-    for future in waiting:
-        if future.done():
+def _resolve(batch: list[_Waiting], failure: str | None) -> None:
+    for waiting in batch:
+        if waiting.done.done():
             continue
         if failure is None:
-            future.set_result(None)
+            waiting.done.set_result(waiting.receipt)
         else:
-            future.set_exception(AuditUnavailable(failure))
+            waiting.done.set_exception(AuditUnavailable(failure))

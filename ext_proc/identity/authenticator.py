@@ -59,6 +59,13 @@ class Authenticator:
             for _, keys in self._trusts.values():
                 group.create_task(keys.refresh())
 
+    def recall(self, presented: Presented, connection: Connection, now: datetime) -> Identity | None:
+        """See `ports.Identities.recall`: for the very bytes of a token that verified just before."""
+        if presented.token is None or "oidc" not in connection.accepts:
+            return None
+        shown = presented.token.reveal()
+        return self._recall(_name(shown), now.timestamp()) if _may_be_token(shown) else None
+
     async def authenticate(self, presented: Presented, connection: Connection, now: datetime) -> Identity:
         """See `ports.Identities.authenticate`."""
         if presented.token is not None and "oidc" in connection.accepts:
@@ -74,9 +81,9 @@ class Authenticator:
             await keys.close()
 
     async def _by_token(self, shown: str, now: datetime) -> Identity:
-        if len(shown) > token.TOKEN_MAX_BYTES or not shown.isascii():
+        if not _may_be_token(shown):
             raise BadToken("too_large" if shown.isascii() else "malformed")  # before it costs a hash
-        name = hashlib.sha256(shown.encode()).digest()
+        name = _name(shown)
         kept = self._recall(name, now.timestamp())
         if kept is not None:
             return kept
@@ -112,3 +119,12 @@ class Authenticator:
         self._remembered.move_to_end(name)
         if len(self._remembered) > REMEMBERED_MAX:
             self._remembered.popitem(last=False)
+
+
+def _may_be_token(shown: str) -> bool:
+    return len(shown) <= token.TOKEN_MAX_BYTES and shown.isascii()
+
+
+def _name(shown: str) -> bytes:
+    """What a verified token is remembered by: its digest, so that the memory holds no credential."""
+    return hashlib.sha256(shown.encode()).digest()

@@ -19,7 +19,7 @@ from ext_proc.model import ExchangeId, Secret
 from ext_proc.phases import events as ev
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from ext_proc.model import Headers, Refusal
@@ -72,18 +72,15 @@ def read_question(message: ext_proc.ProcessingRequest, at: datetime) -> tuple[st
 
 def answer(phase: str, effect: Continue) -> ext_proc.ProcessingResponse:
     """`Continue` as the answer to ``phase``."""
-    common = ext_proc.CommonResponse()
+    response = ext_proc.ProcessingResponse()
+    common = getattr(response, phase).response
+    common.SetInParent()  # an answer with nothing to change is an answer too
     if effect.set_headers or effect.remove_headers:
-        common.header_mutation.CopyFrom(_mutation(effect.set_headers, effect.remove_headers))
+        _mutate(common.header_mutation, effect.set_headers, effect.remove_headers)
     if effect.body is not None:
         common.body_mutation.body = effect.body
-    response = ext_proc.ProcessingResponse()
-    if phase.endswith("_headers"):
-        getattr(response, phase).response.CopyFrom(common)
-        if effect.uninspected:
-            response.mode_override.CopyFrom(_UNINSPECTED)
-    else:
-        getattr(response, phase).response.CopyFrom(common)
+    if effect.uninspected and phase.endswith("_headers"):
+        response.mode_override.CopyFrom(_UNINSPECTED)
     if effect.metadata:
         _say(response, effect.metadata)
     return response
@@ -99,11 +96,11 @@ def refuse(
     response = ext_proc.ProcessingResponse(
         immediate_response=ext_proc.ImmediateResponse(
             status=http_status_pb2.HttpStatus(code=refusal.status),
-            headers=_mutation(tuple(headers), ()),
             body=body,
             details=f"affidavit_{refusal.code}",
         )
     )
+    _mutate(response.immediate_response.headers, headers, ())
     _say(response, metadata)
     return response
 
@@ -114,16 +111,17 @@ def _say(response: ext_proc.ProcessingResponse, metadata: Mapping[str, str]) -> 
         fields[name].string_value = value
 
 
-def _mutation(
-    set_headers: tuple[tuple[str, str | Secret], ...], remove_headers: tuple[str, ...]
-) -> ext_proc.HeaderMutation:
-    mutation = ext_proc.HeaderMutation(remove_headers=remove_headers)
+def _mutate(
+    mutation: ext_proc.HeaderMutation,
+    set_headers: Sequence[tuple[str, str | Secret]],
+    remove_headers: Sequence[str],
+) -> None:
+    mutation.remove_headers.extend(remove_headers)
     for name, value in set_headers:
         option = mutation.set_headers.add()
         option.header.key = name
         option.header.raw_value = (value.reveal() if isinstance(value, Secret) else value).encode()
         option.append_action = _OVERWRITE
-    return mutation
 
 
 def _headers(head: ext_proc.HttpHeaders) -> Headers:

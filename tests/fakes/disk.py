@@ -60,12 +60,12 @@ class BadDisk(FileOps):
         FileOps.sync(self, descriptor)
 
     def write(self, descriptor: int, data: bytes, offset: int) -> None:
-        """Write, or half of it and then the fault."""
+        """Write, or all but the end of it and then the fault: of many frames in one write, the last is torn."""
         self.faults.writes += 1
         try:
             self.faults.strike("write")
         except OSError:
-            FileOps.write(self, descriptor, data[: len(data) // 2], offset)
+            FileOps.write(self, descriptor, data[:-20], offset)
             raise
         FileOps.write(self, descriptor, data, offset)
 

@@ -23,7 +23,16 @@ class FakeIdentities:
         self.tokens = dict(tokens)
         self.certificates = dict(certificates or {})
         self.is_down = False
+        self.recalled: set[str] = set()
+        self.recall_error: BaseException | None = None
         self.asked = 0
+
+    def recall(self, presented: Presented, connection: Connection, now: datetime) -> Identity | None:
+        """See `ports.Identities.recall`. Knows only those in ``recalled``; raises ``recall_error``."""
+        if self.recall_error is not None:
+            raise self.recall_error
+        token = presented.token.reveal() if presented.token is not None else ""
+        return self.tokens.get(token) if token in self.recalled else None
 
     async def authenticate(self, presented: Presented, connection: Connection, now: datetime) -> Identity:
         """See `ports.Identities.authenticate`."""

@@ -36,10 +36,45 @@ def test_metric_names_and_labels() -> None:
     assert all(metric.documentation for metric in REGISTRY.collect() if metric.name.startswith("affidavit_"))
 
 
-def test_children_are_looked_up_once() -> None:
-    assert telemetry.step_seconds("Decide") is telemetry.step_seconds("Decide")
-    assert telemetry.exchanges("a", "completed", "") is telemetry.exchanges("a", "completed", "")
-    assert telemetry.exchanges("a", "completed", "") is not telemetry.exchanges("a", "refused", "denied")
+def _samples(name: str) -> dict[tuple[str, ...], float]:
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for metric in REGISTRY.collect()
+        if metric.name == name
+        for sample in metric.samples
+        if not sample.name.endswith("_created")
+    }
+
+
+def test_what_was_counted_is_told() -> None:
+    """A step on a bucket's edge belongs into it, as `Histogram.observe` has it; told twice, counted once."""
+    telemetry.tell_metrics()
+    before = _samples("affidavit_exchanges"), _samples("affidavit_exchanges_in_flight")
+    for seconds in (0.0001, 0.0005, 0.3, 11.0):
+        telemetry.step_took("TestTally", seconds)
+        telemetry.STEP_SECONDS.labels("TestObserve").observe(seconds)
+    for _ in range(3):
+        telemetry.exchange_began()
+    telemetry.exchange_ended("a", "completed", "")
+    telemetry.exchange_ended("a", "refused", "denied")
+    assert _samples("affidavit_exchanges") == before[0], "not before it is told"
+    telemetry.tell_metrics()
+    telemetry.tell_metrics()
+
+    steps = _samples("affidavit_step_seconds")
+    told = {key: value for key, value in steps.items() if "TestTally" in key}
+    observed = {
+        tuple("TestTally" if k == "TestObserve" else k for k in key): steps[key]
+        for key in steps
+        if "TestObserve" in key
+    }
+    assert told == observed and sum(told.values()) > 4
+    ended = _samples("affidavit_exchanges")
+    for labels in (("a", "completed", ""), ("a", "refused", "denied")):
+        key = ("affidavit_exchanges_total", *labels)
+        assert ended[key] == before[0].get(key, 0) + 1
+    [(key, in_flight)] = _samples("affidavit_exchanges_in_flight").items()
+    assert in_flight == before[1].get(key, 0) + 1
 
 
 def _logged(code: str) -> list[dict[str, object]]:

@@ -207,6 +207,28 @@ async def test_refused_tokens_are_not_remembered() -> None:
 
 
 @pytest.mark.asyncio
+async def test_recall_knows_only_what_verified_just_before() -> None:
+    """Not another token, not one that was refused, not beyond its time, its minute or its key, not elsewhere."""
+    async with running() as (issuer, made, seconds):
+        token, short = issuer.mint(NOW), issuer.mint(NOW, exp=int(NOW.timestamp()) + 20)
+        assert made.recall(shown(token), OIDC, NOW) is None
+        for one in (token, short):
+            identity = await made.authenticate(shown(one), OIDC, NOW)
+            assert made.recall(shown(one), OIDC, NOW) == identity
+        assert made.recall(shown(token + "A"), OIDC, NOW) is None
+        assert made.recall(shown("é" * 10), OIDC, NOW) is None
+        assert made.recall(Presented(Secret(token)), MTLS, NOW) is None
+        assert made.recall(Presented(None), OIDC, NOW) is None
+        assert made.recall(shown(short), OIDC, NOW + timedelta(seconds=20)) is None
+        assert made.recall(shown(token), OIDC, NOW + timedelta(seconds=room.REMEMBERED_SECONDS)) is None
+        await made.authenticate(shown(token), OIDC, NOW)
+        issuer.rotate("rsa-2")
+        seconds[0] += 11
+        await made.authenticate(shown(issuer.mint(NOW, "rsa-2")), OIDC, NOW)
+        assert made.recall(shown(token), OIDC, NOW) is None
+
+
+@pytest.mark.asyncio
 async def test_what_the_connection_accepts() -> None:
     async with running() as (issuer, made, _):
         token = Secret(issuer.mint(NOW))
