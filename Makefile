@@ -44,7 +44,10 @@ docstrings: ## do docstrings name the arguments and attributes that are there? (
 	@$(BIN)/python scripts/check_docstrings.py
 
 rego: ## fmt, check --strict, tests with full coverage
-	@$(OPA) fmt --fail --list opa/
+	@for folder in opa/inference/concerns/*/; do \
+	  compgen -G "$$folder*_test.rego" > /dev/null || { echo "$$folder has no test: *_test.rego"; exit 1; }; \
+	done
+	@$(OPA) fmt --fail --list opa/ || { echo "mend the layout with: $(OPA) fmt --write opa/"; exit 1; }
 	@$(OPA) check --strict --schema opa/schemas opa/inference opa/system
 	@$(OPA) test --coverage --threshold 100 opa/inference opa/system opa/data.json > /dev/null \
 	  || { $(OPA) test -v opa/inference opa/system opa/data.json; exit 1; }
@@ -64,4 +67,4 @@ unit laws contract faults integration e2e: setup
 	@$(BIN)/pytest tests/$@ $(if $(T),-k "$(T)")
 
 clean: ## remove what was built and installed
-	@rm -rf .venv .tools bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	@rm -rf .venv .tools bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -22,7 +22,8 @@ what is in it, may they; personal data is masked both ways, and what happened is
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Exit status: 0 done, 1 something was found or failed, 2 could not run."""
-    options = build_parser().parse_args(arguments)
+    typed = sys.argv[1:] if arguments is None else list(arguments)
+    options = (_inner_parser() if typed[:1] in (["work"], ["ship"]) else build_parser()).parse_args(typed)
     try:
         status: int = options.run(options)
         sys.stdout.flush()  # here, where a reader that has left is no error of ours
@@ -65,14 +66,19 @@ def _add(
 
 def _count(text: str) -> int:
     """A number of things, one at least."""
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("1 or more is wanted")
+    return int(text)
 
 
 def _with_config(command: argparse.ArgumentParser) -> None:
     command.add_argument("--config", type=Path, required=True, metavar="FILE", help="the configuration (YAML)")
+
+
+def _with_gateway(command: argparse.ArgumentParser) -> None:
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument("--config", type=Path, metavar="FILE", help="the configuration (YAML)")
+    source.add_argument("--endpoints", type=Path, metavar="FILE", help="the endpoints file of a running demo")
 
 
 _SERVE = """Envoy and OPA are yours to start: Envoy with --config-path RUN_DIR/envoy/bootstrap.yaml (docs/operating.md).
@@ -80,7 +86,8 @@ SIGTERM: exchanges in flight end, logs are closed, evidence is shipped. SIGHUP: 
 log is JSON lines on standard error; /live, /ready and /metrics are at the configuration's `metrics`."""
 
 _CHECK = """Starts nothing and changes nothing. Prints the file's SHA-256, with which every log begins. Exit status 2 if
-it is not valid, naming each field."""
+it is not valid, naming each field. The files that it names (keys, bundle, certificates, credentials) are not
+looked at: `affidavit serve` loads keys and bundle before it starts anything."""
 
 _RENDER = """`affidavit serve` does this itself when it starts. Prints the path of the bootstrap."""
 
@@ -115,15 +122,20 @@ def _add_serving(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _with_config(serve)
     serve.set_defaults(run=_serve)
     check = _add(commands, "check-config", "read the configuration and say what is wrong with it", _CHECK)
-    _with_config(check)
+    _with_gateway(check)
     check.set_defaults(run=_check_config)
     render = _add(commands, "render", "write Envoy's files without starting anything", _RENDER)
-    _with_config(render)
+    _with_gateway(render)
     render.set_defaults(run=_render)
     reload_ = _add(commands, "reload", "take over changed connections, without a restart", _RELOAD)
-    _with_config(reload_)
+    _with_gateway(reload_)
     reload_.set_defaults(run=_reload)
-    # Started by the supervisor, not by people: without help they stay out of the list.
+
+
+def _inner_parser() -> argparse.ArgumentParser:
+    """What the supervisor starts, not people: a parser of its own, so that no list of commands names it."""
+    parser = argparse.ArgumentParser(prog="affidavit")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
     work = commands.add_parser("work")
     _with_config(work)
     work.add_argument("--index", type=int, required=True)
@@ -131,6 +143,7 @@ def _add_serving(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     ship = commands.add_parser("ship")
     _with_config(ship)
     ship.set_defaults(run=_ship)
+    return parser
 
 
 def _add_records(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -188,21 +201,21 @@ def _ship(options: argparse.Namespace) -> int:
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    from ext_proc.app import edge_files
+    from ext_proc.app import commands, edge_files
     from ext_proc.config import load
 
-    config, digest = load(options.config)
+    path = commands.path_of(options.config, options.endpoints)
+    config, digest = load(path)
     edge_files.check(config)
     names = ", ".join(connection.name for connection in config.connections)
-    print(f"{options.config}: valid (SHA-256 {digest}); connections: {names}")
+    print(f"{path}: valid (SHA-256 {digest}); connections: {names}")
     return 0
 
 
 def _render(options: argparse.Namespace) -> int:
-    from ext_proc.app import edge_files
-    from ext_proc.config import load
+    from ext_proc.app import commands, edge_files
 
-    config, _ = load(options.config)
+    config = commands.config_of(options.config, options.endpoints)
     print(edge_files.write(config).bootstrap)
     return 0
 
@@ -210,7 +223,7 @@ def _render(options: argparse.Namespace) -> int:
 def _reload(options: argparse.Namespace) -> int:
     from ext_proc.app import commands
 
-    return commands.reload(options.config)
+    return commands.reload(commands.path_of(options.config, options.endpoints))
 
 
 def _list_records(options: argparse.Namespace) -> int:

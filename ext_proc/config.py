@@ -7,12 +7,14 @@ never written here. The docstring of each field is its documentation: ``docs/con
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from pathlib import Path  # noqa: TC003 - pydantic needs it at run time
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -48,14 +50,38 @@ def _settable(header: str) -> str:
     return header
 
 
+def _like(pattern: str, wanted: str) -> AfterValidator:
+    """A text that matches ``pattern`` whole; whoever wrote another is told what is wanted, in words."""
+    form = re.compile(pattern)
+
+    def check(text: str) -> str:
+        if not form.fullmatch(text):
+            raise ValueError(f"must be {wanted}")
+        return text
+
+    return AfterValidator(check)
+
+
 PositiveSeconds = Annotated[float, Field(gt=0)]
 Bytes = Annotated[int, Field(gt=0)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
-Address = Annotated[str, Field(pattern=r"^[^\s:]+:\d{1,5}$"), AfterValidator(_with_port)]
+_NAME: Final = r"[a-z][a-z0-9-]{0,62}"
+Name = Annotated[str, _like(_NAME, "a letter, then letters, digits and dashes: in lower case, 63 at most")]
+Address = Annotated[
+    str, _like(r"[^\s:]+:[0-9]{1,5}", "host:port, for example 127.0.0.1:8080"), AfterValidator(_with_port)
+]
 Text = Annotated[str, Field(min_length=1)]
-HostPattern = Annotated[str, Field(pattern=r"^(\*|(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*)$")]
-HeaderName = Annotated[str, Field(pattern=r"^[a-z0-9-]+$"), AfterValidator(_settable)]
+HostPattern = Annotated[
+    str,
+    _like(
+        r"\*|(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*",
+        "a host name in lower case without a port, *.example.com for any below, or * for any",
+    ),
+]
+HeaderName = Annotated[
+    str, _like(r"[a-z0-9-]+", "a header's name in lower case, for example x-api-key"), AfterValidator(_settable)
+]
 
+_A_PATH: Final = "a path that begins with a slash, of letters, digits and . _ ~ - /, without a query"
 MIB: Final = 1024 * 1024
 
 Algorithm = Literal[
@@ -179,9 +205,11 @@ class PolicySection(_Section):
 
     opa_socket: Path
     """Unix socket of the OPA server."""
-    package: Annotated[str, Field(pattern=r"^[a-z_]+(/[a-z_]+)*$")] = "inference"
+    package: Annotated[str, _like(r"[a-z_]+(/[a-z_]+)*", "words of a to z and _ with slashes between them")] = (
+        "inference"
+    )
     """Package of the decision, with slashes."""
-    rule: Annotated[str, Field(pattern=r"^[a-z_]+$")] = "decision"
+    rule: Annotated[str, _like(r"[a-z_]+", "a word of a to z and _")] = "decision"
     """The decision rule in it."""
     bundle_file: Path
     """The bundle that OPA loaded: its SHA-256 goes into every record as the policy's digest."""
@@ -192,9 +220,17 @@ class PolicySection(_Section):
 class S3Section(_Section):
     """The store of the evidence."""
 
-    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+    bucket: Annotated[
+        str,
+        _like(
+            r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
+            "a bucket's name: 3 to 63 lower-case letters, digits, dots and dashes",
+        ),
+    ]
     """A bucket with Object Lock and a default retention in COMPLIANCE mode."""
-    prefix: Annotated[str, Field(pattern=r"^([A-Za-z0-9._-]+/)*$")] = ""
+    prefix: Annotated[
+        str, _like(r"([A-Za-z0-9._-]+/)*", "nothing, or letters, digits, dots, _ and dashes that end in a slash")
+    ] = ""
     """Put before every key; empty or ending in a slash."""
     region: str = "us-east-1"
     """The bucket's region."""
@@ -228,7 +264,13 @@ class WalSection(_Section):
 class AuditSection(_Section):
     """The evidence."""
 
-    origin: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)*$")] = "affidavit"
+    origin: Annotated[
+        str,
+        _like(
+            r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)*",
+            "letters, digits, dots, _ and dashes, with single slashes between them",
+        ),
+    ] = "affidavit"
     """First part of the name of every log of this gateway, for example `audit.example.com/prod`."""
     replica: Name = "gw-0"
     """This replica's name: stable over restarts, unique within the origin."""
@@ -252,7 +294,13 @@ class RedactionSection(_Section):
 class Upstream(_Section):
     """Where an inference service is."""
 
-    url: Annotated[str, Field(pattern=r"^https?://[^/\s]+$")]
+    url: Annotated[
+        str,
+        _like(
+            r"https?://[^/\s]+",
+            "scheme, host and port without a path, for example https://api.example.com or http://10.0.0.7:8000",
+        ),
+    ]
     """Scheme, host and port; the request's own path is kept."""
     ca_file: Path | None = None
     """PEM authorities to verify the service with. Left out: the system's."""
@@ -265,7 +313,7 @@ class CredentialSection(_Section):
 
     header: HeaderName = "authorization"
     """Header name, in lower case."""
-    prefix: Annotated[str, Field(pattern=r"^[ -~]*$")] = "Bearer "
+    prefix: Annotated[str, _like(r"[ -~]*", "plain text: ASCII on one line")] = "Bearer "
     """Put before the file's content."""
     file: Path
     """File that holds the credential; read again when it changes."""
@@ -276,7 +324,7 @@ class OperationSection(_Section):
 
     method: Literal["GET", "POST", "HEAD"] = "POST"
     """HTTP method."""
-    path: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._~/-]*$")]
+    path: Annotated[str, _like(r"/[A-Za-z0-9._~/-]*", _A_PATH)]
     """Exact path, without a query."""
     protocol: ProtocolName
     """How its bodies are read. `opaque` is for upgrades only."""
@@ -299,7 +347,7 @@ class ConnectionSection(_Section):
     """Its name: in Envoy's routes, in the policy's question and in every record."""
     hosts: Annotated[list[HostPattern], Field(min_length=1)] = ["*"]
     """Host names of the callers' requests that lead here, in lower case: `*` is any, `*.example.com` any below."""
-    path_prefix: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._~/-]*$")] = "/"
+    path_prefix: Annotated[str, _like(r"/[A-Za-z0-9._~/-]*", _A_PATH)] = "/"
     """Paths that lead here: whole segments, unless it ends in a slash. The longest prefix wins."""
     upstream: Upstream
     """Where the service is."""
@@ -404,10 +452,12 @@ def load(path: Path) -> tuple[Config, str]:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1})" if mark is not None else ""
         raise ConfigError(f"{path}: not valid YAML{where}") from None
+    if not data or not isinstance(data, dict):
+        raise ConfigError(f"{path}: empty or not a mapping; see docs/operating.md")
     try:
         config = Config.model_validate_json(json.dumps(data))
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_explained(error)}") from None
+        raise ConfigError(f"{path}: {_explained(error, data)}") from None
     except (TypeError, ValueError, RecursionError):
         where = ".".join(_not_json(data, 0) or ["file"])
         raise ConfigError(f"{path}: {where}: not a value of JSON (a date? put it in quotes)") from None
@@ -455,10 +505,40 @@ def _not_json(value: Any, depth: int) -> list[str] | None:
     return None
 
 
-def _explained(error: ValidationError) -> str:
+def _explained(error: ValidationError, data: dict[Any, Any]) -> str:
     lines = []
     for found in error.errors(include_input=False, include_url=False):
-        where = ".".join(str(part) for part in found["loc"])
+        where = ".".join(str(part) for part in found["loc"]) + _of_connection(data, found["loc"])
         what = found["msg"].removeprefix("Value error, ")
+        if found["type"] == "extra_forbidden":
+            what = f"unknown field{_guess(found['loc'])}"
         lines.append(f"{where}: {what}" if where else what)
     return "; ".join(lines)
+
+
+def _of_connection(data: dict[Any, Any], place: tuple[int | str, ...]) -> str:
+    """The name of the connection that a place is in: nobody wants to count. Only a valid one, no value by mistake."""
+    match place:
+        case ("connections", int(number), *_):
+            one = data["connections"][number]
+            name = one.get("name") if isinstance(one, dict) else None
+            return f" (connection {name})" if isinstance(name, str) and re.fullmatch(_NAME, name) else ""
+        case _:
+            return ""
+
+
+def _guess(place: tuple[int | str, ...]) -> str:
+    """What may have been meant by a field that is not there."""
+    *steps, last = place
+    section: type[BaseModel] = Config
+    for step in steps:
+        if step in section.model_fields:  # not the number in a list
+            section = _section_in(section.model_fields[str(step)].annotation) or section
+    near = difflib.get_close_matches(str(last), section.model_fields, 1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for one in get_args(annotation) if (found := _section_in(one)) is not None), None)

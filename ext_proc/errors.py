@@ -71,7 +71,7 @@ class UnsupportedContent(RequestError):
 
     code = "unsupported_content"
     http_status = 415
-    client_text = "This content type or encoding cannot be inspected, so it is not passed on."
+    client_text = "This content type, encoding or query cannot be inspected, so it is not passed on."
 
 
 class UnknownOperation(RequestError):
@@ -79,7 +79,9 @@ class UnknownOperation(RequestError):
 
     code = "unknown_operation"
     http_status = 404
-    client_text = "This connection has no such operation."
+    client_text = (
+        "This connection has no such operation. OpenAI clients: the base URL ends in /v1; Anthropic's does not."
+    )
 
 
 class UpgradeRefused(RequestError):

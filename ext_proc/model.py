@@ -253,7 +253,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """All that is known of a request when the question is put to the policy."""
+    """All that is known of a request when the question is put to the policy.
+
+    ``query`` and ``betas`` are what the caller asks of the upstream beside the body: known keys, labels only.
+    """
 
     exchange_id: ExchangeId
     connection: Connection
@@ -264,6 +267,8 @@ class Call:
     inspection: Inspection
     source: Source
     received_at: datetime
+    query: tuple[tuple[str, str], ...] = ()
+    betas: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,14 +33,28 @@ def config_of(config: Path | None, endpoints: Path | None) -> Config:
     Raises:
         ConfigError: it cannot be read.
     """
-    if config is None:
-        if endpoints is None:
-            raise ConfigError("name --config or --endpoints")
-        try:
-            config = Path(json.loads(endpoints.read_text())["config"])
-        except (OSError, ValueError, KeyError, TypeError):
-            raise ConfigError(f"{endpoints}: not the endpoints file of a demo") from None
-    return load(config)[0]
+    return load(path_of(config, endpoints))[0]
+
+
+def path_of(config: Path | None, endpoints: Path | None) -> Path:
+    """The configuration's file, named directly or through a demo's endpoints file.
+
+    Raises:
+        ConfigError: the endpoints file is none, or its demo is gone.
+    """
+    if config is not None:
+        return config
+    if endpoints is None:
+        raise ConfigError("name --config or --endpoints")
+    try:
+        named = Path(json.loads(endpoints.read_text())["config"])
+    except OSError as error:
+        raise ConfigError(f"{endpoints}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(f"{endpoints}: not the endpoints file of a demo") from None
+    if not named.exists():
+        raise ConfigError(f"{endpoints}: {named} is gone: does the demo still run?")
+    return named
 
 
 def reload(path: Path) -> int:
@@ -81,7 +95,7 @@ def list_records(config: Config, limit: int, as_json: bool) -> int:  # noqa: FBT
                 if leaf["kind"].startswith("inference."):
                     found.setdefault(leaf["exchange_id"], {})[leaf["kind"]] = {"object": key, **leaf}
     except (StoreUnavailable, StoreRefused) as error:
-        raise ConfigError(f"bucket {config.audit.s3.bucket}: {error}") from None
+        raise _no_bucket(config, error) from None
     except IntegrityError as error:
         print(f"affidavit: an object of the bucket cannot be read: {error.detail}", file=sys.stderr)
         return 1
@@ -90,14 +104,17 @@ def list_records(config: Config, limit: int, as_json: bool) -> int:  # noqa: FBT
         for row in rows:
             print(json.dumps(row, sort_keys=True))
         return 0
-    table = Table("at", "exchange", "connection", "model", "outcome", "status", "masked", box=None)
+    table = Table(*_COLUMNS, box=None)
     for row in rows:
         table.add_row(*(str(row[name] if row[name] is not None else "") for name in _COLUMNS))
+    whole = console.measure(table, options=console.options.update(max_width=_WIDTH_MAX)).maximum
+    console.width = max(console.width, whole)  # an id that is cut off is of no use, nor one in a pipe of 80 columns
     console.print(table)
     return 0
 
 
-_COLUMNS = ("at", "exchange", "connection", "model", "outcome", "http_status", "masked")
+_COLUMNS = ("at", "exchange", "connection", "model", "outcome", "http_status", "code", "masked")
+_WIDTH_MAX = 10_000
 
 
 def _row(exchange_id: str, kinds: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -117,6 +134,11 @@ def _row(exchange_id: str, kinds: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "code": said.get("code"),
         "masked": masked,
     }
+
+
+def _no_bucket(config: Config, error: StoreUnavailable | StoreRefused) -> ConfigError:
+    mend = ": set audit.s3.credentials_file or AWS's own" if "CredentialsError" in str(error) else ""
+    return ConfigError(f"bucket {config.audit.s3.bucket}: {error}{mend}")
 
 
 def show_record(config: Config, exchange_id: str, *, with_payloads: bool, as_json: bool) -> int:
@@ -140,7 +162,7 @@ def show_record(config: Config, exchange_id: str, *, with_payloads: bool, as_jso
                 }
             print(json.dumps(shown, sort_keys=True, ensure_ascii=False, indent=None if as_json else 2))
     except (StoreUnavailable, StoreRefused) as error:
-        raise ConfigError(f"bucket {config.audit.s3.bucket}: {error}") from None
+        raise _no_bucket(config, error) from None
     except IntegrityError as error:
         print(f"affidavit: a record or payload cannot be read: {error.detail}", file=sys.stderr)
         return 1

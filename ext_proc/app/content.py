@@ -1,8 +1,9 @@
 """Where the rooms `protocols` (where text is) and `redaction` (what may pass) are joined into `ports.Content`.
 
 Laws here: every channel that `protocols` finds is scanned, and what goes on is re-serialised from what was scanned.
-Labels that end in a record in clear (model names, tool names, finish reasons) are checked first: anything that does
-not look like a label, or in which a rule hits, is recorded as ``unlisted``.
+Labels that end in a record in clear (model names, tool names, finish reasons) are checked first: what does not look
+like one, or in which a rule hits, is recorded as ``unlisted``, and so is what a label of its kind cannot be: a finish
+reason that no API has, a tool that the caller never offered.
 """
 
 from __future__ import annotations
@@ -28,6 +29,18 @@ if TYPE_CHECKING:
 OPAQUE: Final = "opaque"
 UNLISTED: Final = "unlisted"
 
+# Of OpenAI's and Anthropic's API references, and of what serves models behind them.
+FINISH_REASONS: Final = frozenset(
+    {
+        "abort", "compaction", "content_filter", "end_turn", "error", "function_call", "length", "max_tokens",
+        "model_context_window_exceeded", "pause_turn", "refusal", "stop", "stop_sequence", "tool_calls", "tool_use",
+    }
+)  # fmt: skip
+_CACHED_MAX_BYTES: Final = 256
+"""Longer values are not kept: 4,096 of them would be a caller's to choose."""
+# What an upstream calls its model and its build: short, and with a digit (gpt-4o-2024-08-06, fp_44709d6fcb).
+_VERSIONED: Final = re.compile(r"(?=[^0-9]*[0-9])[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,63}")
+_TOOL_NAME_MAX: Final = 64
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
 # Keys that protocols use: anything else in a channel's path is caller's text and is recorded as ``*``.
 _PATH_PART: Final = re.compile(r"[a-z_]{1,32}|[0-9]{1,6}|\+?[a-z]{1,16}")
@@ -77,9 +90,7 @@ class ContentGate:
             operation=document.operation,
             model=document.model,
             is_stream=document.is_stream,
-            parameters={
-                name: _label(value) if isinstance(value, str) else value for name, value in document.parameters.items()
-            },
+            parameters=document.parameters,
             findings=scanned.findings,
             text_bytes=scanned.text_bytes,
             document=scanned,
@@ -103,13 +114,17 @@ class ContentGate:
         request: _Scanned = inspection.document
         document = protocols.read_response(inspection.protocol, request.document, status, headers, body, limit_bytes)
         made = self._redacted(_Scanned(document), rules)
+        offered = request.document.tool_names
         return replace(
             made,
             tainted_headers=_tainted(headers),
-            model_served=_label_or_none(document.facts.model_served),
-            model_fingerprint=_label_or_none(document.facts.model_fingerprint),
+            model_served=_versioned(document.facts.model_served, inspection.model),
+            model_fingerprint=_versioned(document.facts.model_fingerprint, None),
             usage=document.facts.usage,
-            finish_reasons=tuple(_label(reason) for reason in document.facts.finish_reasons),
+            finish_reasons=tuple(r if r in FINISH_REASONS else UNLISTED for r in document.facts.finish_reasons),
+            tool_calls=tuple(
+                ToolCall(_tool_name(call.name, offered), call.arguments_sha256) for call in document.tool_calls()
+            ),
         )
 
     def refusal(self, connection: Connection | None, path: str, refusal: Refusal) -> tuple[str, bytes]:
@@ -142,7 +157,6 @@ class ContentGate:
                 forwarded_bytes=len(body),
             ),
             blocked=tuple(sorted(blocked)),
-            tool_calls=tuple(ToolCall(_label(call.name), call.arguments_sha256) for call in document.tool_calls()),
         )
 
 
@@ -184,18 +198,37 @@ def _tainted(headers: Headers) -> tuple[str, ...]:
     return tuple(sorted({name for name, value in said if not _is_clean(value)}))
 
 
-@lru_cache(maxsize=4096)
 def _is_clean(said: bytes) -> bool:
+    """Nothing to mask in it."""
+    return _is_clean_kept(said) if len(said) <= _CACHED_MAX_BYTES else _is_clean_looked(said)
+
+
+def _is_clean_looked(said: bytes) -> bool:
     return not redaction.scan(unquote_plus(said.decode("latin-1")))
 
 
+_is_clean_kept = lru_cache(maxsize=4096)(_is_clean_looked)
+
+
 @lru_cache(maxsize=4096)
+def _is_clean_label(text: str) -> bool:
+    return not redaction.scan(text)
+
+
 def _label(text: str) -> str:
-    return text if _LABEL.fullmatch(text) and not redaction.scan(text) else UNLISTED
+    """The text if it looks like a label; the form first: it bounds what is kept."""
+    return text if _LABEL.fullmatch(text) and _is_clean_label(text) else UNLISTED
 
 
-def _label_or_none(text: str | None) -> str | None:
-    return None if text is None else _label(text)
+def _versioned(said: str | None, requested: str | None) -> str | None:
+    """What an upstream says of itself: what it was asked for, or what looks like a version."""
+    if said is None or said == requested:
+        return said
+    return _label(said) if _VERSIONED.fullmatch(said) else UNLISTED
+
+
+def _tool_name(name: str, offered: frozenset[str]) -> str:
+    return _label(name) if name in offered and len(name) <= _TOOL_NAME_MAX else UNLISTED
 
 
 def _public_path(path: str) -> str:

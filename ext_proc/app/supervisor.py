@@ -12,6 +12,7 @@ import hashlib
 import os
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -22,8 +23,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from ext_proc import telemetry
 from ext_proc.app import edge_files, registry
 from ext_proc.app.process import PARENT_VARIABLE, RELOAD_SECONDS, clock, read_states, tell
+from ext_proc.audit.keys import read_key
 from ext_proc.config import load
 from ext_proc.errors import ConfigError
+from ext_proc.policy.bundle import read_version
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,7 +68,7 @@ class _Supervisor:
     async def live(self) -> None:
         """Start everything, wait, stop everything: workers first, so that the shipper sees the end of their logs."""
         config = self._config
-        lock = self._prepare(config)
+        locks = self._prepare(config)
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self._stop.set)
@@ -84,15 +87,17 @@ class _Supervisor:
                 shipping_over.set()
         finally:
             await runner.cleanup()
-            os.close(lock)
+            for lock in locks:
+                os.close(lock)
 
-    def _prepare(self, config: Config) -> int:
-        """Folders and files, all before anything runs. Returns the lock on the folder."""
+    def _prepare(self, config: Config) -> list[int]:
+        """Folders and files, all before anything runs. Returns the locks on the folders."""
         edge_files.check(config)
+        _check_files(config)
         try:
             for folder in (config.run_dir, config.run_dir / "state", config.run_dir / "metrics", config.state_dir):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o750)
-            lock = _locked(config.run_dir / "lock")
+            locks = [_locked(config.run_dir / "lock", "run_dir"), _locked(config.state_dir / "serve.lock", "state_dir")]
             for leftover in (*(config.run_dir / "metrics").glob("*.db"), *(config.run_dir / "state").glob("*.json")):
                 leftover.unlink()
         except OSError as error:
@@ -100,7 +105,7 @@ class _Supervisor:
         edge_files.write(config)
         self._accept(config, self._digest)
         self._tell()
-        return lock
+        return locks
 
     def _accept(self, config: Config, digest: str) -> None:
         """Keep a copy: a worker that is started again must not read a file that was changed and not taken over."""
@@ -166,13 +171,15 @@ class _Supervisor:
         return child
 
     async def _end(self, role: _Role, child: asyncio.subprocess.Process) -> None:
-        child.send_signal(signal.SIGTERM)
+        with suppress(ProcessLookupError):  # it ended by itself in this very moment
+            child.send_signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(self._config.drain_seconds + 10):
                 await child.wait()
         except TimeoutError:
             _log.error("process did not stop, killing it", role=role.name)
-            child.kill()
+            with suppress(ProcessLookupError):
+                child.kill()
             await child.wait()
 
     async def _reload(self) -> None:
@@ -195,7 +202,9 @@ class _Supervisor:
     def _check_change(self, changed: Config) -> None:
         rest = {"connections": self._config.connections}
         if changed.model_copy(update=rest) != self._config:
-            raise ConfigError("more than connections changed, which needs a restart")
+            names = type(changed).model_fields
+            differ = [one for one in names if one not in rest and getattr(changed, one) != getattr(self._config, one)]
+            raise ConfigError(f"more than connections changed ({', '.join(differ)}), which needs a restart")
         if registry.largest_body_bytes(changed) > registry.largest_body_bytes(self._config):
             raise ConfigError("connections: a larger body limit needs a restart")
         edge_files.check(changed)
@@ -264,8 +273,19 @@ class _Supervisor:
         return web.Response(body=generate_latest(found), headers={"content-type": CONTENT_TYPE_LATEST})
 
 
-def _locked(path: Path) -> int:
-    """Hold the folder: two supervisors would take each other's sockets away.
+def _check_files(config: Config) -> None:
+    """Load what no worker can start without: it would end, and be started again, for ever.
+
+    Raises:
+        ConfigError: a key file or the bundle cannot be used.
+    """
+    for path in (config.audit.key_encryption_key_file, config.audit.pepper_file, config.redaction.hash_key_file):
+        read_key(path)
+    read_version(config.policy.bundle_file)
+
+
+def _locked(path: Path, setting: str) -> int:
+    """Hold the folder: two supervisors would take each other's sockets, or logs, away.
 
     Raises:
         ConfigError: another one holds it.
@@ -275,5 +295,5 @@ def _locked(path: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
-        raise ConfigError(f"run_dir: another `affidavit serve` runs in {path.parent}") from None
+        raise ConfigError(f"{setting}: another `affidavit serve` runs in {path.parent}") from None
     return descriptor

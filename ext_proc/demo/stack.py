@@ -15,7 +15,7 @@ import sys
 import tempfile
 import urllib.parse
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -328,6 +328,8 @@ def _ended_by_signals() -> Iterator[None]:
 
     def interrupt(*_: object) -> None:
         _heed_no_signals()
+        with suppress(OSError):  # a terminal that is gone
+            os.write(1, "\nstopping …\n".encode())  # not print: a signal may come in the middle of one
         raise KeyboardInterrupt
 
     before = {name: signal.getsignal(name) for name in _ENDING}
@@ -372,8 +374,9 @@ def run_demo(*, keep: bool, endpoints: Path | None, upstream: str | None) -> int
             status = 0 if keep else 130
         finally:
             _heed_no_signals()
+            _withdraw(endpoints, stack)
             stack.stop()
-    shutil.rmtree(folder, ignore_errors=True) if status == 0 else print(f"files and logs: {folder}")
+    shutil.rmtree(folder, ignore_errors=True) if status in (0, 130) else print(f"files and logs: {folder}")
     return status
 
 
@@ -382,6 +385,8 @@ def _problem_of(endpoints: Path | None, upstream: str | None) -> str | None:
     if upstream is not None and not re.fullmatch(r"https?://[^/\s@?#]+(/v1)?/?", upstream):
         return "--upstream: scheme, host and port are wanted, for example http://127.0.0.1:8000"
     if endpoints is not None:
+        if _is_in_use(endpoints):
+            return f"--endpoints: {endpoints}: belongs to a demo that runs; stop it or name another file"
         try:
             endpoints.unlink(missing_ok=True)
             _beside(endpoints).touch(0o600)
@@ -397,10 +402,36 @@ def _run(stack: Stack, *, keep: bool, endpoints: Path | None) -> int:
     if endpoints is not None:
         _write_endpoints(endpoints, stack)
     if not keep:
-        return tell_story(stack)
+        status = tell_story(stack)
+        if status == 0:
+            print(_NEXT, flush=True)
+        return status
     print(f"gateway: {stack.gateway}/v1   files: {stack.folder}   Ctrl-C stops everything", flush=True)
     while True:
         signal.pause()  # until one of `_ended_by_signals`
+
+
+_NEXT: Final = '\nnext: .venv/bin/affidavit demo --keep --endpoints /tmp/demo.json   (README, "A tour")'
+
+
+def _is_in_use(endpoints: Path) -> bool:
+    """Does the demo that wrote it still run? Its files are there too: another process may have the id by now."""
+    try:
+        told = json.loads(endpoints.read_text())
+        os.kill(int(told["pids"]["supervisor"]), 0)
+        return Path(told["config"]).exists()
+    except PermissionError:  # of another user: it lives
+        return True
+    except (OSError, OverflowError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _withdraw(endpoints: Path | None, stack: Stack) -> None:
+    """Remove the file if it is still ours: it holds S3 keys, and nothing that it names is there any more."""
+    if endpoints is not None:
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            if json.loads(endpoints.read_text())["config"] == str(stack.config):
+                endpoints.unlink()
 
 
 def _beside(path: Path) -> Path:

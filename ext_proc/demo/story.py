@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from ext_proc.config import S3Section
     from ext_proc.demo.stack import Stack
 
 # Planted: none of it may be found in clear anywhere afterwards.
@@ -150,7 +151,8 @@ class _Story:
 
         def call() -> None:
             try:
-                ended.append(str(self._ask("Tell me a very long story.", self._analyst, max_tokens=200).status))
+                answer = self._ask("Tell me a very long story.", self._analyst, max_tokens=200)
+                ended.append(f"{answer.status} {answer.body}")
             except (OSError, http.client.HTTPException) as error:
                 ended.append(type(error).__name__)
 
@@ -163,7 +165,9 @@ class _Story:
         self._say("the caller got", ended[0] if ended else "nothing")
         outcome = self._wait_for(self._interrupted, "no interrupted outcome in the bucket")
         self._proof(outcome)
-        self._expect(ended != ["200"], "the call went through although its worker was killed")
+        self._expect(
+            bool(ended) and not ended[0].startswith("200"), "the call went through although its worker was killed"
+        )
 
     def _tampered(self) -> None:
         client, bucket, key = self._stack.s3.client(), self._stack.s3.bucket, self._locked_key
@@ -298,12 +302,18 @@ class _Story:
         stored = self._store.read_back(key)
         if stored is None or stored.lock_mode != "COMPLIANCE" or stored.retain_until is None:
             raise StoryError(f"{key} is not locked")
-        self._say("proof", f"{leaf['kind']} {leaf['outcome']['status']}, record {leaf['sequence']} in s3://{key}")
+        where = s3_url(self._config.audit.s3, key)
+        self._say("proof", f"{leaf['kind']} {leaf['outcome']['status']}, record {leaf['sequence']} in {where}")
         self._say("", f"locked ({stored.lock_mode}) until {stored.retain_until:%Y-%m-%d}, version {stored.version}")
 
     def _expect(self, is_so: bool, otherwise: str) -> None:  # noqa: FBT001 - reads as a sentence
         if not is_so:
             raise StoryError(otherwise)
+
+
+def s3_url(section: S3Section, key: str) -> str:
+    """The address of an object as AWS's own tools take it."""
+    return f"s3://{section.bucket}/{section.prefix}{key}"
 
 
 def _read(path: Path) -> bytes:

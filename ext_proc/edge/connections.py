@@ -75,15 +75,6 @@ if TYPE_CHECKING:
 
 ROUTE_CONFIGURATION: Final = "connections"
 _ANY_HOST: Final = "*"
-_NOT_FORWARDED: Final = (
-    "x-envoy-external-address",
-    "x-forwarded-client-cert",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-)
-"""What Envoy adds about the caller, for the gate. The service is told neither addresses nor certificates of people."""
-
 UNMATCHED_ROUTE: Final = "_unmatched"
 """Name of the route of requests that belong to no connection. No connection can have it (theirs start with a letter).
 
@@ -142,7 +133,6 @@ def render_routes(connections: Sequence[EdgeConnection]) -> str:
         RouteConfiguration(
             name=ROUTE_CONFIGURATION,
             virtual_hosts=virtual_hosts,
-            request_headers_to_remove=list(_NOT_FORWARDED),
         )
     )
 

@@ -19,6 +19,10 @@ TOOLS_MAX: Final = 32
 """Tool calls listed one by one: a model that asks for hundreds must not make a leaf that cannot be written."""
 REASONS_MAX: Final = 16
 """One for each choice; the first ones say enough."""
+INTEGER_MAX: Final = 2**53 - 1
+"""What a leaf can hold as a number (RFC 8785). Larger ones stand there as text, and text has an end."""
+_TEXT_MAX: Final = 64
+_UNLISTED: Final = "unlisted"
 
 
 def instant(at: datetime) -> str:
@@ -41,6 +45,8 @@ def request_facts(head: Head, connection: Connection | None, call: Call | None, 
             "operation": inspection.operation,
             "model": inspection.model,
             "is_stream": inspection.is_stream,
+            "query": dict(call.query),
+            "betas": list(call.betas),
             "text_bytes": inspection.text_bytes,
             "parameters": {name: _plain(value) for name, value in inspection.parameters.items()},
             "findings": dict(inspection.findings),
@@ -88,8 +94,8 @@ def model_facts(redaction: Redaction, requested: str | None) -> dict[str, Any]:
         "requested": requested,
         "served": redaction.model_served,
         "fingerprint": redaction.model_fingerprint,
-        "input_tokens": redaction.usage.input_tokens,
-        "output_tokens": redaction.usage.output_tokens,
+        "input_tokens": _counted(redaction.usage.input_tokens),
+        "output_tokens": _counted(redaction.usage.output_tokens),
         "finish_reasons": list(redaction.finish_reasons[:REASONS_MAX]),
         "tool_calls": [
             {"name": call.name, "arguments_sha256": call.arguments_sha256} for call in redaction.tool_calls[:TOOLS_MAX]
@@ -117,4 +123,18 @@ def _span(removal: Removal) -> dict[str, Any]:
 
 
 def _plain(value: float | str | bool | None) -> int | str | bool | None:  # noqa: FBT001 - a JSON scalar, not a flag
-    return repr(value) if isinstance(value, float) else value
+    """A parameter as a leaf can hold it: whatever a caller sends, it must be possible to write it down."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int) and abs(value) <= INTEGER_MAX:
+        return value
+    # The size is asked before the digits: those of a huge number take long to make, or cannot be made.
+    if isinstance(value, int) and value.bit_length() > _TEXT_MAX * 4:
+        return _UNLISTED
+    said = repr(value) if isinstance(value, float) else str(value)
+    return said if len(said) <= _TEXT_MAX and said.isascii() else _UNLISTED
+
+
+def _counted(tokens: int | None) -> int | None:
+    """What an upstream counted, if it can be a count."""
+    return tokens if tokens is not None and 0 <= tokens <= INTEGER_MAX else None

@@ -1,4 +1,4 @@
-"""Reading a request's or a response's head: what must be single, what may pass on, what is refused. Pure."""
+"""Reading a request's or a response's head: what must be single, and what is refused. Pure."""
 
 from __future__ import annotations
 
@@ -16,49 +16,17 @@ if TYPE_CHECKING:
 # RFC 6750 section 2.1 (b64token); one space, no comma: Envoy joins repeated fields with one (measured).
 _BEARER: Final = re.compile(rb"[Bb]earer ([A-Za-z0-9\-._~+/]+=*)")
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9\-._~+/]+=*")
-_STATUS: Final = re.compile(r"[1-9][0-9]{2}", re.ASCII)
+_STATUS: Final = re.compile(r"[1-5][0-9]{2}", re.ASCII)
 
 _SINGLE: Final = (":method", ":path", ":authority", "content-length", "content-type", "content-encoding")
 
-# What a caller may say to the upstream beside the body. Everything else is taken off (law L5): a header is a place
-# for personal data and for tricks. Those in VARIABLE are scanned first.
-FORWARDED: Final = frozenset(
-    {
-        "accept",
-        "anthropic-beta",
-        "anthropic-version",
-        "content-length",
-        "content-type",
-        "openai-beta",
-        "traceparent",
-        "transfer-encoding",
-        "x-request-id",
-    }
-)
+# Where a caller's own words may stand beside the body: scanned. `ext_proc.phases.fields` says in what form they pass.
 VARIABLE: Final = ("accept", "anthropic-beta", "anthropic-version", "content-type", "openai-beta", "traceparent")
-_ENVOY_OWN: Final = ("x-envoy-", "x-forwarded-")
-_UPGRADE: Final = ("connection", "upgrade")
 
-# What an upstream may say to the caller beside the body.
-_RELEASED: Final = frozenset(
-    {
-        "cache-control",
-        "connection",
-        "content-length",
-        "content-type",
-        "date",
-        "openai-processing-ms",
-        "openai-version",
-        "request-id",
-        "retry-after",
-        "server",
-        "transfer-encoding",
-        "x-request-id",
-        "x-should-retry",
-    }
-)
-_RELEASED_PREFIXES: Final = ("anthropic-ratelimit-", "x-ratelimit-")
-_RELEASED_VALUE: Final = re.compile(rb"[A-Za-z0-9 ;=,./:_+*\"()'-]{0,256}")
+TARGET_MAX_BYTES: Final = 8 * 1024
+"""Of path and query (RFC 9112 section 3 asks for as much): longer ones are only there to fill something."""
+USER_AGENT_MAX: Final = 512
+"""Characters kept of what a program says it is: it is held in memory and put to the policy for every caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +57,17 @@ def read_head(headers: Headers, attributes: Attributes) -> Head:
         method, path = values[":method"][0].decode("ascii"), values[":path"][0].decode("ascii")
     except UnicodeDecodeError:
         raise BadHeaders("not_ascii") from None
+    if len(path) > TARGET_MAX_BYTES:
+        raise BadHeaders("target")
+    if any(name == "transfer-encoding" and value.lower() != b"chunked" for name, value in headers):
+        raise BadHeaders("transfer_encoding")
     return Head(
         method=method,
         path=path,
         content_type=_text(values["content-type"]),
         content_length=_length(values["content-length"]),
         is_upgrade=method == "CONNECT" or any(name == "upgrade" for name, _ in headers),
-        source=Source(attributes.source_address, _text([v for k, v in headers if k == "user-agent"])),
+        source=Source(attributes.source_address, _text([v for k, v in headers if k == "user-agent"])[:USER_AGENT_MAX]),
         headers=headers,
     )
 
@@ -118,37 +90,6 @@ def read_credential(head: Head, attributes: Attributes) -> Presented:
     if match is None:
         raise BadToken("credential_malformed")
     return Presented(token=Secret(match.group(match.lastindex or 0).decode("ascii")), certificate=shown)
-
-
-def not_forwarded(headers: Headers, *, is_upgrade: bool = False) -> tuple[str, ...]:
-    """Names of the request fields that do not go on to the upstream (the caller's credential among them)."""
-    return tuple(
-        sorted(
-            {
-                name
-                for name, _ in headers
-                if not name.startswith((":", *_ENVOY_OWN))
-                and name not in FORWARDED
-                and not (is_upgrade and (name in _UPGRADE or name.startswith("sec-websocket-")))
-            }
-        )
-    )
-
-
-def not_released(headers: Headers) -> tuple[str, ...]:
-    """Names of the response fields that do not reach the caller."""
-    return tuple(
-        sorted(
-            {
-                name
-                for name, value in headers
-                if not name.startswith((":", *_ENVOY_OWN))
-                and not (
-                    (name in _RELEASED or name.startswith(_RELEASED_PREFIXES)) and _RELEASED_VALUE.fullmatch(value)
-                )
-            }
-        )
-    )
 
 
 def status_of(headers: Headers) -> int:

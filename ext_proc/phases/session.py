@@ -30,7 +30,17 @@ from ext_proc.model import Call, Entry, Payload, Refusal
 from ext_proc.phases import effects as do
 from ext_proc.phases import events as ev
 from ext_proc.phases import facts
-from ext_proc.phases.head import Head, not_forwarded, not_released, read_credential, read_head, status_of
+from ext_proc.phases.fields import (
+    JSON,
+    Passing,
+    bare_type,
+    is_untouchable,
+    not_forwarded,
+    not_released,
+    read_passing,
+    smuggled,
+)
+from ext_proc.phases.head import Head, read_credential, read_head, status_of
 from ext_proc.phases.table import TABLE, State
 
 if TYPE_CHECKING:
@@ -65,6 +75,7 @@ class Session:
         self.exchange_id: ExchangeId | None = None
         self.connection: Connection | None = None
         self._head: Head | None = None
+        self._passing = Passing()
         self._body_is_to_come = False
         self._body = b""
         self._identity: Identity | None = None
@@ -137,6 +148,7 @@ class Session:
             if (head.content_length or 0) > self.connection.request_limit_bytes:
                 raise BodyTooLarge("content_length")
             self._presented = read_credential(head, event.attributes)
+            self._passing = read_passing(head.path, head.headers)
         except GateError as error:
             return self._refuse(error, event.at)
         expected = head.content_length if head.content_length is not None else self.connection.request_limit_bytes
@@ -187,6 +199,8 @@ class Session:
             inspection=event.inspection,
             source=head.source,
             received_at=self._received_at,
+            query=self._passing.query,
+            betas=self._passing.betas,
         )
         self.state = State.DECIDING
         return (do.Decide(self._call),)
@@ -236,14 +250,16 @@ class Session:
         head = self._known_head
         body = None if self._forwarded is None or not self._body_is_to_come else self._forwarded.body
         length = () if body is None else (("content-length", str(len(body))),)
-        credential_names = {name for name, _ in self._unlocked}
+        kind = (("content-type", JSON),) if body else ()
+        ours = (*length, *kind, ("accept-encoding", "identity"), *self._unlocked)
+        overwritten = {name for name, _ in ours}
         dropped = not_forwarded(head.headers, is_upgrade=head.is_upgrade)
         return (
             do.Continue(
                 body=body,
-                set_headers=(*length, ("accept-encoding", "identity"), *self._unlocked),
-                remove_headers=tuple(n for n in dropped if n not in credential_names and n != "accept-encoding"),
-                metadata={"decision": _METADATA_ALLOW, "event_id": str(self.exchange_id)},
+                set_headers=ours,
+                remove_headers=tuple(name for name in dropped if name not in overwritten),
+                metadata={"decision": _METADATA_ALLOW, "event_id": str(self.exchange_id), **self._operation_metadata},
                 uninspected=head.is_upgrade,
             ),
         )
@@ -258,10 +274,12 @@ class Session:
         is_upstreams = event.upstream.code_details in ("", _VIA_UPSTREAM)
         self._upstream = _upstream_facts(event.upstream, self._answer_status if is_upstreams else None)
         self._answer_is_bodyless = event.is_last
-        if not self._answer_status:
-            return self._refuse(UpstreamError("status"), event.at)
+        if smuggled(event.headers):  # Envoy would not let us take it off, and say so after the record
+            return self._refuse(UpstreamError("header"), event.at)
         if self._known_head.is_upgrade and self._answer_status == _SWITCHING_PROTOCOLS:
             return self._record_outcome(event.at)
+        if self._answer_status < _FINAL_STATUS:
+            return self._refuse(UpstreamError("status"), event.at)
         if event.is_last:
             return self._redact_response(b"")
         if self._known_head.is_upgrade:  # both body phases are off: we would never see what is in it
@@ -313,26 +331,32 @@ class Session:
             return self._undelivered(event.at)
         self.state = State.SETTLED
         receipt = f"{event.receipt.origin} {event.receipt.sequence} {event.receipt.leaf_hash}"
-        mine = ((EXCHANGE_HEADER, str(self.exchange_id)), ("x-affidavit-receipt", receipt))
+        bare = bare_type(self._answer_headers)
+        kind = (("content-type", bare),) if bare else ()
+        mine = ((EXCHANGE_HEADER, str(self.exchange_id)), ("x-affidavit-receipt", receipt), *kind)
+        taken_off = self._taken_off(frozenset(name for name, _ in mine))
         if self._released is None or self._answer_is_bodyless:
-            return (do.Continue(set_headers=mine, metadata=self._released_metadata, remove_headers=self._taken_off),)
+            return (do.Continue(set_headers=mine, metadata=self._released_metadata, remove_headers=taken_off),)
         body = self._released.body
         return (
             do.Continue(
                 body=body,
                 set_headers=(*mine, ("content-length", str(len(body)))),
-                remove_headers=self._taken_off,
+                remove_headers=taken_off,
                 metadata=self._released_metadata,
             ),
         )
 
+    def _taken_off(self, overwritten: frozenset[str]) -> tuple[str, ...]:
+        """The answer's fields that stay here: of an upgrade, all but its handshake. Never what Envoy forbids."""
+        tainted = self._released.tainted_headers if self._released else ()
+        names = {*not_released(self._answer_headers, is_upgrade=self._released is None), *tainted} - overwritten
+        return tuple(sorted(name for name in names & {n for n, _ in self._answer_headers} if not is_untouchable(name)))
+
     @property
-    def _taken_off(self) -> tuple[str, ...]:
-        if self._released is None:
-            return ()  # an upgrade: its handshake fields must arrive
-        tainted = self._released.tainted_headers
-        names = {*not_released(self._answer_headers), *tainted, "content-encoding"}
-        return tuple(sorted(names & {name for name, _ in self._answer_headers}))
+    def _operation_metadata(self) -> dict[str, str]:
+        """For Envoy's log, which must not hold a caller's text: only once they are an operation of the connection."""
+        return {"method": self._call.method, "path": self._call.path} if self._call else {}
 
     @property
     def _released_metadata(self) -> dict[str, str]:
@@ -370,7 +394,7 @@ class Session:
         # Never "allow": had it been said for the request, it still stands; had it not, it must not be said now.
         said = {"event_id": str(self.exchange_id), "outcome": self.outcome}
         if self._intent_sequence is None:
-            said["decision"] = "deny"
+            said |= {"decision": "deny", **self._operation_metadata}
         return (do.Refuse(named, self.connection, self._head.path if self._head else "", said),)
 
     def on_unrecorded(self, event: ev.Failed) -> tuple[do.Effect, ...]:
@@ -454,11 +478,12 @@ class Session:
         if not self._is_in_doubt:
             self.state = State.ENDED
             return ()
-        # Without payloads, so that it fits on a full disk; tried once. An intent that made it after all has an outcome
-        # now, and an outcome that did is set right: what it tells of was never released.
+        # The least there is to say, so that it fits on a full disk and nothing in the exchange, which may be what the
+        # record failed for, can stop it; tried once. An intent that made it after all has an outcome now, and an
+        # outcome that did is set right: what it tells of was never released.
         self._is_in_doubt, self.state = False, State.RECORDING_END
         told = self._refusal.status if self._refusal and not isinstance(self._kept, ev.StreamEnded) else 0
-        return (do.Record(replace(self._outcome_entry("unrecorded", told, at), payloads=())),)
+        return (do.Record(self._least_entry("unrecorded", told, at)),)
 
     # What goes on record -------------------------------------------------------------------------------------------
 
@@ -494,6 +519,25 @@ class Session:
             requested = self._inspection.model if self._inspection else None
             parts["model"] = facts.model_facts(self._released, requested)
         return self._entry("inference.outcome", parts, bodies)
+
+    def _least_entry(self, status: str, http_status: int, at: datetime) -> Entry:
+        if self.exchange_id is None:
+            raise PeerError("no exchange id")
+        outcome = {
+            "status": status,
+            "http_status": http_status or None,
+            "code": self.code,
+            "detail": self.detail,
+            "released_bytes": 0,
+            "is_inspected": False,
+        }
+        said = {
+            "time": {"recorded": facts.instant(at)},
+            "intent_sequence": self._intent_sequence,
+            "outcome": outcome,
+        }
+        source = self._head.source if self._head else None
+        return Entry("inference.outcome", self.exchange_id, self._identity, source, said)
 
     def _entry(self, kind: str, parts: Mapping[str, Any], payloads: tuple[Payload, ...]) -> Entry:
         if self.exchange_id is None:
@@ -550,6 +594,7 @@ class Session:
 _ANSWER_EXPECTED_BYTES: Final = 64 * 1024
 _VIA_UPSTREAM: Final = "via_upstream"  # Envoy's response code details of an answer that is the upstream's own
 _SWITCHING_PROTOCOLS: Final = 101
+_FINAL_STATUS: Final = 200  # below: interim (Envoy keeps those to itself), a switch that nobody asked for, or none
 _ERROR_STATUS: Final = 400
 _FORBIDDEN: Final = 403
 _SERVER_ERROR: Final = 500

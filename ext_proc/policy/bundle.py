@@ -57,6 +57,9 @@ def read_version(bundle: Path) -> PolicyVersion:
     """
     try:
         raw = bundle.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{bundle}: {error.strerror}") from None
+    try:
         with tarfile.open(bundle) as archive:
             manifest = next(member for member in archive if member.name.lstrip("/") == ".manifest")
             content = archive.extractfile(manifest)

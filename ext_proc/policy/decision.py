@@ -18,6 +18,7 @@ LIST_MAX: Final = 64
 REASON_MAX_CHARS: Final = 512
 _FIELDS: Final = {"allow", "reasons", "redact", "approval", "record"}
 _APPROVAL_FIELDS: Final = {"groups", "count", "valid_seconds", "within_seconds", "reason"}
+_DECISION_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _CODE: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _ENTITY: Final = re.compile(r"\*|[A-Z][A-Z0-9_]{0,63}")
 _ACTIONS: Final = {action.value: action for action in Action}
@@ -29,11 +30,16 @@ def read_decision(answer: Any, decision_id: str, policy: PolicyVersion) -> Decis
     Raises:
         PolicyUndefined: it is not exactly a decision; ``detail`` names the first part that is wrong.
     """
+    if not _DECISION_ID.fullmatch(decision_id):
+        raise PolicyUndefined("decision_id")  # it stands in the record, which has no room for more
     if not isinstance(answer, dict) or set(answer) != _FIELDS:
         raise PolicyUndefined("fields")
     # `is True`: no number, text or list is taken for a yes.
     if answer["allow"] is not True and answer["allow"] is not False:
         raise PolicyUndefined("allow")
+    reasons = _reasons(answer["reasons"])
+    if answer["allow"] and reasons:
+        raise PolicyUndefined("allow_with_reasons")  # which of the two should count?
     redact, record = answer["redact"], answer["record"]
     if not isinstance(redact, dict) or set(redact) != {"request", "response"}:
         raise PolicyUndefined("redact")
@@ -41,7 +47,7 @@ def read_decision(answer: Any, decision_id: str, policy: PolicyVersion) -> Decis
         raise PolicyUndefined("record")
     return Decision(
         allow=answer["allow"],
-        reasons=_reasons(answer["reasons"]),
+        reasons=reasons,
         redact_request=_rules(redact["request"]),
         redact_response=_rules(redact["response"]),
         approval=_approval(answer["approval"]),

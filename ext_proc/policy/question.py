@@ -44,6 +44,7 @@ def question(call: Call) -> dict[str, Any]:
             "operation": inspection.operation,
             "model": inspection.model,
             "stream": inspection.is_stream,
+            "betas": list(call.betas),
             "parameters": dict(inspection.parameters),
             "body_bytes": call.body_bytes,
             "text_bytes": inspection.text_bytes,

@@ -31,9 +31,11 @@ _EXAMPLE: Final = """
 
 `opa/inference` is useful as it stands and reads its settings from `data.inference` (`opa/data.json`), which a
 deployment replaces: `models` (groups and operations by model), `without_model`, `approval`, `limits`, `masking`,
-`record`, and `reasons` (a text for each code). Each folder under `opa/inference/concerns/` is one concern, with a rule
-`allow`, false by default, and a set `reasons`. A call passes only if every concern allows and none gives a reason.
-A concern of your own is one more folder:
+`record`, and `reasons`: a text for each code, for people and programs of yours that explain a refusal. The gate does
+not read them: a caller gets the codes, in the error's `reasons` and at the end of its `message`.
+
+Each folder under `opa/inference/concerns/` is one concern, with a rule `allow`, false by default, and a set `reasons`.
+A call passes only if every concern allows and none gives a reason. A concern of your own is one more folder:
 
 ```rego
 package inference.concerns.hours

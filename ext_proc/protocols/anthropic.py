@@ -15,16 +15,7 @@ if TYPE_CHECKING:
     from ext_proc.protocols.joining import Found
     from ext_proc.protocols.sse import Event
 
-PARAMETERS: Final = ("max_tokens", "temperature", "top_p", "top_k", "stream", "service_tier")
-_MEDIA: Final = ("image", "document", "file")
 _DELTA_TEXTS: Final = ("text", "thinking")
-
-
-def count_media(body: Any) -> int:
-    """Content blocks that are not text."""
-    blocks = [block for message in shapes.items(body, "messages") for block in shapes.items(message, "content")]
-    inner = [part for block in blocks for part in shapes.items(block, "content")]
-    return sum(1 for part in (*blocks, *inner) if shapes.text(part, "type") in _MEDIA)
 
 
 def answer_facts(body: Any) -> Facts:
@@ -32,7 +23,7 @@ def answer_facts(body: Any) -> Facts:
     reason = shapes.text(body, "stop_reason")
     return Facts(
         model_served=shapes.text(body, "model"),
-        usage=Usage(shapes.number(body, "usage", "input_tokens"), shapes.number(body, "usage", "output_tokens")),
+        usage=Usage(shapes.count(body, "usage", "input_tokens"), shapes.count(body, "usage", "output_tokens")),
         finish_reasons=(reason,) if reason else (),
     )
 
@@ -64,7 +55,7 @@ def stream_facts(events: list[Event]) -> Facts:
     for body in (event.data[0] for event in events if not event.is_done):
         facts.model_served = shapes.text(body, "message", "model") or facts.model_served
         for usage in (shapes.at(body, "message", "usage"), shapes.at(body, "usage")):
-            seen_in, seen_out = shapes.number(usage, "input_tokens"), shapes.number(usage, "output_tokens")
+            seen_in, seen_out = shapes.count(usage, "input_tokens"), shapes.count(usage, "output_tokens")
             tokens_in = tokens_in if seen_in is None else seen_in
             tokens_out = tokens_out if seen_out is None else seen_out
         reason = shapes.text(body, "delta", "stop_reason")

@@ -101,6 +101,7 @@ class Document:
         self.model: str | None = None
         self.is_stream = False
         self.parameters: Mapping[str, int | float | str | bool | None] = {}
+        self.tool_names: frozenset[str] = frozenset()  # of a request: what the model may call
         self.facts = Facts()
         self.structure_bytes = 0
         self._to_bytes = to_bytes

@@ -18,29 +18,10 @@ if TYPE_CHECKING:
     from ext_proc.protocols.joining import Found
     from ext_proc.protocols.sse import Event
 
-PARAMETERS: Final = (
-    "temperature",
-    "top_p",
-    "n",
-    "max_tokens",
-    "max_completion_tokens",
-    "stream",
-    "dimensions",
-    "encoding_format",
-    "reasoning_effort",
-    "store",
-)
-_MEDIA: Final = ("image_url", "input_audio", "file")
 _COMPONENT_MIN: Final = 1e-12
 _COMPONENT_MAX: Final = 1e3
 _EMBEDDING: Final = re.compile(r"/data/\d+/embedding")
 _DELTA_TEXTS: Final = ("content", "reasoning_content", "reasoning", "refusal", "text")
-
-
-def count_media(body: Any) -> int:
-    """Parts of messages that are not text."""
-    parts = [part for message in shapes.items(body, "messages") for part in shapes.items(message, "content")]
-    return sum(1 for part in parts if shapes.text(part, "type") in _MEDIA)
 
 
 def is_structure(path: str, value: Any) -> bool:
@@ -176,4 +157,4 @@ def _call_index(call: Any, position: int) -> int:
 
 
 def _usage(body: Any) -> Usage:
-    return Usage(shapes.number(body, "usage", "prompt_tokens"), shapes.number(body, "usage", "completion_tokens"))
+    return Usage(shapes.count(body, "usage", "prompt_tokens"), shapes.count(body, "usage", "completion_tokens"))

@@ -10,11 +10,10 @@ from ext_proc.protocols.document import Document, Facts
 from ext_proc.protocols.encoding import CodingError, decoded
 from ext_proc.protocols.joining import add_joined, collect_at
 from ext_proc.protocols.json_text import JsonError, parse, parse_bytes, render
+from ext_proc.protocols.parameters import declared_tools, parameters, refuse_ambiguous_keys
 from ext_proc.protocols.sse import read_events, write_events
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ext_proc.model import Connection, Headers, Operation
     from ext_proc.protocols.joining import Found
     from ext_proc.protocols.sse import Event
@@ -70,11 +69,12 @@ def read_request(protocol: str, headers: Headers, body: bytes) -> Document:
         document.add_tree(tree[0])
     except JsonError:
         raise BadBody("json") from None
-    if isinstance(tree[0], dict) and len({key.casefold() for key in tree[0]}) != len(tree[0]):
-        raise BadBody("key_repeated")  # Go's reader takes "Model" for "model", the last one of both
+    if isinstance(tree[0], dict):
+        refuse_ambiguous_keys(protocol, tree[0])
     document.model = shapes.text(tree[0], "model")
     document.is_stream = shapes.at(tree[0], "stream") is True
-    document.parameters = _parameters(protocol, tree[0])
+    document.parameters = parameters(protocol, tree[0])
+    document.tool_names = declared_tools(tree[0])
     return document
 
 
@@ -191,22 +191,6 @@ def _text(protocol: str, operation: str, body: bytes) -> Document:
     return document
 
 
-def _parameters(protocol: str, body: Any) -> dict[str, int | float | str | bool | None]:
-    names = anthropic.PARAMETERS if protocol.startswith("anthropic.") else openai.PARAMETERS
-    scalars = (int, float, str, bool)
-    made = (
-        {name: body[name] for name in names if name in body and isinstance(body[name], scalars)}
-        if isinstance(body, dict)
-        else {}
-    )
-    counts: dict[str, Callable[[Any], int]] = {
-        "message_count": lambda told: len(shapes.items(told, "messages")),
-        "tool_count": lambda told: len(shapes.items(told, "tools")),
-        "media_count": anthropic.count_media if protocol.startswith("anthropic.") else openai.count_media,
-    }
-    return made | {name: count(body) for name, count in counts.items()}
-
-
 def _fields(headers: Headers, name: str) -> list[str]:
     return [value.decode("latin-1").strip().lower() for key, value in headers if key == name]
 
@@ -219,10 +203,14 @@ _CHARSETS: Final = ("utf-8", "utf8", "us-ascii")
 
 
 def _media_type(headers: Headers) -> str:
-    """The media type; "" for a charset other than UTF-8: then nobody knows what the bytes say."""
-    kind, *parameters = _field(headers, "content-type").split(";")
-    for parameter in parameters:
+    """The media type; "" for a charset other than UTF-8: then nobody knows what the bytes say.
+
+    ``charset*`` and ``charset*0`` are the same parameter in RFC 2231's clothes, which some readers undo.
+    """
+    kind, *told = _field(headers, "content-type").split(";")
+    for parameter in told:
         name, _, value = parameter.partition("=")
-        if name.strip() == "charset" and value.strip().strip('"') not in _CHARSETS:
+        name = name.strip()
+        if name.startswith("charset") and (name != "charset" or value.strip().strip('"') not in _CHARSETS):
             return ""
     return kind.strip()

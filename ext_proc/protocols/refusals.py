@@ -47,9 +47,16 @@ def refusal_body(protocol: str, refusal: Refusal) -> tuple[str, bytes]:
 def _openai(refusal: Refusal) -> dict[str, Any]:
     fallback = "server_error" if refusal.status >= _SERVER else "invalid_request_error"
     kind = _OPENAI.get(refusal.status, fallback)
-    return {"message": refusal.text, "type": kind, "param": None, "code": refusal.code}
+    return {"message": _message(refusal), "type": kind, "param": None, "code": refusal.code}
 
 
 def _anthropic(refusal: Refusal) -> dict[str, Any]:
     fallback = "api_error" if refusal.status >= _SERVER else "invalid_request_error"
-    return {"type": _ANTHROPIC.get(refusal.status, fallback), "message": refusal.text, "code": refusal.code}
+    return {"type": _ANTHROPIC.get(refusal.status, fallback), "message": _message(refusal), "code": refusal.code}
+
+
+def _message(refusal: Refusal) -> str:
+    """With the policy's codes: of an error, OpenAI's client shows people the message only."""
+    if not refusal.reasons:
+        return refusal.text
+    return f"{refusal.text.removesuffix('.')}: {', '.join(refusal.reasons)}."

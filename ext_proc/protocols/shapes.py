@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
+
+COUNT_MAX: Final = 2**53 - 1
+"""RFC 7493: beyond, readers of JSON disagree. No exchange has so many of anything."""
 
 
 def text(holder: Any, *keys: str | int) -> str | None:
@@ -15,6 +18,12 @@ def number(holder: Any, *keys: str | int) -> int | None:
     """The whole number at ``keys``."""
     found = at(holder, *keys)
     return found if isinstance(found, int) and not isinstance(found, bool) else None
+
+
+def count(holder: Any, *keys: str | int) -> int | None:
+    """The count at ``keys``: a whole number that is none of anybody's inventions."""
+    found = number(holder, *keys)
+    return found if found is not None and 0 <= found <= COUNT_MAX else None
 
 
 def items(holder: Any, *keys: str | int) -> list[Any]:

@@ -121,6 +121,7 @@ _optional := {
 
 # These may be left out: what a caller may leave out, what was not found, and one group that does not matter.
 _open := {
+	["request", "betas", 0],
 	["request", "parameters", "max_tokens"],
 	["request", "parameters", "message_count"],
 	["request", "parameters", "tool_count"],

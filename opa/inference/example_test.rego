@@ -20,6 +20,7 @@ chat := {
 		"operation": "chat",
 		"model": "demo",
 		"stream": false,
+		"betas": ["prompt-caching-2024-07-31"],
 		"parameters": {"max_tokens": 64, "media_count": 0, "message_count": 1, "tool_count": 0},
 		"body_bytes": 120,
 		"text_bytes": 60,

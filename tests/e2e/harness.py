@@ -185,13 +185,13 @@ class Edge:
             text = answer.read().decode()
         return int(text.rpartition(":")[2]) if text.strip() else 0
 
-    def log_lines(self, path: str, count: int = 2) -> list[dict[str, Any]]:
-        """Lines of the access log about ``path``, once there are ``count`` (one at the start, one at the end)."""
+    def log_lines(self, reply: Reply, count: int = 2) -> list[dict[str, Any]]:
+        """Lines of the access log about this exchange, once there are ``count`` (one at the start, one at the end)."""
         found: list[dict[str, Any]] = []
 
         def has_come() -> bool:
             lines = self.settings.access_log.read_text().splitlines()
-            found[:] = [line for line in map(json.loads, lines) if line["path"] == path]
+            found[:] = [line for line in map(json.loads, lines) if line["request_id"] == reply.header("x-request-id")]
             return len(found) >= count
 
         self.wait(has_come)

@@ -89,6 +89,24 @@ def test_anthropic_messages_stream(messages_client: anthropic.Anthropic) -> None
     assert final.content[0].text == said
 
 
+def test_anthropic_beta(messages_client: anthropic.Anthropic) -> None:
+    """It sends `?beta=true` and the features by header."""
+    answer = messages_client.beta.messages.create(
+        model="demo", max_tokens=5, messages=[{"role": "user", "content": "hello"}], betas=["prompt-caching-2024-07-31"]
+    )
+    assert answer.usage.output_tokens > 0
+    without = messages_client.beta.messages.create(
+        model="demo", max_tokens=5, messages=[{"role": "user", "content": "hello"}], betas=[]
+    )
+    assert without.usage.output_tokens > 0
+
+
+def test_request_id_is_the_exchanges(chat_client: openai.OpenAI) -> None:
+    """What OpenAI's client shows where something went wrong is what the evidence is found by."""
+    raw = chat_client.models.with_raw_response.list()
+    assert raw.headers["x-request-id"] == raw.headers["x-affidavit-exchange"] == raw.request_id
+
+
 def test_anthropic_errors(real: Gateway, messages_client: anthropic.Anthropic) -> None:
     with pytest.raises(anthropic.PermissionDeniedError):
         messages_client.messages.create(model="gpt-9", max_tokens=5, messages=[{"role": "user", "content": "hello"}])

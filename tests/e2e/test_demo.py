@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import secrets
 import signal
 import stat
@@ -40,6 +41,9 @@ def test_the_story_is_as_told() -> None:
     done = subprocess.run([*AFFIDAVIT, "demo"], capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert "every step was as told" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("next: .venv/bin/affidavit demo --keep ")
+    assert " in s3://evidence/v1/events/" in done.stdout
+    assert not re.search(r"the caller got +\d{3}$", done.stdout, re.MULTILINE)  # never a status without what it said
     assert done.stdout.count("✓") == 1 and "✗" not in done.stdout
     assert done.stderr == ""
 
@@ -143,6 +147,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, Any
         yield found
         _ends(demos[0], signal.SIGINT, found[0])
         _ends(demos[1], signal.SIGTERM, found[1])
+        assert [file for file in files if file.exists()] == []  # nobody takes them for those of a demo that runs
     finally:
         for demo in demos:
             demo.kill()

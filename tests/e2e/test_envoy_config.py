@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
 import ssl
+import string
 import subprocess
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -111,6 +113,9 @@ SCRIPTS: Final[dict[str, Any]] = {
     "upgrade": {
         "request_headers": _upgrade,
         "response_headers": lambda message: gate.say(gate.proper(message), response="released"),
+    },
+    "operation": {
+        "request_headers": lambda message: gate.say(gate.proper(message), method="POST", path="/v1/registered")
     },
     "refuse": {"request_headers": lambda _: gate.immediate(403, b'{"no":1}')},
     "longer": {"request_body": _longer},
@@ -254,12 +259,12 @@ def test_request_of_no_connection_is_put_to_the_gate(edge: Edge) -> None:
 
 def test_request_id_of_a_caller_is_replaced(edge: Edge) -> None:
     """Even on loopback: it is the key that joins the log with the evidence."""
-    edge.post("/id", x_request_id=FORGED_ID)
+    reply = edge.post("/id", x_request_id=FORGED_ID)
     told = gate.attribute(_question(edge), "request.id")
 
     assert told != FORGED_ID
     assert _header(_question(edge), "x-request-id") == [told]
-    assert [line["request_id"] for line in edge.log_lines("/id")] == [told, told]
+    assert [line["request_id"] for line in edge.log_lines(reply)] == [told, told]
     assert edge.upstream.received[-1].header("x-request-id") == told
 
 
@@ -291,12 +296,46 @@ def test_certificate_header_on_tls_is_envoys_own(edge: Edge, tls: TlsSettings, *
     assert edge.upstream.received[-1].header("x-forwarded-client-cert") is None
 
 
-def test_service_learns_nothing_of_the_caller(edge: Edge) -> None:
-    """Addresses and Envoy's own headers stay here; a caller's x-envoy-* do nothing."""
-    edge.post("/private", x_forwarded_for="203.0.113.7", x_envoy_retry_on="5xx", x_envoy_original_path="/x")
+def _envoys_names() -> list[str]:
+    """Names that nobody thought of: the hole was a list of the five that somebody had."""
+    words = ("".join(random.choices(string.ascii_lowercase, k=random.randint(1, 12))) for _ in range(20))
+    return [f"x-{whose}-{word}" for word in words for whose in ("envoy", "forwarded")]
 
-    names = {name for name, _ in edge.upstream.received[-1].headers}
-    assert not [name for name in names if name.startswith(("x-forwarded", "x-envoy", "x-stub"))]
+
+def test_service_learns_nothing_of_the_caller(edge: Edge) -> None:
+    """Addresses and Envoy's own headers stay here, and whatever a caller calls so: the gate may not take it off."""
+    names = [*_envoys_names(), "x-forwarded-for", "x-envoy-retry-on", "x-envoy-original-path", "x-forwarded-user"]
+    reply = call(edge.port, request("POST", "/private", b"{}", dict.fromkeys(names, "alice@example.com")))
+
+    received = edge.upstream.received[-1]
+    assert (reply.status, received.path) == (200, "/private")
+    assert not [name for name, _ in received.headers if name.startswith(("x-forwarded", "x-envoy", "x-stub"))]
+    assert "alice" not in repr(received)
+
+
+def test_caller_learns_nothing_of_such_a_name(edge: Edge) -> None:
+    """On the way back too: neither the gate nor the caller sees it, on HTTP/1.1 and HTTP/2 alike."""
+    names = [*_envoys_names(), "x-request-id", "host"]
+    extra = "".join(f"{name}: alice@example.com\r\n" for name in names)
+    edge.upstream.answers["/names"] = (plain(b"{}", extra=f"{extra}x-note: kept\r\n"),)  # type: ignore[index]
+    for ask in (lambda: edge.post("/names"), lambda: call_http2(edge.port, "POST", "/names", {}, b"{}")):
+        reply = ask()
+        question = _question(edge, phase="response_headers")
+        seen = {field.key: field.raw_value.decode() for field in question.response_headers.headers.headers}
+
+        assert (reply.status, reply.header("x-note"), seen["x-note"]) == (200, "kept", "kept")
+        assert b"alice" not in reply.raw
+        assert not set(names) & set(seen)
+        assert not set(names) & ({name for name, _ in reply.headers} - {"x-request-id"})
+        assert reply.header("x-request-id") == gate.attribute(question, "request.id")
+
+
+def test_answers_of_envoys_own_bear_the_request_id(edge: Edge) -> None:
+    """It is what a caller can name when they ask what happened."""
+    assert edge.post("/refused/x").header("x-request-id")
+    assert edge.post("/mine", script="refuse").header("x-request-id") == gate.attribute(
+        _question(edge, "refuse"), "request.id"
+    )
 
 
 def test_joined_and_repeated_headers_arrive_as_they_are(edge: Edge) -> None:
@@ -508,17 +547,29 @@ def test_upgrade_is_put_to_the_gate(edge: Edge) -> None:
 
 
 def test_log_lines(edge: Edge) -> None:
-    """A line at the start and one at the end, joined by the request id, without the query."""
-    edge.post("/logged?secret=1")
-    start, end = edge.log_lines("/logged")
+    """A line at the start and one at the end, joined by the request id; method and path as the gate says them."""
+    start, end = edge.log_lines(edge.post("/logged?secret=1", script="operation"))
 
     assert (start["type"], end["type"]) == ("DownstreamStart", "DownstreamEnd")
-    assert start["request_id"] == end["request_id"] == gate.attribute(_question(edge), "request.id")
+    assert start["request_id"] == end["request_id"] == gate.attribute(_question(edge, "operation"), "request.id")
     said = (end["event_id"], end["decision"], end["response"], end["route"], end["attempts"])
     assert said == ("event", "allow", "released", "model", 1)
+    assert (end["method"], end["path"]) == ("POST", "/v1/registered")
     assert end["status"] == 200
     assert end["ext_proc"]["request_body_last_call_status"] == 0
     assert "secret" not in json.dumps([start, end])
+
+
+@pytest.mark.parametrize("script", ["", "refuse"])
+def test_log_holds_no_path_that_the_gate_did_not_say(edge: Edge, script: str) -> None:
+    """A path may hold a name, or fill the disk, and nobody has to be known to send one."""
+    path = "/logged/Patient-John-Smith-" + "a" * 100_000
+    reply = call(edge.port, request("POST", path, b"{}", {"x-stub": script}))
+    lines = edge.log_lines(reply)
+
+    assert [(line["method"], line["path"]) for line in lines] == [(None, None)] * 2
+    assert "Smith" not in edge.settings.access_log.read_text()
+    assert max(len(json.dumps(line)) for line in lines) < 2000
 
 
 def test_lines_equal_requests(edge: Edge) -> None:

@@ -262,7 +262,6 @@ def test_bad_bodies(gateway: Gateway, body: bytes, status: int, code: str) -> No
         {"content_type": "application/json; charset=utf-16"},
         {"content_type": "multipart/form-data; boundary=x"},
         {"content_encoding": "gzip"},
-        {"openai_beta": "mail bob@example.org"},
     ],
 )
 def test_content_that_cannot_be_inspected(gateway: Gateway, headers: dict[str, str]) -> None:
@@ -270,9 +269,75 @@ def test_content_that_cannot_be_inspected(gateway: Gateway, headers: dict[str, s
     _is_refused(gateway, gateway.send("POST", CHAT, body, gateway.analyst, **headers), 415, "unsupported_content")
 
 
-def test_personal_data_in_the_query(gateway: Gateway) -> None:
-    reply = gateway.chat(path=f"{CHAT}?note=bob%40example.org")
+@pytest.mark.parametrize(
+    "query", ["note=bob%40example.org", "note=Patient%20John%20Smith", "beta=true&beta=true", "beta=1"]
+)
+def test_query_that_is_not_known(gateway: Gateway, query: str) -> None:
+    before = _received(gateway)
+    outcome = _is_refused(gateway, gateway.chat(path=f"{CHAT}?{query}"), 415, "unsupported_content")
+    assert (outcome["detail"], _received(gateway)) == ("query", before)
+
+
+@pytest.mark.parametrize("name", ["openai-beta", "anthropic-beta", "anthropic-version"])
+def test_free_text_in_a_header_that_changes_the_meaning(gateway: Gateway, name: str) -> None:
+    before = _received(gateway)
+    credential = f"authorization: Bearer {gateway.analyst}\r\n"
+    for said in (f"{name}: mail bob at home\r\n", f"{name}: 2023-06-01\r\n" * 2):
+        _is_refused(
+            gateway, _raw(gateway, f"{credential}{said}", b'{"model":"demo","messages":[]}'), 400, "bad_headers"
+        )
+    assert _received(gateway) == before
+
+
+def test_personal_data_as_a_label(gateway: Gateway) -> None:
+    """A form is not enough: what has the form is scanned."""
+    body = b'{"model":"demo","messages":[]}'
+    reply = gateway.send("POST", CHAT, body, gateway.analyst, openai_beta="078-05-1120")
     _is_refused(gateway, reply, 415, "unsupported_content")
+
+
+def test_target_that_only_fills_something(gateway: Gateway) -> None:
+    """1.5 MB of path: refused, recorded without it, and not in Envoy's log either."""
+    reply = gateway.chat(path=f"{CHAT}?note=Smith-{'a' * 1_500_000}")
+    assert _is_refused(gateway, reply, 400, "bad_headers")["detail"] == "target"
+    log = gateway.stack.access_log
+
+    def lines() -> list[str]:
+        exchange = reply.header("x-affidavit-exchange") or "none"
+        return [line for line in log.read_text().splitlines() if exchange in line]
+
+    found = gateway.wait_for(lambda: (now := lines()) and len(now) == 2 and now, "no line in Envoy's log")
+    assert max(map(len, found)) < 2000
+    assert "Smith" not in log.read_text()
+
+
+def test_log_of_envoy_knows_the_operation(gateway: Gateway) -> None:
+    reply = gateway.chat(path=f"{CHAT}?beta=true")
+    exchange = reply.header("x-affidavit-exchange") or "none"
+
+    def ended() -> Any:
+        lines = (json.loads(line) for line in gateway.stack.access_log.read_text().splitlines())
+        return [one for one in lines if one["request_id"] == exchange and one["type"] == "DownstreamEnd"]
+
+    [line] = gateway.wait_for(ended, "no line in Envoy's log")
+    assert (line["method"], line["path"]) == ("POST", CHAT)
+
+
+@pytest.mark.parametrize("first", ["101 Switching Protocols", "600 Odd", "999 Odd"])
+def test_status_that_is_none_for_this_request(gateway: Gateway, first: str) -> None:
+    """Whoever finds it, Envoy's codec or the gate: nothing of it is released, and the record says what the caller got."""
+    body = b'{"note":"Smith"}'
+    gateway.upstream.answers[CHAT] = (  # type: ignore[index,union-attr]
+        f"HTTP/1.1 {first}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body,
+    )
+    try:
+        reply = gateway.chat("odd status")
+    finally:
+        del gateway.upstream.answers[CHAT]  # type: ignore[attr-defined,union-attr]
+    assert reply.status in (502, 503)
+    assert b"Smith" not in reply.raw
+    outcome = gateway.outcome(reply)["outcome"]
+    assert (outcome["status"], outcome["http_status"]) == ("error", reply.status)
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/v1/secrets"), ("GET", CHAT), ("DELETE", CHAT), ("HEAD", CHAT)])

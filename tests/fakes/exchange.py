@@ -53,7 +53,7 @@ DECISION = Decision(
 CREDENTIAL = {"authorization": Secret("Bearer upstream-key")}
 HEADERS: Headers = (
     (":method", b"POST"),
-    (":path", b"/v1/chat/completions?x=1"),
+    (":path", b"/v1/chat/completions?beta=true"),
     (":authority", b"gate.example.com"),
     ("content-type", b"application/json"),
     ("content-length", b"25"),

@@ -138,14 +138,19 @@ def _configuration(folder: Path, metrics_port: int) -> dict[str, Any]:
     }
 
 
+def _make_files(folder: Path) -> None:
+    """What the configuration names and a worker loads."""
+    (folder / "keys").mkdir()
+    create_key_files(folder / "keys", "key-encryption-key", "pepper", "hash-key")
+    servers.build_bundle(folder / "bundle.tar.gz")
+
+
 @contextlib.contextmanager
 def _running_gate() -> Iterator[Gate]:
     folder = Path(tempfile.mkdtemp(prefix="affidavit-"))  # short: Unix sockets have 107 bytes
     gate: Gate | None = None
     try:
-        (folder / "keys").mkdir()
-        create_key_files(folder / "keys", "key-encryption-key", "pepper", "hash-key")
-        servers.build_bundle(folder / "bundle.tar.gz")
+        _make_files(folder)
         opa = servers.start_opa(folder / "opa.sock", folder / "bundle.tar.gz", folder / "logs")
         [port] = free_ports(1)
         (folder / "config.yaml").write_text(yaml.safe_dump(_configuration(folder, port)))
@@ -247,6 +252,17 @@ async def test_process_that_dies_at_once_is_started_ever_more_slowly(tmp_path: P
     assert [gap >= least for gap, least in zip(gaps, (0.2, 0.4, 0.8, 1.6), strict=True)] == [True] * 4
 
 
+async def test_process_that_ends_while_it_is_stopped_is_no_error(tmp_path: Path) -> None:
+    """The others would be cancelled in mid-exchange."""
+    import asyncio
+
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(_configuration(tmp_path, 1)))
+    child = await asyncio.create_subprocess_exec("/bin/true")
+    await child.wait()
+    await _Supervisor(tmp_path / "config.yaml")._end(_Role("worker-0", ()), child)
+    assert child.returncode == 0
+
+
 def test_second_gate_in_the_same_folder_is_refused(gate: Gate) -> None:
     """It would take the first one's sockets away."""
     before = gate.pids()
@@ -259,6 +275,18 @@ def test_second_gate_in_the_same_folder_is_refused(gate: Gate) -> None:
 
 
 # What it changes ------------------------------------------------------------------------------------------------------
+
+
+def test_second_gate_with_the_same_evidence_is_refused(gate: Gate, tmp_path: Path) -> None:
+    """With a folder of its own for sockets: its shipper would end the first one's logs."""
+    before = gate.pids()
+    changed = yaml.safe_load(gate.config.read_text()) | {"run_dir": str(tmp_path / "run")}
+    changed["metrics"] = "127.0.0.1:1"
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(changed))
+    done = _serve(tmp_path / "config.yaml")
+    assert done.returncode == 2
+    assert "state_dir: another `affidavit serve` runs" in done.stderr
+    assert gate.pids() == before
 
 
 def _routes(gate: Gate) -> str:
@@ -290,13 +318,23 @@ def test_changed_connections_are_taken_over(gate: Gate) -> None:
     assert '"added"' not in _routes(gate)
 
 
+def test_reload_by_the_endpoints_file_of_a_demo(gate: Gate, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    endpoints = tmp_path / "endpoints.json"
+    endpoints.write_text(json.dumps({"config": str(gate.config)}))
+    assert cli.main(["reload", "--endpoints", str(endpoints)]) == 0
+    assert "connections: model" in capsys.readouterr().out
+
+
 def test_reload_without_a_change(gate: Gate) -> None:
     assert gate.command("reload").returncode == 0
 
 
 REFUSED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "not valid": (lambda config: config.update(workers="two"), "workers: "),
-    "another section": (lambda config: config.update(drain_seconds=3), "more than connections changed"),
+    "another section": (
+        lambda config: config.update(drain_seconds=3, workers=3),
+        "more than connections changed (workers, drain_seconds), which needs a restart",
+    ),
     "a larger body": (
         lambda config: config["connections"][0].update(request_limit_bytes=5 * 1024 * 1024),
         "a larger body limit needs a restart",
@@ -389,6 +427,7 @@ def test_children_end_with_a_supervisor_that_is_killed(own: Gate) -> None:
 def test_what_cannot_work_is_not_begun(tmp_path: Path, change: dict[str, Any], expected: str) -> None:
     [port] = free_ports(1)
     path = tmp_path / "config.yaml"
+    _make_files(tmp_path)
     path.write_text(yaml.safe_dump({**_configuration(tmp_path, port), **change}))
     done = _serve(path)
     assert done.returncode == 2, done.stderr
@@ -396,9 +435,38 @@ def test_what_cannot_work_is_not_begun(tmp_path: Path, change: dict[str, Any], e
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "expected"),
+    [
+        ("keys/key-encryption-key", None, "key-encryption-key: No such file or directory"),
+        ("keys/pepper", b"short", "pepper: 32 bytes are needed"),
+        ("keys/hash-key", None, "hash-key: No such file or directory"),
+        ("bundle.tar.gz", None, "bundle.tar.gz: No such file or directory"),
+        ("bundle.tar.gz", b"nonsense", "bundle.tar.gz: not a policy bundle"),
+    ],
+)
+def test_files_without_which_no_worker_starts(tmp_path: Path, file: str, content: bytes | None, expected: str) -> None:
+    """It would start them again for ever, and tell nobody but the log."""
+    [port] = free_ports(1)
+    _make_files(tmp_path)
+    if content is None:
+        (tmp_path / file).unlink()
+    else:
+        (tmp_path / file).write_bytes(content)
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(_configuration(tmp_path, port)))
+    done = _serve(path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("affidavit: configuration: ")
+    assert done.stderr.endswith(f"{expected}\n") or f"{expected};" in done.stderr
+    assert "process started" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_metrics_port_that_is_taken(tmp_path: Path) -> None:
     import socket
 
+    _make_files(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         path = tmp_path / "config.yaml"
         path.write_text(yaml.safe_dump(_configuration(tmp_path, listener.getsockname()[1])))

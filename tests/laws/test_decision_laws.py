@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import jsonschema
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -104,6 +105,10 @@ def test_only_an_allow_allows(answer: Any) -> None:
 @given(decisions)
 def test_every_decision_is_read_as_it_is(answer: Any) -> None:
     assert IS_DECISION.is_valid(answer)
+    if answer["allow"] and answer["reasons"]:
+        with pytest.raises(PolicyUndefined, match="allow_with_reasons"):
+            read_decision(answer, "d-1", VERSION)
+        return
     decision = read_decision(copy.deepcopy(answer), "d-1", VERSION)
     written = {
         "allow": decision.allow,

@@ -18,6 +18,7 @@ from ext_proc.model import Redaction
 from ext_proc.phases import Session
 from ext_proc.phases import effects as do
 from ext_proc.phases import events as ev
+from ext_proc.phases.fields import is_untouchable
 from ext_proc.phases.table import State
 from tests.fakes.exchange import (
     ANSWER,
@@ -48,6 +49,10 @@ PEER: Final[dict[str, ev.PeerEvent]] = {
     "answer, switched": answer_head(b"101"),
     "answer, no status": answer_head(b""),
     "answer, error": answer_head(b"500"),
+    "answer, out of range": answer_head(b"600"),
+    "answer, Envoy's names": replace(
+        answer_head(), headers=(*answer_head().headers, ("x-envoy-note", b"a"), ("x-request-id", b"a"), ("host", b"a"))
+    ),
     "local reply": local_reply(),
     "local reply, no body": local_reply(is_last=True),
     "answer's body": ev.ResponseBody(AT, ANSWER),
@@ -152,6 +157,8 @@ class Watched:
 
     def _continue(self, effect: do.Continue) -> None:
         question = self._answers()
+        touched = (*effect.remove_headers, *(name for name, _ in effect.set_headers))
+        assert not [name for name in touched if is_untouchable(name)], "L7: Envoy would refuse it after the record"
         words = dict(effect.metadata or {})
         match question:
             case ev.RequestHeaders() | ev.RequestBody():
@@ -427,6 +434,13 @@ class GoesInCircles(Session):
         return self.on_left(ev.StreamEnded(event.at))
 
 
+class TouchesWhatEnvoyForbids(Session):
+    """Takes off every name that it does not know (as this house once did)."""
+
+    def _taken_off(self, overwritten: frozenset[str]) -> tuple[str, ...]:
+        return (*super()._taken_off(overwritten), "x-request-id")
+
+
 MISTAKES: Final = (
     CallBeforeIntent,
     ReleaseBeforeOutcome,
@@ -441,6 +455,7 @@ MISTAKES: Final = (
     ClaimsToHaveReleased,
     SpoilsItsStateOutOfTurn,
     GoesInCircles,
+    TouchesWhatEnvoyForbids,
 )
 
 

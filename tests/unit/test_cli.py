@@ -81,6 +81,24 @@ def test_wrong_arguments(arguments: tuple[str, ...], capsys: Said) -> None:
     assert "error: " in said.err
 
 
+@pytest.mark.parametrize("number", ["0", "-3", "many", "", "1.5", "٣x"])
+def test_limit_says_what_is_wanted(number: str, capsys: Said) -> None:
+    assert _status("records", "list", "--config", "a", "--limit", number) == 2
+    assert capsys.readouterr().err.endswith("error: argument --limit: 1 or more is wanted\n")
+
+
+def test_unknown_command_is_offered_those_for_people(capsys: Said) -> None:
+    assert _status("nonsense") == 2
+    said = capsys.readouterr().err
+    assert "'check-config'" in said
+    assert "work" not in said and "ship" not in said
+
+
+def test_check_config_says_what_it_does_not_look_at(capsys: Said) -> None:
+    assert _status("check-config", "--help") == 0
+    assert "are not\nlooked at" in capsys.readouterr().out
+
+
 COMMANDS = (
     ("serve",),
     ("check-config",),
@@ -160,6 +178,62 @@ def test_reload_of_a_gate_that_is_gone(config: Path, capsys: Said) -> None:
     assert "No such process" in capsys.readouterr().err
 
 
+BY_ENDPOINTS = (("check-config",), ("render",), ("reload",), ("records", "list"), ("records", "show", "an-id"))
+
+
+@pytest.fixture
+def endpoints(config: Path) -> Path:
+    path = config.parent / "endpoints.json"
+    path.write_text(json.dumps({"config": str(config)}))
+    return path
+
+
+def test_check_config_of_a_demo(config: Path, endpoints: Path, capsys: Said) -> None:
+    assert _status("check-config", "--endpoints", endpoints) == 0
+    assert capsys.readouterr().out.startswith(f"{config}: valid (SHA-256 ")
+
+
+def test_render_for_a_demo(config: Path, endpoints: Path, capsys: Said) -> None:
+    assert _status("render", "--endpoints", endpoints) == 0
+    assert capsys.readouterr().out == f"{config.parent}/run/envoy/bootstrap.yaml\n"
+
+
+def test_reload_of_a_demo(config: Path, endpoints: Path, capsys: Said) -> None:
+    assert _status("reload", "--endpoints", endpoints) == 2
+    assert capsys.readouterr().err == f"affidavit: configuration: nothing runs in {config.parent}/run\n"
+
+
+@pytest.mark.parametrize("command", BY_ENDPOINTS, ids=" ".join)
+def test_demo_that_is_gone(command: tuple[str, ...], config: Path, endpoints: Path, capsys: Said) -> None:
+    config.unlink()
+    assert _status(*command, "--endpoints", endpoints) == 2
+    said = capsys.readouterr().err
+    assert said == f"affidavit: configuration: {endpoints}: {config} is gone: does the demo still run?\n"
+
+
+@pytest.mark.parametrize("command", BY_ENDPOINTS, ids=" ".join)
+def test_endpoints_file_that_is_not_there(command: tuple[str, ...], tmp_path: Path, capsys: Said) -> None:
+    path = tmp_path / "nothing.json"
+    assert _status(*command, "--endpoints", path) == 2
+    assert capsys.readouterr().err == f"affidavit: configuration: {path}: No such file or directory\n"
+
+
+@pytest.mark.parametrize("command", [("records", "list"), ("records", "show", "an-id")], ids=" ".join)
+def test_no_credentials_anywhere(
+    command: tuple[str, ...], config: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    whole = yaml.safe_load(config.read_text())
+    del whole["audit"]["s3"]["credentials_file"]
+    config.write_text(yaml.safe_dump(whole))
+    assert _status(*command, "--config", config) == 2
+    assert "NoCredentialsError: set audit.s3.credentials_file or AWS's own\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", [("records", "list"), ("records", "show", "an-id")], ids=" ".join)
 @pytest.mark.parametrize("form", [(), ("--json",)], ids=["people", "json"])
 def test_store_that_does_not_answer(
@@ -171,11 +245,10 @@ def test_store_that_does_not_answer(
     assert "aws_secret" not in said.err
 
 
-@pytest.mark.parametrize("content", [None, "no json", "[]", "{}", '{"config": 7}', '{"config": null}', "7"])
-def test_records_by_a_bad_endpoints_file(content: str | None, tmp_path: Path, capsys: Said) -> None:
+@pytest.mark.parametrize("content", ["no json", "[]", "{}", '{"config": 7}', '{"config": null}', "7"])
+def test_records_by_a_bad_endpoints_file(content: str, tmp_path: Path, capsys: Said) -> None:
     path = tmp_path / "endpoints.json"
-    if content is not None:
-        path.write_text(content)
+    path.write_text(content)
     assert _status("records", "list", "--endpoints", path) == 2
     assert f"{path}: not the endpoints file of a demo" in capsys.readouterr().err
 

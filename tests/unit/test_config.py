@@ -73,22 +73,38 @@ def test_configuration_is_frozen(tmp_path: Path) -> None:
         config.workers = 3  # type: ignore[misc]
 
 
+_URL = "connections.0.upstream.url (connection model): must be"
 WRONG: dict[str, tuple[str, Any, str]] = {
-    "misspelt key": ("connections.0.request_limit_byte", 10, "connections.0.request_limit_byte: Extra inputs"),
-    "misspelt section": ("idenity", {}, "idenity: Extra inputs"),
+    "misspelt key": (
+        "connections.0.request_limit_byte",
+        10,
+        "connections.0.request_limit_byte (connection model): unknown field (did you mean request_limit_bytes?)",
+    ),
+    "misspelt section": ("idenity", {}, "idenity: unknown field (did you mean identity?)"),
+    "misspelt key further in": ("audit.s3.buckett", "a", "audit.s3.buckett: unknown field (did you mean bucket?)"),
+    "misspelt key of an optional section": (
+        "connections.0.credential",
+        {"file": "f", "heeder": "x-api-key"},
+        "connections.0.credential.heeder (connection model): unknown field (did you mean header?)",
+    ),
+    "field like no other": ("zzz", 1, "zzz: unknown field"),
     "missing section": ("redaction", ..., "redaction: Field required"),
     "missing field": ("policy.bundle_file", ..., "policy.bundle_file: Field required"),
     "text for a number": ("workers", "2", "workers: Input should be a valid integer"),
     "number for a text": ("audit.replica", 7, "audit.replica: Input should be a valid string"),
     "truth for a text": ("audit.origin", False, "audit.origin: Input should be a valid string"),
-    "number for truth": ("connections.0.unsafe_allow_upgrade", 1, "unsafe_allow_upgrade: Input should be a valid bool"),
-    "text for a list": ("connections.0.hosts", "*", "connections.0.hosts: Input should be a valid"),
+    "number for truth": (
+        "connections.0.unsafe_allow_upgrade",
+        1,
+        "unsafe_allow_upgrade (connection model): Input should be a valid bool",
+    ),
+    "text for a list": ("connections.0.hosts", "*", "connections.0.hosts (connection model): Input should be a valid"),
     "null for a section": ("audit", None, "audit: Input should be"),
     "no workers": ("workers", 0, "workers: Input should be greater"),
     "not a number": ("drain_seconds", float("nan"), "drain_seconds: Input should be a finite number"),
     "endless": ("drain_seconds", float("inf"), "drain_seconds: Input should be a finite number"),
     "hold longer than Envoy waits": ("listen.hold_seconds", 3601, "listen.hold_seconds: Input should be less"),
-    "address without port": ("listen.http", "127.0.0.1", "listen.http: String should match"),
+    "address without port": ("listen.http", "127.0.0.1", "listen.http: must be host:port, for example"),
     "port too large": ("metrics", "127.0.0.1:70000", "metrics: the port must be between"),
     "port zero": ("listen.admin", "127.0.0.1:0", "listen.admin: the port must be between"),
     "same address twice": ("listen", {"http": "a:1", "admin": "a:1"}, "listen: two listeners have the address a:1"),
@@ -111,37 +127,53 @@ WRONG: dict[str, tuple[str, Any, str]] = {
     "mtls without authority": ("identity.mtls", {}, "listen.tls.client_ca_file: identity.mtls needs it"),
     "accepts what is not set up": ("connections.0.accepts", ["mtls"], "identity.mtls: a connection accepts mtls"),
     "no connection": ("connections", [], "connections: List should have at least 1 item"),
-    "name of a connection": ("connections.0.name", "Model", "connections.0.name: String should match"),
-    "url with a path": ("connections.0.upstream.url", "https://a/v1", "connections.0.upstream.url: String should"),
-    "url of another kind": ("connections.0.upstream.url", "ftp://a", "connections.0.upstream.url: String should"),
-    "no host": ("connections.0.hosts", [], "connections.0.hosts: List should have"),
-    "host with a port": ("connections.0.hosts", ["a:80"], "connections.0.hosts.0: String should match"),
-    "host in upper case": ("connections.0.hosts", ["A.example"], "connections.0.hosts.0: String should match"),
-    "prefix with a query": ("connections.0.path_prefix", "/a?b", "connections.0.path_prefix: String should match"),
+    "name of a connection": (
+        "connections.0.name",
+        "Model",
+        "connections.0.name: must be a letter, then letters, digits",
+    ),
+    "url with a path": ("connections.0.upstream.url", "https://a/v1", f"{_URL} scheme, host and port without a path"),
+    "url of another kind": ("connections.0.upstream.url", "ftp://a", f"{_URL} scheme, host and port without a path"),
+    "no host": ("connections.0.hosts", [], "connections.0.hosts (connection model): List should have"),
+    "host with a port": (
+        "connections.0.hosts",
+        ["a:80"],
+        "connections.0.hosts.0 (connection model): must be a host name in lower case",
+    ),
+    "host in upper case": (
+        "connections.0.hosts",
+        ["A.example"],
+        "connections.0.hosts.0 (connection model): must be a host name in lower case",
+    ),
+    "prefix with a query": (
+        "connections.0.path_prefix",
+        "/a?b",
+        "connections.0.path_prefix (connection model): must be a path that begins with a slash",
+    ),
     "operation out of reach": (
         "connections.0.path_prefix",
         "/other/",
-        "connections.0: operations: /v1/chat/completions is not under path_prefix /other/",
+        "connections.0 (connection model): operations: /v1/chat/completions is not under path_prefix /other/",
     ),
     "operation twice": (
         "connections.0.operations",
         [{"path": "/a", "protocol": "openai.chat"}, {"path": "/a", "protocol": "generic"}],
-        "connections.0: operations: two have the method and path POST /a",
+        "connections.0 (connection model): operations: two have the method and path POST /a",
     ),
     "unknown protocol": (
         "connections.0.operations",
         [{"path": "/a", "protocol": "openai.chats"}],
-        "connections.0.operations.0.protocol: Input should be",
+        "connections.0.operations.0.protocol (connection model): Input should be",
     ),
     "credential in a header of Envoy's": (
         "connections.0.credential",
         {"header": "x-forwarded-for", "file": "f"},
-        "connections.0.credential.header: this header cannot hold a credential",
+        "connections.0.credential.header (connection model): this header cannot hold a credential",
     ),
     "credential's prefix breaks the line": (
         "connections.0.credential",
         {"prefix": "a\r\nb: ", "file": "f"},
-        "connections.0.credential.prefix: String should match",
+        "connections.0.credential.prefix (connection model): must be plain text",
     ),
     "segment too small": (
         "audit.wal",
@@ -149,9 +181,9 @@ WRONG: dict[str, tuple[str, Any, str]] = {
         f"audit.wal.segment_bytes must be at least {8 * MIB + MIB // 4}",
     ),
     "no space for two": ("audit.wal", {"max_bytes": 16 * MIB}, "audit.wal: max_bytes must be at least"),
-    "bucket": ("audit.s3.bucket", "", "audit.s3.bucket: String should match"),
-    "prefix of keys": ("audit.s3.prefix", "a", "audit.s3.prefix: String should match"),
-    "origin": ("audit.origin", "a b", "audit.origin: String should match"),
+    "bucket": ("audit.s3.bucket", "", "audit.s3.bucket: must be a bucket's name"),
+    "prefix of keys": ("audit.s3.prefix", "a", "audit.s3.prefix: must be nothing, or letters"),
+    "origin": ("audit.origin", "a b", "audit.origin: must be letters, digits"),
     "too long for a socket": ("run_dir", "/run/" + "a" * 100, "run_dir: too long"),
 }
 
@@ -160,6 +192,24 @@ WRONG: dict[str, tuple[str, Any, str]] = {
 def test_what_is_wrong_is_named(tmp_path: Path, name: str) -> None:
     path, value, expected = WRONG[name]
     assert expected in _refusal(tmp_path, _changed(path, value))
+
+
+def test_text_that_goes_on_after_its_form_is_refused(tmp_path: Path) -> None:
+    """A pattern that looks at the first line only would let a second one into Envoy's files."""
+    assert "connections.0.hosts.0" in _refusal(tmp_path, _changed("connections.0.hosts", ["a.example\n"]))
+    assert _URL in _refusal(tmp_path, _changed("connections.0.upstream.url", "https://a\n"))
+
+
+def test_connection_is_named_where_it_can_be(tmp_path: Path) -> None:
+    """Its number alone must be counted for; a name that is none is not repeated: it could be anything."""
+    whole = _changed("connections.0.workers", 1)
+    whole["connections"].append({"name": "sk-PLANTED", "upstream": {"url": "https://b"}, "hosts": ["b"]})
+    whole["connections"].append("no mapping")
+    said = _refusal(tmp_path, whole)
+    assert "connections.0.workers (connection model): unknown field" in said
+    assert "connections.1.name: must be" in said
+    assert "connections.2: " in said
+    assert "PLANTED" not in said
 
 
 def test_every_error_is_told_at_once(tmp_path: Path) -> None:
@@ -223,9 +273,9 @@ def test_file_that_holds_itself(tmp_path: Path) -> None:
     assert "not a value of JSON" in _yaml(tmp_path, "listen: &a {tls: *a}\n")
 
 
-@pytest.mark.parametrize("content", ["", "null", "[]", "just words", "7"])
+@pytest.mark.parametrize("content", ["", "null", "[]", "{}", "[a]", "just words", "7"])
 def test_file_that_is_no_mapping(tmp_path: Path, content: str) -> None:
-    assert "Input should be an object" in _refusal(tmp_path, content)
+    assert _refusal(tmp_path, content).endswith("config.yaml: empty or not a mapping; see docs/operating.md")
 
 
 @pytest.mark.parametrize(

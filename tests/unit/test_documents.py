@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def test_commands_exist(document: Path) -> None:
 
     for line in said:
         if line.startswith("serve") or "reload" in line or "check-config" in line:
-            assert "--config" in line
+            assert "--config" in line or "--endpoints" in line
         build_parser().parse_args(line.split())  # exits if it does not parse
 
 
@@ -93,6 +94,22 @@ def test_the_connection_of_the_readme_is_valid(tmp_path: Path) -> None:
     read, _ = config.load(file)
 
     assert [one.name for one in read.connections] == ["openai", "claude"]
+
+
+def test_the_second_connection_of_the_readme_is_taken(tmp_path: Path) -> None:
+    """Run as it stands, on a configuration such as the demo's."""
+    [whole] = [text for kind, text in _FENCE.findall((ROOT / "docs" / "operating.md").read_text()) if kind == "yaml"]
+    _, program = [text for kind, text in _FENCE.findall((ROOT / "README.md").read_text()) if kind == "python"]
+    file, endpoints = tmp_path / "config.yaml", tmp_path / "demo.json"
+    file.write_text(whole)
+    endpoints.write_text(json.dumps({"config": str(file)}))
+    assert "/tmp/demo.json" in program
+
+    exec(compile(program.replace("/tmp/demo.json", str(endpoints)), "second.py", "exec"), {})
+
+    first, second = config.load(file)[0].connections
+    assert (second.name, second.hosts) == ("second", ["second.example"])
+    assert (second.upstream, second.operations) == (first.upstream, first.operations)
 
 
 def test_every_kind_of_leaf_is_described() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ext_proc.app import content
 from ext_proc.errors import BadBody, UnknownOperation, UnsupportedContent, UpstreamError
 from ext_proc.model import Action, Connection, RedactionRule, Refusal
 from tests.unit.app.bodies import (
@@ -41,8 +42,8 @@ VALUES = (MAIL, CARD, IBAN, TOKEN)
 PLANTED = pytest.mark.parametrize("value", VALUES)
 
 
-def chat(content: Any, **more: Any) -> dict[str, Any]:
-    return {"model": "demo", "messages": [{"role": "user", "content": content}], **more}
+def chat(said: Any, **more: Any) -> dict[str, Any]:
+    return {"model": "demo", "messages": [{"role": "user", "content": said}], **more}
 
 
 def readable(body: bytes) -> str:
@@ -160,7 +161,6 @@ REQUESTS: dict[str, Any] = {
     "behind bait": lambda v: chat("@ " * 5000 + v + " @" * 5000),
     "completions prompt": lambda v: {"model": "demo", "prompt": [v, v]},
     "embeddings input": lambda v: {"model": "demo", "input": [v]},
-    "temperature as text": lambda v: chat("x", temperature=v),
     "long key above": lambda v: chat("x", metadata={"k" * 3000: {"k" * 3000: v}}),
     "path-like key": lambda v: chat("x", metadata={"data/0/embedding": v, "a/~b": v}),
 }  # fmt: skip
@@ -377,11 +377,63 @@ def test_model_must_look_like_one(model: str) -> None:
         inspect({**CHAT, "model": model})
 
 
+@PLANTED
+def test_a_parameter_is_no_place_for_text(value: str) -> None:
+    for name in ("temperature", "n", "stream"):
+        with pytest.raises(BadBody, match="parameter_type"):
+            inspect(chat("x", **{name: value}))
+    assert value not in repr(inspect(chat("x", reasoning_effort=value)).parameters)
+    assert value.encode() not in request(chat("x", temperature=value), "generic").body
+
+
+def called(*names: Any, **more: Any) -> dict[str, Any]:
+    calls = [{"function": {"name": name, "arguments": "{}"}} for name in names]
+    return {**more, "choices": [{"finish_reason": "stop", "message": {"tool_calls": calls}}]}
+
+
+def answered(body: Any, asked: Any) -> Any:
+    return GATE.redact_response(inspect({**CHAT, **asked}), (), 200, JSON, wire(body), 1 << 20)
+
+
 def test_labels_of_an_answer_that_do_not_look_like_labels_are_not_recorded() -> None:
     made = response({"model": MAIL, "system_fingerprint": "a b", "choices": [{"finish_reason": CARD, "message": {"tool_calls": [{"function": {"name": f"x {MAIL}", "arguments": "{}"}}]}}]})  # fmt: skip
     assert (made.model_served, made.model_fingerprint, made.finish_reasons) == ("unlisted", "unlisted", ("unlisted",))
     assert [call.name for call in made.tool_calls] == ["unlisted"]
     assert MAIL not in repr(made.removals)
+
+
+def test_only_what_a_label_of_its_kind_can_be_is_recorded() -> None:
+    free = "Patient-John-Smith-has-HIV"
+    made = response({"model": free, "system_fingerprint": free, "choices": [{"finish_reason": free}, {"finish_reason": "stop"}]})  # fmt: skip
+    assert (made.model_served, made.model_fingerprint) == ("unlisted", "unlisted")
+    assert made.finish_reasons == ("unlisted", "stop")
+    for served in ("gpt-4o-2024-08-06", "demo-1", "demo", "meta-llama/Llama-3.1-8B", "m1"):
+        assert response({"model": served}).model_served == served
+    assert response({"model": "m1" + "x" * 62}).model_served == "m1" + "x" * 62
+    assert response({"model": "m1" + "x" * 63}).model_served == "unlisted"
+
+
+def test_only_tools_that_were_offered_are_named() -> None:
+    offers = {"tools": [{"type": "function", "function": {"name": name}} for name in ("weather", "x" * 65, MAIL)]}
+    made = answered(called("weather", "Patient-John-Smith-has-HIV", "x" * 65, MAIL, ""), offers)
+    assert [call.name for call in made.tool_calls] == ["weather", *["unlisted"] * 4]
+    assert [call.name for call in answered(called("weather"), {}).tool_calls] == ["unlisted"]
+
+
+def test_what_is_kept_between_exchanges_has_an_end() -> None:
+    """Both caches are a caller's to fill, without a token: long values must not stay."""
+    content._is_clean_kept.cache_clear()
+    content._is_clean_label.cache_clear()
+    for number in range(20):
+        value = b"a" * 257 + str(number).encode()
+        with pytest.raises(BadBody, match="model_name"):
+            inspect({**CHAT, "model": "x" * 1000 + str(number)})
+        inspect(CHAT, headers=(*JSON, ("accept", value)))
+        response(both("hi"), headers=(*JSON, ("date", value + b" " + MAIL.encode())))
+    assert content._is_clean_label.cache_info().currsize <= 2
+    assert content._is_clean_kept.cache_info().currsize <= 2
+    with pytest.raises(UnsupportedContent):
+        inspect(CHAT, headers=(*JSON, ("accept", b"a" * 300 + b" " + MAIL.encode())))
 
 
 def test_paths_on_record_hold_no_text_of_the_caller() -> None:
@@ -484,7 +536,7 @@ def test_answers_that_cannot_be_read_are_not_released(headers: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "content",
+    "said",
     [
         "My name is Ada Planted, 12 Example Street",  # names and addresses: no rule can
         "nalp.bob",  # reversed, rot13, hex, spelled out: the caller's own cipher
@@ -492,8 +544,8 @@ def test_answers_that_cannot_be_read_are_not_released(headers: Any) -> None:
         [list(MAIL.encode())],  # numbers that stand for letters
     ],
 )
-def test_what_passes_by_design(content: Any) -> None:
-    assert request(chat(content)).removals == ()
+def test_what_passes_by_design(said: Any) -> None:
+    assert request(chat(said)).removals == ()
 
 
 def test_split_over_messages_passes_by_design() -> None:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
+import signal
+import subprocess
+import tempfile
 import threading
+import time
 import urllib.parse
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -15,7 +20,7 @@ from ext_proc.cli import main
 from ext_proc.demo import stack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 Said = pytest.CaptureFixture[str]
@@ -59,6 +64,118 @@ def test_endpoints_of_an_earlier_run_are_gone_before_anything_is_ready(
     assert main(["demo", "--keep", "--endpoints", str(path)]) == 1
     assert found == [False]
     assert list(tmp_path.iterdir()) == []
+
+
+def _written_by_a_demo(path: Path, pid: int, *, config_is_there: bool) -> str:
+    config = path.with_name("config.yaml")
+    if config_is_there:
+        config.touch()
+    path.write_text(json.dumps({"config": str(config), "pids": {"supervisor": pid}}))
+    return path.read_text()
+
+
+def test_endpoints_of_a_demo_that_runs_stay_its_own(tmp_path: Path, capsys: Said) -> None:
+    path = tmp_path / "endpoints.json"
+    before = _written_by_a_demo(path, os.getpid(), config_is_there=True)
+    assert main(["demo", "--keep", "--endpoints", str(path)]) == 2
+    said = capsys.readouterr().err
+    assert said == f"affidavit: --endpoints: {path}: belongs to a demo that runs; stop it or name another file\n"
+    assert path.read_text() == before
+
+
+def _fails(self: stack.Stack) -> None:
+    raise stack.ProgramError("as told")
+
+
+@pytest.mark.parametrize("is_alive", [True, False])
+def test_endpoints_of_a_demo_that_ended_are_free(
+    is_alive: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was killed and left its file; another process may have the id by now, or its folder may still be there."""
+    ended = subprocess.Popen(["/bin/true"])
+    ended.wait()
+    path = tmp_path / "endpoints.json"
+    _written_by_a_demo(path, os.getpid() if is_alive else ended.pid, config_is_there=not is_alive)
+    monkeypatch.setattr(stack.Stack, "start", _fails)
+    assert main(["demo", "--keep", "--endpoints", str(path)]) == 1
+    assert not path.exists()
+
+
+@pytest.fixture
+def ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Demos are ready at once, without anything started, and put their files below this folder."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(stack.Stack, "start", lambda self: None)
+    monkeypatch.setattr(stack.Stack, "endpoints", lambda self: {"config": str(self.config), "secret_key": "k"})
+    monkeypatch.setattr(stack.Stack, "gateway", "http://127.0.0.1:1")
+    return tmp_path
+
+
+def _left(folder: Path) -> list[str]:
+    return [path.name for path in folder.glob("affidavit-*")]
+
+
+def _signal_soon(signum: signal.Signals) -> None:
+    threading.Timer(0.3, os.kill, (os.getpid(), signum)).start()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_kept_demo_that_is_stopped_leaves_nothing(
+    signum: signal.Signals, ready: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = ready / "endpoints.json"
+    _signal_soon(signum)
+    assert main(["demo", "--keep", "--endpoints", str(path)]) == 0
+    assert capfd.readouterr().out.endswith("Ctrl-C stops everything\n\nstopping …\n")
+    assert not path.exists()  # it holds S3 keys
+    assert _left(ready) == []
+
+
+def test_kept_demo_leaves_anothers_endpoints_file(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = ready / "endpoints.json"
+
+    def pause() -> None:
+        path.write_text('{"config": "/another"}')
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(signal, "pause", pause)
+    assert main(["demo", "--keep", "--endpoints", str(path)]) == 0
+    assert path.read_text() == '{"config": "/another"}'
+
+
+def _tells(monkeypatch: pytest.MonkeyPatch, tell: Callable[[stack.Stack], int]) -> None:
+    monkeypatch.setattr("ext_proc.demo.story.tell_story", tell)
+
+
+def test_story_that_ends_well_says_how_to_go_on(ready: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
+    _tells(monkeypatch, lambda _: 0)
+    assert main(["demo"]) == 0
+    next_ = 'next: .venv/bin/affidavit demo --keep --endpoints /tmp/demo.json   (README, "A tour")\n'
+    assert capsys.readouterr().out.endswith(f"\n{next_}")
+    assert _left(ready) == []
+
+
+def test_story_that_fails_keeps_its_files(ready: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
+    _tells(monkeypatch, lambda _: 1)
+    assert main(["demo"]) == 1
+    said = capsys.readouterr().out
+    [folder] = _left(ready)
+    assert said.endswith(f"files and logs: {ready / folder}\n")
+    assert "next: " not in said
+
+
+def test_story_that_is_broken_off_leaves_nothing(
+    ready: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def tell(_: stack.Stack) -> int:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(10)
+        return 1
+
+    _tells(monkeypatch, tell)
+    assert main(["demo"]) == 130
+    assert "stopping …" in capfd.readouterr().out
+    assert _left(ready) == []
 
 
 # Tokens ---------------------------------------------------------------------------------------------------------------

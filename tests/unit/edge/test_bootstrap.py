@@ -42,15 +42,27 @@ def test_plain_listener_only() -> None:
 
 
 def test_filters_stand_in_the_order_that_the_gates_need() -> None:
-    """The response gate before, the request gate behind ext_proc; the router last."""
+    """The response gate before, the request gate behind ext_proc; behind it what the gate may not take off."""
     manager = _manager(_rendered(SETTINGS)["static_resources"]["listeners"][0])
 
     assert [item["name"] for item in manager["http_filters"]] == [
         "affidavit.response_gate",
         "envoy.filters.http.ext_proc",
         "affidavit.request_gate",
+        "affidavit.nothing_of_envoys",
         "envoy.filters.http.router",
     ]
+
+
+def test_log_holds_nothing_that_a_caller_wrote() -> None:
+    """Method and path are the gate's words: a path may hold a name, and a megabyte."""
+    manager = _manager(_rendered(SETTINGS)["static_resources"]["listeners"][0])
+    logged = manager["access_log"][0]["typed_config"]["log_format"]["json_format"]
+
+    assert {logged["method"], logged["path"]} == {
+        "%DYNAMIC_METADATA(affidavit:method)%", "%DYNAMIC_METADATA(affidavit:path)%"
+    }  # fmt: skip
+    assert not [name for name, said in logged.items() if any(word in said for word in ("REQ(", "PATH(", "RESP("))]
 
 
 def test_ext_proc_fails_closed_and_waits_for_a_hold() -> None:

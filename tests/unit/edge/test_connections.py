@@ -78,12 +78,6 @@ def test_prefix_means_whole_segments() -> None:
     assert _routes(replace(ONE, path_prefix="/v1/"))["*"][0]["match"] == {"prefix": "/v1/"}
 
 
-def test_service_is_told_nothing_of_the_caller() -> None:
-    [table] = json.loads(render_routes([ONE]))["resources"]
-
-    assert {"x-forwarded-for", "x-forwarded-client-cert"} <= set(table["request_headers_to_remove"])
-
-
 def test_plain_cluster() -> None:
     cluster = _cluster(ONE)
     [locality] = cluster["load_assignment"]["endpoints"]

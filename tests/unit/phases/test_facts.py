@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import pytest
+
 from ext_proc.model import Action, Call, Coverage, Redaction, Removal, ToolCall, Usage
 from ext_proc.phases import facts
 from ext_proc.phases.head import read_head
@@ -101,3 +103,26 @@ def test_many_tool_calls_are_counted_and_not_all_listed() -> None:
     told = facts.model_facts(Redaction(b"", b"", tool_calls=calls, finish_reasons=("stop",) * 99), None)
     assert (len(told["tool_calls"]), told["tool_calls_unlisted"]) == (facts.TOOLS_MAX, 5)
     assert len(told["finish_reasons"]) == facts.REASONS_MAX
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (2**53 - 1, 2**53 - 1), (-(2**53) + 1, -(2**53) + 1), (2**53, "9007199254740992"), (-(2**53), "-9007199254740992"), (10**20, "100000000000000000000"),
+        (10**63, "1" + "0" * 63), (10**64, "unlisted"), (10**5000, "unlisted"), (-(10**5000), "unlisted"), (1e300, "1e+300"), (True, True), (None, None), ("x" * 64, "x" * 64), ("x" * 65, "unlisted"), ("\ud800", "unlisted"),
+    ],
+    ids=range(15),
+)  # fmt: skip
+def test_a_parameter_can_always_be_written_down(value: object, told: object) -> None:
+    said = facts.request_facts(HEAD, DEMO, _call(n=value), 0)["parameters"]["n"]
+    assert (said, type(said)) == (told, type(told))
+
+
+@pytest.mark.parametrize("tokens", [2**53, -1, 10**20])
+def test_tokens_that_nobody_can_have_counted(tokens: int) -> None:
+    told = facts.model_facts(Redaction(b"", b"", usage=Usage(tokens, tokens)), None)
+    assert (told["input_tokens"], told["output_tokens"]) == (None, None)
+
+
+def test_the_most_tokens() -> None:
+    assert facts.model_facts(Redaction(b"", b"", usage=Usage(0, 2**53 - 1)), None)["output_tokens"] == 2**53 - 1

@@ -1,12 +1,12 @@
-"""`ext_proc.phases.head`: what must be single, what passes on, what is refused."""
+"""`ext_proc.phases.head`: what must be single, what is refused."""
 
 from __future__ import annotations
 
 import pytest
 
 from ext_proc.errors import BadHeaders, BadToken
-from ext_proc.phases.head import not_forwarded, not_released, read_credential, read_head, status_of
-from tests.fakes.exchange import ANSWER_HEADERS, HEADERS, attributes
+from ext_proc.phases.head import TARGET_MAX_BYTES, USER_AGENT_MAX, read_credential, read_head, status_of
+from tests.fakes.exchange import HEADERS, attributes
 
 PLAIN = tuple((name, value) for name, value in HEADERS if name not in ("authorization", "content-length"))
 
@@ -18,7 +18,7 @@ def _without(name: str) -> tuple[tuple[str, bytes], ...]:
 def test_head() -> None:
     head = read_head(HEADERS, attributes())
 
-    assert (head.method, head.path, head.content_type) == ("POST", "/v1/chat/completions?x=1", "application/json")
+    assert (head.method, head.path, head.content_type) == ("POST", "/v1/chat/completions?beta=true", "application/json")
     assert (head.content_length, head.is_upgrade) == (25, False)
     assert (head.source.address, head.source.user_agent) == ("10.0.0.1:4000", "test")
 
@@ -136,46 +136,31 @@ def test_certificate_only_on_mutual_tls_and_only_once() -> None:
     assert _shown(field, field, is_mtls=True).certificate is None
 
 
-# What passes on --------------------------------------------------------------------------------------------------------
+# What is kept and what is too much ---------------------------------------------------------------------------------------
 
 
-def test_what_does_not_go_on() -> None:
-    more = (("x-api-key", b"k"), ("proxy-authorization", b"k"), ("x-forwarded-for", b"1"), ("x-envoy-x", b"1"))
-    dropped = not_forwarded((*HEADERS, *more, ("traceparent", b"t"), ("upgrade", b"u"), ("sec-websocket-key", b"k")))
+def test_user_agent_is_cut() -> None:
+    """It stays in memory for every caller there was, and nobody has to be known to send one of 2 MB."""
+    head = read_head((*_without("user-agent"), ("user-agent", b"a" * 1_900_000)), attributes())
 
-    assert dropped == (
-        "accept-encoding", "authorization", "cookie", "proxy-authorization", "sec-websocket-key", "upgrade", "user-agent",
-        "x-api-key",
-    )  # fmt: skip
+    assert head.source.user_agent == "a" * USER_AGENT_MAX
 
 
-def test_handshake_goes_on_with_an_upgrade() -> None:
-    fields = (("upgrade", b"u"), ("connection", b"upgrade"), ("sec-websocket-key", b"k"), ("cookie", b"c"))
+def test_target_that_is_too_long() -> None:
+    longest = b"/" + b"a" * (TARGET_MAX_BYTES - 1)
 
-    assert not_forwarded(fields, is_upgrade=True) == ("cookie",)
-    assert not_forwarded(fields) == ("connection", "cookie", "sec-websocket-key", "upgrade")
+    assert read_head((*_without(":path"), (":path", longest)), attributes()).path == longest.decode()
+    with pytest.raises(BadHeaders, match="target"):
+        read_head((*_without(":path"), (":path", longest + b"a")), attributes())
 
 
-def test_what_does_not_come_back() -> None:
-    fields = (
-        *ANSWER_HEADERS,
-        ("x-ratelimit-limit", b"5"),
-        ("anthropic-ratelimit-requests", b"5"),
-        ("x-request-id", b"\xc3\xa9"),
-        ("request-id", b"a" * 257),
-        ("server", b"a\x00b"),
-        ("x-envoy-upstream-service-time", b"1"),
-        ("x-anything", b"1"),
-    )
+@pytest.mark.parametrize("value", [b"", b"gzip", b"gzip, chunked", b"note"])
+def test_transfer_encoding_that_envoy_lets_nobody_take_off(value: bytes) -> None:
+    with pytest.raises(BadHeaders, match="transfer_encoding"):
+        read_head((*_without("content-length"), ("transfer-encoding", value)), attributes())
 
-    assert not_released(fields) == (
-        "content-encoding",
-        "request-id",
-        "server",
-        "set-cookie",
-        "x-anything",
-        "x-request-id",
-    )
+
+# The status --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("value", "status"), [(b"200", 200), (b"101", 101), (b"599", 599)])
@@ -183,7 +168,9 @@ def test_status(value: bytes, status: int) -> None:
     assert status_of(((":status", value),)) == status
 
 
-@pytest.mark.parametrize("value", [b"", b"abc", b"20", b"2000", b"099", b"-20", b"\xb2\xb2\xb2", b"200 ", b"200\n"])
+@pytest.mark.parametrize(
+    "value", [b"", b"abc", b"20", b"2000", b"099", b"600", b"999", b"-20", b"\xb2\xb2\xb2", b"200 ", b"200\n"]
+)
 def test_no_status(value: bytes) -> None:
     """Zero is never released."""
     assert status_of(((":status", value),)) == 0

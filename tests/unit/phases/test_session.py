@@ -28,8 +28,10 @@ from tests.fakes.exchange import (
     RELEASED,
     RULES,
     SENT,
+    VIA_UPSTREAM,
     Conversation,
     answer_head,
+    attributes,
     done,
     head,
     later,
@@ -45,6 +47,8 @@ ANSWERED = ev.ResponseBody(AT, ANSWER)
 ENDED = ev.StreamEnded(AT)
 FAILED = ev.Failed(AT, PolicyUnavailable("deadline"))
 UNRECORDED = ev.Failed(AT, AuditUnavailable("deadline"))
+OPERATION = {"method": "POST", "path": "/v1/chat/completions"}
+"""For Envoy's log, once they are an operation of the connection."""
 UPGRADE = (("connection", b"upgrade"), ("upgrade", b"websocket"))
 
 
@@ -132,7 +136,7 @@ def test_whole_story_step_by_step() -> None:
         (head(), do.Admit(2 * 25 + 64 * 1024)),
         (ev.Admitted(AT), do.Authenticate),
         (ev.Authenticated(AT, ADA), do.Continue()),
-        (REQUEST, do.Inspect(DEMO, "POST", "/v1/chat/completions?x=1", HEADERS, BODY)),
+        (REQUEST, do.Inspect(DEMO, "POST", "/v1/chat/completions?beta=true", HEADERS, BODY)),
         (ev.Inspected(AT, INSPECTION), do.Decide),
         (ev.Decided(AT, DECISION), do.RedactRequest(INSPECTION, RULES)),
         (ev.Redacted(AT, Redaction(SENT, BODY)), do.Unlock(DEMO)),
@@ -172,12 +176,53 @@ def test_call_that_goes_on() -> None:
     assert effect.body == SENT
     assert effect.set_headers == (
         ("content-length", str(len(SENT))),
+        ("content-type", "application/json"),
         ("accept-encoding", "identity"),
         ("authorization", CREDENTIAL["authorization"]),
     )
     assert effect.remove_headers == ("cookie", "user-agent"), "the caller's credential is overwritten, not removed"
-    assert effect.metadata == {"decision": "allow", "event_id": ID}
+    assert effect.metadata == {"decision": "allow", "event_id": ID, **OPERATION}
     assert not effect.uninspected
+
+
+def test_content_type_is_said_only_of_a_body() -> None:
+    effect = Conversation().settle(head(is_last=True))
+
+    assert isinstance(effect, do.Continue)
+    assert "content-type" in effect.remove_headers
+    assert "content-type" not in dict(effect.set_headers)
+
+
+def test_query_and_betas_are_asked_about_and_on_record() -> None:
+    """What reaches the model is on record and before the policy: never a channel beside both."""
+    told = Conversation()
+    told.settle(head(("anthropic-beta", b"one-2024-01-01,two")), REQUEST)
+
+    [call] = [effect.call for effect in told.effects if isinstance(effect, do.Decide)]
+    assert (call.query, call.betas) == ((("beta", "true"),), ("one-2024-01-01", "two"))
+    request = told.entries[0].facts["request"]
+    assert (request["query"], request["betas"]) == ({"beta": "true"}, ["one-2024-01-01", "two"])
+
+
+@pytest.mark.parametrize(
+    ("more", "without", "status", "detail"),
+    [
+        (((":path", b"/v1/chat/completions?note=Patient%20John"),), ":path", 415, "query"),
+        ((("openai-beta", b"Patient John Smith"),), "", 400, "openai-beta"),
+        ((("openai-beta", b"a"), ("openai-beta", b"b")), "", 400, "repeated"),
+        (((":path", b"/" + b"a" * 8192),), ":path", 400, "target"),
+    ],
+)
+def test_free_text_beside_the_body_is_refused(more: Any, without: str, status: int, detail: str) -> None:
+    """On record without the text; the body is not even waited for."""
+    told = Conversation()
+    effect = told.settle(head(*more, without=without))
+
+    assert isinstance(effect, do.Refuse)
+    assert (effect.refusal.status, told.session.detail) == (status, detail)
+    assert not {"method", "path"} & set(effect.metadata), "not in Envoy's log either"
+    [entry] = told.entries
+    assert not [word for word in ("Patient", "aaa", "openai_beta") if word in repr(entry.facts)]
 
 
 def test_callers_credential_is_removed_where_there_is_none_of_ours() -> None:
@@ -214,6 +259,28 @@ def test_field_of_an_answer_in_which_a_rule_hit_is_taken_off() -> None:
     assert isinstance(effect, do.Continue)
     assert "content-type" in effect.remove_headers
     assert "request-id" not in effect.remove_headers, "it was not there"
+
+
+def test_parameters_of_an_answers_content_type_stay_here() -> None:
+    kind = (("content-type", b"application/json; note=John-Smith"),)
+    answer = replace(answer_head(), headers=(*(h for h in answer_head().headers if h[0] != "content-type"), *kind))
+    effect = Conversation().settle(head(), REQUEST, answer, ANSWERED)
+
+    assert isinstance(effect, do.Continue)
+    assert dict(effect.set_headers)["content-type"] == "application/json"
+    assert "content-type" not in effect.remove_headers
+
+
+@pytest.mark.parametrize("name", ["x-envoy-note", "x-forwarded-blob", "x-request-id", "host"])
+def test_what_envoy_should_have_taken_off_is_refused_before_the_record(name: str) -> None:
+    """L7: asked to take it off, Envoy would answer 503 after the record said that the answer was released."""
+    told = Conversation()
+    answer = answer_head()
+    effect = told.settle(head(), REQUEST, replace(answer, headers=(*answer.headers, (name, b"alice@example.com"))))
+
+    assert isinstance(effect, do.Refuse)
+    assert (effect.refusal.status, told.session.detail) == (502, "header")
+    assert (outcome(told)["http_status"], outcome(told)["released_bytes"]) == (502, 0)
 
 
 def test_what_is_on_record() -> None:
@@ -268,7 +335,7 @@ def test_without_bodies() -> None:
     released = told.settle(answer_head(b"204", is_last=True))
 
     assert isinstance(asked, do.Continue)
-    assert (asked.body, asked.metadata) == (None, {"decision": "allow", "event_id": ID})
+    assert (asked.body, asked.metadata) == (None, {"decision": "allow", "event_id": ID, **OPERATION})
     assert "content-length" not in dict(asked.set_headers)
     assert isinstance(released, do.Continue)
     assert released.body is None
@@ -311,13 +378,37 @@ def test_upgrade() -> None:
 
     assert isinstance(asked, do.Continue)
     assert asked.uninspected
-    assert (asked.body, asked.metadata) == (None, {"decision": "allow", "event_id": ID})
+    assert (asked.body, asked.metadata) == (None, {"decision": "allow", "event_id": ID, **OPERATION})
     assert not {"upgrade", "connection"} & set(asked.remove_headers)
     assert not [effect for effect in told.effects if isinstance(effect, do.RedactRequest)]
     assert isinstance(answered, do.Continue)
-    assert answered.remove_headers == ()
+    assert answered.remove_headers == ("content-encoding", "set-cookie")
     assert outcome(told)["is_inspected"] is False
     assert outcome(told)["released_bytes"] == 0
+
+
+def test_of_an_upgrade_only_the_handshake_comes_back() -> None:
+    told = Conversation()
+    told.settle(head(*UPGRADE, route="upgrades"))
+    switched = ev.ResponseHeaders(
+        AT, ((":status", b"101"), *UPGRADE, ("sec-websocket-accept", b"k"), ("x-note", b"a")), False, attributes(), VIA_UPSTREAM
+    )  # fmt: skip
+    effect = told.settle(switched)
+
+    assert isinstance(effect, do.Continue)
+    assert effect.remove_headers == ("x-note",)
+
+
+@pytest.mark.parametrize("status", [b"101", b"100", b"199", b"600", b"999"])
+@pytest.mark.parametrize("is_last", [False, True])
+def test_status_that_is_none_for_this_request(status: bytes, *, is_last: bool) -> None:
+    """A switch that nobody asked for would leave the caller with a connection that nobody looks into."""
+    told = Conversation()
+    effect = told.settle(head(), REQUEST, answer_head(status, is_last=is_last))
+
+    assert isinstance(effect, do.Refuse)
+    assert (effect.refusal.status, told.session.detail) == (502, "status")
+    assert outcome(told)["status"] == "error"
 
 
 def test_declined_upgrade_with_a_body_is_not_released() -> None:
@@ -386,7 +477,7 @@ def test_denied(room: Callable[[do.Effect], ev.AnswerEvent], status: str, http_s
     assert isinstance(effect, do.Refuse)
     assert (effect.refusal.status, effect.refusal.code) == (http_status, code)
     assert effect.refusal.retry_after_seconds is None
-    assert effect.metadata == {"event_id": ID, "outcome": status, "decision": "deny"}
+    assert effect.metadata == {"event_id": ID, "outcome": status, "decision": "deny", **OPERATION}
     assert [entry.kind for entry in told.entries] == ["inference.outcome"]
     assert (outcome(told)["status"], outcome(told)["code"], outcome(told)["released_bytes"]) == (status, code, 0)
     assert roles(told.entries[0]) == ["request.raw"], "what was asked is kept; nothing was sent on"

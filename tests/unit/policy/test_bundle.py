@@ -97,8 +97,10 @@ def test_truncated(tmp_path: Path) -> None:
 
 
 def test_missing_file_and_missing_manifest(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match=r"nothing: No such file or directory$"):
         read_version(tmp_path / "nothing")
+    with pytest.raises(ConfigError, match=r"Is a directory$"):
+        read_version(tmp_path)
     with pytest.raises(ConfigError, match="not a policy bundle"):
         read_version(_archive(tmp_path / "bundle.tar.gz", "data.json", b"{}"))
 

@@ -141,6 +141,19 @@ def test_two_lines_for_one_entity_are_no_decision() -> None:
         read_decision(changed("redact/response", twice), "d-1", VERSION)
 
 
+def test_an_allow_with_reasons_against_it_is_no_decision() -> None:
+    with pytest.raises(PolicyUndefined, match="allow_with_reasons"):
+        read_decision({**GOOD, "reasons": ["secret_in_prompt"]}, "d-1", VERSION)
+    assert not read_decision({**GOOD, "allow": False, "reasons": []}, "d-1", VERSION).allow
+
+
+@pytest.mark.parametrize("decision_id", ["", "d" * 129, "d 1", "d\n", "d\x00", "\ud800", "ä", "d\x7f"])
+def test_a_decision_id_that_a_record_has_no_room_for(decision_id: str) -> None:
+    with pytest.raises(PolicyUndefined, match="decision_id"):
+        read_decision(GOOD, decision_id, VERSION)
+    assert len(read_decision(GOOD, "d" * 128, VERSION).decision_id) == 128
+
+
 def test_no_content_is_told() -> None:
     with pytest.raises(PolicyUndefined) as caught:
         read_decision(changed("reasons", ["Planted value"]), "d-1", VERSION)

@@ -34,6 +34,13 @@ def test_an_ordinary_call() -> None:
     assert json.loads(json.dumps(asked)) == asked
 
 
+def test_betas_are_there_with_and_without() -> None:
+    asked = question(replace(a_call(), betas=("prompt-caching-2024-07-31",), query=(("beta", "true"),)))
+    jsonschema.validate(asked, QUESTION_SCHEMA)
+    assert asked["request"]["betas"] == ["prompt-caching-2024-07-31"]
+    assert question(a_call())["request"]["betas"] == []
+
+
 def test_time_is_utc_whatever_the_clock_says() -> None:
     elsewhere = datetime(2026, 11, 29, 23, 30, 1, 999_999, tzinfo=timezone(timedelta(hours=-5)))
     assert question(replace(a_call(), received_at=elsewhere))["time"] == {

@@ -54,3 +54,17 @@ def test_anyone_else_finds_both(protocol: str) -> None:
 def test_reasons(protocol: str) -> None:
     assert said(protocol, 403, ("model_not_allowed",))["error"]["reasons"] == ["model_not_allowed"]  # type: ignore[index]
     assert "reasons" not in said(protocol, 403)["error"]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("protocol", ["openai.chat", "anthropic.messages", "generic"])
+@pytest.mark.parametrize(
+    ("reasons", "message"),
+    [
+        ((), "Some text."),
+        (("not_permitted",), "Some text: not_permitted."),
+        (("a", "b"), "Some text: a, b."),
+    ],
+)
+def test_reasons_are_in_the_message_too(protocol: str, reasons: tuple[str, ...], message: str) -> None:
+    """OpenAI's client shows people nothing else."""
+    assert said(protocol, 403, reasons)["error"]["message"] == message  # type: ignore[index]

@@ -5,7 +5,7 @@
 #   for them; null is no bound.
 package inference.concerns.limits
 
-_token_parameters := ["max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample"]
+_token_parameters := ["max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample", "n_predict"]
 
 # METADATA
 # description: the call is within the limits

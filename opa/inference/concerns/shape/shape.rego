@@ -28,9 +28,10 @@ allow if {
 	_is_model
 
 	_kinds([input.identity.client, input.identity.tenant]) - {"string", "null"} == set()
-	_kinds([input.identity.groups, input.connection.tags]) == {"array"}
+	_kinds([input.identity.groups, input.connection.tags, input.request.betas]) == {"array"}
 	_kinds(input.identity.groups) - {"string"} == set()
 	_kinds(input.connection.tags) - {"string"} == set()
+	_kinds(input.request.betas) - {"string"} == set()
 	_kinds([input.findings, input.request.parameters]) == {"object"}
 	_kinds(input.findings) - {"number"} == set()
 	_kinds(input.request.parameters) - {"string", "number", "boolean", "null"} == set()

@@ -11,6 +11,8 @@ test_client_may_be_named if shape.allow with input as example.with_value("/ident
 
 test_certificate if shape.allow with input as example.with_value("/identity/method", "mtls")
 
+test_no_betas if shape.allow with input as example.with_value("/request/betas", [])
+
 test_malformed if {
 	every change in [
 		["/schema", "affidavit/question/v2"],
@@ -23,6 +25,9 @@ test_malformed if {
 		["/request/model", null],
 		["/request/model", ""],
 		["/request/stream", "false"],
+		["/request/betas", null],
+		["/request/betas", "prompt-caching-2024-07-31"],
+		["/request/betas", [1]],
 		["/request/body_bytes", -1],
 		["/request/text_bytes", 1.5],
 		["/request/parameters", {"stop": ["a"]}],
