@@ -11,7 +11,7 @@ Envoy carries the bytes and asks this package at every phase of every exchange. 
                                               |- Record -------> audit               intent: durable, then and only then
     client <- Envoy <- server/stream <------- |- Continue     the call goes to the model
                                               |- Redact, Record(outcome), Continue on the way back
-    audit -> S3 (Object Lock) -> an auditor who trusts none of us
+    audit -> S3 (Object Lock) -> verify, evidence: an auditor who trusts none of us
 
 Read `ext_proc.phases.session` next: it is the story of one exchange, told without any I/O. A room (``identity``,
 ``protocols``, ``policy``, ``redaction``, ``audit``, ``edge``) never calls another room; ``app`` joins them.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import os
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,13 @@ from ext_proc import __version__
 from ext_proc.errors import ConfigError, GateError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from ext_proc.app.custody import Person
+    from ext_proc.app.logs import Journal
+    from ext_proc.audit.erasure import Order
+    from ext_proc.audit.keys import KeyRing
+    from ext_proc.evidence.versions import VersionedStore
 
 _ABOUT = """The auditable inference gateway.
 
@@ -50,6 +58,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_serving(commands)
     _add_records(commands)
+    _add_auditing(commands)
+    _add_completeness(commands)
+    _add_custody(commands)
     _add_demo(commands)
     return parser
 
@@ -76,9 +87,7 @@ def _with_config(command: argparse.ArgumentParser) -> None:
 
 
 def _with_gateway(command: argparse.ArgumentParser) -> None:
-    source = command.add_mutually_exclusive_group(required=True)
-    source.add_argument("--config", type=Path, metavar="FILE", help="the configuration (YAML)")
-    source.add_argument("--endpoints", type=Path, metavar="FILE", help="the endpoints file of a running demo")
+    _name_gateway(command.add_mutually_exclusive_group(required=True))
 
 
 _SERVE = """Envoy and OPA are yours to start: Envoy with --config-path RUN_DIR/envoy/bootstrap.yaml (docs/operating.md).
@@ -102,7 +111,15 @@ _LIST = """Outcomes are explained in docs/record-format.md; "in flight" where th
 `masked` counts values in both directions."""
 
 _SHOW = """Exit status 1 if there is none. With --payloads the bodies are decrypted: needs the key files and the
-registry of keys that the configuration names; a body that is not the one on record is an error."""
+registry of keys that the configuration names, and is itself a record first; a body that is not the one
+on record is an error."""
+
+_REPLAY = """The recorded path follows the URL unless that has one. That the recorded bodies are read is on record
+first. A model that samples gives another answer each time: what was fixed (temperature, seed) is said.
+Exit status 1 if the answers differ."""
+
+_QUERY = """Tables and columns: docs/querying.md, where the same questions stand for Athena, Trino and Spark. Objects
+are fetched once and kept; each row names the log and number with which it can be proved."""
 
 _DEMO = """Envoy, OPA, an S3 server that enforces locks, an OIDC issuer, a small real model and the gate, on loopback
 and free ports. Without --keep each step of the story is checked; exit status 0 only if all were as told.
@@ -146,21 +163,248 @@ def _inner_parser() -> argparse.ArgumentParser:
     return parser
 
 
+_VERIFY = """SOURCE is s3://bucket/prefix (credentials, region and endpoint as the AWS tools find them: AWS_PROFILE,
+AWS_ENDPOINT_URL ...), a directory that `affidavit export` wrote, or a proof file. Every byte is read again, every
+version looked at, every tree rebuilt; nothing of the gateway is trusted or needed.
+
+Exit status: 0 clean, 1 findings, 2 could not run. Each finding has a code, explained in docs/record-format.md."""
+
+_EXPORT = """Every version of every object, an inventory with locks and retention, and each log as a folder
+`logs/<replica log>/<epoch>/` of checkpoint, tile/ and log.vkey, which C2SP tools read. `affidavit verify DIR`
+accepts it."""
+
+_PROVE = """One JSON file: the records of an exchange, each with its inclusion proof and the signed checkpoint. Whoever
+has it and the auditor's policy needs no bucket: affidavit verify FILE --policy POLICY"""
+
+_POLICY = """The one file that an auditor needs beside the bucket: the gateway's name, its public keys and what
+was promised. Give it to them by a way that they trust; it holds no secret."""
+
+
+def _add_auditing(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    verify = _add(commands, "verify", "prove that nothing was changed and nothing is missing", _VERIFY)
+    verify.add_argument("source", metavar="SOURCE")
+    verify.add_argument("--policy", type=Path, required=True, metavar="FILE", help="the auditor's policy file")
+    verify.add_argument("--receipts", type=Path, metavar="FILE", help="also redeem these receipts, one a line")
+    verify.add_argument("--jobs", type=_count, default=2, metavar="N", help="processes (default: 2)")
+    verify.add_argument("--without-payloads", action="store_true", help="do not read the encrypted bodies")
+    verify.add_argument(
+        "--json", action="store_true", help="{ok, leaves, epochs, findings: [{code, object, explanation}]}"
+    )
+    verify.set_defaults(run=_verify)
+    export = _add(commands, "export", "copy a bucket into a directory, with each log as a C2SP tree", _EXPORT)
+    export.add_argument("source", metavar="s3://BUCKET/PREFIX")
+    export.add_argument("directory", type=Path, metavar="DIR", help="a new directory; it appears when it is complete")
+    export.add_argument("--json", action="store_true", help="for machines: one JSON object")
+    export.set_defaults(run=_export)
+    prove = _add(commands, "prove", "write a proof of one exchange that needs no bucket", _PROVE)
+    what = prove.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "exchange", nargs="?", metavar="EXCHANGE", help="the id: header x-affidavit-exchange of the answer"
+    )
+    what.add_argument("--receipt", metavar="RECEIPT", help="instead: the header x-affidavit-receipt of the answer")
+    prove.add_argument("--output", type=Path, metavar="FILE", help="where to (default: standard output)")
+    _with_source(prove)
+    _with_span(prove)
+    prove.set_defaults(run=_prove, json=False)
+    policy = _add(commands, "auditor-policy", "print the policy file for auditors", _POLICY)
+    _with_config(policy)
+    policy.set_defaults(run=_auditor_policy)
+
+
+_RECONCILE = """Envoy writes a line for each request, the gate its records: both are read from the bucket and joined by
+the request's id. What Envoy refused by itself gets a record; the result is signed, locked in the bucket and on record.
+Without --day or --since: today so far.
+
+Exit status: 0 if every request is accounted for, 1 if not (or the gate was passed by), 2 could not run."""
+
+_ROLLUP = """Every log with a record of that day, at its newest signed size, in one signed note: whoever removes a log
+later is found out. Without --day: yesterday. Once made it stays; run again, it is the same, or a new one that
+names it."""
+
+
+def _add_completeness(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    reconcile = _add(commands, "reconcile", "account for every request that Envoy saw", _RECONCILE)
+    _with_config(reconcile)
+    reconcile.add_argument("--day", metavar="YYYY-MM-DD", help="requests that began on that day (UTC)")
+    reconcile.add_argument("--since", metavar="TIME", help="requests that began then or later: 2026-11-25T10:30, or 2h")
+    reconcile.add_argument("--until", metavar="TIME", help="and before that time (default: now)")
+    rollup = _add(commands, "rollup", "sign the list of all logs of a day that is over", _ROLLUP)
+    _with_config(rollup)
+    rollup.add_argument("--day", metavar="YYYY-MM-DD", help="which day (UTC)")
+    rollup.add_argument("--so-far", action="store_true", help="also of a day that is not over; nothing is stored")
+    for command, run in ((reconcile, _reconcile), (rollup, _rollup)):
+        command.add_argument("--json", action="store_true", help="for machines")
+        command.set_defaults(run=run)
+
+
+def _with_source(command: argparse.ArgumentParser) -> None:
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--from", dest="source", metavar="SOURCE", help="s3://bucket/prefix, or the directory of an export"
+    )
+    _name_gateway(source)
+
+
+def _name_gateway(group: argparse._MutuallyExclusiveGroup) -> None:
+    group.add_argument("--config", type=Path, metavar="FILE", help="the gateway's configuration")
+    group.add_argument("--endpoints", type=Path, metavar="FILE", help="the endpoints file of a running demo")
+
+
+def _with_keys(command: argparse.ArgumentParser) -> None:
+    """For commands that read payloads: they need the gateway's keys."""
+    _name_gateway(command.add_mutually_exclusive_group(required=True))
+    command.set_defaults(source=None)
+
+
+def _with_span(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--since",
+        metavar="TIME",
+        help="nothing older: 2026-11-25, 2026-11-25T10:30, 2h (ago), yesterday; in UTC",
+    )
+    command.add_argument("--until", metavar="TIME", help="nothing newer; a day means its end")
+
+
+def _with_reader(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--by", default=_who(), metavar="WHO", help="who reads: stands in the log for ever (default: your login)"
+    )
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
+
+
 def _add_records(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     records = _add(commands, "records", "list and show what is in the bucket", _RECORDS)
     actions = records.add_subparsers(title="actions", metavar="ACTION", required=True)
     listing = _add(actions, "list", "one line for each exchange, the newest last", _LIST)
     listing.add_argument("--limit", type=_count, default=50, metavar="N", help="the last N exchanges (default: 50)")
-    showing = _add(actions, "show", "all records of one exchange, with the objects that hold them", _SHOW)
-    showing.add_argument("exchange", help="the exchange's id: header x-affidavit-exchange of the answer")
-    showing.add_argument("--payloads", action="store_true", help="also decrypt and show the bodies")
-    for action in (listing, showing):
-        source = action.add_mutually_exclusive_group(required=True)
-        source.add_argument("--config", type=Path, metavar="FILE", help="the gateway's configuration")
-        source.add_argument("--endpoints", type=Path, metavar="FILE", help="the endpoints file of a running demo")
-        action.add_argument("--json", action="store_true", help="for machines: one JSON object a line")
+    listing.add_argument("--subject", metavar="REF", help="the caller's reference, as records have it (subject_ref)")
+    listing.add_argument("--connection", metavar="NAME")
+    listing.add_argument("--model", metavar="NAME", help="asked for, or served")
+    listing.add_argument("--decision", choices=("allow", "deny", "none"), help="none: the policy was never asked")
+    listing.add_argument("--entity", metavar="NAME", help="found or masked, for example EMAIL")
+    listing.add_argument("--outcome", metavar="STATUS", help="completed, denied, refused, error, interrupted ...")
+    listing.add_argument("--code", metavar="CODE", help="of the refusal")
+    listing.add_argument("--json", action="store_true", help="for machines: one JSON object a line")
+    _with_source(listing)
+    _with_span(listing)
     listing.set_defaults(run=_list_records)
-    showing.set_defaults(run=_show_record)
+    for command in (
+        _add(actions, "show", "all records of one exchange, with the objects that hold them", _SHOW),
+        _add(commands, "show", "the same as `records show`", _SHOW),
+    ):
+        command.add_argument("exchange", help="the exchange's id: header x-affidavit-exchange of the answer")
+        command.add_argument("--payloads", action="store_true", help="also decrypt and show the bodies")
+        command.add_argument("--purpose", default="not stated", metavar="WHY", help="why the bodies are read")
+        command.add_argument("--json", action="store_true", help="for machines: one JSON object a line")
+        _with_reader(command)
+        _with_source(command)
+        _with_span(command)
+        command.set_defaults(run=_show_record)
+    replay = _add(commands, "replay", "send a recorded request once more and compare the answers", _REPLAY)
+    replay.add_argument("exchange", help="the exchange's id")
+    replay.add_argument("--upstream", required=True, metavar="URL", help="the server to ask")
+    replay.add_argument("--credential", type=Path, metavar="FILE", help="holds the server's credential")
+    replay.add_argument("--header", default="authorization", metavar="NAME", help="that carries it")
+    replay.add_argument("--prefix", default="Bearer ", metavar="TEXT", help="before it in the header")
+    replay.add_argument("--timeout", type=float, default=300, metavar="SECONDS", help="for the whole answer")
+    replay.add_argument("--json", action="store_true", help="for machines: one JSON object")
+    _with_reader(replay)
+    _with_keys(replay)
+    _with_span(replay)
+    replay.set_defaults(run=_replay)
+    query = _add(commands, "query", "ask the records with SQL, on this machine (DuckDB)", _QUERY)
+    query.add_argument("sql", metavar="SQL", help="one SELECT over the tables leaves and exchanges")
+    query.add_argument(
+        "--cache", type=Path, default=Path.home() / ".cache" / "affidavit", metavar="DIR", help="keeps what was fetched"
+    )
+    query.add_argument("--format", choices=("table", "csv", "json"), default="table")
+    query.add_argument("--memory", default="1GB", metavar="SIZE", help="that the engine may take (default: 1GB)")
+    _with_source(query)
+    _with_span(query)
+    query.set_defaults(run=_query)
+
+
+_ERASE = """Destroys the person's key: what was sealed with it stays where it is, proven and unreadable. Each step
+is a record. A legal hold forbids it. Run again after a crash, it finishes what was begun.
+
+Exit status: 0 no key of the person is left, 1 refused by a hold or never had one, 2 could not run."""
+
+_HOLD = """While a hold is in force nobody can erase the person's content. A person has as many holds as there are
+cases; placed again under its name, a hold gets the new end."""
+
+_ROTATE = """COPY is the configuration with the new key under audit.signing, and nothing else changed. Writes a
+manifest, signed by both keys, into the bucket (v1/keys/) and a record; changes no file here, and says what
+to do next."""
+
+_CANARY = """Lays a small bait in the bucket and tries, with the gateway's own credentials, to delete, shorten,
+overwrite and unlock it. The gateway does so itself at start and daily (audit.canary_hours). What was found
+is a record. Exit status 1 if the store let anything happen."""
+
+
+def _add_custody(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    erase = _add(commands, "erase", "destroy a person's key, so that nobody can read their content", _ERASE)
+    _with_person(erase)
+    _with_order(erase)
+    erase.add_argument("--yes", action="store_true", help="do not ask")
+    erase.add_argument("--json", action="store_true", help="for machines: one JSON object")
+    _with_config(erase)
+    erase.set_defaults(run=_erase)
+    holds = _add(commands, "legal-hold", "forbid that a person's content is erased", _HOLD)
+    actions = holds.add_subparsers(title="actions", metavar="ACTION", required=True)
+    place = _add(actions, "place", "forbid it, for a case")
+    release = _add(actions, "release", "the case is over")
+    for action in (place, release):
+        _with_person(action)
+        action.add_argument("--name", required=True, metavar="CASE", help="the hold's name, for example case-2026-17")
+        _with_order(action)
+        _with_config(action)
+    place.add_argument("--until", metavar="TIME", help="when it ends by itself (default: when it is released)")
+    place.set_defaults(run=_place_hold)
+    release.set_defaults(run=_release_hold)
+    listing = _add(actions, "list", "the holds in force, of everybody or of one person")
+    _with_person(listing, is_required=False)
+    listing.add_argument("--json", action="store_true", help="for machines: one JSON object a line")
+    _with_config(listing)
+    listing.set_defaults(run=_list_holds)
+    keys = _add(commands, "keys", "the keys that sign the log")
+    actions = keys.add_subparsers(title="actions", metavar="ACTION", required=True)
+    create = _add(actions, "create", "make a key file")
+    create.add_argument("file", type=Path, metavar="FILE")
+    create.set_defaults(run=_create_key)
+    rotate = _add(actions, "rotate", "introduce the next key, by the one before it", _ROTATE)
+    _with_config(rotate)
+    rotate.add_argument("--new-config", type=Path, required=True, metavar="COPY", help="names the new key")
+    rotate.set_defaults(run=_rotate_keys)
+    canary = _add(commands, "canary", "try whether the store keeps what it locks", _CANARY)
+    canary.add_argument(
+        "--config",
+        type=Path,
+        required=True,
+        action="append",
+        metavar="FILE",
+        help="the configuration (YAML); given again, the stores are shown side by side",
+    )
+    canary.add_argument("--json", action="store_true", help="for machines: one JSON object")
+    canary.set_defaults(run=_canary)
+
+
+def _with_person(command: argparse.ArgumentParser, *, is_required: bool = True) -> None:
+    who = command.add_mutually_exclusive_group(required=is_required)
+    who.add_argument("--subject", metavar="S", help="the person, as the token or certificate names them")
+    who.add_argument("--reference", metavar="REF", help="or as records do: actor.subject_ref (hmac-sha256:...)")
+    command.add_argument("--issuer", metavar="URL", help="of the token (default: the only one configured)")
+    command.add_argument("--tenant", metavar="T", help="the token's tenant, if it has one")
+
+
+def _with_order(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--reason", required=True, metavar="TEXT", help="stands in the log for ever: a ticket, say")
+    command.add_argument("--by", default=_who(), metavar="WHO", help="by whose order, likewise (default: your login)")
 
 
 def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -215,7 +459,7 @@ def _check_config(options: argparse.Namespace) -> int:
 def _render(options: argparse.Namespace) -> int:
     from ext_proc.app import commands, edge_files
 
-    config = commands.config_of(options.config, options.endpoints)
+    config, _ = commands.config_of(options.config, options.endpoints)
     print(edge_files.write(config).bootstrap)
     return 0
 
@@ -226,17 +470,154 @@ def _reload(options: argparse.Namespace) -> int:
     return commands.reload(commands.path_of(options.config, options.endpoints))
 
 
-def _list_records(options: argparse.Namespace) -> int:
-    from ext_proc.app import commands
+def _store(options: argparse.Namespace) -> VersionedStore:
+    from ext_proc.app import auditing, commands
 
-    return commands.list_records(commands.config_of(options.config, options.endpoints), options.limit, options.json)
+    config = None if options.source else commands.config_of(options.config, options.endpoints)[0]
+    return auditing.store_of_source(options.source, config)
+
+
+@contextmanager
+def _custody(options: argparse.Namespace) -> Iterator[tuple[KeyRing, Journal]]:
+    """The keys, and a log of this command's own: nobody reads payloads unrecorded."""
+    from ext_proc.app import commands, registry
+    from ext_proc.app.logs import Journal
+
+    if options.source:
+        raise ConfigError("bodies need the gateway's keys: name --config or --endpoints")
+    config, digest = commands.config_of(options.config, options.endpoints)
+    keyring = registry.keyring(config)
+    with Journal(config, digest, "command", keyring) as journal:
+        yield keyring, journal
+
+
+def _list_records(options: argparse.Namespace) -> int:
+    from ext_proc.app import reading
+
+    return reading.run_list(_store(options), options)
 
 
 def _show_record(options: argparse.Namespace) -> int:
-    from ext_proc.app import commands
+    from ext_proc.app import reading
 
-    config = commands.config_of(options.config, options.endpoints)
-    return commands.show_record(config, options.exchange, with_payloads=options.payloads, as_json=options.json)
+    if not options.payloads:
+        return reading.run_show(_store(options), options, None, None)
+    with _custody(options) as (keyring, journal):
+        return reading.run_show(_store(options), options, keyring, journal)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from ext_proc.app import reading
+
+    with _custody(options) as (keyring, journal):
+        return reading.run_replay(_store(options), options, keyring, journal)
+
+
+def _query(options: argparse.Namespace) -> int:
+    from ext_proc.app import reading
+
+    return reading.run_query(_store(options), options)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from ext_proc.app import auditing
+
+    return auditing.verify_source(
+        options.source,
+        options.policy,
+        options.receipts,
+        options.jobs,
+        with_payloads=not options.without_payloads,
+        as_json=options.json,
+    )
+
+
+def _export(options: argparse.Namespace) -> int:
+    from ext_proc.app import auditing, reading
+
+    return reading.run_export(auditing.store_of_source(options.source, None), options)
+
+
+def _prove(options: argparse.Namespace) -> int:
+    from ext_proc.app import reading
+
+    return reading.run_prove(_store(options), options)
+
+
+def _auditor_policy(options: argparse.Namespace) -> int:
+    from ext_proc.app import auditing
+
+    return auditing.print_auditor_policy(options.config)
+
+
+def _reconcile(options: argparse.Namespace) -> int:
+    from ext_proc.app import completeness
+
+    return completeness.reconcile_requests(
+        options.config, options.day, options.since, options.until, as_json=options.json
+    )
+
+
+def _rollup(options: argparse.Namespace) -> int:
+    from ext_proc.app import completeness
+
+    return completeness.roll_up_day(options.config, options.day, so_far=options.so_far, as_json=options.json)
+
+
+def _erase(options: argparse.Namespace) -> int:
+    from ext_proc.app import custody
+
+    order = _order(options)
+    return custody.erase(options.config, _person(options), order, is_sure=options.yes, as_json=options.json)
+
+
+def _place_hold(options: argparse.Namespace) -> int:
+    from ext_proc.app import custody
+
+    return custody.place_hold(options.config, _person(options), options.name, options.until, _order(options))
+
+
+def _release_hold(options: argparse.Namespace) -> int:
+    from ext_proc.app import custody
+
+    return custody.release_hold(options.config, _person(options), options.name, _order(options))
+
+
+def _list_holds(options: argparse.Namespace) -> int:
+    from ext_proc.app import custody
+
+    person = _person(options) if options.subject or options.reference else None
+    return custody.list_holds(options.config, person, as_json=options.json)
+
+
+def _create_key(options: argparse.Namespace) -> int:
+    from ext_proc.app import custody
+
+    return custody.create_key(options.file)
+
+
+def _rotate_keys(options: argparse.Namespace) -> int:
+    from ext_proc.app import custody
+
+    return custody.rotate_keys(options.config, options.new_config)
+
+
+def _canary(options: argparse.Namespace) -> int:
+    from ext_proc.app import canary
+
+    return canary.run(options.config, as_json=options.json)
+
+
+def _person(options: argparse.Namespace) -> Person:
+    from ext_proc.app.custody import Person
+
+    return Person(options.reference, options.subject, options.issuer, options.tenant)
+
+
+def _order(options: argparse.Namespace) -> Order:
+    from ext_proc.audit.erasure import Order
+
+    return Order(options.reason, options.by)
 
 
 def _demo(options: argparse.Namespace) -> int:

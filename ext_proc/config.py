@@ -251,14 +251,79 @@ class WalSection(_Section):
     """Space for all evidence not yet shipped. When it is used up, calls are refused with 503."""
     emergency_bytes: Bytes = 8 * MIB
     """Set apart so that refusals for want of space are still recorded."""
-    seal_seconds: PositiveSeconds = 5.0
-    """A file with content is closed and shipped after this time at the latest."""
+    seal_seconds: PositiveSeconds = 15.0
+    """A file with content is closed and shipped after this time at the latest. Each costs three objects."""
 
     @model_validator(mode="after")
     def _has_space(self) -> WalSection:
         if self.max_bytes < self.segment_bytes + self.emergency_bytes:
             raise ValueError("max_bytes must be at least segment_bytes and emergency_bytes together")
         return self
+
+
+class KmsKey(_Section):
+    """An Ed25519 key in AWS KMS (`ECC_NIST_EDWARDS25519`)."""
+
+    key_id: str
+    """Its id, ARN or alias."""
+    region: str | None = None
+    """Its region. Left out: the usual AWS chain."""
+    endpoint: str | None = None
+    """Another server than AWS."""
+
+
+class OpenBaoKey(_Section):
+    """An Ed25519 key in the transit engine of OpenBao or Vault."""
+
+    address: str
+    """Base URL of the server."""
+    key: str
+    """The key's name."""
+    version: Annotated[int, Field(ge=1)]
+    """The key's version: another version is another key, and the way there is `affidavit keys rotate`."""
+    token_file: Path
+    """A token that may sign with it; read again when it changes."""
+    mount: str = "transit"
+    """Where the engine is mounted."""
+    namespace: str | None = None
+    """The namespace, if there are any."""
+    ca_file: Path | None = None
+    """PEM authorities of the server's TLS, if not public."""
+
+
+class SigningSection(_Section):
+    """Who signs the log. Exactly one of these."""
+
+    file: Path | None = None
+    """32 random bytes: an Ed25519 seed on this machine (`affidavit keys create FILE`)."""
+    aws_kms: KmsKey | None = None
+    """A key that never leaves AWS KMS."""
+    openbao: OpenBaoKey | None = None
+    """A key that never leaves OpenBao or Vault."""
+
+    @model_validator(mode="after")
+    def _is_one(self) -> SigningSection:
+        if sum(one is not None for one in (self.file, self.aws_kms, self.openbao)) != 1:
+            raise ValueError("name exactly one of file, aws_kms and openbao")
+        return self
+
+
+class TimeStampAuthority(_Section):
+    """An RFC 3161 authority."""
+
+    url: Annotated[str, Field(pattern=r"^https?://\S+$")]
+    """Where it answers."""
+    certificates_file: Path
+    """PEM certificates that its stamps must verify with."""
+
+
+class WitnessSection(_Section):
+    """A C2SP witness."""
+
+    url: Annotated[str, Field(pattern=r"^https?://\S+$")]
+    """Its base URL; `/add-checkpoint` is put after it."""
+    key: str
+    """Its verifier key (`name+id+base64`)."""
 
 
 class AuditSection(_Section):
@@ -278,10 +343,36 @@ class AuditSection(_Section):
     """32 random bytes that wrap the subjects' keys."""
     pepper_file: Path
     """32 random bytes for keyed references to people (`hmac-sha256:…`)."""
+    signing: SigningSection
+    """Who signs the log's checkpoints, digests and birth records."""
+    receipt_key_file: Path
+    """32 random bytes: the Ed25519 seed of callers' receipts, and of nothing else."""
+    registry_url: str | None = None
+    """Database of the wrapped subject keys, for several replicas: `postgresql+psycopg://user@host/name`.
+    Left out: a file in `state_dir`."""
+    registry_password_file: Path | None = None
+    """The database's password."""
+    heartbeat_seconds: Annotated[int, Field(ge=1, le=600)] = 60
+    """A log that has nothing to say says so this often: silence is signed."""
+    canary_hours: Annotated[float, Field(gt=0, le=168)] = 24.0
+    """How often the store is asked, by trying, whether it really keeps what it locked. Also at every start."""
+    time_stamp_authorities: list[TimeStampAuthority] = []
+    """Who stamps the hourly digests. The first that answers will do."""
+    witnesses: list[WitnessSection] = []
+    """Who cosigns the logs' checkpoints, every two minutes and at each digest."""
+    witness_quorum: Annotated[int, Field(ge=1)] = 1
+    """So many of the witnesses must cosign a checkpoint; the auditor's policy demands it."""
     wal: WalSection = WalSection()
     """Evidence on this disk."""
     s3: S3Section
     """Evidence in the store."""
+
+    @model_validator(mode="after")
+    def _can_be_witnessed(self) -> AuditSection:
+        _once("witnesses: two have the key", (one.key for one in self.witnesses))
+        if self.witnesses and self.witness_quorum > len(self.witnesses):
+            raise ValueError(f"witness_quorum: {self.witness_quorum} cannot be met by {len(self.witnesses)} witnesses")
+        return self
 
 
 class RedactionSection(_Section):

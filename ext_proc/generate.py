@@ -1,7 +1,8 @@
 """The generated files: ``python -m ext_proc.generate`` writes them, ``--check`` says whether they are up to date.
 
 ``docs/configuration.md`` from the configuration's field docstrings, ``docs/policy-input.md`` from the question's
-schema, ``docs/states.md`` from the session's table, ``docs/command-line.md`` from the parsers.
+schema, ``docs/states.md`` from the session's table, ``docs/command-line.md`` from the parsers, ``docs/schemas/leaf/``
+from the table of leaf kinds.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import argparse
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from ext_proc.audit import kinds
 from ext_proc.cli import build_parser
 from ext_proc.config import Config
 from ext_proc.phases.table import TABLE
@@ -172,11 +175,20 @@ def _parsers(parser: argparse.ArgumentParser, title: str) -> Iterator[tuple[str,
                     yield from _parsers(inner, f"{title} {name}")
 
 
+# docs/schemas/leaf -----------------------------------------------------------------------------------------------
+
+
+def leaf_schema(kind: str) -> str:
+    """One kind's JSON Schema."""
+    return json.dumps(kinds.schema_of(kind), indent=2) + "\n"
+
+
 _FILES: Final[dict[str, Callable[[], str]]] = {
     "docs/configuration.md": configuration,
     "docs/policy-input.md": policy_input,
     "docs/states.md": states,
     "docs/command-line.md": command_line,
+    **{f"docs/schemas/leaf/{kind}.json": partial(leaf_schema, kind) for kind in kinds.KINDS},
 }
 
 if __name__ == "__main__":

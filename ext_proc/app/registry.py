@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ext_proc.audit.database import sqlite_url
+from ext_proc.audit.keys import KeyRing
+from ext_proc.audit.signer import LocalSigner
 from ext_proc.audit.writer import WalLimits
+from ext_proc.errors import ConfigError
 from ext_proc.identity.authenticator import MtlsTrust
 from ext_proc.identity.keys import KeySet, KeySource
 from ext_proc.identity.token import ClaimNames, Trust
@@ -16,6 +20,10 @@ from ext_proc.model import Connection, Credential, Operation
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from cryptography.x509 import Certificate
+
+    from ext_proc.audit.attest import Outsiders
+    from ext_proc.audit.note import Signer
     from ext_proc.config import Claims, Config, Issuer
 
 
@@ -29,9 +37,83 @@ def evidence_directory(config: Config) -> Path:
     return config.state_dir / "evidence"
 
 
-def key_registry(config: Config) -> Path:
-    """The wrapped subject keys."""
-    return config.state_dir / "registry.sqlite"
+def access_log_path(config: Config) -> Path:
+    """What Envoy writes."""
+    return (config.state_dir / "access.jsonl").absolute()
+
+
+def keyring(config: Config) -> KeyRing:
+    """The keys of the payloads.
+
+    Raises:
+        ConfigError: a key file or the registry's address is not as it must be.
+        AuditUnavailable: the registry cannot be opened.
+    """
+    audit = config.audit
+    url = audit.registry_url or sqlite_url(config.state_dir / "registry.sqlite")
+    return KeyRing.from_url(
+        audit.key_encryption_key_file,
+        audit.pepper_file,
+        url,
+        audit.registry_password_file if audit.registry_url else None,
+    )
+
+
+def log_signer(config: Config) -> Signer:
+    """Who signs the log.
+
+    Raises:
+        ConfigError: the key is not there, or of another kind.
+        AuditUnavailable: whoever keeps it does not answer.
+    """
+    signing = config.audit.signing
+    if signing.file is not None:
+        return LocalSigner.from_file(signing.file)
+    if signing.aws_kms is not None:
+        from ext_proc.audit.signer_kms import KmsSigner
+
+        return KmsSigner(signing.aws_kms.key_id, signing.aws_kms.region, signing.aws_kms.endpoint)
+    from ext_proc.audit.signer_openbao import OpenBaoSigner, TransitKey
+
+    told = signing.openbao
+    if told is None:
+        raise ConfigError("audit.signing names no key")
+    key = TransitKey(told.address, told.key, told.token_file, told.mount, told.namespace, told.ca_file)
+    return OpenBaoSigner(key, told.version)
+
+
+def receipt_signer(config: Config) -> Signer:
+    """Who signs callers' receipts.
+
+    Raises:
+        ConfigError: the key file is not as it must be.
+    """
+    return LocalSigner.from_file(config.audit.receipt_key_file)
+
+
+def outsiders(config: Config) -> Outsiders:
+    """Who attests the log from outside.
+
+    Raises:
+        ConfigError: a certificate or a key is not as it must be.
+    """
+    from ext_proc.audit.attest import Outsiders  # nothing for a worker
+    from ext_proc.audit.timestamp import Authority
+    from ext_proc.audit.witness import Witness, Witnesses, parse_witness_key
+
+    audit = config.audit
+    authorities = [Authority(one.url, _certificates(one.certificates_file)) for one in audit.time_stamp_authorities]
+    asked = [Witness(one.url, parse_witness_key(one.key)) for one in audit.witnesses]
+    return Outsiders(authorities, Witnesses(asked, audit.witness_quorum) if asked else None)
+
+
+def _certificates(path: Path) -> tuple[Certificate, ...]:
+    from ext_proc.audit.timestamp import read_certificates
+
+    try:
+        return read_certificates(path.read_bytes(), str(path))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
 
 
 def wal_limits(config: Config) -> WalLimits:

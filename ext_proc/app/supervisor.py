@@ -263,6 +263,8 @@ class _Supervisor:
                 problems[name] = "does not answer"
             elif not state["is_ready"]:
                 problems[name] = state["failure"] or "policy or evidence not available"
+        if holes := states.get("shipper", {}).get("canary_holes"):
+            problems["store"] = f"does not keep what it locked: {', '.join(holes)}"
         body = {"ready": not problems, "problems": problems, "processes": states}
         return web.json_response(body, status=503 if problems else 200)
 
@@ -279,8 +281,11 @@ def _check_files(config: Config) -> None:
     Raises:
         ConfigError: a key file or the bundle cannot be used.
     """
-    for path in (config.audit.key_encryption_key_file, config.audit.pepper_file, config.redaction.hash_key_file):
-        read_key(path)
+    audit = config.audit
+    needed = (audit.key_encryption_key_file, audit.pepper_file, audit.receipt_key_file, audit.signing.file)
+    for path in (*needed, config.redaction.hash_key_file):
+        if path is not None:
+            read_key(path)
     read_version(config.policy.bundle_file)
 
 

@@ -4,37 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
-import platform
-import secrets
 import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 
-from ext_proc import __version__, telemetry
+from ext_proc import telemetry
 from ext_proc.app import registry
 from ext_proc.app.content import ContentGate
 from ext_proc.app.credentials import FileCredentials
-from ext_proc.app.process import clock, end_with_parent, tell
-from ext_proc.audit.keys import KeyRing, read_key
-from ext_proc.audit.writer import Writer
+from ext_proc.app.logs import beat_forever, open_log
+from ext_proc.app.process import clock, end_with_parent, read_states, tell
+from ext_proc.audit.keys import read_key
 from ext_proc.config import load
 from ext_proc.errors import GateError
 from ext_proc.identity.authenticator import Authenticator
-from ext_proc.policy.bundle import read_version
 from ext_proc.policy.opa import OpaPolicy
-from ext_proc.redaction import RULES_VERSION
 from ext_proc.server.listener import Listener
 from ext_proc.server.stream import Rooms
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from ext_proc.config import Config
+    from ext_proc.audit.writer import Writer
 
 TELL_SECONDS: Final = 1.0
+BIRTH_POLL_SECONDS: Final = 0.1
+BIRTH_PATIENCE: Final = 100
+"""So many looks, and it is said what is waited for."""
 GC_ALLOCATIONS: Final = 20_000
 """Objects more than before that begin a round of the garbage collector; Python's own number is 700."""
 
@@ -71,10 +70,8 @@ class _Worker:
     async def live(self) -> None:
         """Open, serve, close."""
         config = self._config
-        keyring = KeyRing.from_files(
-            config.audit.key_encryption_key_file, config.audit.pepper_file, registry.key_registry(config)
-        )
-        writer = await self._open_log(config, keyring)
+        keyring = registry.keyring(config)
+        writer = await open_log(config, self._digest, str(self._index), keyring, registry.receipt_signer(config))
         authenticator = Authenticator(registry.trusts(config), registry.mtls(config))
         section = config.policy
         policy = OpaPolicy(
@@ -97,36 +94,17 @@ class _Worker:
         try:
             async with asyncio.TaskGroup() as group:
                 self._handle_signals(group, writer)
+                beating = group.create_task(beat_forever(writer, config))
+                await wait_for_birth(writer, lambda: read_states(config.run_dir).get("shipper", {}), self._stop)
                 telling = group.create_task(self._tell_forever(writer, policy))
                 await listener.serve(self._stop, config.drain_seconds)
                 telling.cancel()
+                beating.cancel()
         finally:
             await policy.close()
             await authenticator.close()
             await writer.close(clock())
             telemetry.tell_metrics()
-
-    async def _open_log(self, config: Config, keyring: KeyRing) -> Writer:
-        bundle = read_version(config.policy.bundle_file)
-        now = clock()
-        opening: dict[str, Any] = {
-            "version": __version__,
-            "python": platform.python_version(),
-            "config_sha256": self._digest,
-            "policy_bundle": {"revision": bundle.revision, "digest": bundle.digest},
-            "redaction_rules": RULES_VERSION,
-            "connections": sorted(self._connections),
-            "process": os.getpid(),
-        }
-        return await Writer.open(
-            registry.evidence_directory(config),
-            origin=f"{config.audit.origin}/{config.audit.replica}-{self._index}",
-            epoch=f"{now:%Y%m%dT%H%M%S}{now.microsecond:06d}-{secrets.token_hex(4)}",
-            keyring=keyring,
-            opening=opening,
-            limits=registry.wal_limits(config),
-            now=now,
-        )
 
     def _handle_signals(self, group: asyncio.TaskGroup, writer: Writer) -> None:
         loop = asyncio.get_running_loop()
@@ -169,3 +147,30 @@ class _Worker:
             with suppress(TimeoutError):
                 async with asyncio.timeout(TELL_SECONDS):
                     await self._has_news.wait()
+
+
+async def wait_for_birth(writer: Writer, shipper: Callable[[], Mapping[str, Any]], stop: asyncio.Event) -> None:
+    """No log may serve before its birth record is locked in the store. One exception: while the store cannot be
+    reached, a replica that was born once may start a worker again; the record follows as soon as the store is back.
+
+    Args:
+        writer: the log. One that fails meanwhile sets ``stop``.
+        shipper: what the shipper last said of itself.
+        stop: ends the waiting.
+    """
+    waited = 0
+    while not writer.is_born and not stop.is_set():
+        told = shipper()
+        if told.get("was_born") and told.get("is_cut_off"):
+            _log.warning("serving before the birth record is in the store, which cannot be reached", log=writer.origin)
+            return
+        if (failure := writer.health().failure) is not None:
+            _log.error("log failed, ending this worker", failure=failure)
+            stop.set()
+        waited += 1
+        if waited == BIRTH_PATIENCE:
+            failures = told.get("failures")
+            _log.warning("not ready: the birth record is not in the store yet", log=writer.origin, failures=failures)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BIRTH_POLL_SECONDS):
+                await stop.wait()

@@ -51,7 +51,7 @@ class S3Store:
         self, bucket: str, prefix: str, region: str, endpoint: str | None = None, credentials_file: Path | None = None
     ) -> None:
         self._bucket = bucket
-        self._prefix = prefix
+        self.prefix = prefix
         session = _session(credentials_file)
         options = BotoConfig(
             connect_timeout=5,
@@ -61,16 +61,16 @@ class S3Store:
             s3={"addressing_style": "path"} if endpoint else {},
         )
         try:
-            self._client: Any = session.client("s3", region_name=region, endpoint_url=endpoint, config=options)
+            self.client: Any = session.client("s3", region_name=region, endpoint_url=endpoint, config=options)
         except ValueError:
             raise ConfigError(f"audit.s3.endpoint: {endpoint}: not a URL") from None
 
     def put(self, key: str, body: bytes, sha256: str) -> None:
         """See `Store.put`."""
         try:
-            self._client.put_object(
+            self.client.put_object(
                 Bucket=self._bucket,
-                Key=self._prefix + key,
+                Key=self.prefix + key,
                 Body=body,
                 IfNoneMatch="*",
                 ChecksumAlgorithm="SHA256",
@@ -88,9 +88,9 @@ class S3Store:
             version = self._oldest(key)
             if version is None:
                 return None
-            where = {"Bucket": self._bucket, "Key": self._prefix + key, "VersionId": version}
-            body = self._client.get_object(**where)["Body"].read()
-            head = self._client.head_object(**where)
+            where = {"Bucket": self._bucket, "Key": self.prefix + key, "VersionId": version}
+            body = self.client.get_object(**where)["Body"].read()
+            head = self.client.head_object(**where)
         except ClientError as error:
             if _code(error) in _ABSENT:
                 return None
@@ -111,8 +111,8 @@ class S3Store:
             version = self._oldest(key)
             if version is None:
                 raise StoreUnavailable("no such object")
-            where = {"Bucket": self._bucket, "Key": self._prefix + key, "VersionId": version}
-            body: bytes = self._client.get_object(**where)["Body"].read()
+            where = {"Bucket": self._bucket, "Key": self.prefix + key, "VersionId": version}
+            body: bytes = self.client.get_object(**where)["Body"].read()
         except ClientError as error:
             raise _translated(error) from None
         except _NO_ANSWER as error:
@@ -121,8 +121,8 @@ class S3Store:
 
     def _oldest(self, key: str) -> str | None:
         """The version that was there first: the only one that is ours. Whoever writes over it makes a later one."""
-        wanted = self._prefix + key
-        pages = self._client.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=wanted)
+        wanted = self.prefix + key
+        pages = self.client.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=wanted)
         found = [item for page in pages for item in page.get("Versions", ()) if item["Key"] == wanted]
         # Newest first by the API's contract; the time decides, and the order where times are equal.
         return min(reversed(found), key=lambda item: item["LastModified"])["VersionId"] if found else None
@@ -130,12 +130,12 @@ class S3Store:
     def keys(self, prefix: str) -> Iterator[str]:
         """See `Store.keys`."""
         try:
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=self._prefix + prefix
+            pages = self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=self.prefix + prefix
             )
             for page in pages:
                 for item in page.get("Contents", ()):
-                    yield item["Key"][len(self._prefix) :]
+                    yield item["Key"][len(self.prefix) :]
         except ClientError as error:
             raise _translated(error) from None
         except _NO_ANSWER as error:

@@ -2,7 +2,8 @@
 
 File names in an epoch's folder: ``<first>.wal`` (being written), ``<first>.sealed`` (complete, to be shipped),
 ``<first>.quarantine`` (cannot be shipped; kept for a person), ``spare`` (preallocated, empty), ``ended`` (the log has
-its last leaf: nobody may write another, whatever of it is still here).
+its last leaf: nobody may write another, whatever of it is still here), ``born`` (its birth record is in the store),
+``state.json`` (what the shipper remembers, see `epoch`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ QUARANTINE: Final = ".quarantine"
 SPARE: Final = "spare"
 LOCK: Final = "lock"
 ENDED: Final = "ended"
+BORN: Final = "born"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,174 +1,165 @@
 """From this disk to the store, exactly once, without believing the store.
 
-For every epoch: end it if its worker is dead (`recovery`; where that fails, the next round tries again), then for each
-sealed segment, oldest first:
+For every epoch (`delivery`): end it if its worker is dead (`recovery`; where that fails, a later round tries again):
 
- 1. make the objects; a segment that does not check goes to quarantine and never stops the next one;
- 2. put each with ``If-None-Match: *``; whatever the answer was, believe nothing of it;
- 3. read back: same bytes, locked in COMPLIANCE mode, long enough. Other bytes under our key: quarantine, an incident;
- 4. free the segment. A crash anywhere before: the same objects are made again, and found to be there.
+ 1. its birth record goes to the store before anything else of any epoch, and before its worker says that it is ready;
+ 2. for each sealed segment, oldest first, the objects are made: pack, events, checkpoint. A segment that does not check
+    goes to quarantine and never stops the next one: the tree gets a ``log.lost`` leaf for each record that is gone;
+ 3. each is put with ``If-None-Match: *``; whatever the answer was, believe nothing of it (`desk`);
+ 4. read back: same bytes, locked in COMPLIANCE mode, long enough. Other bytes under our key: quarantine, an incident;
+ 5. the state is written (`epoch`), then the segment freed. A crash anywhere before: the same objects are made again,
+    and found to be there (`resume`).
+
+At the end of an hour, and of the epoch, a signed digest goes the same way.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import random
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from ext_proc.audit import segments
-from ext_proc.audit.recovery import recover
-from ext_proc.audit.seal import SealedObject, seal
+from ext_proc.audit.delivery import Delivery
+from ext_proc.audit.desk import CLOCK_TOLERANCE, COMPLIANCE, Desk, NotKept, ShipReport, Terms, code_of
 from ext_proc.audit.store import StoreRefused, StoreUnavailable
-from ext_proc.errors import IntegrityError
+from ext_proc.errors import AuditUnavailable, GateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
     from pathlib import Path
     from threading import Event
 
+    from ext_proc.audit.desk import Journal
+    from ext_proc.audit.seal import SealedObject
     from ext_proc.audit.store import Store
 
-COMPLIANCE: Final = "COMPLIANCE"
+__all__ = ["CLOCK_TOLERANCE", "COMPLIANCE", "ShipReport", "Shipper", "Terms"]
+
 BACKOFF_MAX_SECONDS: Final = 60.0
-STUCK_MAX: Final = 3
-"""So many segments in a row that the store will not keep: then it is the store, not the segment."""
-CLOCK_TOLERANCE: Final = timedelta(hours=1)
-"""The store's clock and ours may differ; a lock that ends an hour early is not a finding."""
-
-
-class _NotLocked(Exception):
-    """The store took the object but does not hold it as it must."""
-
-
-@dataclass(slots=True)
-class ShipReport:
-    """What one round did: objects locked and read back, segments freed, and what stood in the way (stable codes)."""
-
-    shipped: list[str] = field(default_factory=list)
-    freed: int = 0
-    failures: list[str] = field(default_factory=list)
-    quarantined: list[str] = field(default_factory=list)
+REST_MAX_ROUNDS: Final = 128
+"""An epoch that needs a person is tried this seldom at last; the others go on as ever."""
+PASSING: Final = ("store_unavailable", "audit_unavailable")
+"""Failures that concern every epoch, and pass: then the whole shipper waits."""
+SILENCE_MAX: Final = 3
+"""So many epochs in one round are tried with a store that does not answer."""
 
 
 class Shipper:
-    """Ships one directory. One process at a time.
+    """Ships one directory. Of two that try, one waits.
 
     Args:
         directory: where the epochs' folders are.
         store: where to.
-        retention: how long each object must be locked from the moment its segment was sealed.
+        terms: what every object must be.
         clock: aware UTC.
+        journal: where to note births, digests and ends: durable when it returns. None: nowhere.
     """
 
-    def __init__(self, directory: Path, store: Store, retention: timedelta, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        store: Store,
+        terms: Terms,
+        clock: Callable[[], datetime],
+        journal: Journal | None = None,
+    ) -> None:
         self._directory = directory
-        self._store = store
-        self._retention = retention
-        self._clock = clock
+        self._desk = Desk(store, terms, clock, journal)
+        self._known: set[str] = set()  # epochs of which this process has shipped something
+        self._resting: dict[str, tuple[int, int]] = {}  # epochs that are stuck: times, and rounds still to wait
+
+    @property
+    def journal(self) -> Journal | None:
+        """Where births, digests and ends are noted."""
+        return self._desk.journal
+
+    @journal.setter
+    def journal(self, journal: Journal | None) -> None:
+        self._desk.journal = journal
 
     def run(self, stop: Event, interval_seconds: float, report: Callable[[ShipReport], None]) -> None:
-        """Ship until ``stop`` is set, then once more. Backs off while the store fails; never gives up."""
+        """Ship until ``stop`` is set, then what is left. Backs off while the store fails; never gives up."""
         failed_rounds = 0
         while True:
             is_last = stop.is_set()
+            if is_last:
+                self._resting.clear()
             round_ = self.run_once()
             report(round_)
-            if is_last:
+            if is_last and not round_.freed:
                 return
-            failed_rounds = failed_rounds + 1 if round_.failures and not round_.freed else 0
+            if is_last:
+                continue
+            is_silent = any(one.startswith(PASSING) for one in round_.failures) and not round_.freed
+            failed_rounds = failed_rounds + 1 if is_silent else 0
             pause = min(interval_seconds * 2.0 ** min(failed_rounds, 10), BACKOFF_MAX_SECONDS)
             stop.wait(pause * random.uniform(0.8, 1.2) if failed_rounds else interval_seconds)  # noqa: S311 - jitter
 
     def run_once(self) -> ShipReport:
-        """One round over all epochs."""
+        """One round over all epochs: births first, for a worker waits for its own."""
         made = ShipReport()
-        for folder in sorted(path for path in self._directory.iterdir() if _is_epoch(path)):
-            try:
-                self._ship_epoch(folder, made)
-            except FileNotFoundError:
-                continue  # another shipper was faster; it is the supervisor's that is about to end
-            except OSError as error:
-                made.failures.append(f"disk: {folder.name}: {type(error).__name__}")
+        lock = _locked(self._directory)
+        if lock is None:  # another shipper is at work: the supervisor's that is about to end
+            return made
+        try:
+            due = [
+                Delivery(folder, self._desk, made, is_fresh=folder.name not in self._known)
+                for folder in sorted(path for path in self._directory.iterdir() if _is_epoch(path))
+                if self._is_due(folder.name)
+            ]
+            for one in [one for one in due if self._is_done(one, one.announce, made)]:
+                is_done = self._is_done(one, one.ship, made)
+                if is_done and not one.is_stuck:
+                    self._resting.pop(one.folder.name, None)
+                if not one.is_fresh:
+                    self._known.add(one.folder.name)
+            for one in due:
+                if one.is_stuck:
+                    times = self._resting.get(one.folder.name, (0, 0))[0] + 1
+                    self._resting[one.folder.name] = (times, min(2**times, REST_MAX_ROUNDS))
+        finally:
+            os.close(lock)
         return made
 
-    def _ship_epoch(self, folder: Path, made: ShipReport) -> None:
-        is_complete = self._is_complete(folder, made)
-        stuck = 0
-        for segment in sorted(folder.glob(f"*{segments.SEALED}")):
-            try:
-                stuck = 0 if self._ship(segment, made) else stuck + 1
-            except StoreUnavailable as error:
-                made.failures.append(f"store_unavailable: {error}")
-                break  # the next one would not fare better
-            if stuck == STUCK_MAX:
-                break
-        if is_complete:
-            _remove_if_done(folder)
+    def put(self, one: SealedObject, made: ShipReport) -> None:
+        """Steps 3 and 4, for an object that belongs to no epoch; see `Desk.put`."""
+        self._desk.put(one, made)
 
-    def _is_complete(self, folder: Path, made: ShipReport) -> bool:
-        """Has the epoch its end? What is sealed can be shipped all the same: it does not change any more."""
+    def _is_done(self, one: Delivery, step: Callable[[], None], made: ShipReport) -> bool:
+        if sum(failure.startswith("store_unavailable") for failure in made.failures) >= SILENCE_MAX:
+            return False
         try:
-            recovered = recover(folder, self._clock())
-        except FileNotFoundError:
-            raise
-        except (OSError, IntegrityError) as error:
-            made.failures.append(f"recovery: {folder.name}: {type(error).__name__}")
+            step()
+        except FileNotFoundError:  # what was listed is not there any more
             return False
-        if recovered is None:
+        except (StoreUnavailable, StoreRefused, NotKept, GateError, OSError) as error:
+            why = type(error).__name__ if isinstance(error, OSError) else str(error)
+            made.failures.append(f"{code_of(error)}: {why}: {one.folder.name}")
+            is_full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+            one.is_stuck = not (is_full or isinstance(error, StoreUnavailable | AuditUnavailable))
             return False
-        made.quarantined += [f"{folder.name}/{name}: bytes that do not check" for name in recovered.set_aside]
         return True
 
-    def _ship(self, segment: Path, made: ShipReport) -> bool:
-        """One segment. Is it off our hands?
-
-        Raises:
-            StoreUnavailable: the store does not answer.
-        """
-        try:
-            now = self._clock()
-            # A file from the future was written under a wrong clock: nothing can have been sealed after now.
-            sealed_at = min(now, datetime.fromtimestamp(segment.stat().st_mtime, tz=now.tzinfo))
-            for one in seal(segment.read_bytes()):  # step 1
-                self._store.put(one.key, one.body, one.sha256)  # step 2
-                self._check(one, sealed_at)  # step 3
-                made.shipped.append(one.key)
-        except IntegrityError as error:
-            segment.rename(segment.with_suffix(segments.QUARANTINE))
-            segments.sync_folder(segment.parent)
-            made.quarantined.append(f"{segment.name}: {error.detail}")
-            return True
-        except _NotLocked as error:
-            made.failures.append(f"{error}: {segment.name}")
-            return False
-        except StoreRefused as error:
-            made.failures.append(f"store_refused: {error}")
-            return False
-        segment.unlink(missing_ok=True)  # step 4
-        segments.sync_folder(segment.parent)
-        made.freed += 1
-        return True
-
-    def _check(self, one: SealedObject, sealed_at: datetime) -> None:
-        stored = self._store.read_back(one.key)
-        if stored is None:
-            raise StoreUnavailable("not there after put")
-        if stored.sha256 != one.sha256:
-            raise IntegrityError("other bytes under this key in the store")
-        if stored.lock_mode != COMPLIANCE:
-            raise _NotLocked("not_locked")
-        if stored.retain_until is None or stored.retain_until < sealed_at + self._retention - CLOCK_TOLERANCE:
-            raise _NotLocked("locked_too_short")
+    def _is_due(self, name: str) -> bool:
+        times, rounds = self._resting.get(name, (0, 0))
+        if rounds:
+            self._resting[name] = (times, rounds - 1)
+        return not rounds
 
 
 def _is_epoch(path: Path) -> bool:
     return path.is_dir() and not path.name.startswith(".")
 
 
-def _remove_if_done(folder: Path) -> None:
-    """A dead epoch whose segments are all shipped leaves nothing but its lock file."""
-    if {path.name for path in folder.iterdir()} <= {segments.LOCK, segments.ENDED}:
-        (folder / segments.LOCK).unlink(missing_ok=True)
-        (folder / segments.ENDED).unlink(missing_ok=True)
-        folder.rmdir()
+def _locked(directory: Path) -> int | None:
+    """Hold the directory for a round. None: another process does."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -29,6 +30,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.audit import frames, segments
+from ext_proc.audit.receipt import issue
 from ext_proc.audit.record import build_leaf, leaf_hash
 from ext_proc.errors import AuditUnavailable, GateError
 from ext_proc.model import Receipt
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ext_proc.audit.keys import KeyRing
+    from ext_proc.audit.note import Signer
     from ext_proc.model import Entry, Identity, Source
 
 LISTED: Final = ("request_redaction", "response_redaction")
@@ -99,9 +102,18 @@ class Writer:
     """`ports.Recorder` for one worker process and epoch. Call from one event loop only."""
 
     def __init__(
-        self, folder: Path, lock: int, origin: str, keyring: KeyRing, limits: WalLimits, ops: segments.FileOps
+        self,
+        folder: Path,
+        lock: int,
+        origin: str,
+        keyring: KeyRing,
+        limits: WalLimits,
+        ops: segments.FileOps,
+        receipts: Signer | None = None,
     ) -> None:
         self.origin = origin
+        self._receipts = receipts
+        self._counts: Counter[str] = Counter()
         self._folder = folder
         self._directory = folder.parent
         self._keyring = keyring
@@ -140,8 +152,11 @@ class Writer:
         limits: WalLimits,
         now: datetime,
         ops: segments.FileOps | None = None,
+        receipts: Signer | None = None,
     ) -> Writer:
         """Begin a new epoch. Durable when it returns: the leaf ``log.open`` is on the disk.
+
+        ``receipts`` signs what callers of exchanges can keep.
 
         Raises:
             AuditUnavailable: no space, or the disk fails.
@@ -157,7 +172,7 @@ class Writer:
             unborn.rename(folder)
             segments.sync_folder(directory)
             segments.sync_folder(directory.parent)
-            writer = cls(folder, lock, f"{origin}/{epoch}", keyring, limits, ops or segments.FileOps())
+            writer = cls(folder, lock, f"{origin}/{epoch}", keyring, limits, ops or segments.FileOps(), receipts)
         except OSError:
             if lock is not None:  # nothing was promised: leave no file that would fill the disk at each attempt
                 (folder / segments.SPARE).unlink(missing_ok=True)
@@ -181,21 +196,30 @@ class Writer:
     def record(self, entry: Entry, now: datetime) -> asyncio.Future[Receipt]:
         """See `ports.Recorder.record`. Begun when this returns: it goes on whether or not anybody waits for it."""
         try:
-            return self._begin(entry, now)
+            subject = self._keyring.subject_reference(entry.identity)
+            if entry.payloads and not self._keyring.is_prepared(subject):
+                return self._loop.create_task(self._begin_prepared(entry, now, subject))
+            return self._begin(entry, now, subject)
         except GateError as error:
             failed: asyncio.Future[Receipt] = self._loop.create_future()
             failed.set_exception(error)
             return failed
 
-    def _begin(self, entry: Entry, now: datetime) -> asyncio.Future[Receipt]:
+    async def _begin_prepared(self, entry: Entry, now: datetime, subject: str) -> Receipt:
+        """The subject's key first: a database may be slow, and the other callers must not be."""
+        await asyncio.to_thread(self._keyring.prepare, subject)
+        return await self._begin(entry, now, subject)
+
+    def _begin(self, entry: Entry, now: datetime, subject: str) -> asyncio.Future[Receipt]:
         self._raise_if_unusable()
         if entry.payloads and (self._is_nearly_full() or self._used_bytes() > self._limits.max_bytes):
             raise AuditUnavailable("full")
-        keyring = self._keyring
-        subject = keyring.subject_reference(entry.identity)
-        told, ciphertexts = keyring.encrypt(subject, entry.payloads, binding_of(self.origin, entry.exchange_id))
+        told, ciphertexts = self._keyring.encrypt(subject, entry.payloads, binding_of(self.origin, entry.exchange_id))
         fields = {**entry.facts, "exchange_id": entry.exchange_id, "payloads": told, **self._people(entry, subject)}
-        return self._append(entry.kind, fields, now, ciphertexts, str(entry.exchange_id))
+        begun = self._append(entry.kind, fields, now, ciphertexts, str(entry.exchange_id))
+        if entry.kind == "inference.outcome":
+            self._counts[str(entry.facts.get("outcome", {}).get("status"))] += 1
+        return begun
 
     async def note(self, kind: str, fields: Mapping[str, Any], now: datetime) -> Receipt:
         """Record something about the log itself (``log.open``, ``config.changed`` ...).
@@ -228,6 +252,25 @@ class Writer:
         """How it stands."""
         is_writable = not (self._failure or self._is_closed or self._is_full)
         return WriterHealth(is_writable, self._used_bytes(), self._limits.max_bytes, self._failure)
+
+    @property
+    def in_flight(self) -> int:
+        """Exchanges with an intent and no outcome yet."""
+        return len(self._open)
+
+    @property
+    def is_born(self) -> bool:
+        """Is the log's birth record locked in the store?"""
+        return (self._folder / segments.BORN).exists()
+
+    def take_counts(self) -> dict[str, int]:
+        """Outcomes by status since this was asked last."""
+        counts, self._counts = self._counts, Counter()
+        return dict(sorted(counts.items()))
+
+    def give_back_counts(self, counts: Mapping[str, int]) -> None:
+        """They could not be told: they count for the next time."""
+        self._counts.update(counts)
 
     def _raise_if_unusable(self) -> None:
         if self._failure is not None:
@@ -282,12 +325,19 @@ class Writer:
                 raise AuditUnavailable("record larger than a segment")
             self._sequence += 1
             done: asyncio.Future[Receipt] = self._loop.create_future()
-            receipt = Receipt(self.origin, sequence, leaf_hash(leaf))
+            receipt = self._receipt(kind, sequence, leaf_hash(leaf))
             self._pending.append(_Waiting(frame, sequence, kind, exchange_id, done, receipt, is_last))
         if not self._is_handing_over:
             self._is_handing_over = True
             self._loop.call_soon(self._hand_over)
         return done
+
+    def _receipt(self, kind: str, sequence: int, leaf_hash: str) -> Receipt:
+        """Made now, given out only when the record is durable."""
+        if kind != "inference.outcome" or self._receipts is None:
+            return Receipt(self.origin, sequence, leaf_hash)
+        promise = issue(self.origin, sequence, leaf_hash, self._receipts)
+        return Receipt(self.origin, sequence, leaf_hash, promise)
 
     def _hand_over(self) -> None:
         """Wake the thread, once for all records of one turn of the loop: else each would wait for a sync of its own."""

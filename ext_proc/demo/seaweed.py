@@ -105,7 +105,9 @@ def start_seaweed(folder: Path, logs: Path, retention_days: int) -> Seaweed:
 
 
 def _identities(access: str, secret: str, admin_access: str, admin_secret: str) -> list[dict[str, Any]]:
-    mine = [f"{action}:{BUCKET}" for action in ("Read", "Write", "List")]
+    # The last two so that who reads the evidence can see how the bucket is locked.
+    reading = ("Read", "List", "GetBucketVersioning", "GetBucketObjectLockConfiguration")
+    mine = [f"{action}:{BUCKET}" for action in ("Write", *reading)]
     return [
         {"name": "gateway", "credentials": [{"accessKey": access, "secretKey": secret}], "actions": mine},
         {

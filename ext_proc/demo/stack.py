@@ -27,8 +27,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from ext_proc.app.auditing import auditor_policy
 from ext_proc.app.process import clock, read_states
 from ext_proc.audit.keys import create_key_files
+from ext_proc.config import load
 from ext_proc.demo import servers
 from ext_proc.demo.envoy import start_envoy
 from ext_proc.demo.issuer import AUDIENCE
@@ -92,7 +94,7 @@ class Stack:
     def _start(self) -> None:
         keys = self.folder / "keys"
         keys.mkdir(mode=0o700)
-        create_key_files(keys, "key-encryption-key", "pepper", "hash-key")
+        create_key_files(keys, "key-encryption-key", "pepper", "hash-key", "log-key", "receipt-key")
         credential = keys / "upstream-credential"
         credential.touch(0o600)
         credential.write_text(self.credential + "\n")
@@ -117,6 +119,8 @@ class Stack:
         names = ("http", "tls", "admin", "metrics")
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         self.config.write_text(yaml.safe_dump(self._configuration(keys, upstream), sort_keys=False))
+        policy = auditor_policy(load(self.config)[0])
+        self.auditor_policy.write_text(yaml.safe_dump(policy, sort_keys=False))
         self._say("the gate: supervisor, workers, shipper")
         gate = servers.start_gate(self.config, self.ports["metrics"], self.logs)
         self.programs["supervisor"] = gate
@@ -158,6 +162,11 @@ class Stack:
         return self.folder / "keys" / "server.pem"
 
     @property
+    def auditor_policy(self) -> Path:
+        """What an auditor needs beside the bucket."""
+        return self.folder / "auditor-policy.yaml"
+
+    @property
     def access_log(self) -> Path:
         """Envoy's access log."""
         return self.folder / "state" / "access.jsonl"
@@ -187,6 +196,7 @@ class Stack:
             "access_log": str(self.access_log),
             "opa": f"unix://{self.opa_socket}",
             "config": str(self.config),
+            "policy": str(self.auditor_policy),
             "pids": self.pids(),
         }
 
@@ -239,6 +249,8 @@ class Stack:
                 "replica": "gw-0",
                 "key_encryption_key_file": str(keys / "key-encryption-key"),
                 "pepper_file": str(keys / "pepper"),
+                "signing": {"file": str(keys / "log-key")},
+                "receipt_key_file": str(keys / "receipt-key"),
                 "wal": {"seal_seconds": self._options.seal_seconds},
                 "s3": {
                     "bucket": self.s3.bucket,

@@ -22,7 +22,6 @@ from rich.console import Console
 from ext_proc.app import registry
 from ext_proc.app.shipping import store_of
 from ext_proc.audit import reader
-from ext_proc.audit.keys import KeyRing
 from ext_proc.config import load
 
 if TYPE_CHECKING:
@@ -83,9 +82,7 @@ class _Story:
         config, _ = load(stack.config)
         self._config = config
         self._store = store_of(config)
-        self._keys = KeyRing.from_files(
-            config.audit.key_encryption_key_file, config.audit.pepper_file, registry.key_registry(config)
-        )
+        self._keys = registry.keyring(config)
         self._analyst = stack.token("grace", ["analysts"])
         self._locked_key = ""
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from ext_proc.model import Connection, Decision, ExchangeId, Headers, Identity, Inspection, Redaction
+    from ext_proc.model import Connection, Decision, ExchangeId, Headers, Identity, Inspection, Receipt, Redaction
 
 RETRY_AFTER_SECONDS: Final = 5
 """What a caller is told to wait after a 503: long enough for a worker, OPA or a disk to come back."""
@@ -55,6 +55,7 @@ RETRY_AFTER_SECONDS: Final = 5
 _METADATA_ALLOW: Final = "allow"
 _METADATA_RELEASED: Final = "released"
 EXCHANGE_HEADER: Final = "x-affidavit-exchange"
+RECEIPT_HEADER: Final = "x-affidavit-receipt"
 
 
 class Session:
@@ -330,10 +331,9 @@ class Session:
         if self._kept is not None:
             return self._undelivered(event.at)
         self.state = State.SETTLED
-        receipt = f"{event.receipt.origin} {event.receipt.sequence} {event.receipt.leaf_hash}"
         bare = bare_type(self._answer_headers)
         kind = (("content-type", bare),) if bare else ()
-        mine = ((EXCHANGE_HEADER, str(self.exchange_id)), ("x-affidavit-receipt", receipt), *kind)
+        mine = (*self._told_to_the_caller(event.receipt), *kind)
         taken_off = self._taken_off(frozenset(name for name, _ in mine))
         if self._released is None or self._answer_is_bodyless:
             return (do.Continue(set_headers=mine, metadata=self._released_metadata, remove_headers=taken_off),)
@@ -362,6 +362,11 @@ class Session:
     def _released_metadata(self) -> dict[str, str]:
         return {"response": _METADATA_RELEASED, "outcome": self.outcome}
 
+    def _told_to_the_caller(self, receipt: Receipt | None) -> tuple[tuple[str, str], ...]:
+        """The exchange's id, and what the caller can keep as proof of its record."""
+        kept = ((RECEIPT_HEADER, receipt.promise),) if receipt is not None and receipt.promise else ()
+        return ((EXCHANGE_HEADER, str(self.exchange_id)), *kept)
+
     # What goes wrong -----------------------------------------------------------------------------------------------
 
     def on_failed(self, event: ev.Failed) -> tuple[do.Effect, ...]:
@@ -384,13 +389,13 @@ class Session:
         """Recorded; now say no, to Envoy's own reply too if one came meanwhile: the caller gets what is on record."""
         if isinstance(self._kept, ev.StreamEnded):
             return self._ended(event.at)
-        return self._say_no()
+        return self._say_no(event.receipt)
 
-    def _say_no(self) -> tuple[do.Effect, ...]:
+    def _say_no(self, receipt: Receipt | None = None) -> tuple[do.Effect, ...]:
         if self._refusal is None:
             raise PeerError("nothing to refuse")
         self.state = State.SETTLED
-        named = replace(self._refusal, headers=((EXCHANGE_HEADER, str(self.exchange_id)),))
+        named = replace(self._refusal, headers=self._told_to_the_caller(receipt))
         # Never "allow": had it been said for the request, it still stands; had it not, it must not be said now.
         said = {"event_id": str(self.exchange_id), "outcome": self.outcome}
         if self._intent_sequence is None:

@@ -1,4 +1,4 @@
-"""One suite for `audit.store.Store`: the fake, and `S3Store` before a real SeaweedFS with Object Lock."""
+"""One suite for `audit.store.Store`: the fakes (in memory, in a folder), and `S3Store` before a real SeaweedFS with Object Lock."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,11 +14,11 @@ import pytest
 from ext_proc.audit.s3 import S3Store
 from ext_proc.audit.store import Store, StoreRefused, StoreUnavailable
 from ext_proc.demo.seaweed import Seaweed, start_seaweed
+from tests.fakes.folder_store import FolderStore
 from tests.fakes.store import FakeStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 DAYS = 30
 BODY = b"one leaf a line\n" * 100
@@ -29,7 +30,8 @@ class Setting:
 
     store: Store
     write_over: Callable[[str, bytes], Any]
-    refusing: Store
+    refusing: Store | None
+    """None: whoever can reach it may do everything."""
     absent: Store
 
 
@@ -41,11 +43,14 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
     server.program.stop()
 
 
-@pytest.fixture(params=["fake", "seaweedfs"])
+@pytest.fixture(params=["fake", "folder", "seaweedfs"])
 def setting(request: pytest.FixtureRequest, tmp_path: Path) -> Setting:
     if request.param == "fake":
         store = FakeStore(retention=timedelta(days=DAYS))
         return Setting(store, store.write_over, FakeStore(is_permitted=False), FakeStore(is_open=False))
+    if request.param == "folder":  # which has no versions: nobody can write a later one
+        kept = FolderStore(tmp_path, timedelta(days=DAYS))
+        return Setting(kept, lambda key, body: None, None, FolderStore(Path("/dev/null/x")))
     server: Seaweed = request.getfixturevalue("seaweed")
     prefix = f"{tmp_path.name}/"
     credentials = tmp_path / "credentials"
@@ -172,8 +177,9 @@ def test_a_refusal_and_silence_are_told_apart(setting: Setting, what: str):
             case _:
                 return getattr(store, what)("one")
 
-    with pytest.raises(StoreRefused):
-        ask(setting.refusing)
+    if setting.refusing is not None:
+        with pytest.raises(StoreRefused):
+            ask(setting.refusing)
     with pytest.raises(StoreUnavailable):
         ask(setting.absent)
 

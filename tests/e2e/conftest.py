@@ -14,7 +14,6 @@ import pytest
 from ext_proc.app import registry
 from ext_proc.app.shipping import store_of
 from ext_proc.audit import reader
-from ext_proc.audit.keys import KeyRing
 from ext_proc.audit.seal import read_events
 from ext_proc.config import load
 from ext_proc.demo.stack import Stack, StackOptions
@@ -99,8 +98,7 @@ class Gateway:
     def payloads(self, record: tuple[str, dict[str, Any]]) -> dict[str, bytes]:
         """One leaf's payloads in clear."""
         config, _ = load(self.stack.config)
-        section = config.audit
-        keys = KeyRing.from_files(section.key_encryption_key_file, section.pepper_file, registry.key_registry(config))
+        keys = registry.keyring(config)
         return reader.payloads(self.store, keys, *record)
 
     @cached_property

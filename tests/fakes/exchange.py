@@ -97,7 +97,7 @@ def local_reply(status: bytes = b"504", *, is_last: bool = False) -> ev.Response
 
 def receipt(sequence: int = 7) -> Receipt:
     """Proof of an entry."""
-    return Receipt("origin", sequence, "ab" * 32)
+    return Receipt("origin", sequence, "ab" * 32, f"promise {sequence}")
 
 
 def done(effect: do.Effect) -> ev.AnswerEvent:  # noqa: PLR0911 - one for each step

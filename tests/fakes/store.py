@@ -22,6 +22,7 @@ class Version:
     body: bytes
     lock_mode: str | None
     retain_until: datetime | None
+    written_at: datetime
 
 
 @dataclass
@@ -47,8 +48,9 @@ class FakeStore:
 
     def write_over(self, key: str, body: bytes) -> None:
         """What anyone with write permission can do: a later version, on top of the locked one."""
-        until = self.clock() + self.retention if self.lock_mode else None
-        self.objects.setdefault(key, []).append(Version(body, self.lock_mode, until))
+        now = self.clock()
+        until = now + self.retention if self.lock_mode else None
+        self.objects.setdefault(key, []).append(Version(body, self.lock_mode, until, now))
 
     def read_back(self, key: str) -> Stored | None:
         """See `Store.read_back`."""
@@ -105,7 +107,8 @@ class BadStore(FakeStore):
             return
         self.times -= 1
         self.puts.append(key)
-        until = self.clock() + self.retention
+        now = self.clock()
+        until = now + self.retention
         match self.fault:
             case "refused":
                 raise StoreRefused("AccessDenied")
@@ -119,12 +122,12 @@ class BadStore(FakeStore):
             case "exists" | "lying":
                 return
             case "wrong bytes":
-                self.write_over(key, body[:-1] + b"?")
+                self.write_over(key, body[:-1] + bytes([body[-1] ^ 1]))
             case "no lock":
-                self.objects[key] = [Version(body, None, None)]
+                self.objects[key] = [Version(body, None, None, now)]
             case "governance":
-                self.objects[key] = [Version(body, "GOVERNANCE", until)]
+                self.objects[key] = [Version(body, "GOVERNANCE", until, now)]
             case "short lock":
-                self.objects[key] = [Version(body, "COMPLIANCE", until - timedelta(days=2))]
+                self.objects[key] = [Version(body, "COMPLIANCE", until - timedelta(days=2), now)]
             case _:
                 raise AssertionError(self.fault)

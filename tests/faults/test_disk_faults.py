@@ -6,15 +6,20 @@ import asyncio
 
 import pytest
 
-from ext_proc.audit.shipper import Shipper
 from ext_proc.errors import AuditUnavailable
 from ext_proc.model import Receipt
+from tests.fakes.auditor import findings
 from tests.fakes.disk import BadDisk, Faults
 from tests.fakes.log import AT, a_writer, in_store, intent, outcome
-from tests.fakes.store import RETENTION, FakeStore
-from tests.unit.audit.test_shipper import clock
+from tests.fakes.shipping import StandingClock, a_shipper, a_store
 
 CASES = [("write", "EIO"), ("sync", "EIO"), ("write", "ENOSPC"), ("allocate", "ENOSPC"), ("extend", "ENOSPC")]
+
+
+def count_open(leaves):
+    """Exchanges whose outcome was refused for want of space, in a log that was closed in order."""
+    begun = {leaf["exchange_id"] for leaf in leaves if leaf["kind"] == "inference.intent"}
+    return len(begun - {leaf["exchange_id"] for leaf in leaves if leaf["kind"] == "inference.outcome"})
 
 
 @pytest.mark.parametrize("after", [0, 1, 2, 5, 11, 17])
@@ -50,9 +55,10 @@ async def test_disk_fault(tmp_path, call, error, after):
         setattr(faults, call, "")
         await writer.close(AT)
 
-    store = FakeStore()
-    report = Shipper(tmp_path / "evidence", store, RETENTION, clock).run_once()
+    store = a_store(StandingClock())
+    report = a_shipper(tmp_path, store, store.clock).run_once()
     assert report.failures == []
+    assert findings(store) in ([], ["outcome_missing"] * count_open(in_store(store)))
     leaves = in_store(store)
     assert [leaf["sequence"] for leaf in leaves] == list(range(len(leaves)))
     for sequence, (kind, exchange_id) in acknowledged.items():

@@ -10,9 +10,9 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ext_proc.audit.shipper import Shipper
-from tests.fakes.log import in_store, told
-from tests.fakes.store import RETENTION, FakeStore
+from tests.fakes.auditor import findings
+from tests.fakes.log import epoch, in_store, told
+from tests.fakes.shipping import a_shipper, a_store
 
 ROUNDS = int(os.environ.get("AFFIDAVIT_KILL_POINTS", "40"))
 PER_PROCESS_SECONDS = 0.25
@@ -32,7 +32,9 @@ async def client(writer, number):
             os.write(1, f"{receipt.sequence} {entry.kind} {exchange} {receipt.leaf_hash}\\n".encode())
 
 async def main():
-    writer = await a_writer(Path(sys.argv[1]), sys.argv[2], segment_bytes=32 * 1024, seal_seconds=0.05)
+    writer = await a_writer(
+        Path(sys.argv[1]), sys.argv[2], at=datetime.now(UTC), segment_bytes=32 * 1024, seal_seconds=0.05
+    )
     os.write(1, b"ready\\n")
     await asyncio.gather(*(client(writer, number) for number in range(8)))
 
@@ -40,20 +42,21 @@ asyncio.run(main())
 """
 
 
+def clock():
+    return datetime.now(UTC)
+
+
 def test_killed_at_random_moments_nothing_acknowledged_is_lost(tmp_path):
     """While a shipper runs, as in life."""
     chance = random.Random(7)
-    store = FakeStore()
-    (tmp_path / "evidence").mkdir()
-    shipper = Shipper(tmp_path / "evidence", store, RETENTION, lambda: datetime.now(UTC))
+    store = a_store(clock)
+    shipper = a_shipper(tmp_path, store, clock)
     acknowledged: dict[str, list[str]] = {}
     for round_ in range(ROUNDS):
-        epoch = f"e{round_:03d}"
-        out = tmp_path / f"{epoch}.out"
+        name = epoch(round_, clock())
+        out = tmp_path / f"{name}.out"
         with out.open("wb") as file:
-            child = subprocess.Popen(
-                [sys.executable, "-c", RECORDER, str(tmp_path), epoch], stdout=file, cwd=Path.cwd()
-            )
+            child = subprocess.Popen([sys.executable, "-c", RECORDER, str(tmp_path), name], stdout=file, cwd=Path.cwd())
         while b"ready" not in out.read_bytes():
             assert child.poll() is None
             time.sleep(0.01)
@@ -62,7 +65,7 @@ def test_killed_at_random_moments_nothing_acknowledged_is_lost(tmp_path):
         time.sleep(chance.random() * PER_PROCESS_SECONDS)
         child.kill()
         child.wait()
-        acknowledged[epoch] = [line for line in out.read_text().splitlines()[1:] if line.count(" ") == 3]
+        acknowledged[name] = [line for line in out.read_text().splitlines()[1:] if line.count(" ") == 3]
     assert sum(map(len, acknowledged.values())) > 20 * ROUNDS, "there was something to lose"
     for _ in range(2):
         report = shipper.run_once()
@@ -70,9 +73,9 @@ def test_killed_at_random_moments_nothing_acknowledged_is_lost(tmp_path):
     assert list((tmp_path / "evidence").iterdir()) == [], "nothing is left behind"
 
     leaves = in_store(store)
-    for epoch, lines in acknowledged.items():
-        mine = [leaf for leaf in leaves if leaf["origin"].endswith(f"/{epoch}")]
-        assert [leaf["sequence"] for leaf in mine] == list(range(len(mine))), f"{epoch}: in order, once, no hole"
+    for name, lines in acknowledged.items():
+        mine = [leaf for leaf in leaves if leaf["origin"].endswith(f"/{name}")]
+        assert [leaf["sequence"] for leaf in mine] == list(range(len(mine))), f"{name}: in order, once, no hole"
         assert sum(leaf["kind"] == "log.recovered" for leaf in mine) == 1
         assert "log.close" not in {leaf["kind"] for leaf in mine}
         for line in lines:
@@ -82,6 +85,7 @@ def test_killed_at_random_moments_nothing_acknowledged_is_lost(tmp_path):
         intents = [leaf["exchange_id"] for leaf in mine if leaf["kind"] == "inference.intent"]
         ends = [leaf["exchange_id"] for leaf in mine if leaf["kind"] == "inference.outcome"]
         assert sorted(intents) == sorted(ends), told(mine)[-20:]
+    assert findings(store) == []
 
 
 def test_recovery_killed_at_random_moments_ends_each_log_once(tmp_path):
@@ -94,8 +98,10 @@ def test_recovery_killed_at_random_moments_ends_each_log_once(tmp_path):
         "for _ in range(50):\n"
         "    for folder in sorted(Path(sys.argv[1]).iterdir()): recover(folder, datetime.now(UTC))\n"
     )
+    names: list[str] = []
     for round_ in range(6):
-        folder = tmp_path / "evidence" / f"e{round_:03d}"
+        names.append(epoch(round_, clock()))
+        folder = tmp_path / "evidence" / names[-1]
         out = tmp_path / "out"
         with out.open("wb") as file:
             child = subprocess.Popen([sys.executable, "-c", RECORDER, str(tmp_path), folder.name], stdout=file)
@@ -113,11 +119,12 @@ def test_recovery_killed_at_random_moments_ends_each_log_once(tmp_path):
         child.kill()
         child.wait()
         child.stdout.close()
-    store = FakeStore()
-    report = Shipper(tmp_path / "evidence", store, RETENTION, lambda: datetime.now(UTC)).run_once()
+    store = a_store(clock)
+    report = a_shipper(tmp_path, store, clock).run_once()
     assert (report.failures, report.quarantined) == ([], [])
     leaves = in_store(store)
-    for round_ in range(6):
-        mine = [leaf for leaf in leaves if leaf["origin"].endswith(f"/e{round_:03d}")]
+    assert findings(store) == []
+    for name in names:
+        mine = [leaf for leaf in leaves if leaf["origin"].endswith(f"/{name}")]
         assert [leaf["sequence"] for leaf in mine] == list(range(len(mine)))
         assert sum(leaf["kind"] == "log.recovered" for leaf in mine) == 1

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ext_proc.audit import segments
-from ext_proc.audit.shipper import Shipper
 from ext_proc.errors import AuditUnavailable
+from tests.fakes.auditor import findings
 from tests.fakes.disk import BadDisk, Faults
-from tests.fakes.log import AT, a_keyring, a_writer, in_store, intent, on_disk, outcome
-from tests.fakes.store import RETENTION, BadStore
+from tests.fakes.log import AT, a_keyring, a_writer, epoch, in_store, intent, on_disk, outcome
+from tests.fakes.shipping import Notes, StandingClock, a_shipper
+from tests.fakes.store import BadStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +31,8 @@ STORE_FAULTS = ["", "refused", "lost", "persisted but error", "lying", "exists",
 ACTS = st.one_of(
     st.tuples(st.just("record"), st.integers(1, 12), st.sampled_from([0, 300, 4000])),
     st.tuples(st.just("ship"), st.just(0), st.just(0)),
+    st.tuples(st.just("new shipper"), st.just(0), st.just(0)),
+    st.tuples(st.just("journal"), st.sampled_from([0, 1]), st.just(0)),
     st.tuples(st.just("restart"), st.just(0), st.just(0)),
     st.tuples(st.just("kill"), st.just(0), st.just(0)),
     st.tuples(st.just("store"), st.sampled_from(STORE_FAULTS), st.integers(1, 3)),
@@ -44,7 +46,10 @@ class House:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.keyring: KeyRing = a_keyring(folder)
-        self.store = BadStore()
+        self.clock = StandingClock()
+        self.store = BadStore(clock=self.clock)
+        self.notes = Notes()
+        self.shipper = a_shipper(folder, self.store, self.clock, self.notes)
         self.faults = Faults()
         self.promised: dict[tuple[str, int], tuple[str, str]] = {}
         self.epochs = 0
@@ -58,7 +63,7 @@ class House:
         self.faults = Faults()
         self.writer = await a_writer(
             self.folder,
-            f"e{self.epochs:03d}",
+            epoch(self.epochs),
             ops=BadDisk(self.faults),
             keyring=self.keyring,
             segment_bytes=16 * 1024,
@@ -72,6 +77,10 @@ class House:
                 await asyncio.gather(*(self.exchange(two) for _ in range(one)))
             case "ship":
                 self.ship()
+            case "new shipper":
+                self.shipper = a_shipper(self.folder, self.store, self.clock, self.notes)
+            case "journal":
+                self.notes.is_down = bool(one)
             case "restart":
                 await self.writer.close(AT)
                 await self.open()
@@ -90,7 +99,7 @@ class House:
         """What SIGKILL leaves: the files as they are now, and no lock. The old writer cannot write any more."""
         assert self.writer is not None
         self.faults.write, self.faults.allocate, self.faults.after = "EIO", "ENOSPC", 0
-        name = f"e{self.epochs:03d}"
+        name = epoch(self.epochs)
         live = self.folder / "evidence" / name
         aside = self.folder / f"ghost-{self.epochs}"
         shutil.copytree(live, aside)
@@ -116,7 +125,7 @@ class House:
 
     def ship(self) -> None:
         """A round; whatever it freed is in the store."""
-        Shipper(self.folder / "evidence", self.store, RETENTION, lambda: datetime.now(UTC)).run_once()
+        self.shipper.run_once()
         here = {(leaf["origin"], leaf["sequence"]) for leaf in in_store(self.store) + self.on_disk()}
         assert set(self.promised) <= here, "nothing that was acknowledged is nowhere"
 
@@ -136,6 +145,8 @@ async def live(folder: Path, acts: list[tuple[str, Any, Any]]) -> House:
     assert house.writer is not None
     await house.writer.close(AT)
     house.store.fault, house.store.times = "", 0
+    house.notes.is_down = False
+    house.shipper = a_shipper(folder, house.store, house.clock, house.notes)
     for _ in range(3):
         house.ship()
     return house
@@ -162,6 +173,9 @@ def test_what_was_acknowledged_is_in_the_store_in_order_once(tmp_path_factory, a
         leaf = by_log[origin][sequence]
         assert (leaf["kind"], leaf["exchange_id"]) == (kind, exchange_id)
     assert all(len(versions) == 1 for versions in house.store.objects.values())
+    # An outcome that was refused because the disk was full, in a log that then was closed in order: the gate refuses the
+    # answer, and says so with its own status. Everything else verifies.
+    assert set(findings(house.store)) <= {"outcome_missing"}
     left = [path for path in (folder / "evidence").rglob("*") if path.suffix in {segments.WRITING, segments.SEALED}]
     assert left == []
     shutil.rmtree(folder)

@@ -25,6 +25,8 @@ VALID: dict[str, Any] = {
     "audit": {
         "key_encryption_key_file": "/etc/key-encryption-key",
         "pepper_file": "/etc/pepper",
+        "signing": {"file": "/etc/log-key"},
+        "receipt_key_file": "/etc/receipt-key",
         "s3": {"bucket": "evidence"},
     },
     "connections": [{"name": "model", "upstream": {"url": "https://model.example.com"}}],
@@ -331,3 +333,30 @@ def test_every_field_says_what_it_is() -> None:
     assert len(sections) > 15
     for section in sections:
         check(section)
+
+
+# Outsiders ------------------------------------------------------------------------------------------------------------
+
+WITNESS = {"url": "https://witness.example", "key": "witness.example/a+00000000+AAAA"}
+
+
+def test_witness_quorum(tmp_path: Path) -> None:
+    assert _load(tmp_path, VALID).audit.witness_quorum == 1
+    two = [WITNESS, {**WITNESS, "key": "witness.example/b+00000000+AAAA"}]
+    whole = _changed("audit.witnesses", two)
+    whole["audit"]["witness_quorum"] = 2
+    assert _load(tmp_path, whole).audit.witness_quorum == 2
+
+
+@pytest.mark.parametrize(
+    ("witnesses", "quorum", "why"),
+    [
+        ([WITNESS], 2, "witness_quorum: 2 cannot be met by 1 witnesses"),
+        ([WITNESS, WITNESS], 1, "witnesses: two have the key"),
+        ([WITNESS], 0, "audit.witness_quorum"),
+    ],
+)
+def test_witnesses_that_cannot_be(tmp_path: Path, witnesses: list[Any], quorum: int, why: str) -> None:
+    whole = _changed("audit.witnesses", witnesses)
+    whole["audit"]["witness_quorum"] = quorum
+    assert why in _refusal(tmp_path, whole)

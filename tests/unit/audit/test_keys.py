@@ -1,204 +1,244 @@
+"""The key ring: what it seals opens only with its keys, and a destroyed key is used no longer than it says."""
+
 from __future__ import annotations
 
-import json
-import sqlite3
-import subprocess
-import sys
+import base64
 from dataclasses import replace
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from ext_proc.audit.keys import NOBODY, KeyRing, create_key_files, read_key
+from ext_proc.audit.keys import KEPT_SECONDS, NOBODY, KeyRing, Shredded, create_key_files, read_key
+from ext_proc.audit.registry import SubjectKey
 from ext_proc.errors import AuditUnavailable, ConfigError, IntegrityError
-from ext_proc.model import Identity, Payload
-from tests.fakes.log import ADA, a_keyring
+from ext_proc.model import Identity, Payload, Receipt
+from tests.fakes.registry import FakeRegistry
 
-PAYLOADS = (Payload("request.raw", b"secret words", "application/json"), Payload("request.forwarded", b"", "text/x"))
+if TYPE_CHECKING:
+    from pathlib import Path
 
-OTHER = """
-import sys
-from pathlib import Path
-from ext_proc.audit.keys import KeyRing
-from ext_proc.model import Payload
-import json
-ring = KeyRing(b"k" * 32, b"p" * 32, Path(sys.argv[1]))
-told, sealed = ring.encrypt("subject-1", [Payload("request.raw", b"from the other", "a/b")], "o|x")
-print(json.dumps([told[0], sealed[0].hex()]))
-"""
+from datetime import UTC, datetime
+
+REF = "hmac-sha256:" + "ab" * 32
+NOW = datetime(2026, 11, 25, tzinfo=UTC)
+PAYLOADS = [Payload("request.raw", b"asked", "text/plain"), Payload("request.forwarded", b"sent on", "text/plain")]
+REQUESTED, COMPLETED = Receipt("gw/command/1", 4, ""), Receipt("gw/command/1", 5, "")
+ADA = Identity("https://idp", "ada", "oidc", tenant="acme")
 
 
-def test_payloads_come_back(tmp_path):
-    keys = a_keyring(tmp_path)
-    told, sealed = keys.encrypt("s", PAYLOADS, "o|x")
-    assert [keys.decrypt(one, body, "o|x") for one, body in zip(told, sealed, strict=True)] == [b"secret words", b""]
-    assert b"secret" not in sealed[0]
-    assert [one["plaintext_bytes"] for one in told] == [12, 0]
-    assert keys.encrypt("s", (), "o|x") == ([], [])
+class Ticks:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
-def test_nothing_is_encrypted_alike_twice(tmp_path):
-    keys = a_keyring(tmp_path)
-    (one,), (body,) = keys.encrypt("s", PAYLOADS[:1], "o|x")
-    (other,), (again,) = keys.encrypt("s", PAYLOADS[:1], "o|x")
-    assert body != again
-    assert one["wrapped_data_key"] != other["wrapped_data_key"]
-    nonces = [sealed[:12] for sealed in keys.encrypt("s", PAYLOADS * 2, "o|x")[1]]
-    assert len(set(nonces)) == 4, "no nonce twice under one data key"
+def ring(registry: FakeRegistry, ticks: Ticks | None = None, kek: bytes = b"k" * 32) -> KeyRing:
+    return KeyRing(kek, b"p" * 32, registry, ticks or Ticks())
 
 
-@pytest.mark.parametrize("moved", ["exchange", "role", "subject", "bytes", "data key"])
-def test_a_moved_or_changed_payload_does_not_decrypt(tmp_path, moved):
-    keys = a_keyring(tmp_path)
-    (told, other), (sealed, _) = keys.encrypt("s", PAYLOADS, "o|x")
-    elsewhere, _ = keys.encrypt("s2", PAYLOADS, "o|x")
-    binding = "o|y" if moved == "exchange" else "o|x"
-    if moved == "role":
-        told = told | {"role": other["role"]}
-    if moved == "subject":
-        told = told | {"key": "subject:s2"}
-    if moved == "bytes":
-        sealed = sealed[:-1] + bytes([sealed[-1] ^ 1])
-    if moved == "data key":
-        told = told | {"wrapped_data_key": elsewhere[0]["wrapped_data_key"]}
-    with pytest.raises(IntegrityError):
-        keys.decrypt(told, sealed, binding)
+def destroy(registry: FakeRegistry, *, is_finished: bool = True) -> None:
+    generations = registry.destroy(REF, REQUESTED, NOW)
+    assert isinstance(generations, tuple) and generations
+    if is_finished:
+        registry.finish(REF, generations, COMPLETED)
 
 
-@pytest.mark.parametrize("wrapped", ["", "AAAA", "not base64!", "A"])
-def test_a_wrapped_key_of_nonsense_is_an_integrity_error(tmp_path, wrapped):
-    keys = a_keyring(tmp_path)
-    (told, _), (sealed, _) = keys.encrypt("s", PAYLOADS, "o|x")
-    with pytest.raises(IntegrityError):
-        keys.decrypt(told | {"wrapped_data_key": wrapped}, sealed, "o|x")
-
-
-def test_a_subject_whose_key_is_destroyed_cannot_be_read_and_others_can(tmp_path):
-    keys = a_keyring(tmp_path)
-    (gone,), (sealed,) = keys.encrypt("s", PAYLOADS[:1], "o|x")
-    (kept,), (other,) = keys.encrypt("t", PAYLOADS[:1], "o|x")
-    with sqlite3.connect(tmp_path / "registry.sqlite") as database:
-        database.execute("DELETE FROM subject_keys WHERE subject_ref = 's'")
-    database.close()
-    fresh = a_keyring(tmp_path)
-    with pytest.raises(IntegrityError, match="gone"):
-        fresh.decrypt(gone, sealed, "o|x")
-    assert fresh.decrypt(kept, other, "o|x") == b"secret words"
-
-
-def test_another_key_encryption_key_reads_nothing_and_writes_nothing(tmp_path):
-    (told,), (sealed,) = a_keyring(tmp_path).encrypt("s", PAYLOADS[:1], "o|x")
-    other = a_keyring(tmp_path, b"x" * 32)
-    with pytest.raises(IntegrityError):
-        other.decrypt(told, sealed, "o|x")
-    with pytest.raises(AuditUnavailable):
-        other.encrypt("s", PAYLOADS, "o|x")
-
-
-def test_processes_share_one_key_for_one_subject(tmp_path):
-    registry = tmp_path / "registry.sqlite"
-    others = [
-        subprocess.Popen([sys.executable, "-c", OTHER, str(registry)], stdout=subprocess.PIPE, text=True)
-        for _ in range(4)
+def test_there_and_back() -> None:
+    registry = FakeRegistry()
+    told, sealed = ring(registry).encrypt(REF, PAYLOADS, "log|exchange")
+    other = ring(registry)
+    assert [other.decrypt(one, ct, "log|exchange") for one, ct in zip(told, sealed, strict=True)] == [
+        b"asked",
+        b"sent on",
     ]
-    mine = KeyRing(b"k" * 32, b"p" * 32, registry)
-    mine.encrypt("subject-1", PAYLOADS, "o|x")
-    for other in others:
-        told, sealed = json.loads(other.communicate(timeout=60)[0])
-        assert other.returncode == 0
-        assert mine.decrypt(told, bytes.fromhex(sealed), "o|x") == b"from the other"
+    assert {one["key"] for one in told} == {f"subject:{REF}#1"}
+    assert ring(registry).encrypt(REF, [], "x") == ([], [])
 
 
-def test_only_the_owner_can_read_the_registry_and_what_sqlite_puts_beside_it(tmp_path):
-    keys = a_keyring(tmp_path)
-    keys.encrypt("s", PAYLOADS, "o|x")
-    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
-    assert "registry.sqlite-wal" in modes
-    assert set(modes.values()) == {0o600}, modes
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"role": "request.forwarded"}, "does not decrypt"),
+        ({"ciphertext_sha256": "00" * 32}, "not the leaf's"),
+        ({"wrapped_data_key": base64.b64encode(b"x" * 60).decode()}, "does not decrypt"),
+        ({"key": f"subject:{REF}"}, "names no subject key"),
+        ({"key": f"subject:{REF}#0"}, "names no subject key"),
+        ({"key": f"subject:{REF}#2"}, "no erasure explains it"),
+        ({"key": "subject:other#1"}, "no erasure explains it"),
+    ],
+)
+def test_what_is_not_the_leafs(change: dict[str, Any], words: str) -> None:
+    keys = ring(FakeRegistry())
+    told, sealed = keys.encrypt(REF, PAYLOADS, "bound")
+    with pytest.raises(IntegrityError, match=words):
+        keys.decrypt({**told[0], **change}, sealed[0], "bound")
+    with pytest.raises(IntegrityError, match="does not decrypt"):
+        keys.decrypt(told[0], sealed[0], "bound elsewhere")
 
 
-def test_a_key_is_on_the_disk_before_it_is_used(tmp_path):
-    keys = a_keyring(tmp_path)
-    assert keys._database.execute("PRAGMA synchronous").fetchone() == (2,), "FULL"
+def test_a_key_moved_to_another_row_opens_nothing() -> None:
+    registry = FakeRegistry()
+    ring(registry).encrypt(REF, PAYLOADS, "bound")
+    registry.rows["other", 1] = registry.rows[REF, 1]
+    registry.rows[REF, 2] = replace(registry.rows[REF, 1], generation=2)
+    for ref in ("other", REF):
+        with pytest.raises(AuditUnavailable, match="key_encryption_key"):
+            ring(registry).encrypt(ref, PAYLOADS, "bound")
 
 
-def test_a_registry_that_cannot_be_opened_is_a_configuration_error(tmp_path):
-    (tmp_path / "registry.sqlite").write_bytes(b"this is no database, and long enough to be seen as none" * 10)
-    with pytest.raises(ConfigError, match="registry"):
-        a_keyring(tmp_path)
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(ConfigError, match="registry"):
-        KeyRing(b"k" * 32, b"p" * 32, tmp_path / "file" / "registry.sqlite")
+def test_another_key_encryption_key() -> None:
+    registry = FakeRegistry()
+    ring(registry).encrypt(REF, PAYLOADS, "bound")
+    with pytest.raises(AuditUnavailable, match="key_encryption_key"):
+        ring(registry, kek=b"other" * 6 + b"!!").encrypt(REF, PAYLOADS, "bound")
 
 
-def test_a_registry_that_fails_is_audit_unavailable(tmp_path):
-    keys = a_keyring(tmp_path)
-    with sqlite3.connect(tmp_path / "registry.sqlite") as database:
-        database.execute("DROP TABLE subject_keys")
-    database.close()
-    with pytest.raises(AuditUnavailable):
-        keys.encrypt("new", PAYLOADS, "o|x")
+def test_shredded_is_told_from_unexplained() -> None:
+    registry = FakeRegistry()
+    keys = ring(registry)
+    told, sealed = keys.encrypt(REF, PAYLOADS, "bound")
+    destroy(registry, is_finished=False)
+    with pytest.raises(Shredded) as caught:  # at once: reading never goes by a kept key
+        keys.decrypt(told[0], sealed[0], "bound")
+    assert (caught.value.sequence, caught.value.is_complete) == (4, False)
+    registry.finish(REF, (1,), COMPLETED)
+    with pytest.raises(Shredded, match="shredded by record 5 of gw/command/1") as caught:
+        keys.decrypt(told[0], sealed[0], "bound")
+    assert (caught.value.origin, caught.value.sequence, caught.value.is_complete) == ("gw/command/1", 5, True)
+    registry.rows[REF, 1] = SubjectKey(1, None)  # somebody blanked it
+    with pytest.raises(IntegrityError, match="no erasure explains it"):
+        keys.decrypt(told[0], sealed[0], "bound")
 
 
-def test_many_subjects_do_not_grow_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("ext_proc.audit.keys._KEPT_SUBJECTS", 3)
-    keys = a_keyring(tmp_path)
-    made = [(f"s{n}", keys.encrypt(f"s{n}", PAYLOADS[:1], "o|x")) for n in range(8)]
-    for who in range(8):
-        keys.subject_reference(replace(ADA, subject=str(who)))
-    assert len(keys._kept) <= 3 and len(keys._subjects) <= 3
-    for _, ((told,), (sealed,)) in made:
-        assert keys.decrypt(told, sealed, "o|x") == b"secret words"
+def test_after_an_erasure_the_next_generation_begins() -> None:
+    registry, ticks = FakeRegistry(), Ticks()
+    keys = ring(registry, ticks)
+    old, old_sealed = keys.encrypt(REF, PAYLOADS, "bound")
+    destroy(registry)
+    ticks.now += KEPT_SECONDS
+    new, new_sealed = keys.encrypt(REF, PAYLOADS, "bound")
+    assert new[0]["key"] == f"subject:{REF}#2"
+    assert keys.decrypt(new[0], new_sealed[0], "bound") == b"asked"
+    with pytest.raises(Shredded):
+        keys.decrypt(old[0], old_sealed[0], "bound")
+    assert registry.rows[REF, 1].wrapped is None
 
 
-TEXTS = st.lists(st.text(st.characters(codec=None)), min_size=1, max_size=4)
+def test_a_destroyed_key_is_used_no_longer_than_it_says() -> None:
+    registry, ticks = FakeRegistry(), Ticks()
+    keys = ring(registry, ticks)
+    keys.encrypt(REF, PAYLOADS, "bound")
+    destroy(registry)
+    ticks.now += KEPT_SECONDS - 0.001
+    told, sealed = keys.encrypt(REF, PAYLOADS, "bound")
+    assert told[0]["key"].endswith("#1")  # within the time it says; nobody will read it
+    with pytest.raises(Shredded):
+        keys.decrypt(told[0], sealed[0], "bound")
+    ticks.now += 0.001
+    assert keys.encrypt(REF, PAYLOADS, "bound")[0][0]["key"].endswith("#2")
 
 
-@pytest.fixture(scope="module")
-def ring(tmp_path_factory):
-    return a_keyring(tmp_path_factory.mktemp("keys"))
+def test_the_time_counts_from_before_the_question() -> None:
+    registry, ticks = FakeRegistry(), Ticks()
+    keys = ring(registry, ticks)
+
+    def slowly(name: str) -> None:
+        if name == "erasure_count":
+            ticks.now += 3
+
+    registry.before = slowly
+    keys.encrypt(REF, PAYLOADS, "bound")
+    asked = registry.asked
+    ticks.now += KEPT_SECONDS - 3
+    keys.encrypt(REF, PAYLOADS, "bound")
+    assert registry.asked > asked
 
 
-@given(one=TEXTS, other=TEXTS)
-def test_references_are_equal_exactly_where_the_parts_are(ring, one, other):
-    assert (ring.reference(*one) == ring.reference(*other)) == (one == other)
+def test_a_key_fetched_while_it_was_destroyed_is_not_kept() -> None:
+    """One thread fetched it, another saw the erasure and forgot all keys, then the first one puts its away."""
+    registry, ticks = FakeRegistry(), Ticks()
+    keys = ring(registry, ticks)
+    keys.encrypt(REF, PAYLOADS, "bound")
+    keys._kept.clear()
+    fetched, may_go_on = Event(), Event()
+    unwrap = keys._unwrap
+
+    def slow_unwrap(*arguments: Any) -> Any:
+        fetched.set()
+        assert may_go_on.wait(10)
+        return unwrap(*arguments)
+
+    keys._unwrap = slow_unwrap  # type: ignore[method-assign]
+    thread = Thread(target=keys.encrypt, args=(REF, PAYLOADS, "bound"))
+    thread.start()
+    assert fetched.wait(10)
+    destroy(registry)
+    keys.refresh()
+    may_go_on.set()
+    thread.join(10)
+    keys._unwrap = unwrap  # type: ignore[method-assign]
+    assert keys.encrypt(REF, PAYLOADS, "bound")[0][0]["key"].endswith("#2")
 
 
-def test_people_of_two_tenants_are_never_one(ring):
-    one = Identity("iss", "u", "oidc", tenant="t\0s")
-    other = Identity("iss", "s\0u", "oidc", tenant="t")
-    assert ring.subject_reference(one) != ring.subject_reference(other)
-    assert ring.subject_reference(None) == NOBODY
+def test_calls_of_known_people_do_not_ask_the_registry() -> None:
+    registry, ticks = FakeRegistry(), Ticks()
+    keys = ring(registry, ticks)
+    assert not keys.is_prepared(REF)
+    keys.prepare(REF)
+    assert keys.is_prepared(REF) and not keys.is_prepared("other")
+    registry.is_down = True
+    ticks.now += KEPT_SECONDS - 1
+    keys.encrypt(REF, PAYLOADS, "bound")
+    ticks.now += 1
+    assert not keys.is_prepared(REF)
+    with pytest.raises(AuditUnavailable, match="key_registry"):  # not known whether it still exists: fail closed
+        keys.encrypt(REF, PAYLOADS, "bound")
+    registry.is_down = False
+    keys.refresh()
+    registry.is_down = True
+    keys.encrypt(REF, PAYLOADS, "bound")
 
 
-def test_the_pepper_makes_the_reference(tmp_path, ring):
-    other = KeyRing(b"k" * 32, b"q" * 32, tmp_path / "registry.sqlite")
-    assert other.reference("ada") != ring.reference("ada")
-    assert "ada" not in ring.reference("ada")
+def test_a_registry_that_keeps_nothing_is_given_up() -> None:
+    registry = FakeRegistry()
+    registry.add = lambda *_: None  # type: ignore[method-assign]
+    with pytest.raises(AuditUnavailable, match="key_registry"):
+        ring(registry).encrypt(REF, PAYLOADS, "bound")
 
 
-def test_key_files_are_the_owner_s_and_never_overwritten(tmp_path):
-    [path] = create_key_files(tmp_path, "pepper")
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert len(read_key(path)) == 32
+def test_references() -> None:
+    keys = ring(FakeRegistry())
+    assert keys.subject_reference(None) == NOBODY
+    assert keys.subject_reference(ADA) == keys.person_reference("https://idp", "acme", "ada")
+    assert keys.subject_reference(replace(ADA, tenant=None)) == keys.person_reference("https://idp", None, "ada")
+    assert keys.subject_reference(ADA) != keys.subject_reference(replace(ADA, tenant=None))
+    assert keys.subject_reference(ADA) != KeyRing(b"k" * 32, b"q" * 32, FakeRegistry()).subject_reference(ADA)
+    assert keys.reference("a", "b") != keys.reference("ab")
+
+
+def test_from_files_and_from_url_are_one_registry(tmp_path: Path) -> None:
+    files = create_key_files(tmp_path, "kek", "pepper")
+    first = KeyRing.from_files(*files, tmp_path / "deep" / "registry.sqlite")
+    second = KeyRing.from_url(*files, f"sqlite:///{tmp_path}/deep/registry.sqlite")
+    told, sealed = first.encrypt(REF, PAYLOADS, "bound")
+    assert second.decrypt(told[0], sealed[0], "bound") == b"asked"
+    assert second.encrypt(REF, PAYLOADS, "bound")[0][0]["key"] == told[0]["key"]
+
+
+def test_key_files(tmp_path: Path) -> None:
+    [path] = create_key_files(tmp_path, "kek")
+    assert len(read_key(path)) == 32 and path.stat().st_mode & 0o777 == 0o600
     with pytest.raises(FileExistsError):
-        create_key_files(tmp_path, "pepper")
-
-
-def test_bad_key_files_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match="No such file"):
-        read_key(tmp_path / "absent")
-    path = tmp_path / "key"
-    path.write_bytes(b"short")
+        create_key_files(tmp_path, "kek")
+    path.chmod(0o604)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        read_key(path)
     path.chmod(0o600)
+    path.write_bytes(b"short")
     with pytest.raises(ConfigError, match="32 bytes"):
         read_key(path)
-    path.write_bytes(b"x" * 32)
-    path.chmod(0o604)
-    with pytest.raises(ConfigError, match="others may read"):
-        read_key(path)
-    path.chmod(0o640)
-    assert read_key(path) == b"x" * 32
-    with pytest.raises(ConfigError):
-        read_key(tmp_path)
+    with pytest.raises(ConfigError, match="No such file"):
+        read_key(tmp_path / "nowhere")

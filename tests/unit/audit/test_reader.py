@@ -9,7 +9,7 @@ import pytest
 from ext_proc.audit import reader
 from ext_proc.audit.seal import PACK_MAGIC, seal
 from ext_proc.errors import IntegrityError
-from tests.fakes.log import AT, a_keyring, a_writer, intent, outcome
+from tests.fakes.log import AT, E1, a_keyring, a_writer, intent, outcome
 from tests.fakes.store import FakeStore
 
 
@@ -23,8 +23,8 @@ async def bucket(tmp_path):
         await writer.record(intent(number, b"question %d" % number), AT)
         await writer.record(outcome(number, b"answer %d" % number), AT)
     await writer.close(AT)
-    for segment in sorted((tmp_path / "evidence" / "e1").glob("*.sealed")):
-        for one in seal(segment.read_bytes()):
+    for segment in sorted((tmp_path / "evidence" / E1).glob("*.sealed")):
+        for one in seal(segment.read_bytes()).objects:
             store.put(one.key, one.body, one.sha256)
     return store, keys
 

@@ -18,10 +18,10 @@ from ext_proc.audit.recovery import recover
 from ext_proc.audit.seal import seal
 from ext_proc.errors import IntegrityError
 from ext_proc.model import ExchangeId
-from tests.fakes.log import AT, ORIGIN, a_writer, files, intent, on_disk, outcome, told
+from tests.fakes.log import AT, E1, ORIGIN, a_writer, files, intent, on_disk, outcome, told
 
 LATER = AT + timedelta(minutes=5)
-NAME = f"{ORIGIN}/e1"
+NAME = f"{ORIGIN}/{E1}"
 
 
 def leaf(sequence, kind="inference.intent", number=0, **fields):
@@ -43,7 +43,7 @@ def wal(folder, first, *parts, zeros=500, suffix=".wal"):
 
 @pytest.fixture
 def folder(tmp_path):
-    made = tmp_path / "e1"
+    made = tmp_path / E1
     made.mkdir()
     return made
 
@@ -57,7 +57,7 @@ async def dead(tmp_path):
     await writer.record(outcome(1), AT)
     await writer.record(intent(3), AT)
     copy = tmp_path / "dead"
-    shutil.copytree(tmp_path / "evidence" / "e1", copy)
+    shutil.copytree(tmp_path / "evidence" / E1, copy)
     await writer.close(AT)
     return copy
 
@@ -89,7 +89,7 @@ async def test_running_it_again_changes_nothing(dead):
 
 async def test_a_live_log_is_left_alone(tmp_path):
     writer = await a_writer(tmp_path)
-    folder = tmp_path / "evidence" / "e1"
+    folder = tmp_path / "evidence" / E1
     await writer.record(intent(1), AT)
     before = files(folder)
     assert recover(folder, LATER) is None
@@ -246,7 +246,7 @@ async def test_a_closed_log_is_not_ended_again_when_its_end_was_shipped_while_it
     for n in range(10):
         await writer.record(outcome(n, b"x" * 12_000), AT)
     await writer.close(AT)
-    folder = tmp_path / "evidence" / "e1"
+    folder = tmp_path / "evidence" / E1
     first, *rest = sorted(folder.glob("*.sealed"))
     for path in rest:
         path.unlink()
@@ -312,7 +312,7 @@ EVENTS = st.lists(st.tuples(st.sampled_from(["intent", "outcome", "seal"]), st.i
 @settings(max_examples=60, deadline=None)
 @given(events=EVENTS, shipped=st.integers(0, 3))
 def test_whatever_happened_each_exchange_that_was_open_and_no_other_is_interrupted(tmp_path_factory, events, shipped):
-    folder = tmp_path_factory.mktemp("law") / "e1"
+    folder = tmp_path_factory.mktemp("law") / E1
     folder.mkdir()
     parts, first, sequence, open_now = [leaf(0, "log.open")], 0, 1, {}
     for what, number in events:
@@ -344,7 +344,7 @@ def test_whatever_happened_each_exchange_that_was_open_and_no_other_is_interrupt
 async def test_a_writer_killed_at_any_write_loses_nothing_that_it_acknowledged(tmp_path):
     """The disk as it is before each write and sync, with a process that dies there."""
     snapshots = []
-    folder = tmp_path / "evidence" / "e1"
+    folder = tmp_path / "evidence" / E1
     acknowledged: list[int] = []
 
     class Watching(segments.FileOps):
@@ -392,7 +392,7 @@ async def test_a_writer_killed_at_any_write_loses_nothing_that_it_acknowledged(t
 
 async def test_after_a_power_cut_numbers_have_no_hole(tmp_path):
     """What was not synced may be gone, whole files of it: keep of each file only what a sync covered."""
-    folder = tmp_path / "evidence" / "e1"
+    folder = tmp_path / "evidence" / E1
     synced: dict[int, int] = {}
     snapshots = []
 

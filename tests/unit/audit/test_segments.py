@@ -64,7 +64,10 @@ def test_the_lock_is_one_process_s_and_goes_with_it(tmp_path):
 
 def test_a_child_does_not_inherit_the_lock(tmp_path):
     lock = segments.take_lock(tmp_path)
-    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, close_fds=False) as child:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(["/bin/cat"], stdin=pipe, stdout=pipe, bufsize=0, close_fds=False) as child:
+        child.stdin.write(b"x")
+        assert child.stdout.read(1) == b"x"  # it runs: the kernel wakes us before it closes what is not inherited
         os.close(lock)
         again = segments.take_lock(tmp_path)
         assert again is not None

@@ -1,159 +1,127 @@
+"""Rounds over many epochs: what one does to the others, and how often a store is asked. One epoch: `test_delivery`."""
+
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
-from ext_proc.audit import frames, segments, shipper
-from ext_proc.audit.record import build_leaf
-from ext_proc.audit.shipper import Shipper
-from tests.fakes.log import AT, a_writer, files, in_store, intent, outcome, told
+from ext_proc.audit import delivery, frames, segments, shipper
+from ext_proc.audit.delivery import Delivery
+from tests.fakes.auditor import findings
+from tests.fakes.log import (
+    AT,
+    E1,
+    ORIGIN,
+    a_dead_log,
+    a_leaf,
+    a_writer,
+    epoch,
+    files,
+    in_store,
+    intent,
+    outcome,
+    told,
+)
+from tests.fakes.shipping import Notes, StandingClock, a_shipper, a_store, ship_all
 from tests.fakes.store import RETENTION, BadStore, FakeStore
 
-NOW = datetime.now(UTC)
+E2, E3 = epoch(2), epoch(3)
 
 
+@pytest.fixture
 def clock():
-    return datetime.now(UTC)
+    return StandingClock()
 
 
-def a_shipper(tmp_path, store, now=clock):
-    (tmp_path / "evidence").mkdir(exist_ok=True)
-    return Shipper(tmp_path / "evidence", store, RETENTION, now)
+@pytest.fixture
+def store(clock):
+    return a_store(clock)
 
 
-def a_segment(tmp_path, first, count=1, epoch="e1", body=b"cipher"):
-    folder = tmp_path / "evidence" / epoch
-    folder.mkdir(parents=True, exist_ok=True)
-    origin = f"o/gw-0/{epoch}"
-
-    def leaf(n):
-        kind = "log.close" if n == 999 else "heartbeat"
-        return build_leaf(kind, origin=origin, sequence=n, at=AT, fields={})
-
-    data = b"".join(frames.encode_leaf(n, leaf(n), [body]) for n in range(first, first + count))
-    path = folder / segments.name_of(first, segments.SEALED)
-    path.write_bytes(data)
-    segments.mark_ended(folder)
-    return path
+def sealed_of(folder, name=E1):
+    return sorted(path.name for path in (folder / "evidence" / name).glob("*.sealed"))
 
 
-async def test_a_log_goes_to_the_store_and_leaves_the_disk(tmp_path):
-    store = FakeStore()
+async def test_a_log_goes_to_the_store_and_leaves_the_disk(tmp_path, clock, store):
     writer = await a_writer(tmp_path)
     await writer.record(intent(1), AT)
     await writer.record(outcome(1), AT)
     await writer.close(AT)
-    report = a_shipper(tmp_path, store).run_once()
+    report = a_shipper(tmp_path, store, clock).run_once()
     assert (report.freed, report.failures, report.quarantined) == (1, [], [])
     assert report.shipped == store.puts
+    assert [key.split("/")[1] for key in store.puts] == ["roster", "payload", "events", "log", "digest"]
     assert told(in_store(store)) == ["0 log.open", "1 intent 1", "2 outcome 1 completed", "3 log.close"]
     assert list((tmp_path / "evidence").iterdir()) == []
+    assert findings(store) == []
 
 
-async def test_a_live_log_s_sealed_segments_go_and_its_folder_stays(tmp_path):
-    store = FakeStore()
+async def test_a_live_log_s_sealed_segments_go_and_its_folder_stays(tmp_path, clock, store):
     writer = await a_writer(tmp_path, seal_seconds=0.1)
-    folder = tmp_path / "evidence" / "e1"
+    folder = tmp_path / "evidence" / E1
     while not list(folder.glob("*.sealed")):
         await writer.record(intent(1), AT)
-    a_shipper(tmp_path, store).run_once()
+    shipping = a_shipper(tmp_path, store, clock)
+    for _ in range(100):  # the writer may just be sealing another
+        shipping.run_once()
+        if not list(folder.glob("*.sealed")):
+            break
+        await asyncio.sleep(0.05)
     assert (folder / "lock").exists()
     assert list(folder.glob("*.sealed")) == []
-    await writer.record(intent(2), AT)
+    assert findings(store, after=timedelta(seconds=1)) == []
+    await writer.record(outcome(1), AT)
     await writer.close(AT)
-    a_shipper(tmp_path, store).run_once()
+    shipping.run_once()
     leaves = in_store(store)
     assert [leaf["sequence"] for leaf in leaves] == list(range(len(leaves)))
+    assert "epoch_forked" not in findings(store)
 
 
-def test_an_epoch_being_born_is_not_touched(tmp_path):
-    (tmp_path / "evidence" / ".e2").mkdir(parents=True)
-    a_shipper(tmp_path, FakeStore()).run_once()
-    assert files(tmp_path / "evidence" / ".e2") == []
+def test_an_epoch_being_born_is_not_touched(tmp_path, clock, store):
+    (tmp_path / "evidence" / f".{E2}").mkdir(parents=True)
+    a_shipper(tmp_path, store, clock).run_once()
+    assert files(tmp_path / "evidence" / f".{E2}") == []
 
 
-@pytest.mark.parametrize("killed_at", ["after the first put", "before the segment is freed"])
-def test_killed_while_shipping_nothing_is_shipped_twice(tmp_path, monkeypatch, killed_at):
-    store = FakeStore()
-    path = a_segment(tmp_path, 0, 3)
-
-    class Killed(BaseException):
-        pass
-
-    def die(*_, **__):
-        raise Killed
-
-    with pytest.MonkeyPatch.context() as patch:
-        if killed_at == "after the first put":
-            patch.setattr(FakeStore, "read_back", die)
-        else:
-            patch.setattr(type(path), "unlink", die)
-        with pytest.raises(Killed):
-            a_shipper(tmp_path, store).run_once()
-    assert path.exists()
-    before = dict(store.objects)
-    report = a_shipper(tmp_path, store).run_once()
-    assert report.freed == 1
-    assert all(len(versions) == 1 for versions in store.objects.values())
-    assert before.items() <= store.objects.items()
-    assert len(store.objects) == 2
-
-
-def test_an_object_that_was_there_already_counts_if_it_is_the_same(tmp_path):
-    store = FakeStore()
-    first = a_segment(tmp_path, 0)
-    content = first.read_bytes()
-    a_shipper(tmp_path, store).run_once()
-    again = a_segment(tmp_path, 0)
-    again.write_bytes(content)
-    report = a_shipper(tmp_path, store).run_once()
-    assert (report.freed, len(store.objects)) == (1, 2)
-
-
-def test_a_segment_that_does_not_check_is_put_aside_and_the_next_goes(tmp_path):
-    store = FakeStore()
-    for first in (0, 1, 2):
-        a_segment(tmp_path, first)
-    poison = tmp_path / "evidence" / "e1" / segments.name_of(1, segments.SEALED)
-    content = poison.read_bytes()
-    poison.write_bytes(content[:-3])
-    report = a_shipper(tmp_path, store).run_once()
-    assert report.freed == 2
-    assert report.quarantined == ["0000000000000001.sealed: sealed segment does not check"]
-    kept = poison.with_suffix(".quarantine")
-    assert kept.read_bytes() == content[:-3], "for a person, as it was"
-    assert [leaf["sequence"] for leaf in in_store(store)] == [0, 2]
-    assert a_shipper(tmp_path, store).run_once().quarantined == [], "told once"
+async def test_births_go_before_anything_else(tmp_path, clock, store):
+    """A worker waits for its own: not behind the backlog of a store that was down."""
+    a_dead_log(tmp_path, [2, 2, 2])
+    writer = await a_writer(tmp_path, E2)
+    assert not writer.is_born
+    a_shipper(tmp_path, store, clock).run_once()
+    assert [key.split("/")[1] for key in store.puts[:2]] == ["roster", "roster"]
+    assert writer.is_born
+    await writer.close(AT)
 
 
 @pytest.mark.parametrize("leaf", [b"not json", b'{"origin":"a/b/c"}', b"[]"])
-def test_a_segment_that_checks_and_holds_nonsense_does_not_stop_the_others(tmp_path, leaf):
-    store = FakeStore()
-    a_segment(tmp_path, 0, epoch="e0").write_bytes(frames.encode_leaf(0, leaf, []))
-    a_segment(tmp_path, 0, epoch="e1")
-    report = a_shipper(tmp_path, store).run_once()
+def test_a_segment_that_checks_and_holds_nonsense_does_not_stop_the_others(tmp_path, clock, store, leaf):
+    a_dead_log(tmp_path, [1])[0].write_bytes(frames.encode_leaf(0, leaf, []))
+    a_dead_log(tmp_path, [2], E2)
+    report = a_shipper(tmp_path, store, clock).run_once()
     assert (report.freed, len(report.quarantined)) == (1, 1)
+    assert findings(store) == []
 
 
-def test_an_epoch_that_cannot_be_recovered_does_not_stop_the_others(tmp_path):
-    store = FakeStore()
-    broken = a_segment(tmp_path, 5, epoch="e0")
+def test_an_epoch_that_cannot_be_recovered_does_not_stop_the_others(tmp_path, clock, store):
+    broken = a_dead_log(tmp_path, [2, 2])[1]
     (broken.parent / "ended").unlink()
-    (broken.parent / "0000000000000000.wal").write_bytes(frames.encode_leaf(0, b"not json", []))
-    a_segment(tmp_path, 0, epoch="e1")
-    report = a_shipper(tmp_path, store).run_once()
-    assert report.failures == ["recovery: e0: IntegrityError"]
-    assert report.freed == 2, "what is sealed goes all the same"
-    assert (broken.parent / "0000000000000000.wal").exists()
+    (broken.parent / "0000000000000009.wal").write_bytes(frames.encode_leaf(9, b"not json", []))
+    a_dead_log(tmp_path, [2], E2)
+    report = a_shipper(tmp_path, store, clock).run_once()
+    assert report.failures == [f"recovery: IntegrityError: {E1}"]
+    assert report.freed == 3, "what is sealed goes all the same"
+    assert (broken.parent / "0000000000000009.wal").exists()
 
 
-def test_a_disk_that_cannot_be_read_is_told_and_does_not_stop_the_others(tmp_path, monkeypatch):
-    store = FakeStore()
-    bad = a_segment(tmp_path, 0, epoch="e0")
-    a_segment(tmp_path, 0, epoch="e1")
+def test_a_disk_that_cannot_be_read_is_told_and_does_not_stop_the_others(tmp_path, clock, store, monkeypatch):
+    [bad] = a_dead_log(tmp_path, [2])
+    a_dead_log(tmp_path, [2], E2)
     real = type(bad).read_bytes
 
     def read(path):
@@ -162,97 +130,144 @@ def test_a_disk_that_cannot_be_read_is_told_and_does_not_stop_the_others(tmp_pat
         return real(path)
 
     monkeypatch.setattr(type(bad), "read_bytes", read)
-    report = a_shipper(tmp_path, store).run_once()
-    assert report.failures == ["disk: e0: OSError"]
+    report = a_shipper(tmp_path, store, clock).run_once()
+    assert report.failures == [f"disk: OSError: {E1}"]
     assert report.freed == 1
     assert bad.exists()
 
 
-def test_an_object_that_the_store_will_not_take_does_not_stop_the_next(tmp_path):
-    store = BadStore(fault="refused", strikes=f"{1:016d}-")
-    for first in (0, 1, 2):
-        a_segment(tmp_path, first)
-    report = a_shipper(tmp_path, store).run_once()
-    assert report.freed == 2
-    assert report.failures == ["store_refused: AccessDenied"]
-    assert files(tmp_path / "evidence" / "e1") == ["0000000000000001.sealed", "ended", "lock"]
+def test_an_object_that_the_store_will_not_take_stops_its_own_log_and_no_other(tmp_path, clock):
+    """Leaves are a tree: what comes after has no place in it before."""
+    store = BadStore(fault="refused", strikes=f"epoch={E1}/{2:016d}-", clock=clock)
+    a_dead_log(tmp_path, [2, 2, 2])
+    a_dead_log(tmp_path, [2, 2, 2], E2)
+    report = a_shipper(tmp_path, store, clock).run_once()
+    assert report.freed == 1 + 3
+    assert report.failures == [f"store_refused: AccessDenied: {E1}"]
+    assert sealed_of(tmp_path) == ["0000000000000002.sealed", "0000000000000004.sealed"]
 
 
 @pytest.mark.parametrize("state", ["refuses", "does not lock", "is not there"])
-def test_a_store_that_takes_nothing_is_not_sent_everything_each_round(tmp_path, state):
-    store = FakeStore()
+def test_a_store_that_takes_nothing_is_not_sent_everything_each_round(tmp_path, clock, state):
+    store = a_store(clock)
     if state == "refuses":
         store.is_permitted = False
     elif state == "does not lock":
         store.lock_mode = None
     else:
         store.is_open = False
-    for first in range(20):
-        a_segment(tmp_path, first)
-    report = a_shipper(tmp_path, store).run_once()
+    for number in range(1, 8):
+        a_dead_log(tmp_path, [1] * 20, epoch(number))
+    shipping = a_shipper(tmp_path, store, clock)
+    report = shipping.run_once()
     assert report.freed == 0
-    assert 1 <= len(report.failures) <= shipper.STUCK_MAX
-    assert len(store.puts) <= shipper.STUCK_MAX
-    assert len(list((tmp_path / "evidence" / "e1").glob("*.sealed"))) == 20
+    is_silent = state == "is not there"
+    assert len(report.failures) == len(store.puts) == (shipper.SILENCE_MAX if is_silent else 7)
+    for _ in range(30):
+        shipping.run_once()
+    assert len(store.puts) <= 31 * (shipper.SILENCE_MAX if is_silent else 2)
+    assert all(len(sealed_of(tmp_path, epoch(number))) == 20 for number in range(1, 8))
 
 
-def test_another_epoch_is_tried_when_one_s_segment_fails(tmp_path):
-    store = BadStore(fault="lost", strikes="epoch=e0")
-    a_segment(tmp_path, 0, epoch="e0")
-    a_segment(tmp_path, 0, epoch="e1")
-    assert a_shipper(tmp_path, store).run_once().freed == 1
+def test_an_epoch_that_needs_a_person_is_tried_again_now_and_then(tmp_path, clock, store):
+    store.lock_mode = None
+    a_dead_log(tmp_path, [2])
+    shipping = a_shipper(tmp_path, store, clock)
+    for _ in range(40):
+        shipping.run_once()
+    asked = len(store.puts)
+    assert 3 <= asked <= 7
+    store.objects.clear()
+    store.lock_mode = "COMPLIANCE"
+    for _ in range(64):
+        shipping.run_once()
+    assert list((tmp_path / "evidence").iterdir()) == []
+    assert findings(store) == []
+
+
+def test_another_epoch_is_tried_when_one_s_segment_fails(tmp_path, clock):
+    store = BadStore(fault="lost", strikes=f"epoch={E1}", clock=clock)
+    a_dead_log(tmp_path, [2])
+    a_dead_log(tmp_path, [2], E2)
+    assert a_shipper(tmp_path, store, clock).run_once().freed == 1
 
 
 @pytest.mark.parametrize(
     ("stands_for", "is_freed"),
     [
         (RETENTION, True),
-        (RETENTION - timedelta(minutes=59), True),
-        (RETENTION - timedelta(minutes=61), False),
+        (RETENTION - timedelta(minutes=58), True),
+        (RETENTION - timedelta(minutes=62), False),
         (timedelta(0), False),
     ],
 )
-def test_the_lock_must_last_from_the_moment_the_segment_was_sealed(tmp_path, stands_for, is_freed):
-    store = FakeStore(retention=stands_for, clock=lambda: NOW)
-    path = a_segment(tmp_path, 0)
-    os.utime(path, (NOW.timestamp(), NOW.timestamp()))
-    report = a_shipper(tmp_path, store, lambda: NOW).run_once()
+def test_the_lock_must_last_from_the_moment_the_segment_was_sealed(tmp_path, clock, stands_for, is_freed):
+    store = FakeStore(retention=stands_for, clock=clock)
+    clock.now = AT
+    [path] = a_dead_log(tmp_path, [2])
+    os.utime(path, (AT.timestamp(), AT.timestamp()))
+    report = a_shipper(tmp_path, store, clock).run_once()
     assert (report.freed == 1) == is_freed
     if not is_freed:
-        assert report.failures == ["locked_too_short: 0000000000000000.sealed"]
+        assert report.failures == [f"not_kept: locked_too_short: {E1}"]
 
 
-def test_a_segment_sealed_under_a_clock_that_ran_ahead_is_not_stuck_for_ever(tmp_path):
-    store = FakeStore(clock=lambda: NOW)
-    path = a_segment(tmp_path, 0)
-    os.utime(path, (NOW.timestamp() + 7 * 86400,) * 2)
-    assert a_shipper(tmp_path, store, lambda: NOW).run_once().failures == []
+def test_a_segment_sealed_under_a_clock_that_ran_ahead_is_not_stuck_for_ever(tmp_path, clock, store):
+    [path] = a_dead_log(tmp_path, [2])
+    os.utime(path, (AT.timestamp() + 7 * 86400,) * 2)
+    assert a_shipper(tmp_path, store, clock).run_once().failures == []
 
 
-def test_a_second_shipper_that_is_faster_does_no_harm(tmp_path, monkeypatch):
-    store = FakeStore()
-    path = a_segment(tmp_path, 0)
-    a_segment(tmp_path, 0, epoch="e2")
-    real = FakeStore.read_back
+# Two shippers ------------------------------------------------------------------------------------------------------
 
-    def read_back(self, key):
-        path.unlink(missing_ok=True)
-        return real(self, key)
 
-    monkeypatch.setattr(FakeStore, "read_back", read_back)
-    report = a_shipper(tmp_path, store).run_once()
-    assert report.failures == []
-    real_complete = Shipper._is_complete
+def test_of_two_shippers_one_waits(tmp_path, clock, store, monkeypatch):
+    a_dead_log(tmp_path, [2, 2])
+    other = a_shipper(tmp_path, store, clock)
+    seen = []
+    real = FakeStore.put
 
-    def vanish(self, folder, made):
-        for one in folder.iterdir():
+    def put(self, key, body, sha256):
+        seen.append(other.run_once())
+        real(self, key, body, sha256)
+
+    monkeypatch.setattr(FakeStore, "put", put)
+    report = a_shipper(tmp_path, store, clock).run_once()
+    assert report.freed == 2
+    assert len(seen) == len(store.puts)
+    assert all(not (one.shipped or one.freed or one.failures) for one in seen)
+    assert findings(store) == []
+
+
+def test_two_shippers_in_turn_ship_everything_once(tmp_path, clock, store):
+    a_dead_log(tmp_path, [2, 2, 2, 1])
+    store.is_open = False
+    one, two = a_shipper(tmp_path, store, clock), a_shipper(tmp_path, store, clock)
+    one.run_once()
+    two.run_once()
+    store.is_open = True
+    two.run_once()
+    one.run_once()
+    assert [leaf["sequence"] for leaf in in_store(store)] == list(range(7))
+    assert findings(store) == []
+
+
+def test_an_epoch_that_vanishes_meanwhile_is_no_failure(tmp_path, clock, store, monkeypatch):
+    a_dead_log(tmp_path, [2])
+    a_dead_log(tmp_path, [2], E2)
+    real = Delivery.ship
+
+    def vanish(self):
+        for one in self.folder.iterdir():
             one.unlink()
-        folder.rmdir()
-        return real_complete(self, folder, made)
+        self.folder.rmdir()
+        real(self)
 
-    a_segment(tmp_path, 0, epoch="e3")
-    monkeypatch.setattr(Shipper, "_is_complete", vanish)
-    assert a_shipper(tmp_path, store).run_once().failures == []
+    monkeypatch.setattr(Delivery, "ship", vanish)
+    assert a_shipper(tmp_path, store, clock).run_once().failures == []
+
+
+# Rounds ------------------------------------------------------------------------------------------------------------
 
 
 def running(shipping, stop, reports, interval=0.01):
@@ -261,13 +276,36 @@ def running(shipping, stop, reports, interval=0.01):
     return thread
 
 
-def test_stopping_ships_once_more(tmp_path):
-    store, stop, reports = FakeStore(), threading.Event(), []
+def test_stopping_ships_once_more(tmp_path, clock, store):
+    stop, reports = threading.Event(), []
     stop.set()
-    a_segment(tmp_path, 0)
-    thread = running(a_shipper(tmp_path, store), stop, reports)
+    a_dead_log(tmp_path, [2])
+    thread = running(a_shipper(tmp_path, store, clock), stop, reports)
     thread.join(20)
-    assert [report.freed for report in reports] == [1]
+    assert [report.freed for report in reports] == [1, 0]
+
+
+def test_stopping_ships_all_that_is_left(tmp_path, clock, store, monkeypatch):
+    monkeypatch.setattr(delivery, "ROUND_MAX", 2)
+    stop, reports = threading.Event(), []
+    stop.set()
+    a_dead_log(tmp_path, [1] * 7)
+    running(a_shipper(tmp_path, store, clock), stop, reports).join(20)
+    assert [report.freed for report in reports] == [2, 2, 2, 1, 0]
+    assert list((tmp_path / "evidence").iterdir()) == []
+    assert findings(store) == []
+
+
+def test_a_backlog_does_not_keep_a_new_log_waiting(tmp_path, clock, store, monkeypatch):
+    monkeypatch.setattr(delivery, "ROUND_MAX", 2)
+    a_dead_log(tmp_path, [1] * 9)
+    shipping = a_shipper(tmp_path, store, clock)
+    assert shipping.run_once().freed == 2
+    a_dead_log(tmp_path, [2], E2)
+    store.puts.clear()
+    shipping.run_once()
+    assert store.puts[0].startswith("v1/roster/")
+    assert sealed_of(tmp_path) and not (tmp_path / "evidence" / E2).exists()
 
 
 class Waits:
@@ -284,28 +322,91 @@ class Waits:
         self.between(len(self.asked))
 
 
-def test_a_store_that_is_down_for_hours_is_asked_less_and_less_and_then_all_is_shipped(tmp_path):
-    store, reports = FakeStore(is_open=False), []
-    for first in range(30):
-        a_segment(tmp_path, first)
+def test_a_store_that_is_down_for_hours_is_asked_less_and_less_and_then_all_is_shipped(tmp_path, clock, store):
+    reports = []
+    store.is_open = False
+    a_dead_log(tmp_path, [1] * 30)
 
     def between(rounds):
         store.is_open = rounds >= 40
 
     waits = Waits(42, between)
-    a_shipper(tmp_path, store).run(waits, 0.5, reports.append)
+    a_shipper(tmp_path, store, clock).run(waits, 0.5, reports.append)
     assert waits.asked[0] < waits.asked[3] < waits.asked[5], "backs off"
     assert all(20 < pause <= shipper.BACKOFF_MAX_SECONDS * 1.2 for pause in waits.asked[8:40])
     assert sum(waits.asked[:40]) > 20 * 60
-    assert len(store.puts) == 40 + 60, "one attempt a round while it was down"
+    assert len(store.puts) == 40 + len(store.objects), "one attempt a round while it was down"
     assert [leaf["sequence"] for leaf in in_store(store)] == list(range(30))
     assert waits.asked[-1] == 0.5, "and is prompt again"
     assert reports[-1].failures == []
+    assert findings(store) == []
 
 
-def test_one_poisoned_object_does_not_make_the_others_wait(tmp_path):
-    store = BadStore(fault="no lock", strikes=f"{0:016d}-")
-    a_segment(tmp_path, 0)
-    waits = Waits(6, lambda rounds: a_segment(tmp_path, rounds))
-    a_shipper(tmp_path, store).run(waits, 0.5, lambda _: None)
-    assert waits.asked[:5] == [0.5] * 5 or all(pause <= 1.2 for pause in waits.asked)
+def test_one_poisoned_object_does_not_make_the_others_wait(tmp_path, clock):
+    store = BadStore(fault="no lock", strikes=f"epoch={E1}", clock=clock)
+    a_dead_log(tmp_path, [2])
+    waits = Waits(6, lambda rounds: a_dead_log(tmp_path, [2], epoch(rounds + 1)))
+    a_shipper(tmp_path, store, clock).run(waits, 0.5, lambda _: None)
+    assert waits.asked == [0.5] * 6
+
+
+# The journal -------------------------------------------------------------------------------------------------------
+
+
+def test_births_digests_and_ends_are_on_record(tmp_path, clock, store):
+    a_dead_log(tmp_path, [2, 2])
+    notes = Notes()
+    a_shipper(tmp_path, store, clock, notes).run_once()
+    assert notes.kinds() == ["epoch.born", "digest.made", "epoch.ended"]
+    (_, born), (_, digest), (_, ended) = notes.told
+    objects = {key.split("/")[1]: (key, versions[0].body) for key, versions in store.objects.items()}
+    assert born == {"born_origin": f"{ORIGIN}/{E1}", "roster_sha256": store.read_back(objects["roster"][0]).sha256}
+    assert digest["key"] == objects["digest"][0]
+    assert digest["sha256"] == store.read_back(digest["key"]).sha256
+    assert (digest["of_origin"], digest["number"]) == (f"{ORIGIN}/{E1}", 0)
+    assert (ended["ended_origin"], ended["leaves"], ended["end"]) == (f"{ORIGIN}/{E1}", 4, "close")
+
+
+def test_a_journal_that_fails_holds_everything_back_and_loses_nothing(tmp_path, clock, store):
+    a_dead_log(tmp_path, [2, 2])
+    notes = Notes(is_down=True)
+    shipping = a_shipper(tmp_path, store, clock, notes)
+    for _ in range(3):
+        report = shipping.run_once()
+        assert report.failures == [f"audit_unavailable: disk: OSError: {E1}"]
+        assert len(sealed_of(tmp_path)) == 2
+        assert not (tmp_path / "evidence" / E1 / "born").exists(), "not ready before it is on record"
+    notes.is_down = False
+    ship_all(shipping)
+    assert notes.kinds() == ["epoch.born", "digest.made", "epoch.ended"]
+    assert findings(store) == []
+
+
+def test_what_is_put_aside_is_on_record(tmp_path, clock, store):
+    notes = Notes()
+    paths = a_dead_log(tmp_path, [2, 2, 2])
+    paths[1].write_bytes(paths[1].read_bytes()[:-3])
+    a_shipper(tmp_path, store, clock, notes).run_once()
+    [aside] = [facts for kind, facts in notes.told if kind == "segment.quarantined"]
+    assert aside == {"of_origin": f"{ORIGIN}/{E1}", "file": paths[1].name, "reason": "sealed segment does not check"}
+
+
+def test_a_leaf_of_another_epoch_never_comes_into_the_log(tmp_path, clock, store):
+    paths = a_dead_log(tmp_path, [2, 2, 1])
+    leaf, ciphertexts = a_leaf(2, "inference.outcome", f"{ORIGIN}/{E2}")
+    paths[1].write_bytes(frames.encode_leaf(2, leaf, ciphertexts))
+    report = a_shipper(tmp_path, store, clock).run_once()
+    assert report.quarantined == [f"{E1}/{paths[1].name}: segment of another place"]
+    assert {leaf["origin"] for leaf in in_store(store)} == {f"{ORIGIN}/{E1}"}
+
+
+def test_a_folder_with_another_log_s_beginning_is_not_announced_under_its_name(tmp_path, clock, store):
+    [path] = a_dead_log(tmp_path, [2])
+    other = tmp_path / "evidence" / E3
+    other.mkdir()
+    path.rename(other / path.name)
+    segments.mark_ended(other)
+    report = a_shipper(tmp_path, store, clock).run_once()
+    assert store.objects == {}
+    assert report.failures == [f"epoch: log of another epoch: {E3}"]
+    assert (other / path.name).with_suffix(".quarantine").exists()

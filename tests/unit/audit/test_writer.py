@@ -12,14 +12,14 @@ from ext_proc.audit.record import leaf_hash
 from ext_proc.errors import AuditUnavailable, IntegrityError
 from ext_proc.model import Entry, ExchangeId, Receipt
 from tests.fakes.disk import BadDisk, Faults
-from tests.fakes.log import ADA, AT, LIMITS, ORIGIN, SOURCE, a_writer, files, intent, on_disk, outcome, told
+from tests.fakes.log import ADA, AT, E1, LIMITS, ORIGIN, SOURCE, a_writer, files, intent, on_disk, outcome, told
 
 KIB = 1024
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return tmp_path / "evidence" / "e1"
+    return tmp_path / "evidence" / E1
 
 
 async def until(is_so, seconds=20):
@@ -43,7 +43,7 @@ async def test_what_record_returned_for_is_on_the_disk(tmp_path, folder):
     assert leaf_hash(leaf) == receipt.leaf_hash
     read = json.loads(leaf)
     assert (read["kind"], read["exchange_id"], read["sequence"]) == ("inference.intent", "exchange-1", 1)
-    assert receipt.origin == read["origin"] == f"{ORIGIN}/e1"
+    assert receipt.origin == read["origin"] == f"{ORIGIN}/{E1}"
     assert len(scan.frames[1].ciphertexts) == 1
     await writer.close(AT)
 
@@ -83,12 +83,13 @@ async def test_the_port_of_a_caller_is_no_part_of_the_reference(tmp_path, folder
 
 async def test_concurrent_records_are_numbered_as_they_came_and_none_is_missing(tmp_path, folder):
     writer = await a_writer(tmp_path)
+    await writer.record(intent(1000), AT)  # the first of a caller waits for the key
     receipts = await asyncio.gather(*(writer.record(intent(n), AT) for n in range(200)))
     await writer.close(AT)
-    assert [receipt.sequence for receipt in receipts] == list(range(1, 201))
+    assert [receipt.sequence for receipt in receipts] == list(range(2, 202))
     leaves = on_disk(folder)
-    assert [leaf["sequence"] for leaf in leaves] == list(range(202))
-    assert [leaf["exchange_id"] for leaf in leaves[1:-1]] == [f"exchange-{n}" for n in range(200)]
+    assert [leaf["sequence"] for leaf in leaves] == list(range(203))
+    assert [leaf["exchange_id"] for leaf in leaves[2:-1]] == [f"exchange-{n}" for n in range(200)]
 
 
 async def test_nothing_is_told_before_the_sync(tmp_path):
@@ -458,5 +459,5 @@ async def test_an_epoch_is_never_seen_unlocked(tmp_path, monkeypatch):
 
     monkeypatch.setattr(segments, "take_lock", watching)
     writer = await a_writer(tmp_path)
-    assert seen == [".e1"], "locked under a name that the shipper passes over"
+    assert seen == [f".{E1}"], "locked under a name that the shipper passes over"
     await writer.close(AT)

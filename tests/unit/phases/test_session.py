@@ -241,7 +241,7 @@ def test_answer_that_is_released() -> None:
         body=RELEASED,
         set_headers=(
             ("x-affidavit-exchange", ID),
-            ("x-affidavit-receipt", f"origin 2 {'ab' * 32}"),
+            ("x-affidavit-receipt", "promise 2"),
             ("content-length", str(len(RELEASED))),
         ),
         remove_headers=("content-encoding", "set-cookie"),
@@ -455,7 +455,7 @@ def test_refused_at_the_head(event: ev.RequestHeaders, status: int, code: str, d
     assert isinstance(recorded, do.Record)
     assert isinstance(refused, do.Refuse)
     assert (refused.refusal.status, refused.refusal.code) == (status, code)
-    assert refused.refusal.headers == (("x-affidavit-exchange", ID),)
+    assert refused.refusal.headers == (("x-affidavit-exchange", ID), ("x-affidavit-receipt", "promise 7"))
     assert refused.metadata == {"event_id": ID, "outcome": "refused", "decision": "deny"}
     assert (outcome(told)["status"], outcome(told)["code"], outcome(told)["detail"]) == ("refused", code, detail)
     assert told.entries[-1].facts.get("request", {}).get("path") is None, "before it was read, it is caller's text"

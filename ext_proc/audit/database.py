@@ -1,0 +1,141 @@
+"""The way to the registry's database: SQLite embedded, PostgreSQL where several hosts share one registry.
+
+Secrets are named by file: a URL with a password in it is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import URL, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+from ext_proc.errors import AuditUnavailable, ConfigError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+BUSY_SECONDS: Final = 10
+"""How long one process waits for another's turn in SQLite."""
+
+WRITES: Final = "affidavit_writes"
+"""Execution option of a transaction that will write: SQLite then takes its lock at once, not half way through."""
+
+_SERVER_SECONDS: Final = 5
+_SCRUB_LOCK_SECONDS: Final = 30
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a database file."""
+    return URL.create("sqlite", database=str(path.absolute())).render_as_string()
+
+
+def open_engine(url: str, password_file: Path | None = None) -> Engine:
+    """Connections to the database at ``url``; none is made yet.
+
+    Args:
+        url: `sqlite:////folder/file` or `postgresql://user@host/database?sslmode=verify-full`.
+        password_file: of the PostgreSQL user, if there is a password.
+
+    Raises:
+        ConfigError: not such a URL, or the driver is not installed.
+    """
+    try:
+        parsed = make_url(url)
+        kind = parsed.get_backend_name()
+    except (ArgumentError, NoSuchModuleError):
+        raise ConfigError("registry: not a database URL; write sqlite:////folder/file or postgresql://…") from None
+    if kind == "sqlite":
+        return _sqlite(parsed)
+    if kind == "postgresql":
+        return _postgresql(parsed, password_file)
+    raise ConfigError(f"registry: {kind} is not supported; write sqlite:////folder/file or postgresql://…")
+
+
+def _sqlite(url: URL) -> Engine:
+    if url.query or not url.database or url.database == ":memory:":
+        raise ConfigError("registry: name a file, as in sqlite:////folder/file (the keys must outlive the process)")
+    path = Path(url.database)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # before SQLite would make it readable by others
+        path.chmod(0o600)
+    except OSError as error:
+        raise ConfigError(f"registry {path}: {error.strerror}") from None
+    engine = create_engine(url.set(drivername="sqlite+pysqlite"), connect_args={"timeout": BUSY_SECONDS})
+    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # the driver begins nothing by itself
+    with closing(connection.cursor()) as cursor:
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")  # a leaf may name the key as soon as it is inserted
+        cursor.execute("PRAGMA secure_delete=ON")  # what is freed is overwritten with zeros
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    is_writing = connection.get_execution_options().get(WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN")
+
+
+def _postgresql(url: URL, password_file: Path | None) -> Engine:
+    if url.password is not None:
+        raise ConfigError("registry: no password in the URL; name a file of it (registry_password_file)")
+    if password_file is not None:
+        try:
+            url = url.set(password=password_file.read_text().strip())
+        except (OSError, UnicodeDecodeError):
+            raise ConfigError(f"registry: password file {password_file} cannot be read") from None
+    milliseconds = _SERVER_SECONDS * 1000
+    bounds = {
+        "connect_timeout": _SERVER_SECONDS,
+        "tcp_user_timeout": milliseconds,
+        "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}",
+    }
+    try:
+        return create_engine(
+            url.set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=2, connect_args=bounds
+        )
+    except ImportError:
+        raise ConfigError(
+            "registry: PostgreSQL needs its driver; install it with: pip install 'affidavit[postgres]'"
+        ) from None
+
+
+def scrub(engine: Engine, table: str) -> None:
+    """Leave no old row of ``table`` in the database's files. Takes the table for itself for as long as it rewrites it.
+
+    SQLite: no page and no write-ahead log keeps it. PostgreSQL: the table's file is written anew, without rows that no
+    transaction can see any more; its write-ahead log, archives, standbys and backups are not ours to clean, nor is a
+    row that a still open older transaction (a running ``pg_dump``) can see.
+
+    Raises:
+        AuditUnavailable: others are reading; nothing is lost by trying again.
+    """
+    if engine.dialect.name == "sqlite":
+        _scrub_sqlite(engine)
+        return
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.detach()  # these settings go with it
+        connection.exec_driver_sql("SET statement_timeout = 0")
+        connection.exec_driver_sql(f"SET lock_timeout = '{_SCRUB_LOCK_SECONDS}s'")
+        connection.exec_driver_sql(f"VACUUM (FULL) {table}")
+
+
+def _scrub_sqlite(engine: Engine) -> None:
+    try:
+        with closing(engine.raw_connection()) as connection, closing(connection.cursor()) as cursor:
+            cursor.execute("VACUUM")  # whatever another program, without secure_delete, left in the pages goes too
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            busy = cursor.fetchone()
+    except sqlite3.Error:
+        raise AuditUnavailable("key_registry: it cannot be written anew now") from None
+    if busy is None or busy[0]:
+        raise AuditUnavailable("key_registry: others are reading it")

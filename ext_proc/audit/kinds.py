@@ -1,0 +1,329 @@
+"""The kinds of leaves, each with its fields: the one place from which ``docs/schemas/leaf/`` is made. Pure.
+
+A schema is closed: a leaf with a field that is not here is not valid. The fields' meaning is in
+``docs/record-format.md``. The writer does not ask this table (a record must not fail for want of a description); the
+tests do, of every leaf that a real run writes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ext_proc.audit.record import LEAF_MAX_BYTES, SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    Shape = dict[str, Any]
+
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+_INTEGER_MAX: Final = 2**53 - 1
+
+
+def _text(pattern: str | None = None, *, limit: int = LEAF_MAX_BYTES) -> Shape:
+    return {"type": "string", "pattern": pattern} if pattern else {"type": "string", "maxLength": limit}
+
+
+def _number(least: int = 0) -> Shape:
+    return {"type": "integer", "minimum": least, "maximum": _INTEGER_MAX}
+
+
+def _or_null(shape: Shape) -> Shape:
+    return {"anyOf": [shape, {"type": "null"}]}
+
+
+def _list(of: Shape) -> Shape:
+    return {"type": "array", "items": of}
+
+
+def _one_of(*words: str) -> Shape:
+    return {"enum": list(words)}
+
+
+def _counted(by: str = "^.+$") -> Shape:
+    return {"type": "object", "patternProperties": {by: _number()}, "additionalProperties": False}
+
+
+def _fields(needed: Mapping[str, Shape], optional: Mapping[str, Shape] | None = None) -> Shape:
+    properties = {**needed, **(optional or {})}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": sorted(needed),
+        "additionalProperties": False,
+    }
+
+
+_YES: Final[Shape] = {"type": "boolean"}
+_TEXT: Final = _text()
+_COUNT: Final = _number()
+_STATUS: Final[Shape] = {"type": "integer", "minimum": 100, "maximum": 599}
+_SHA256: Final = _text("^[0-9a-f]{64}$")
+_BASE64: Final = _text("^[A-Za-z0-9+/]+={0,2}$")
+_AT: Final = _text(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")
+_DAY: Final = _text(r"^\d{4}-\d\d-\d\d$")
+_ORIGIN: Final = _text(r"^[^\s]+/[^\s/]+/\d{8}T\d{12}-[0-9a-f]{8}$")
+_KEY: Final = _text("^v1/[^\\s]+$")
+_REF: Final = _text("^hmac-sha256:[0-9a-f]{64}$")
+_SUBJECT: Final = _text("^(hmac-sha256:[0-9a-f]{64}|nobody)$")
+_LABEL: Final = _text(r"^([A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}|)$")
+_BUNDLE: Final = _fields({"revision": _TEXT, "digest": _SHA256})
+_TICKS: Final = _text(r"^\d+$")
+_ROLE: Final = _one_of("request.raw", "request.forwarded", "response.upstream", "response.released")
+
+# The parts of an exchange (record-format, section 6) ------------------------------------------------------------------
+
+_ACTOR: Final = _fields(
+    {
+        "subject_ref": _REF,
+        "issuer": _TEXT,
+        "method": _one_of("oidc", "mtls"),
+        "client": _or_null(_REF),
+        "groups_ref": _REF,
+        "token_ref": _or_null(_REF),
+    }
+)
+_SOURCE: Final = _fields({"address_ref": _REF, "user_agent_ref": _REF})
+_REQUEST: Final = _fields(
+    {"connection": _or_null(_TEXT), "body_bytes": _COUNT, "method": _or_null(_TEXT), "path": _or_null(_TEXT)},
+    {
+        "protocol": _TEXT,
+        "operation": _TEXT,
+        "model": _or_null(_LABEL),
+        "is_stream": _YES,
+        "query": {"type": "object", "additionalProperties": _LABEL},
+        "betas": {**_list(_LABEL), "maxItems": 16},
+        "text_bytes": _COUNT,
+        "parameters": {
+            "type": "object",
+            "additionalProperties": {"type": ["integer", "string", "boolean", "null"], "maxLength": 128},
+        },
+        "findings": _counted(),
+    },
+)
+_POLICY: Final = _fields(
+    {
+        "allow": _YES,
+        "reasons": _list(_TEXT),
+        "decision_id": _TEXT,
+        "bundle_revision": _TEXT,
+        "bundle_digest": _SHA256,
+        "approval_required": _YES,
+    }
+)
+_REMOVED: Final = _fields({"entity": _TEXT, "action": _TEXT, "rule": _TEXT, "version": _TEXT, "count": _number(1)})
+_SPAN: Final = _fields({"channel": _TEXT, "start": _COUNT, "end": _COUNT, "entity": _TEXT, "action": _TEXT})
+_COVERAGE: Final = _fields(
+    {"channels": _COUNT, "scanned_bytes": _COUNT, "structure_bytes": _COUNT, "forwarded_bytes": _COUNT}
+)
+_REDACTION: Final = _fields(
+    {
+        "removed": _list(_REMOVED),
+        "spans": {**_list(_SPAN), "maxItems": 64},
+        "spans_unlisted": _COUNT,
+        "blocked": _list(_TEXT),
+        "coverage": _COVERAGE,
+    }
+)
+_MODEL: Final = _fields(
+    {
+        "requested": _or_null(_LABEL),
+        "served": _or_null(_LABEL),
+        "fingerprint": _or_null(_LABEL),
+        "input_tokens": _or_null(_COUNT),
+        "output_tokens": _or_null(_COUNT),
+        "finish_reasons": {**_list(_LABEL), "maxItems": 16},
+        "tool_calls": {**_list(_fields({"name": _LABEL, "arguments_sha256": _SHA256})), "maxItems": 32},
+        "tool_calls_unlisted": _COUNT,
+    }
+)
+_UPSTREAM: Final = _fields(
+    {"status": _or_null(_STATUS), "code_details": _TEXT, "response_flags": _TEXT, "address": _TEXT}
+)
+OUTCOMES: Final = (
+    "completed", "error", "denied", "refused", "local_reply", "abandoned", "interrupted", "unrecorded",
+)  # fmt: skip
+_OUTCOME: Final = _fields(
+    {
+        "status": _one_of(*OUTCOMES),
+        "http_status": _or_null(_STATUS),
+        "code": _or_null(_text("^[a-z0-9_]+$")),
+        "detail": _or_null(_TEXT),
+        "released_bytes": _COUNT,
+        "is_inspected": _YES,
+    }
+)
+_PAYLOAD: Final = _fields(
+    {
+        "role": _ROLE,
+        "ciphertext_sha256": _SHA256,
+        "ciphertext_bytes": _number(28),
+        "plaintext_bytes": _COUNT,
+        "algorithm": {"const": "A256GCM"},
+        "key": _text("^subject:(hmac-sha256:[0-9a-f]{64}|nobody)#[1-9][0-9]*$"),
+        "wrapped_data_key": _BASE64,
+        "content_type": _text(r"^(other|[a-z]+/[a-z0-9.+-]{1,64})$"),
+    }
+)
+
+
+def _times(*needed: str) -> Shape:
+    every = ("received", "decided", "forwarded", "answered", "recorded", "ended")
+    return _fields(dict.fromkeys(needed, _AT), {name: _AT for name in every if name not in needed})
+
+
+_EXCHANGE: Final = {
+    "exchange_id": _text(limit=128),
+    "payloads": {**_list(_PAYLOAD), "maxItems": 4},
+    "actor": _or_null(_ACTOR),
+    "source": _or_null(_SOURCE),
+}
+_OF_EXCHANGE: Final = {"request": _REQUEST, "policy": _POLICY, "request_redaction": _REDACTION}
+_ENDED: Final = {
+    "exchange_id": _EXCHANGE["exchange_id"],
+    "intent_sequence": _or_null(_COUNT),
+    "outcome": _OUTCOME,
+    "time": _times("recorded"),
+    "payloads": _EXCHANGE["payloads"],
+}
+_BY: Final = {"reason": _text(limit=200), "by": _text(limit=200)}
+_HOLD: Final = _text("^[A-Za-z0-9][A-Za-z0-9._/-]{0,99}$")
+
+# Needed fields, and those that are there only where there was something to say. ---------------------------------------
+
+KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
+    "log.open": (
+        {
+            "version": _TEXT,
+            "python": _TEXT,
+            "role": _text("^([0-9]+|shipper|command)$"),
+            "config_sha256": _SHA256,
+            "policy_bundle": _BUNDLE,
+            "redaction_rules": _text("^[0-9a-f]{12}$"),
+            "connections": _list(_TEXT),
+            "process": _number(1),
+            "previous": _or_null(_ORIGIN),
+            "boot_id": _or_null(_TEXT),
+            "monotonic_ns": _TICKS,
+            "receipt_key": _or_null(_TEXT),
+        },
+        {},
+    ),
+    "log.close": ({"leaves": _number(1)}, {}),
+    "log.recovered": ({"last_good_sequence": _number(-1), "dropped_bytes": _COUNT, "interrupted": _COUNT}, {}),
+    "log.lost": (
+        {"lost_origin": _ORIGIN, "first_sequence": _COUNT, "last_sequence": _or_null(_COUNT), "reason": _TEXT},
+        {},
+    ),
+    "heartbeat": (
+        {
+            "in_flight": _COUNT,
+            "counts": _counted(f"^({'|'.join(OUTCOMES)})$"),
+            "unshipped_bytes": _COUNT,
+            "monotonic_ns": _TICKS,
+            "boot_id": _or_null(_TEXT),
+            "policy_bundle": _BUNDLE,
+            "envoy_requests": _or_null(_COUNT),
+        },
+        {},
+    ),
+    "inference.intent": (
+        {
+            **_EXCHANGE,
+            "request": _REQUEST,
+            "policy": _POLICY,
+            "time": _times("received", "decided", "recorded"),
+        },
+        {"request_redaction": _REDACTION},
+    ),
+    "inference.outcome": (
+        _ENDED,
+        {
+            **{name: _EXCHANGE[name] for name in ("actor", "source")},
+            **_OF_EXCHANGE,
+            "upstream": _or_null(_UPSTREAM),
+            "response_redaction": _REDACTION,
+            "model": _MODEL,
+        },
+    ),
+    "inference.undelivered": ({**_EXCHANGE, "outcome_sequence": _COUNT, "time": _times("ended")}, _OF_EXCHANGE),
+    "inference.refused_by_envoy": (
+        {
+            "request_id": _or_null(_TEXT),
+            "details": _TEXT,
+            "status": {"type": "integer", "minimum": 0, "maximum": 599},
+            "began_at": _AT,
+            "replica": _TEXT,
+            "generation": _TEXT,
+            "offset": _COUNT,
+        },
+        {},
+    ),
+    "config.changed": ({"config_sha256": _SHA256, "connections": _list(_TEXT)}, {}),
+    "epoch.born": ({"born_origin": _ORIGIN, "roster_sha256": _SHA256}, {}),
+    "epoch.ended": (
+        {
+            "ended_origin": _ORIGIN,
+            "leaves": _COUNT,
+            "root_hash": _SHA256,
+            "end": _or_null(_one_of("close", "recovered")),
+        },
+        {},
+    ),
+    "access.shipped": (
+        {
+            "key": _KEY,
+            "sha256": _SHA256,
+            "generation": _TEXT,
+            "first_offset": _COUNT,
+            "last_offset": _COUNT,
+            "lines": _COUNT,
+        },
+        {},
+    ),
+    "digest.made": ({"key": _KEY, "sha256": _SHA256, "of_origin": _ORIGIN, "number": _COUNT}, {}),
+    "worm.canary": (
+        {
+            "checks": _list(_fields({"name": _TEXT, "expected": _TEXT, "found": _TEXT, "ok": _YES})),
+            "ok": _YES,
+            "store": _TEXT,
+        },
+        {},
+    ),
+    "segment.quarantined": ({"of_origin": _TEXT, "file": _TEXT, "reason": _TEXT}, {}),
+    "reconcile.result": (
+        {
+            "day": _DAY,
+            "envoy": _COUNT,
+            "audited": _COUNT,
+            "orphans": _COUNT,
+            "gaps": _list(_fields({"code": _TEXT, "count": _number(1)})),
+            "statement_sha256": _SHA256,
+        },
+        {},
+    ),
+    "rollup.made": ({"day": _DAY, "key": _KEY, "sha256": _SHA256}, {}),
+    "key.rotated": ({"number": _COUNT, "public_key": _BASE64, "manifest_sha256": _SHA256}, {}),
+    "erasure.requested": ({"subject_ref": _SUBJECT, **_BY}, {}),
+    "erasure.completed": ({"subject_ref": _SUBJECT, **_BY, "generations": _list(_number(1))}, {}),
+    "erasure.refused": ({"subject_ref": _SUBJECT, **_BY, "hold": _HOLD}, {}),
+    "legalhold.placed": ({"subject_ref": _SUBJECT, **_BY, "hold": _HOLD, "until": _or_null(_AT)}, {}),
+    "legalhold.released": ({"subject_ref": _SUBJECT, **_BY, "hold": _HOLD}, {}),
+    "access.read": (
+        {"exchange_id": _EXCHANGE["exchange_id"], "roles": _list(_ROLE), "by": _TEXT, "purpose": _TEXT},
+        {},
+    ),
+}
+
+
+def schema_of(kind: str) -> Shape:
+    """The JSON Schema (2020-12) of a kind of leaf."""
+    needed, optional = KINDS[kind]
+    common: dict[str, Shape] = {
+        "schema": {"const": SCHEMA},
+        "kind": {"const": kind},
+        "origin": _ORIGIN,
+        "sequence": _COUNT,
+        "at": _AT,
+    }
+    return {"$schema": DIALECT, "title": f"Leaf of kind {kind}", **_fields({**common, **needed}, optional)}

@@ -1,0 +1,150 @@
+"""Payloads as people read them: JSON indented, streams as they are, what was taken out marked. Pure.
+
+A payload is anybody's text: nothing in it may move a terminal's cursor.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from ext_proc import redaction
+from ext_proc.errors import GateError
+from ext_proc.model import Edit
+from ext_proc.protocols import read_request, read_response
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ext_proc.evidence.show import Located, Opened
+    from ext_proc.protocols import Channel, Document
+
+_PATH_PART: Final = re.compile(r"[a-z_]{1,32}|[0-9]{1,6}|\+?[a-z]{1,16}")
+_PIECE: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^"{}\[\],:\s]+')
+_INDENT: Final = "  "
+_BODY_MAX_BYTES: Final = 256 << 20
+
+
+def shown(opened: Opened, located: Sequence[Located] = ()) -> tuple[str, int]:
+    """The payload as text, and how many recorded spans could not be placed in it.
+
+    Args:
+        opened: the payload.
+        located: the exchange's leaves: their spans are marked, in what came in, as ``⟦EMAIL mask: …⟧``.
+    """
+    if opened.body is None:
+        return f"[{opened.state}: {opened.why}]", 0
+    body, unplaced = _marked(opened, located)
+    text = body.decode(errors="replace")
+    if "json" in opened.content_type or text.lstrip()[:1] in ("{", "["):
+        text = indented(text)
+    return visible(text), unplaced
+
+
+def visible(text: str) -> str:
+    """Text that a terminal only shows."""
+    return "".join(one if one.isprintable() or one in "\n\t" else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
+def indented(text: str) -> str:
+    """JSON with indentation, every token as it was sent: numbers, escapes and repeated keys too. Else as it is."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    parts: list[str] = []
+    depth = 0
+    pieces = _PIECE.findall(text)
+    for number, piece in enumerate(pieces):
+        following = pieces[number + 1] if number + 1 < len(pieces) else ""
+        if piece in ("{", "["):
+            depth += 1
+            is_empty = following in ("}", "]")
+            parts.append(piece if is_empty else f"{piece}\n{_INDENT * depth}")
+        elif piece in ("}", "]"):
+            depth -= 1
+            is_empty = number > 0 and pieces[number - 1] in ("{", "[")
+            parts.append(piece if is_empty else f"\n{_INDENT * depth}{piece}")
+        elif piece == ",":
+            parts.append(f",\n{_INDENT * depth}")
+        else:
+            parts.append(": " if piece == ":" else piece)
+    return "".join(parts)
+
+
+def _marked(opened: Opened, located: Sequence[Located]) -> tuple[bytes, int]:
+    body = opened.body or b""
+    part = {"request.raw": "request_redaction", "response.upstream": "response_redaction"}.get(opened.role)
+    told = [one.leaf[part] for one in located if isinstance(one.leaf.get(part), dict)] if part else []
+    if not told or not told[0].get("spans"):
+        return body, sum(one.get("spans_unlisted", 0) for one in told[:1])
+    document = _document(opened, body, _protocol(located))
+    if document is None:
+        return body, len(told[0]["spans"]) + told[0].get("spans_unlisted", 0)
+    try:
+        edits, unplaced = _edits(document.channels, told[0]["spans"])
+    except (KeyError, TypeError, AttributeError):  # spans that are not of the published form
+        return body, len(told[0]["spans"])
+    return document.rewritten(edits), unplaced + told[0].get("spans_unlisted", 0)
+
+
+def _protocol(located: Sequence[Located]) -> str:
+    found = (one.leaf["request"].get("protocol") for one in located if isinstance(one.leaf.get("request"), dict))
+    return next((str(one) for one in found if one), "generic")
+
+
+def _document(opened: Opened, body: bytes, protocol: str) -> Document | None:
+    headers = (("content-type", opened.content_type.encode()),)
+    try:
+        if opened.role.startswith("request."):
+            return read_request(protocol, headers, body)
+        nothing = read_request("generic", (("content-type", b"application/json"),), b"{}")
+        return read_response(protocol, nothing, 200, headers, body, _BODY_MAX_BYTES)
+    except GateError:
+        return None
+
+
+def _edits(channels: Sequence[Channel], spans: Sequence[dict[str, Any]]) -> tuple[dict[int, list[Edit]], int]:
+    """Where the spans are. A record names a channel by what may be public of its path; others may have the same."""
+    places: dict[str, list[int]] = {}
+    for index, channel in enumerate(channels):
+        places.setdefault(_public(channel.path), []).append(index)
+    made: dict[int, list[Edit]] = {}
+    unplaced = 0
+    for span in spans:
+        fitting = _fitting(channels, places.get(span["channel"], []), span)
+        unplaced += not fitting
+        for index in fitting:
+            text = channels[index].text[span["start"] : span["end"]]
+            edit = Edit(span["start"], span["end"], f"⟦{span['entity']} {span['action']}: {text}⟧")
+            if edit not in made.setdefault(index, []):
+                made[index].append(edit)
+    return {index: _apart(edits) for index, edits in made.items()}, unplaced
+
+
+def _apart(edits: list[Edit]) -> list[Edit]:
+    kept: list[Edit] = []
+    for edit in sorted(edits, key=lambda one: (one.start, -one.end)):
+        if not kept or edit.start >= kept[-1].end:
+            kept.append(edit)
+    return kept
+
+
+def _fitting(channels: Sequence[Channel], candidates: Sequence[int], span: dict[str, Any]) -> list[int]:
+    found = [index for index in candidates if span["end"] <= len(channels[index].text)]
+    if len(found) <= 1:
+        return found
+    wanted = (span["start"], span["end"], span["entity"])
+    return [
+        index for index in found if any((hit.start, hit.end, hit.entity) == wanted for hit in _scan(channels[index]))
+    ]
+
+
+def _scan(channel: Channel) -> Sequence[Any]:
+    return redaction.scan(channel.text, channel.context)
+
+
+def _public(path: str) -> str:
+    """As records name channels: parts that could be a caller's own words are ``*``."""
+    return "/".join(part if not part or _PATH_PART.fullmatch(part) else "*" for part in path.split("/"))

@@ -1,0 +1,195 @@
+"""``affidavit show``: one exchange, its leaves, and its four payloads for someone who may use the keys.
+
+Whoever reads payloads is put on record first (``access.read``): no record, no payload.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from tempfile import SpooledTemporaryFile
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, cast
+
+from ext_proc.audit.erasure import Order
+from ext_proc.audit.keys import Shredded
+from ext_proc.audit.seal import PACK_MAGIC
+from ext_proc.audit.writer import binding_of
+from ext_proc.errors import IntegrityError
+from ext_proc.evidence import names
+from ext_proc.evidence.erased import is_on_record
+from ext_proc.evidence.events import SPOOL_BYTES, objects, parse_leaf, read_ahead, window
+from ext_proc.evidence.versions import firsts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
+
+    from ext_proc.audit.erasure import Journal
+    from ext_proc.audit.keys import KeyRing
+    from ext_proc.evidence.versions import VersionedStore
+
+ROLES: Final = ("request.raw", "request.forwarded", "response.upstream", "response.released")
+_UNEXPLAINED: Final = (
+    "unexplained: its key is gone, and record {} of {}, which the registry names, does not say so in the bucket "
+    "(a record of the last seconds may still be on its way)"
+)
+_ENTRY: Final = struct.Struct(">32sQ")
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A leaf and the object that holds it."""
+
+    key: str
+    leaf: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A payload. ``body`` is None unless ``state`` is ``read``; ``why`` then says what became of it."""
+
+    role: str
+    state: Literal["read", "shredded", "missing", "damaged"]
+    content_type: str
+    body: bytes | None = None
+    why: str = ""
+
+    def __repr__(self) -> str:
+        return f"Opened(role={self.role!r}, state={self.state!r})"
+
+
+def find(
+    store: VersionedStore,
+    exchange_id: str,
+    progress: Callable[[int], None],
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> list[Located]:
+    """Every leaf about the exchange, also of those who read it.
+
+    Args:
+        store: the bucket.
+        exchange_id: of the exchange.
+        progress: is told how many leaves were read.
+        since: reads nothing older; without it, the whole bucket is read.
+        until: reads nothing newer.
+
+    Raises:
+        EvidenceError: the store cannot be read.
+        IntegrityError: an object is damaged: verify.
+    """
+    after, is_before = window(since, until)
+    needle = json.dumps(exchange_id, ensure_ascii=False).encode()
+    made: list[Located] = []
+    count = 0
+    for _, version, leaves in read_ahead(store, (one for one in objects(store, after) if is_before(one[0]))):
+        for line in leaves:
+            count += 1
+            if needle in line and (leaf := parse_leaf(line, version.key)).get("exchange_id") == exchange_id:
+                made.append(Located(version.key, leaf))
+        progress(count)
+    return made
+
+
+def open_payloads(
+    store: VersionedStore,
+    keyring: KeyRing,
+    journal: Journal,
+    located: Sequence[Located],
+    *,
+    by: str,
+    purpose: str,
+    roles: Sequence[str] = ROLES,
+) -> list[Opened]:
+    """The exchange's payloads in clear, in the order of `ROLES`. That they are read is on record before they are.
+
+    Args:
+        store: the bucket.
+        keyring: the keys.
+        journal: where the reading is recorded.
+        located: the exchange's leaves.
+        by: who reads, as it may stand in a leaf for ever: a role or a ticket, not a person's name.
+        purpose: why.
+        roles: which payloads.
+
+    Raises:
+        ConfigError: ``by`` or ``purpose`` cannot stand in a leaf.
+        AuditUnavailable: the reading cannot be recorded, or the keys cannot be had. Nothing was read.
+        EvidenceError: the store cannot be read.
+    """
+    Order(purpose, by)
+    told = [
+        (one, payload)
+        for one in located
+        if str(one.leaf.get("kind", "")).startswith("inference.")
+        for payload in _told(one)
+        if payload["role"] in roles
+    ]
+    told.sort(key=lambda pair: ROLES.index(pair[1]["role"]))
+    if not told:
+        return []
+    named = sorted({payload["role"] for _, payload in told}, key=ROLES.index)
+    exchange_id = located[0].leaf["exchange_id"]
+    journal.note("access.read", {"exchange_id": exchange_id, "roles": named, "by": by, "purpose": purpose})
+    return [_opened(store, keyring, one, payload) for one, payload in told]
+
+
+def _told(located: Located) -> list[dict[str, Any]]:
+    """What a leaf says of its payloads, as far as it can be understood."""
+    told = located.leaf.get("payloads")
+    listed = told if isinstance(told, list) else []
+    return [one for one in listed if isinstance(one, dict) and one.get("role") in ROLES]
+
+
+def _opened(store: VersionedStore, keyring: KeyRing, located: Located, told: dict[str, Any]) -> Opened:
+    role, kind = told["role"], str(told.get("content_type", ""))
+    try:
+        ciphertext = _ciphertext(store, located.key, told["ciphertext_sha256"])
+        if ciphertext is None:
+            return Opened(role, "missing", kind, why="no pack holds it: run `affidavit verify`")
+        leaf = located.leaf
+        body = keyring.decrypt(told, ciphertext, binding_of(leaf["origin"], leaf["exchange_id"]))
+    except Shredded as error:
+        if not is_on_record(store, error, told["key"]):
+            return Opened(role, "damaged", kind, why=_UNEXPLAINED.format(error.sequence, error.origin))
+        is_complete = "" if error.is_complete else " (the erasure is not complete: run it again)"
+        return Opened(role, "shredded", kind, why=f"{error.detail}{is_complete}")
+    except IntegrityError as error:
+        return Opened(role, "damaged", kind, why=error.detail)
+    except (KeyError, TypeError, ValueError):
+        return Opened(role, "damaged", kind, why="what the leaf says of it is not of the published form")
+    return Opened(role, "read", kind, body)
+
+
+def _ciphertext(store: VersionedStore, events_key: str, sha256: str) -> bytes | None:
+    """Out of the pack that was sealed with the leaf: of the same place and the same sequences."""
+    place, _, last = events_key.removeprefix(names.EVENTS).rpartition("/")
+    for version in firsts(store, f"{names.PAYLOAD}{place}/{last[:33]}-"):
+        with SpooledTemporaryFile(SPOOL_BYTES) as spool:
+            file = cast("BinaryIO", spool)
+            store.download(version, file)
+            for digest, length, at in _entries(file):
+                if digest == sha256:
+                    file.seek(at)
+                    return file.read(length)
+    return None
+
+
+def _entries(file: BinaryIO) -> Iterator[tuple[str, int, int]]:
+    end = file.seek(0, 2)
+    file.seek(0)
+    if file.read(len(PACK_MAGIC)) != PACK_MAGIC:
+        raise IntegrityError("the pack is damaged")
+    at = len(PACK_MAGIC)
+    while at < end:
+        head = file.read(_ENTRY.size)
+        if len(head) != _ENTRY.size:
+            raise IntegrityError("the pack is cut off")
+        digest, length = _ENTRY.unpack(head)
+        at += _ENTRY.size
+        if at + length > end:
+            raise IntegrityError("the pack is cut off")
+        yield digest.hex(), length, at
+        at = file.seek(at + length)

@@ -1,0 +1,133 @@
+"""Two or more processes that read events objects and packs; results come back in the order of the tasks.
+
+Only so many tasks are under way, so that memory does not grow with the log. Tasks carry names, results carry facts.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from ext_proc.verify.findings import VerifyError
+from ext_proc.verify.leaves import Asked, LeafFacts, Reading
+from ext_proc.verify.packs import PackFacts, digests_of, read_pack
+from ext_proc.verify.source import Absent, Lock, Source, Version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_AHEAD: Final = 4
+_NAMED_MAX: Final = 20
+_DIGESTS_MAX: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One events object, its pack if there is one, and what to look for."""
+
+    events: Version
+    pack: Version | None
+    asked: Asked
+    is_pack_read: bool
+
+
+@dataclass(slots=True)
+class Done:
+    """What a worker found. ``leaf`` is None if the events object is not there."""
+
+    task: Task
+    leaf: LeafFacts | None
+    sha256: str
+    size_bytes: int
+    lock: Lock
+    pack: PackFacts | None
+
+
+def read_all(source: Source, tasks: Iterable[Task], jobs: int) -> Iterator[Done]:
+    """Work through the tasks.
+
+    Raises:
+        VerifyError: something cannot be read, or a worker died.
+    """
+    if jobs <= 1:
+        for task in tasks:
+            yield read_one(source, task)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, _begin, (source,)) as pool:
+        waiting: deque[Future[Done]] = deque()
+        left = iter(tasks)
+        try:
+            waiting.extend(pool.submit(_work, task) for task in islice(left, jobs * _AHEAD))
+            while waiting:
+                done = waiting.popleft().result()
+                waiting.extend(pool.submit(_work, task) for task in islice(left, 1))
+                yield done
+        except BrokenProcessPool:
+            raise VerifyError("a worker process died (out of memory?); try again with fewer jobs") from None
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+_source: Source | None = None
+
+
+def _begin(source: Source) -> None:
+    global _source  # noqa: PLW0603 - a worker process has one source for its life
+    _source = source
+
+
+def _work(task: Task) -> Done:
+    if _source is None:
+        raise VerifyError("a worker process was not set up")
+    return read_one(_source, task)
+
+
+def read_one(source: Source, task: Task) -> Done:
+    """Read one task's objects."""
+    try:
+        with source.open(task.events) as opened:
+            leaf = Reading(task.asked).run(opened)
+            opened.drain()
+    except Absent:
+        return Done(task, None, "", 0, Lock(None, None), None)
+    done = Done(task, leaf, opened.sha256, opened.size_bytes, opened.lock, None)
+    if task.pack is not None:
+        done.pack = _pack(source, task, leaf)
+    return done
+
+
+def _pack(source: Source, task: Task, leaf: LeafFacts) -> PackFacts:
+    if task.pack is None:
+        raise VerifyError("no pack")
+    try:
+        if not task.is_pack_read:
+            return PackFacts(lock=source.lock(task.pack))
+        with source.open(task.pack) as opened:
+            facts = read_pack(opened)
+    except Absent:
+        return PackFacts(is_absent=True)
+    if facts.payloads_sha256 != leaf.payloads_sha256:
+        _compare(source, task, task.pack, facts)
+    return facts
+
+
+def _compare(source: Source, task: Task, pack: Version, facts: PackFacts) -> None:
+    """Pack and leaves differ: read both again and name what is missing."""
+    committed: set[str] = set()
+    with source.open(task.events) as opened:
+        Reading(task.asked, committed).run(opened)
+    with source.open(pack) as opened:
+        found = digests_of(opened, _DIGESTS_MAX)
+    for digest in sorted(committed - found)[:_NAMED_MAX]:
+        facts.faults.append(("payload_missing", f"The records commit to the ciphertext {digest}; the pack has it not."))
+    for digest in sorted(found - committed)[:_NAMED_MAX]:
+        facts.faults.append(("object_unexpected", f"The pack holds the ciphertext {digest}, which no record names."))
+    if committed == found:
+        facts.faults.append(("payload_changed", "The pack holds the right ciphertexts in another order than the log."))

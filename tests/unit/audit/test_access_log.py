@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import zstandard
+
+from ext_proc.audit import access_log
+from ext_proc.audit.access_log import AccessLogTail
+from ext_proc.errors import IntegrityError
+
+NOON = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "access.jsonl"
+
+
+def tail(path):
+    return AccessLogTail(path, path.parent, "gw-0")
+
+
+def body(part):
+    return zstandard.ZstdDecompressor().decompressobj().decompress(part.sealed.body)
+
+
+def write(path, text):
+    with path.open("ab") as file:
+        file.write(text)
+
+
+def shipped(tailing, now=NOON):
+    """Ship what there is; the bytes by generation."""
+    found = {}
+    while (part := tailing.next_part(now)) is not None:
+        held = found.setdefault(part.generation, b"")
+        found[part.generation] = held + body(part)
+        tailing.shipped(part)
+    return list(found.values())
+
+
+def age(path, seconds=3600):
+    at = NOON.timestamp() - seconds
+    os.utime(path, (at, at))
+
+
+def test_no_file_is_nothing_to_ship(path):
+    assert tail(path).next_part(NOON) is None
+
+
+def test_whole_lines_are_shipped_and_half_ones_wait(path):
+    write(path, b"one\ntwo\nthr")
+    tailing = tail(path)
+    part = tailing.next_part(NOON)
+    assert (body(part), part.first_offset, part.last_offset, part.lines) == (b"one\ntwo\n", 0, 8, 2)
+    assert part.sealed.key.startswith(f"v1/access/replica=gw-0/{part.generation}/0000000000000000-0000000000000008-")
+    tailing.shipped(part)
+    assert tailing.next_part(NOON) is None
+    write(path, b"ee\n")
+    assert shipped(tailing) == [b"three\n"]
+
+
+def test_a_restart_goes_on_where_the_cursor_stands(path):
+    write(path, b"one\n")
+    first = tail(path)
+    part = first.next_part(NOON)
+    first.shipped(part)
+    write(path, b"two\n")
+    later = tail(path).next_part(NOON + timedelta(hours=1))
+    assert (later.generation, later.first_offset, body(later)) == (part.generation, 4, b"two\n")
+
+
+def test_a_crash_before_the_cursor_moved_ships_the_same_part_again(path):
+    """Though more was written meanwhile: other bytes of the same place would be a second object for it."""
+    write(path, b"one\n")
+    part = tail(path).next_part(NOON)
+    write(path, b"two\n")
+    restarted = tail(path)
+    again = restarted.next_part(NOON + timedelta(seconds=9))
+    assert again == part
+    restarted.shipped(again)
+    assert shipped(restarted) == [b"two\n"]
+
+
+def test_a_part_has_a_limit(path, monkeypatch):
+    monkeypatch.setattr(access_log, "PART_MAX_BYTES", 10)
+    write(path, b"one two\nthree\nfour\n")
+    tailing = tail(path)
+    part = tailing.next_part(NOON)
+    assert body(part) == b"one two\n"
+    tailing.shipped(part)
+    assert shipped(tailing) == [b"three\nfour\n"]
+    write(path, b"a line that is too long\n")
+    with pytest.raises(IntegrityError):
+        tailing.next_part(NOON)
+
+
+def test_a_file_that_was_cut_is_another_generation(path):
+    write(path, b"one\ntwo\n")
+    tailing = tail(path)
+    assert shipped(tailing) == [b"one\ntwo\n"]
+    os.truncate(path, 0)
+    write(path, b"new\n")
+    part = tailing.next_part(NOON + timedelta(minutes=1))
+    assert (part.first_offset, body(part)) == (0, b"new\n")
+
+
+def test_a_file_that_was_cut_and_grew_again_is_known_by_its_beginning(path):
+    write(path, b"one\ntwo\n")
+    tailing = tail(path)
+    shipped(tailing)
+    os.truncate(path, 0)
+    write(path, b"another beginning, and longer\n")
+    part = tailing.next_part(NOON)
+    assert (part.first_offset, body(part)) == (0, b"another beginning, and longer\n")
+
+
+def test_a_new_file_with_an_old_inode_number_is_no_continuation(path):
+    write(path, b"one\n")
+    tailing = tail(path)
+    shipped(tailing)
+    cursor = path.parent / "access-cursor.json"
+    path.unlink()
+    write(path, b"first line of the next file\n")
+    told = json.loads(cursor.read_bytes())
+    for one in told.values():
+        one["inode"] = path.stat().st_ino  # as file systems do: the number of the file that went is free
+    cursor.write_text(json.dumps(told))
+    part = tail(path).next_part(NOON)
+    assert (part.first_offset, body(part)) == (0, b"first line of the next file\n")
+
+
+def test_a_file_that_vanished_is_forgotten(path):
+    write(path, b"one\n")
+    tailing = tail(path)
+    shipped(tailing)
+    path.unlink()
+    assert tailing.next_part(NOON) is None
+    assert json.loads((path.parent / "access-cursor.json").read_bytes()) == {}
+
+
+def test_only_a_large_file_is_put_aside(path, monkeypatch):
+    write(path, b"one\n")
+    tailing = tail(path)
+    assert not tailing.rotate_if_large()
+    monkeypatch.setattr(access_log, "ROTATE_BYTES", 4)
+    assert tailing.rotate_if_large()
+    assert not path.exists()
+
+
+def rotated(path, monkeypatch):
+    tailing = tail(path)
+    shipped(tailing)
+    monkeypatch.setattr(access_log, "ROTATE_BYTES", 1)
+    assert tailing.rotate_if_large()
+    monkeypatch.setattr(access_log, "ROTATE_BYTES", 1 << 30)
+    return tailing, next(path.parent.glob("access-*.jsonl"))
+
+
+def test_a_file_that_was_put_aside_stays_until_envoy_opened_another(path, monkeypatch):
+    """It still writes into the old one: whoever removed it would lose every line from then on."""
+    write(path, b"one\n")
+    tailing, aside = rotated(path, monkeypatch)
+    age(aside)
+    assert tailing.next_part(NOON) is None
+    assert aside.exists()
+    assert tailing.rotate_if_large(), "Envoy did not listen: it must be asked again"
+    write(aside, b"two\n")
+    assert shipped(tailing) == [b"two\n"]
+    write(path, b"three\n")
+    assert not tailing.rotate_if_large()
+    age(aside, seconds=5)
+    shipped(tailing)
+    assert aside.exists(), "its last buffer may still be on its way"
+    age(aside)
+    assert shipped(tailing) == []
+    assert not aside.exists()
+
+
+def test_the_old_file_is_shipped_before_the_new_one(path, monkeypatch):
+    write(path, b"one\n")
+    tailing, aside = rotated(path, monkeypatch)
+    write(aside, b"two\n")
+    write(path, b"three\n")
+    assert shipped(tailing) == [b"two\n", b"three\n"]
+
+
+def test_half_a_line_at_the_end_of_an_old_file_is_shipped_as_it_is(path, monkeypatch):
+    """Envoy was killed in the middle of it. What is there is evidence; nobody will write the rest."""
+    write(path, b"one\n")
+    tailing, aside = rotated(path, monkeypatch)
+    write(aside, b"hal")
+    write(path, b"two\n")
+    assert shipped(tailing) == [b"two\n"]
+    age(aside)
+    assert shipped(tailing) == [b"hal"]
+    assert shipped(tailing) == []
+    assert not aside.exists()
+
+
+def test_half_a_line_that_was_promised_is_shipped_the_same_again(path, monkeypatch):
+    write(path, b"one\n")
+    tailing, aside = rotated(path, monkeypatch)
+    write(aside, b"hal")
+    write(path, b"two\n")
+    shipped(tailing)
+    age(aside)
+    part = tailing.next_part(NOON)
+    write(aside, b"f\n")  # somebody wrote it to its end after all
+    again = tail(path)
+    assert again.next_part(NOON) == part
+    again.shipped(part)
+    assert shipped(again) == [b"f\n"]
+
+
+def test_a_restart_with_files_that_were_put_aside_and_no_cursor(path):
+    write(path.parent / "access-7.jsonl", b"older\n")
+    age(path.parent / "access-7.jsonl")
+    write(path.parent / "access-3.jsonl", b"old\n")
+    age(path.parent / "access-3.jsonl", seconds=1000)
+    write(path, b"new\n")
+    assert shipped(tail(path)) == [b"older\n", b"old\n", b"new\n"]
+
+
+def test_names_go_on_where_a_clock_was_set_back(path, monkeypatch):
+    write(path, b"one\n")
+    tailing, aside = rotated(path, monkeypatch)
+    write(aside, b"two\n")
+    write(path, b"three\n")
+    assert shipped(tailing, NOON - timedelta(days=1)) == [b"two\n", b"three\n"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "nonsense", '{"a": 1}', '{"a": {"unknown": 1}}'])
+def test_a_cursor_that_is_none_is_put_aside(path, text):
+    """Evidence goes on: what was shipped is shipped again, under another name, and nothing is left out."""
+    write(path, b"one\n")
+    (path.parent / "access-cursor.json").write_text(text)
+    assert shipped(tail(path)) == [b"one\n"]
+    assert (path.parent / "access-cursor.damaged").read_text() == text
