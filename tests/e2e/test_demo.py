@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 AFFIDAVIT = [sys.executable, "-m", "ext_proc"]
 KEYS = {
-    "gateway", "gateway_tls", "issuer", "token_endpoint", "s3", "envoy_admin", "access_log", "opa", "config", "pids",
+    "gateway", "gateway_tls", "issuer", "token_endpoint", "s3", "envoy_admin", "access_log", "opa", "config", "pids", "policy",
 }  # fmt: skip
 
 
