@@ -197,9 +197,8 @@ def wait_until_shipped(gateway: Gateway) -> None:
     assert marker.status == 200
 
     def is_shipped() -> bool:
-        return len([path for path in evidence.iterdir() if path.is_dir()]) == WORKERS and not list(
-            evidence.glob("*/*.sealed")
-        )
+        logs = [path for path in evidence.iterdir() if path.is_dir()]  # the shipper has one of its own
+        return len(logs) == WORKERS + 1 and not list(evidence.glob("*/*.sealed"))
 
     gateway.wait_for(is_shipped, "evidence is still on the disk", 120)
     gateway.outcome(marker)
@@ -208,14 +207,11 @@ def wait_until_shipped(gateway: Gateway) -> None:
 def payloads_by_exchange(gateway: Gateway) -> dict[str, str]:
     """The marker in each intent's own payload: what the gateway says was asked."""
     from ext_proc.app import registry
-    from ext_proc.audit.keys import KeyRing
     from ext_proc.audit.seal import read_pack
     from ext_proc.audit.writer import binding_of
     from ext_proc.config import load
 
-    section = load(gateway.stack.config)[0]
-    audit = section.audit
-    keys = KeyRing.from_files(audit.key_encryption_key_file, audit.pepper_file, registry.key_registry(section))
+    keys = registry.keyring(load(gateway.stack.config)[0])
     wanted: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
     for leaf in gateway.leaves():
         if leaf["kind"] == "inference.intent":

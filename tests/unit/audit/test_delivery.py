@@ -331,7 +331,7 @@ def test_a_log_whose_beginning_is_spoilt_still_goes(tmp_path, clock, store):
     report = ship_all(a_shipper(tmp_path, store, clock))
     assert report.failures == []
     assert told(in_store(store))[0] == "0 log.lost"
-    assert findings(store) == ["leaf_misplaced", "roster_missing", "tile_mismatch"], (
+    assert findings(store) == ["leaf_misplaced", "roster_missing", "sequence_gap", "tile_mismatch"], (
         "without a birth, no key for others"
     )
 

@@ -204,6 +204,7 @@ def test_linear(name: str) -> None:
             replaced(tree, "bob", "[E]")
             return process_time() - begin
 
-        return min(once() for _ in range(3))
+        return min(once() for _ in range(5))
 
-    assert seconds(8000) <= max(seconds(1000), 0.003) * 8 * 3
+    # Quadratic would be 64 times; the machine's own noise has been 26 (the caches are full, and others want them).
+    assert seconds(8000) <= max(seconds(1000), 0.003) * 8 * 5
