@@ -67,10 +67,13 @@ def test_killed_at_random_moments_nothing_acknowledged_is_lost(tmp_path):
         child.wait()
         acknowledged[name] = [line for line in out.read_text().splitlines()[1:] if line.count(" ") == 3]
     assert sum(map(len, acknowledged.values())) > 20 * ROUNDS, "there was something to lose"
-    for _ in range(2):
+    for _ in range(100):  # a round takes so many segments of each log, no more
         report = shipper.run_once()
-    assert (report.failures, report.quarantined) == ([], [])
-    assert list((tmp_path / "evidence").iterdir()) == [], "nothing is left behind"
+        assert report.failures == []
+        if not report.freed:
+            break
+    left = {path.suffix for path in (tmp_path / "evidence").glob("*/*") if path.name[0].isdigit()}
+    assert left <= {".quarantine"}, "nothing is left behind but torn ends, which nobody was told of"
 
     leaves = in_store(store)
     for name, lines in acknowledged.items():
