@@ -53,6 +53,7 @@ def seaweed(tmp_path_factory) -> Iterator[Seaweed]:
 def moto() -> Iterator[Any]:
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
+    _forget()  # its buckets are the process's: another test's would still be there
     host, port = server.get_host_and_port()
     client = boto3.client(
         "s3",
@@ -168,3 +169,11 @@ def test_no_answer_says_nothing_of_the_store(seaweed: Seaweed):
         run_canary(nobody, "evidence", "", "epoch-1", clock)
     with pytest.raises(StoreRefused):
         run_canary(seaweed.client(), "not-ours", "", "epoch-1", clock)
+
+
+def _forget() -> None:
+    from moto.core.base_backend import BackendDict
+    from moto.s3.models import s3_backends
+
+    assert isinstance(s3_backends, BackendDict)
+    s3_backends.reset()

@@ -36,6 +36,7 @@ def moto_config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("moto")
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
+    _forget()  # its buckets are the process's: another test's would still be there
     host, port = server.get_host_and_port()
     endpoint = f"http://{host}:{port}"
     (folder / "s3").write_text("[default]\naws_access_key_id=nobody\naws_secret_access_key=asks\n")
@@ -98,3 +99,11 @@ def test_a_store_that_does_not_answer_is_no_finding(tmp_path: Path):
     assert done.returncode == 2
     assert "nothing is known of the store" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def _forget() -> None:
+    from moto.core.base_backend import BackendDict
+    from moto.s3.models import s3_backends
+
+    assert isinstance(s3_backends, BackendDict)
+    s3_backends.reset()
