@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ext_proc.verify.leaves import BadObject, inflated
+from ext_proc.verify.lines import BadObject, inflated
 from ext_proc.verify.source import Absent
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import orjson
 
 from ext_proc.verify.findings import VerifyError
 from ext_proc.verify.notes import is_a
-from ext_proc.verify.source import CHUNK_BYTES, Absent, BucketFacts, Lock, Opened, TooLarge, Version, instant
+from ext_proc.verify.source import Absent, BucketFacts, Lock, Opened, TooLarge, Version, instant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -177,7 +177,7 @@ class DirectorySource:
                 raise Absent(name)
         except (OSError, UnicodeEncodeError):
             raise Absent(name) from None
-        return Opened(os.fdopen(descriptor, "rb", CHUNK_BYTES), lock or Lock(None, None))
+        return Opened(os.fdopen(descriptor, "rb", 0), lock or Lock(None, None))  # readers read in large pieces
 
     def _is_linked(self, folders: list[str]) -> bool:
         return any((self._directory / "/".join(folders[: n + 1])).is_symlink() for n in range(len(folders)))

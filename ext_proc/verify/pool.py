@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from ext_proc.verify.findings import VerifyError
 from ext_proc.verify.leaves import Asked, LeafFacts, Reading
 from ext_proc.verify.packs import PackFacts, digests_of, read_pack
+from ext_proc.verify.shapes import Shapes
 from ext_proc.verify.source import Absent, Lock, Source, Version
 
 if TYPE_CHECKING:
@@ -55,8 +56,9 @@ def read_all(source: Source, tasks: Iterable[Task], jobs: int) -> Iterator[Done]
         VerifyError: something cannot be read, or a worker died.
     """
     if jobs <= 1:
+        reader = _Reader(source)
         for task in tasks:
-            yield read_one(source, task)
+            yield reader.read(task)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, _begin, (source,)) as pool:
@@ -75,59 +77,64 @@ def read_all(source: Source, tasks: Iterable[Task], jobs: int) -> Iterator[Done]
                 future.cancel()
 
 
-_source: Source | None = None
+_reader: _Reader | None = None
 
 
 def _begin(source: Source) -> None:
-    global _source  # noqa: PLW0603 - a worker process has one source for its life
-    _source = source
+    global _reader  # noqa: PLW0603 - a worker process has one reader for its life
+    _reader = _Reader(source)
 
 
 def _work(task: Task) -> Done:
-    if _source is None:
+    if _reader is None:
         raise VerifyError("a worker process was not set up")
-    return read_one(_source, task)
+    return _reader.read(task)
 
 
-def read_one(source: Source, task: Task) -> Done:
-    """Read one task's objects."""
-    try:
-        with source.open(task.events) as opened:
-            leaf = Reading(task.asked).run(opened)
-            opened.drain()
-    except Absent:
-        return Done(task, None, "", 0, Lock(None, None), None)
-    done = Done(task, leaf, opened.sha256, opened.size_bytes, opened.lock, None)
-    if task.pack is not None:
-        done.pack = _pack(source, task, leaf)
-    return done
+class _Reader:
+    """Reads one task's objects after the other's; what it learns of their shapes it keeps."""
 
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._shapes = Shapes()
 
-def _pack(source: Source, task: Task, leaf: LeafFacts) -> PackFacts:
-    if task.pack is None:
-        raise VerifyError("no pack")
-    try:
-        if not task.is_pack_read:
-            return PackFacts(lock=source.lock(task.pack))
-        with source.open(task.pack) as opened:
-            facts = read_pack(opened)
-    except Absent:
-        return PackFacts(is_absent=True)
-    if facts.payloads_sha256 != leaf.payloads_sha256:
-        _compare(source, task, task.pack, facts)
-    return facts
+    def read(self, task: Task) -> Done:
+        """One task."""
+        try:
+            with self._source.open(task.events) as opened:
+                leaf = Reading(task.asked, self._shapes).run(opened)
+                opened.drain()
+        except Absent:
+            return Done(task, None, "", 0, Lock(None, None), None)
+        done = Done(task, leaf, opened.sha256, opened.size_bytes, opened.lock, None)
+        if task.pack is not None:
+            done.pack = self._pack(task, task.pack, leaf)
+        return done
 
+    def _pack(self, task: Task, pack: Version, leaf: LeafFacts) -> PackFacts:
+        try:
+            if not task.is_pack_read:
+                return PackFacts(lock=self._source.lock(pack))
+            with self._source.open(pack) as opened:
+                facts = read_pack(opened)
+        except Absent:
+            return PackFacts(is_absent=True)
+        if facts.payloads_sha256 != leaf.payloads_sha256:
+            self._compare(task, pack, facts)
+        return facts
 
-def _compare(source: Source, task: Task, pack: Version, facts: PackFacts) -> None:
-    """Pack and leaves differ: read both again and name what is missing."""
-    committed: set[str] = set()
-    with source.open(task.events) as opened:
-        Reading(task.asked, committed).run(opened)
-    with source.open(pack) as opened:
-        found = digests_of(opened, _DIGESTS_MAX)
-    for digest in sorted(committed - found)[:_NAMED_MAX]:
-        facts.faults.append(("payload_missing", f"The records commit to the ciphertext {digest}; the pack has it not."))
-    for digest in sorted(found - committed)[:_NAMED_MAX]:
-        facts.faults.append(("object_unexpected", f"The pack holds the ciphertext {digest}, which no record names."))
-    if committed == found:
-        facts.faults.append(("payload_changed", "The pack holds the right ciphertexts in another order than the log."))
+    def _compare(self, task: Task, pack: Version, facts: PackFacts) -> None:
+        """Pack and leaves differ: read both again and name what is missing."""
+        committed: set[str] = set()
+        with self._source.open(task.events) as opened:
+            Reading(task.asked, self._shapes, committed).run(opened)
+        with self._source.open(pack) as opened:
+            found = digests_of(opened, _DIGESTS_MAX)
+        for one in sorted(committed - found)[:_NAMED_MAX]:
+            what = f"The records commit to the ciphertext {one}; the pack has it not."
+            facts.faults.append(("payload_missing", what))
+        for one in sorted(found - committed)[:_NAMED_MAX]:
+            facts.faults.append(("object_unexpected", f"The pack holds the ciphertext {one}, which no record names."))
+        if committed == found:
+            what = "The pack holds the right ciphertexts in another order than the log."
+            facts.faults.append(("payload_changed", what))

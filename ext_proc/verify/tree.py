@@ -14,6 +14,7 @@ Node = tuple[int, bytes]
 _BLOCK: Final = 1024
 LEAF_HASH: Final = sha256(b"\0")
 """Where every leaf's hash begins; copied for each."""
+_NODE_HASH: Final = sha256(b"\1")
 
 
 def leaf_hash(leaf: bytes) -> bytes:
@@ -102,6 +103,13 @@ def _aligned(at: int, most: int) -> int:
 
 
 def _reduced(hashes: list[bytes]) -> bytes:
+    begin = _NODE_HASH.copy
     while len(hashes) > 1:
-        hashes = [sha256(b"\1" + left + right).digest() for left, right in zip(hashes[::2], hashes[1::2], strict=True)]
+        above = []
+        for left, right in zip(hashes[::2], hashes[1::2], strict=True):
+            made = begin()
+            made.update(left)
+            made.update(right)
+            above.append(made.digest())
+        hashes = above
     return hashes[0]

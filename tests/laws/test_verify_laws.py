@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from ext_proc.verify import notes
 from ext_proc.verify.leaves import Asked, Reading
 from ext_proc.verify.packs import read_pack
+from ext_proc.verify.shapes import Shapes
 from ext_proc.verify.source import Lock, Opened
 from ext_proc.verify.tree import Range, root_of_inclusion
 from tests.fakes.forge import SIGNER, canonical, compressed, inclusion, leaf_hash, sha, tree_root
@@ -29,7 +30,7 @@ def opened(body: bytes) -> Opened:
 
 def read(body: bytes, first: int, count: int):
     asked = Asked(ORIGIN, first, first + count - 1, (), timedelta(seconds=300), timedelta(seconds=180))
-    return Reading(asked).run(opened(body))
+    return Reading(asked, Shapes()).run(opened(body))
 
 
 @given(st.integers(0, 300), st.lists(st.integers(1, 120), max_size=6))

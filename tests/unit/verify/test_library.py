@@ -10,7 +10,7 @@ import pytest
 from ext_proc.verify import MEANING, Progress, VerifyError, verify
 from ext_proc.verify.findings import Findings
 from ext_proc.verify.names import read
-from tests.fakes.forge import FIRST, GATEWAY, NOW, SECOND, Forge, Signer, build
+from tests.fakes.forge import FIRST, GATEWAY, NOW, SECOND, Forge, Signer, build, canonical
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +126,15 @@ def test_a_proof(forge, policy, tmp_path):
 def test_a_proof_that_does_not_hold(forge, policy, tmp_path, change, code):
     source = proof_file(tmp_path, {**forge.proof(FIRST, 33), **change})
     assert code in {one.code for one in verify(source, policy).findings}
+
+
+def test_a_proof_of_a_leaf_with_a_fraction(forge, policy, tmp_path):
+    proof = forge.proof(FIRST, 33)
+    told = json.loads(proof["leaf"])
+    for value, codes in ((1, {"root_mismatch"}), (1.5, {"root_mismatch", "leaf_invalid"})):
+        leaf = canonical({**told, "x": value}).decode().rstrip("\n")
+        report = verify(proof_file(tmp_path, {**proof, "leaf": leaf}), policy)
+        assert {one.code for one in report.findings} == codes
 
 
 def test_a_proof_by_another_key_or_gateway(forge, policy, tmp_path):
