@@ -75,6 +75,13 @@ def _add(
     )
 
 
+def _hours(text: str) -> int:
+    hours = int(text)
+    if not 0 <= hours <= 24 * 366:
+        raise argparse.ArgumentTypeError("a number of hours from 0 on, at most a year")
+    return hours
+
+
 def _count(text: str) -> int:
     """A number of things, one at least."""
     if not text.isdecimal() or int(text) < 1:
@@ -380,6 +387,13 @@ def _add_custody(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     rotate = _add(actions, "rotate", "introduce the next key, by the one before it", _ROTATE)
     _with_config(rotate)
     rotate.add_argument("--new-config", type=Path, required=True, metavar="COPY", help="names the new key")
+    rotate.add_argument(
+        "--handover-hours",
+        type=_hours,
+        default=24,
+        metavar="HOURS",
+        help="how long the old key still counts, to restart every replica in (default: 24; 0: it was stolen)",
+    )
     rotate.set_defaults(run=_rotate_keys)
     canary = _add(commands, "canary", "try whether the store keeps what it locks", _CANARY)
     canary.add_argument(
@@ -599,7 +613,7 @@ def _create_key(options: argparse.Namespace) -> int:
 def _rotate_keys(options: argparse.Namespace) -> int:
     from ext_proc.app import custody
 
-    return custody.rotate_keys(options.config, options.new_config)
+    return custody.rotate_keys(options.config, options.new_config, options.handover_hours)
 
 
 def _canary(options: argparse.Namespace) -> int:

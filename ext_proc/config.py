@@ -356,6 +356,9 @@ class AuditSection(_Section):
     """A log that has nothing to say says so this often: silence is signed."""
     canary_hours: Annotated[float, Field(gt=0, le=168)] = 24.0
     """How often the store is asked, by trying, whether it really keeps what it locked. Also at every start."""
+    daily_hour: Annotated[int, Field(ge=0, le=23)] | None = 2
+    """From when on (UTC) the day before is reconciled and rolled up, unless another replica did so. ``null``: never,
+    you run `affidavit reconcile` and `affidavit rollup`."""
     time_stamp_authorities: list[TimeStampAuthority] = []
     """Who stamps the hourly digests. The first that answers will do."""
     witnesses: list[WitnessSection] = []

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         Connection,
         Decision,
         Entry,
+        ExchangeId,
         Headers,
         Identity,
         Inspection,
@@ -113,6 +114,13 @@ class Recorder(Protocol):
 
         Raises:
             AuditUnavailable: it could not be made durable.
+        """
+        ...
+
+    def ended(self, exchange_id: ExchangeId) -> None:
+        """Nothing is left to say of an exchange: Envoy has taken what its outcome says, or a record says otherwise.
+
+        Of an outcome without this, recovery says that nobody knows whether its answer was given (L7). Never fails.
         """
         ...
 

@@ -34,6 +34,9 @@ UNSHIPPED_BYTES: Final = Gauge(
 )
 SHIPPED_OBJECTS: Final = Counter("affidavit_evidence_objects_total", "Objects locked in the store and read back.")
 SHIPPING_FAILURES: Final = Counter("affidavit_evidence_failures_total", "Failed rounds of shipping, by code.", ["code"])
+DAILY_RUNS: Final = Counter(
+    "affidavit_daily_runs_total", "Reconciliations and roll-ups begun by themselves, by result.", ["command", "result"]
+)
 WORKER_STARTS: Final = Counter("affidavit_worker_starts_total", "Processes started, by role.", ["role"])
 
 

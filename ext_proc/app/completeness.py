@@ -208,7 +208,12 @@ def span_of(day: str | None, since: str | None, until: str | None, now: datetime
         last = parse_time(until, now, is_end=True) if until is not None else now
     if first >= min(last, now):
         raise EvidenceError("nothing lies in that time: it must begin before it ends, and before now")
-    return Span(first, min(last, now))
+    return Span(_as_envoy_writes(first), _as_envoy_writes(min(last, now)))
+
+
+def _as_envoy_writes(at: datetime) -> datetime:
+    """Envoy's log cuts times off after the millisecond: what began within it must not lie before it."""
+    return at.replace(microsecond=at.microsecond // 1000 * 1000)
 
 
 def day_of(text: str) -> str:

@@ -173,14 +173,14 @@ def create_key(path: Path) -> int:
     return 0
 
 
-def rotate_keys(path: Path, new_path: Path) -> int:
+def rotate_keys(path: Path, new_path: Path, handover_hours: int) -> int:
     """``affidavit keys rotate``: the manifest into the bucket, then the leaf. Run again after a crash, it goes on."""
     (config, digest), (new_config, _) = load(path), load(new_path)
     _check_same_gateway(config, new_config, new_path)
     old, new = registry.log_signer(config), registry.log_signer(new_config)
     desk = Desk(store_of(config), Terms(timedelta(days=config.audit.s3.retention_days), old), clock)
     try:
-        number, made = _manifest(desk, config.audit.origin, old, new)
+        number, made = _manifest(desk, config.audit.origin, old, new, timedelta(hours=handover_hours))
         with Journal(config, digest, "command", registry.keyring(config)) as journal:
             desk.put(named_object(f"v1/keys/{number:06d}", made, "note"), ShipReport())
             public_key = base64.b64encode(new.public_key).decode()
@@ -191,8 +191,9 @@ def rotate_keys(path: Path, new_path: Path) -> int:
     print(f"key {number + 1}: {public_key} follows {base64.b64encode(old.public_key).decode()}")
     print(f"as v1/keys/{number:06d} and record {placed.sequence} of {placed.origin} say. Now:")
     print(f"  1. put audit.signing of {new_path} into {path}")
-    print("  2. restart `affidavit serve`: the new key signs from then on")
-    print("  3. destroy the old key when nothing is signed by it any more; auditors need no new policy file")
+    until = note.json_of(note.open_note(made.decode()))["previous_until"]
+    print(f"  2. restart every `affidavit serve` before {until}: what the old key signs later is no evidence")
+    print("  3. then destroy the old key; auditors need no new policy file")
     return 0
 
 
@@ -204,7 +205,9 @@ def _check_same_gateway(config: Config, new: Config, new_path: Path) -> None:
         raise ConfigError(f"{new_path}: audit.signing is the same; name the new key there (affidavit keys create)")
 
 
-def _manifest(desk: Desk, gateway: str, old: signer.Signer, new: signer.Signer) -> tuple[int, bytes]:
+def _manifest(
+    desk: Desk, gateway: str, old: signer.Signer, new: signer.Signer, handover: timedelta
+) -> tuple[int, bytes]:
     """Number and note of the next manifest; the newest one if it is this rotation's already.
 
     Raises:
@@ -222,7 +225,7 @@ def _manifest(desk: Desk, gateway: str, old: signer.Signer, new: signer.Signer) 
             "audit.signing is not the key that the bucket's newest manifest names: it was replaced before"
         )
     before = hashlib.sha256(chain[-1].encode()).hexdigest() if chain else None
-    made = rotation.rotate(old, new, gateway, len(chain), before, clock())
+    made = rotation.rotate(old, new, gateway, len(chain), before, clock(), handover)
     try:
         rotation.accepted_keys([], [*chain, made], gateway)
     except IntegrityError:

@@ -102,6 +102,7 @@ class _Shipping:
         """
         self._open_journal()
         self._shipper.journal = self._note
+        self._shipper.on_failure = self._tell_state
 
         def after(made: ShipReport) -> None:
             self._after_round(made)
@@ -165,6 +166,10 @@ class _Shipping:
         for one in made.quarantined:
             telemetry.SHIPPING_FAILURES.labels("quarantined").inc()
             _log.error("segment put in quarantine: a person must look", segment=one)
+        self._tell_state(made)
+
+    def _tell_state(self, made: ShipReport) -> None:
+        """How the round is going, or went: a worker that was killed may be waiting to hear that the store is away."""
         self._was_born = self._was_born or any(_is_birth_of_worker(key) for key in made.shipped)
         state = {
             "at": clock().timestamp(),

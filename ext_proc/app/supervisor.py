@@ -14,6 +14,7 @@ import signal
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,7 +23,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from ext_proc import telemetry
 from ext_proc.app import edge_files, registry
+from ext_proc.app.daily import Daily, run_command
 from ext_proc.app.process import PARENT_VARIABLE, RELOAD_SECONDS, clock, read_states, tell
+from ext_proc.app.shipping import store_of
 from ext_proc.audit.keys import read_key
 from ext_proc.config import load
 from ext_proc.errors import ConfigError
@@ -81,6 +84,8 @@ class _Supervisor:
                 shipping_over = asyncio.Event()
                 kept = [group.create_task(self._keep(role, self._stop)) for role in workers]
                 group.create_task(self._keep(shipper, shipping_over))
+                if config.audit.daily_hour is not None:
+                    group.create_task(self._daily(config).live(self._stop))
                 await self._stop.wait()
                 loop.remove_signal_handler(signal.SIGHUP)
                 await asyncio.wait(kept)
@@ -124,6 +129,11 @@ class _Supervisor:
     def _tell(self) -> None:
         state = {"at": clock().timestamp(), "is_ready": True}
         tell(self._config.run_dir, "supervisor", {**state, "config_sha256": self._digest, "refused": self._refusal})
+
+    def _daily(self, config: Config) -> Daily:
+        public_key = registry.log_signer(config).public_key
+        run = partial(run_command, self._accepted, self._stop)
+        return Daily(config, store_of(config), public_key, clock, run)
 
     # Children ------------------------------------------------------------------------------------------------------
 
@@ -270,7 +280,8 @@ class _Supervisor:
 
     async def _metrics(self, _: web.Request) -> web.Response:
         found = CollectorRegistry()
-        found.register(telemetry.WORKER_STARTS)  # our own: the rest is what the children wrote
+        for ours in (telemetry.WORKER_STARTS, telemetry.DAILY_RUNS):  # the rest is what the children wrote
+            found.register(ours)
         multiprocess.MultiProcessCollector(found, path=str(self._config.run_dir / "metrics"))  # type: ignore[no-untyped-call]
         return web.Response(body=generate_latest(found), headers={"content-type": CONTENT_TYPE_LATEST})
 

@@ -22,15 +22,22 @@ if TYPE_CHECKING:
 MAGIC: Final = b"AFW1"
 LEAF: Final = 1
 CARRY: Final = 2
+ENDED: Final = 3
 _HEAD: Final = struct.Struct(">4sBIQI")
 _CHECKED: Final = struct.Struct(">BIQ")
 _LENGTH: Final = struct.Struct(">I")
+_SEQUENCE: Final = struct.Struct(">Q")
 HEAD_BYTES: Final = _HEAD.size
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A leaf with the ciphertexts it commits to, or (``CARRY``) the exchanges open when the segment began."""
+    """A leaf with the ciphertexts it commits to, or what recovery needs to know and no record tells.
+
+    ``CARRY``: the exchanges that were open when the segment began (``carried``), and those whose outcome tells of an
+    answer that nobody was known to have taken yet (``untaken``). ``ENDED``: outcomes, by sequence, of exchanges that
+    have ended since (``ended``).
+    """
 
     type: int
     sequence: int
@@ -38,6 +45,8 @@ class Frame:
     ciphertexts: tuple[bytes, ...] = ()
     origin: str = ""
     carried: tuple[dict[str, Any], ...] = ()
+    untaken: tuple[dict[str, Any], ...] = ()
+    ended: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +66,17 @@ def encode_leaf(sequence: int, leaf: bytes, ciphertexts: Sequence[bytes]) -> byt
     return _encode(LEAF, sequence, b"".join(parts))
 
 
-def encode_carry(sequence: int, origin: str, carried: Sequence[dict[str, Any]]) -> bytes:
-    """One frame for the exchanges that are open in the log ``origin``; ``sequence`` is the next leaf's."""
-    told = {"origin": origin, "open": list(carried)}
+def encode_carry(
+    sequence: int, origin: str, carried: Sequence[dict[str, Any]], untaken: Sequence[dict[str, Any]] = ()
+) -> bytes:
+    """One frame for the exchanges of the log ``origin`` that are not over; ``sequence`` is the next leaf's."""
+    told = {"origin": origin, "open": list(carried), "untaken": list(untaken)}
     return _encode(CARRY, sequence, json.dumps(told, sort_keys=True, separators=(",", ":")).encode())
+
+
+def encode_ended(sequence: int, outcomes: Sequence[int]) -> bytes:
+    """One frame for exchanges that ended, by the sequences of their outcomes; ``sequence`` is the next leaf's."""
+    return _encode(ENDED, sequence, b"".join(map(_SEQUENCE.pack, outcomes)))
 
 
 def scan(segment: bytes) -> Scan:
@@ -95,7 +111,10 @@ def _crc(kind: int, sequence: int, payload: bytes) -> int:
 def _decode(kind: int, sequence: int, payload: bytes) -> Frame:
     if kind == CARRY:
         told = json.loads(payload)
-        return Frame(kind, sequence, origin=told["origin"], carried=tuple(told["open"]))
+        carried, untaken = tuple(told["open"]), tuple(told["untaken"])
+        return Frame(kind, sequence, origin=told["origin"], carried=carried, untaken=untaken)
+    if kind == ENDED:
+        return Frame(kind, sequence, ended=tuple(one for (one,) in _SEQUENCE.iter_unpack(payload)))
     if kind != LEAF:
         raise ValueError("unknown type of frame")
     parts: list[bytes] = []

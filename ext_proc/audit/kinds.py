@@ -210,7 +210,10 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
         {},
     ),
     "log.close": ({"leaves": _number(1)}, {}),
-    "log.recovered": ({"last_good_sequence": _number(-1), "dropped_bytes": _COUNT, "interrupted": _COUNT}, {}),
+    "log.recovered": (
+        {"last_good_sequence": _number(-1), "dropped_bytes": _COUNT, "interrupted": _COUNT, "undelivered": _COUNT},
+        {},
+    ),
     "log.lost": (
         {"lost_origin": _ORIGIN, "first_sequence": _COUNT, "last_sequence": _or_null(_COUNT), "reason": _TEXT},
         {},
@@ -246,7 +249,19 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
             "model": _MODEL,
         },
     ),
-    "inference.undelivered": ({**_EXCHANGE, "outcome_sequence": _COUNT, "time": _times("ended")}, _OF_EXCHANGE),
+    "inference.undelivered": (
+        {
+            "exchange_id": _EXCHANGE["exchange_id"],
+            "outcome_sequence": _COUNT,
+            "time": _times(),
+            "payloads": _EXCHANGE["payloads"],
+        },
+        {
+            **{name: _EXCHANGE[name] for name in ("actor", "source")},
+            **_OF_EXCHANGE,
+            "delivery": _one_of("unknown"),
+        },
+    ),
     "inference.refused_by_envoy": (
         {
             "request_id": _or_null(_TEXT),

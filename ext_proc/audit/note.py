@@ -1,7 +1,8 @@
 """Signed notes and checkpoints (C2SP signed-note, tlog-checkpoint), Ed25519 only. Pure but for the signer handed in.
 
 A note is a text that ends in a newline, an empty line, and signature lines ``— <name> <base64>``: four bytes of key id,
-then the signature of the text.
+then the signature of the text. A text that is longer than a key service signs at once (`PLAIN_MAX_BYTES`) is signed by
+its SHA-256, in a signature of a type of our own, whoever signs: how a note is signed follows from the note alone.
 """
 
 from __future__ import annotations
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 
 ED25519: Final = b"\x01"
 """The algorithm byte of a key (C2SP signed-note, "Signature types")."""
+
+HASHED: Final = b"\xffaffidavit/note-sha256/v1"
+"""The same for a signature over the text's SHA-256: the type for what has no byte of its own."""
+PLAIN_MAX_BYTES: Final = 4096
+"""The longest text that is signed itself. AWS KMS takes no more."""
 
 _KEY_ID_BYTES: Final = 4
 _KEY_BYTES: Final = 33
@@ -64,9 +70,16 @@ class Note:
     signatures: tuple[Signature, ...]
 
 
-def key_id(name: str, public_key: bytes) -> bytes:
-    """Four bytes that hint at the key: it depends on the name too."""
-    return hashlib.sha256(name.encode() + b"\n" + ED25519 + public_key).digest()[:_KEY_ID_BYTES]
+def key_id(name: str, public_key: bytes, kind: bytes = ED25519) -> bytes:
+    """Four bytes that hint at the key: it depends on the name and on the signature's type too."""
+    return hashlib.sha256(name.encode() + b"\n" + kind + public_key).digest()[:_KEY_ID_BYTES]
+
+
+def signed_message(text: bytes) -> tuple[bytes, bytes]:
+    """The type of a note's signatures, and what they are of."""
+    if len(text) <= PLAIN_MAX_BYTES:
+        return ED25519, text
+    return HASHED, f"affidavit note-sha256 v1\n{hashlib.sha256(text).hexdigest()}\n".encode()
 
 
 def vkey_of(name: str, public_key: bytes) -> str:
@@ -107,7 +120,8 @@ def sign_json(fields: Mapping[str, Any], name: str, *signers: Signer) -> bytes:
 
 
 def _signature(text: str, name: str, signer: Signer) -> str:
-    return base64.b64encode(key_id(name, signer.public_key) + signer.sign(text.encode())).decode()
+    kind, message = signed_message(text.encode())
+    return base64.b64encode(key_id(name, signer.public_key, kind) + signer.sign(message)).decode()
 
 
 def open_note(raw: str) -> Note:
@@ -135,11 +149,12 @@ def open_note(raw: str) -> Note:
 
 def is_signed(note: Note, name: str, public_key: bytes) -> bool:
     """Does a signature of ``note`` under ``name`` verify with ``public_key``?"""
-    wanted = key_id(name, public_key)
+    kind, message = signed_message(note.text.encode())
+    wanted = key_id(name, public_key, kind)
     for one in note.signatures:
         if one.name == name and one.key_id == wanted:
             try:
-                Ed25519PublicKey.from_public_bytes(public_key).verify(one.signature, note.text.encode())
+                Ed25519PublicKey.from_public_bytes(public_key).verify(one.signature, message)
             except InvalidSignature:
                 return False
             return True

@@ -98,6 +98,12 @@ def build_leaf(
     return leaf
 
 
+def claims_release(kind: str, fields: Mapping[str, Any]) -> bool:
+    """Does the record say that an answer was released? It is written before that, so it may have said too much."""
+    said = fields.get("outcome") if kind == "inference.outcome" else None
+    return said is not None and said["status"] in ("completed", "error") and said.get("code") is None
+
+
 def media_type(content_type: str) -> str:
     """The media type if it looks like one: it comes from a header, and a leaf holds nobody's free text."""
     kind = content_type.partition(";")[0].strip().lower()

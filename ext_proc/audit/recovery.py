@@ -3,9 +3,10 @@
 Done by the shipper's process for every epoch whose lock can be taken. Each step may be the last one before a crash;
 running again finishes it:
 
- 1. scan the segments that are still here, one at a time. A carry frame says which exchanges were open when its segment
-    began, so what was shipped is not needed;
- 2. write ``log.recovered`` and an ``interrupted`` outcome for each open exchange, durable under a temporary name;
+ 1. scan the segments that are still here, one at a time. A carry frame says which exchanges were not over when its
+    segment began, so what was shipped is not needed;
+ 2. write ``log.recovered``, an ``interrupted`` outcome for each open exchange, and for each outcome that tells of an
+    answer while nothing tells that it was given that nobody knows (L7); durable under a temporary name;
  3. mark the log as ended. From here on nobody writes another end, even if this one is shipped and freed before its
     elders are;
  4. give the end its name;
@@ -21,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.audit import frames, segments
-from ext_proc.audit.record import build_leaf, instant
+from ext_proc.audit.record import build_leaf, claims_release, instant
 from ext_proc.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class _Told:
     """What the segments that are still here tell of the log."""
 
     open: dict[str, dict[str, Any]] = field(default_factory=dict)
+    untaken: dict[str, dict[str, Any]] = field(default_factory=dict)
     origin: str = ""
     next_sequence: int = 0
     is_ended: bool = False
@@ -51,7 +53,13 @@ class _Told:
         """The next frame."""
         if frame.type == frames.CARRY:
             self.open = {one["exchange_id"]: one for one in frame.carried}
+            self.untaken = {one["exchange_id"]: one for one in frame.untaken}
             self.origin, self.next_sequence = frame.origin, frame.sequence
+            return
+        if frame.type == frames.ENDED:
+            self.untaken = {
+                name: one for name, one in self.untaken.items() if one["outcome_sequence"] not in frame.ended
+            }
             return
         leaf = json.loads(frame.leaf)
         self.origin, self.next_sequence = leaf["origin"], frame.sequence + 1
@@ -59,8 +67,12 @@ class _Told:
             case "inference.intent":
                 told = {"exchange_id": leaf["exchange_id"], "intent_sequence": frame.sequence}
                 self.open[leaf["exchange_id"]] = told
-            case "inference.outcome":
+            case "inference.outcome" | "inference.undelivered":
                 self.open.pop(leaf["exchange_id"], None)
+                self.untaken.pop(leaf["exchange_id"], None)
+                if claims_release(leaf["kind"], leaf):
+                    told = {"exchange_id": leaf["exchange_id"], "outcome_sequence": frame.sequence}
+                    self.untaken[leaf["exchange_id"]] = told
             case "log.close" | "log.recovered":
                 self.is_ended = True
             case _:
@@ -122,7 +134,12 @@ def _last_words(told: _Told, dropped: int, now: datetime) -> bytes:
     said: list[tuple[str, dict[str, Any]]] = [
         (
             "log.recovered",
-            {"last_good_sequence": first - 1, "dropped_bytes": dropped, "interrupted": len(still_open)},
+            {
+                "last_good_sequence": first - 1,
+                "dropped_bytes": dropped,
+                "interrupted": len(still_open),
+                "undelivered": len(told.untaken),
+            },
         )
     ]
     said += [
@@ -144,6 +161,13 @@ def _last_words(told: _Told, dropped: int, now: datetime) -> bytes:
             },
         )
         for one in still_open
+    ]
+    said += [
+        (
+            "inference.undelivered",
+            {**one, "delivery": "unknown", "time": {"recorded": instant(now)}, "payloads": []},
+        )
+        for one in told.untaken.values()
     ]
     return b"".join(
         frames.encode_leaf(

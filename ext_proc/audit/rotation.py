@@ -1,6 +1,7 @@
 """From one key of the log to the next: a manifest signed by both, and what a chain of them lets one accept. Pure.
 
 The old key's signature says that its owner names the new one; the new key's, that the new one is held, not just named.
+The manifest says too until when the old one counts: what it signs later was signed by a thief.
 Fields: record-format, section 5.
 """
 
@@ -10,7 +11,7 @@ import base64
 import binascii
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.audit import note
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = "affidavit/keys/v1"
 _FIELDS: Final = frozenset(
-    {"schema", "gateway", "number", "public_key", "previous_public_key", "previous_sha256", "at"}
+    {"schema", "gateway", "number", "public_key", "previous_public_key", "previous_until", "previous_sha256", "at"}
 )
 _PUBLIC_KEY_BYTES: Final = 32
+HANDOVER: Final = timedelta(days=1)
+"""Time to restart every replica with the new key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +46,20 @@ class _Manifest:
     number: int
     public_key: bytes
     previous_public_key: bytes
+    previous_until: datetime
     previous_sha256: str | None
     at: datetime
 
 
-def rotate(old: Signer, new: Signer, gateway: str, number: int, previous_sha256: str | None, at: datetime) -> str:
+def rotate(
+    old: Signer,
+    new: Signer,
+    gateway: str,
+    number: int,
+    previous_sha256: str | None,
+    at: datetime,
+    handover: timedelta = HANDOVER,
+) -> str:
     """The note of manifest ``number``, signed by both keys.
 
     Args:
@@ -57,6 +69,7 @@ def rotate(old: Signer, new: Signer, gateway: str, number: int, previous_sha256:
         number: 0 for the first rotation.
         previous_sha256: of the note of manifest ``number`` - 1, lower-case hex; None for the first.
         at: now, in aware UTC.
+        handover: how long the old key still counts: every replica must sign with the new one by then.
 
     Raises:
         ConfigError: the keys are the same, or the number and the previous manifest do not fit.
@@ -72,6 +85,7 @@ def rotate(old: Signer, new: Signer, gateway: str, number: int, previous_sha256:
         "number": number,
         "public_key": base64.b64encode(new.public_key).decode(),
         "previous_public_key": base64.b64encode(old.public_key).decode(),
+        "previous_until": instant(at + handover),
         "previous_sha256": previous_sha256,
         "at": instant(at),
     }
@@ -103,7 +117,7 @@ def accepted_keys(pinned: Iterable[bytes], manifests: Iterable[str], gateway: st
         before, current = hashlib.sha256(raw.encode()).hexdigest(), manifest.public_key
         old = keys.get(manifest.previous_public_key)
         if old is not None:
-            keys[old.public_key] = AcceptedKey(old.public_key, old.since, manifest.at)
+            keys[old.public_key] = AcceptedKey(old.public_key, old.since, manifest.previous_until)
             keys[current] = AcceptedKey(current, manifest.at, None)
     return tuple(keys.values())
 
@@ -128,14 +142,16 @@ def _manifest(told: dict[str, Any]) -> _Manifest:
     before = told["previous_sha256"]
     try:
         keys = [base64.b64decode(told[name], validate=True) for name in ("public_key", "previous_public_key")]
-        at = datetime.fromisoformat(told["at"])
+        at, until = (datetime.fromisoformat(told[name]) for name in ("at", "previous_until"))
     except (TypeError, ValueError, binascii.Error):
         raise IntegrityError("not a key manifest") from None
     if (
         any(len(key) != _PUBLIC_KEY_BYTES for key in keys)
         or type(told["number"]) is not int
         or at.tzinfo is None
+        or until.tzinfo is None
+        or until < at
         or not (before is None or isinstance(before, str))
     ):
         raise IntegrityError("not a key manifest")
-    return _Manifest(told["number"], keys[0], keys[1], before, at)
+    return _Manifest(told["number"], keys[0], keys[1], until, before, at)

@@ -68,6 +68,8 @@ class Shipper:
     ) -> None:
         self._directory = directory
         self._desk = Desk(store, terms, clock, journal)
+        self.on_failure: Callable[[ShipReport], None] = lambda _: None
+        """Told of each failure at once: with a store that hangs, a round is over only after minutes."""
         self._known: set[str] = set()  # epochs of which this process has shipped something
         self._resting: dict[str, tuple[int, int]] = {}  # epochs that are stuck: times, and rounds still to wait
 
@@ -140,6 +142,7 @@ class Shipper:
             made.failures.append(f"{code_of(error)}: {why}: {one.folder.name}")
             is_full = isinstance(error, OSError) and error.errno == errno.ENOSPC
             one.is_stuck = not (is_full or isinstance(error, StoreUnavailable | AuditUnavailable))
+            self.on_failure(made)
             return False
         return True
 

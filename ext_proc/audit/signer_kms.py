@@ -17,7 +17,7 @@ from ext_proc.audit.signer import checked
 from ext_proc.errors import AuditUnavailable, ConfigError
 
 MESSAGE_MAX_BYTES: Final = 4096
-"""KMS signs no more at once, and a longer message cannot be signed by its digest: notes carry plain Ed25519."""
+"""KMS signs no more at once. No note asks for more: `note.PLAIN_MAX_BYTES`."""
 
 _KEY_SPEC: Final = "ECC_NIST_EDWARDS25519"
 _ALGORITHM: Final = "ED25519_SHA_512"
@@ -54,7 +54,7 @@ class KmsSigner:
     def sign(self, data: bytes) -> bytes:
         """See `Signer.sign`."""
         if len(data) > MESSAGE_MAX_BYTES:
-            raise AuditUnavailable(f"signer: KMS signs {MESSAGE_MAX_BYTES} bytes at most, this note has {len(data)}")
+            raise AuditUnavailable(f"signer: KMS signs {MESSAGE_MAX_BYTES} bytes at most, this has {len(data)}")
         told = self._ask("sign", KeyId=self._key_id, Message=data, MessageType="RAW", SigningAlgorithm=_ALGORITHM)
         return checked(told.get("Signature", b""), data, self.public_key)
 

@@ -8,8 +8,8 @@ The event loop gives each record its sequence number and bytes; one thread write
  3. sync; then, and only then, tell the waiting callers. A crash before: they were told nothing, and nothing passed.
  4. sync the old segment, then take the spare file for the next one, so that a full disk does not stop what is already
     admitted;
- 5. begin it with a carry frame, and sync: the exchanges that are open, so that recovery never needs a segment that
-    was shipped. A crash here leaves two ``.wal``, and recovery reads both;
+ 5. begin it with a carry frame, and sync: the exchanges that are not over, so that recovery never needs a segment
+    that was shipped. A crash here leaves two ``.wal``, and recovery reads both;
  6. only now cut off the old one's unused end and rename it to ``.sealed``: from here on it may be shipped and freed.
 
 No space for another segment: what does not fit is given back, refused and unnumbered, until there is. A failed write
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import Counter
+from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.audit import frames, segments
 from ext_proc.audit.receipt import issue
-from ext_proc.audit.record import build_leaf, leaf_hash
+from ext_proc.audit.record import build_leaf, claims_release, leaf_hash
 from ext_proc.errors import AuditUnavailable, GateError
 from ext_proc.model import Receipt
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from ext_proc.audit.keys import KeyRing
     from ext_proc.audit.note import Signer
-    from ext_proc.model import Entry, Identity, Source
+    from ext_proc.model import Entry, ExchangeId, Identity, Source
 
 LISTED: Final = ("request_redaction", "response_redaction")
 _SPACE_CHECK_SECONDS: Final = 0.5
@@ -51,6 +51,8 @@ _KNOWN_PEOPLE_MAX: Final = 1024
 _MORE, _OVER = False, True  # what the thread is woken for: records; nothing comes any more
 _RESERVED_BYTES: Final = 4096
 """Kept free in each segment: a log can always be closed, full disk or not."""
+_ENDS_SECONDS: Final = 0.05
+"""How long the end of an exchange may wait for a record to be written with."""
 _LOOK_AGAIN_SECONDS: Final = 0.25
 """How often to try for a spare file while the disk is full."""
 
@@ -85,6 +87,7 @@ class _Waiting:
     exchange_id: str
     done: asyncio.Future[Receipt]
     receipt: Receipt
+    claims_release: bool
     is_last: bool = False
 
 
@@ -135,6 +138,9 @@ class Writer:
         self._last_written = -1
         self._known_people: dict[tuple[Identity | None, Source | None], dict[str, Any]] = {}
         self._open: dict[str, dict[str, Any]] = {}  # exchanges with an intent and no outcome; the thread's own
+        self._untaken: dict[str, dict[str, Any]] = {}  # whose outcome tells of an answer, and that go on; likewise
+        self._ended: deque[str] = deque()  # exchanges out of those that ended
+        self._is_to_ring = False
         self._lock: int | None = lock
         self._segment = self._first_segment()
         self._thread = Thread(target=self._write_forever, name="evidence-writer", daemon=True)
@@ -220,6 +226,20 @@ class Writer:
         if entry.kind == "inference.outcome":
             self._counts[str(entry.facts.get("outcome", {}).get("status"))] += 1
         return begun
+
+    def ended(self, exchange_id: ExchangeId) -> None:
+        """See `ports.Recorder.ended`. Written with the next record, or soon: not worth a sync, nor a thread's turn."""
+        if exchange_id not in self._untaken:
+            return
+        self._ended.append(exchange_id)
+        if not self._is_to_ring:
+            self._is_to_ring = True
+            self._loop.call_later(_ENDS_SECONDS, self._ring)
+
+    def _ring(self) -> None:
+        self._is_to_ring = False
+        if self._ended:
+            self._bell.put(_MORE)
 
     async def note(self, kind: str, fields: Mapping[str, Any], now: datetime) -> Receipt:
         """Record something about the log itself (``log.open``, ``config.changed`` ...).
@@ -326,7 +346,8 @@ class Writer:
             self._sequence += 1
             done: asyncio.Future[Receipt] = self._loop.create_future()
             receipt = self._receipt(kind, sequence, leaf_hash(leaf))
-            self._pending.append(_Waiting(frame, sequence, kind, exchange_id, done, receipt, is_last))
+            is_claim = claims_release(kind, fields)
+            self._pending.append(_Waiting(frame, sequence, kind, exchange_id, done, receipt, is_claim, is_last))
         if not self._is_handing_over:
             self._is_handing_over = True
             self._loop.call_soon(self._hand_over)
@@ -409,6 +430,7 @@ class Writer:
             self._follow(waiting)
             is_last = is_last or waiting.is_last
         self._write_all(pending)
+        self._write_ended()
         if batch:
             self._ops.sync(self._segment.descriptor)
         return is_last
@@ -420,6 +442,21 @@ class Writer:
             self._segment.offset += len(frames_)
             self._segment.has_leaf = True
             pending.clear()
+
+    def _write_ended(self) -> None:
+        """For recovery: of these exchanges nothing is left to say. It outlives this process by being written.
+
+        Lost with the machine's memory, or for want of room, it makes a later recovery say less than it could.
+        """
+        taken: list[int] = []
+        while self._ended:
+            told = self._untaken.pop(self._ended.popleft(), None)
+            if told is not None:
+                taken.append(told["outcome_sequence"])
+        frame = frames.encode_ended(self._last_written + 1, taken) if taken else b""
+        if frame and self._segment.offset + len(frame) + _RESERVED_BYTES <= self._segment.size_bytes:
+            self._ops.write(self._segment.descriptor, frame, self._segment.offset)
+            self._segment.offset += len(frame)
 
     def _fits(self, waiting: _Waiting, before_bytes: int) -> bool:
         needed = before_bytes + len(waiting.frame) + (0 if waiting.is_last else _RESERVED_BYTES)
@@ -462,8 +499,12 @@ class Writer:
                 "exchange_id": waiting.exchange_id,
                 "intent_sequence": waiting.sequence,
             }
-        elif waiting.kind == "inference.outcome":
+        elif waiting.kind in ("inference.outcome", "inference.undelivered"):
             self._open.pop(waiting.exchange_id, None)
+            self._untaken.pop(waiting.exchange_id, None)
+            if waiting.claims_release:
+                told = {"exchange_id": waiting.exchange_id, "outcome_sequence": waiting.sequence}
+                self._untaken[waiting.exchange_id] = told
 
     def _tell(self, batch: list[_Waiting], failure: str | None) -> None:
         if batch:
@@ -509,7 +550,8 @@ class Writer:
         # Or the carry could outlive records that it counts, and the log's numbers would have a hole after a power cut.
         self._ops.sync(self._segment.descriptor)
         old, self._segment = self._segment, self._opened(first)
-        carry = frames.encode_carry(first, self.origin, list(self._open.values()))
+        going_on = list(self._open.values()), list(self._untaken.values())
+        carry = frames.encode_carry(first, self.origin, *going_on)
         self._ops.write(self._segment.descriptor, carry, 0)
         self._ops.sync(self._segment.descriptor)
         self._segment.offset = len(carry)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
@@ -18,7 +18,6 @@ from ext_proc.evidence.versions import firsts
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
-    from datetime import datetime
 
     from ext_proc.evidence.names import EventsName, LogName
     from ext_proc.evidence.versions import Version, VersionedStore
@@ -30,6 +29,8 @@ _THREADS: Final = 4
 _AHEAD: Final = 8
 _SEALED_WITHIN: Final = timedelta(hours=1)
 """A leaf lies in an object of its own hour or the hour before: no segment stays open for longer."""
+_PUT_BACK: Final = timedelta(days=2)
+"""How far a clock may be put back without a log's records being looked for in vain."""
 _COMMON: Final = {"kind": str, "origin": str, "sequence": int, "at": str}
 _STEP_BYTES: Final = 1 << 18
 _WINDOW_BYTES: Final = 1 << 27
@@ -90,15 +91,18 @@ def objects(store: VersionedStore, after: str = "") -> Iterator[tuple[EventsName
 
 
 def objects_of(store: VersionedStore, log: LogName) -> Iterator[tuple[EventsName, Version]]:
-    """The events objects of one log, in order. Its epoch says when it was born, and nothing of it is older.
+    """The events objects of one log, in order. Its epoch says when it was born; a clock may have been put back since.
 
     Raises:
         EvidenceError: the store cannot be listed.
     """
-    day = f"{log.epoch[:4]}-{log.epoch[4:6]}-{log.epoch[6:8]}"
-    for name, version in objects(store, f"{names.EVENTS}dt={day}/hour={log.epoch[9:11]}"):
-        if name.log == log:
-            yield name, version
+    try:
+        born_at = datetime.strptime(log.epoch.partition("-")[0], "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC)
+        after, _ = window(born_at - _PUT_BACK, None)
+    except (ValueError, OverflowError):  # of the form, but no day that there is
+        after = ""
+    found = [(name, version) for name, version in objects(store, after) if name.log == log]
+    yield from sorted(found, key=lambda one: one[0].first)
 
 
 def read_ahead(

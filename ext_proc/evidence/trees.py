@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from ext_proc.audit.note import json_of, open_note, vkey_of
@@ -33,6 +33,8 @@ class _Tree:
     size: int
     writer: TileWriter
     is_stopped: bool = False
+    early: dict[int, tuple[EventsName, Path]] = field(default_factory=dict)
+    """Objects that came before their turn, by their first leaf."""
 
 
 class Trees:
@@ -67,7 +69,7 @@ class Trees:
         self._births.setdefault(log, path)
 
     def add_events(self, name: EventsName, path: Path) -> None:
-        """The leaves of an events object; those of one log must come in order.
+        """An events object. They come by day and hour, which is another order where a clock was put back: some wait.
 
         Raises:
             OSError: the disk does not take the tiles.
@@ -77,11 +79,18 @@ class Trees:
             self._headless.add(name.log)
             return
         tree = self._trees.setdefault(name.log, _Tree(size, TileWriter(self._folder_of(name.log))))
+        if name.first > tree.writer.size:
+            tree.early.setdefault(name.first, (name, path))
+            return
+        self._add(tree, name, path)
+        while (next_ := tree.early.pop(tree.writer.size, None)) is not None:
+            self._add(tree, *next_)
+
+    def _add(self, tree: _Tree, name: EventsName, path: Path) -> None:
         if tree.is_stopped or tree.writer.size == tree.size:
             return
         if name.first != tree.writer.size:
-            word = "missing" if name.first > tree.writer.size else "there twice"
-            self._stop(tree, name, f"leaf {min(name.first, tree.writer.size)} is {word}")
+            self._stop(tree, name.log, f"leaf {name.first} is there twice")
             return
         wanted = min(name.last + 1, tree.size)
         try:
@@ -91,10 +100,10 @@ class Trees:
                         break
                     tree.writer.add(leaf)
         except IntegrityError as error:
-            self._stop(tree, name, error.detail)
+            self._stop(tree, name.log, error.detail)
         else:
             if tree.writer.size != wanted:
-                self._stop(tree, name, "an events object holds fewer leaves than its key says")
+                self._stop(tree, name.log, "an events object holds fewer leaves than its key says")
 
     def close(self) -> int:
         """Write what is left, and each log's checkpoint and key. Returns how many logs there are.
@@ -106,6 +115,8 @@ class Trees:
             folder = self._folder_of(log)
             tree = self._trees.get(log)
             if tree is not None:
+                if tree.early and not tree.is_stopped and tree.writer.size < size:
+                    self._stop(tree, log, f"leaf {tree.writer.size} is missing")
                 tree.writer.close()
             if tree is None or (tree.writer.size != size and not tree.is_stopped):
                 self.problems.append(f"{log.replica}/{log.epoch}: {size} leaves are signed for, not all are there")
@@ -136,6 +147,6 @@ class Trees:
     def _folder_of(self, log: LogName) -> Path:
         return self.folder / LOGS / log.replica / log.epoch
 
-    def _stop(self, tree: _Tree, name: EventsName, why: str) -> None:
+    def _stop(self, tree: _Tree, log: LogName, why: str) -> None:
         tree.is_stopped = True
-        self.problems.append(f"{name.log.replica}/{name.log.epoch}: the tree ends at leaf {tree.writer.size}: {why}")
+        self.problems.append(f"{log.replica}/{log.epoch}: the tree ends at leaf {tree.writer.size}: {why}")

@@ -305,6 +305,8 @@ class Stream:
 
     def _closed(self) -> None:
         session = self._session
+        if session.exchange_id is not None:
+            self._rooms.recorder.ended(session.exchange_id)
         name = session.connection.name if session.connection else ""
         telemetry.exchange_ended(name, session.outcome or "none", session.code or "")
         _log.info(

@@ -46,7 +46,7 @@ class Checkpoints:
         except notes.NoteError as error:
             run.findings.add("object_unreadable", item.key, f"It cannot be read: {error}.")
             return None
-        if run.signer(item.key, note, head.origin or self._origin) is None:
+        if run.signer(item, note, head.origin or self._origin) is None:
             return None
         if head.origin != self._origin or head.size != item.name.size:
             what = f"It is the checkpoint of {head.size} records of {head.origin}."

@@ -75,7 +75,7 @@ class Digests:
         if found is None:
             return None
         note, told = found
-        if run.signer(item.key, note, told["origin"]) is None:
+        if run.signer(item, note, told["origin"]) is None:
             return None
         is_here = (told["from"][:10], told["from"][11:13]) == (item.name.day, item.name.hour)
         if told["origin"] != self._epoch.origin or told["number"] != item.name.number or not is_here:

@@ -271,10 +271,16 @@ class Join:
             sequence, told = self._recovery
             if self._last_ordinary > sequence or self._closing is not None:
                 run.findings.add("leaf_misplaced", epoch.origin, f"Records follow record {sequence}, its recovery.")
-            elif told.get("interrupted") != epoch.size - sequence - 1:
-                what = f"Its recovery names {told.get('interrupted')!r} interrupted exchanges; "
-                what += f"{epoch.size - sequence - 1} records follow."
+            elif (named := _named(told)) != epoch.size - sequence - 1:
+                what = f"Its recovery names {named} exchanges that were interrupted or whose answer may not have been "
+                what += f"given; {epoch.size - sequence - 1} records follow."
                 run.findings.add("outcome_missing", epoch.origin, what)
                 epoch.end = "recovered"
             else:
                 epoch.end = "recovered"
+
+
+def _named(recovery: dict[str, Any]) -> int:
+    """How many records a recovery says that it wrote: exchanges without an end, and answers nobody knows of."""
+    told = (recovery.get("interrupted"), recovery.get("undelivered"))
+    return sum(one for one in told if type(one) is int)

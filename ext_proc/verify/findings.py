@@ -46,6 +46,8 @@ MEANING: Final[dict[str, str]] = {
     "signature_invalid": f"The signature is not over this text: the text or the signature was edited. {_RESTORE}",
     "signature_unknown_key": "It was signed with a key that you do not accept. If the operator rotated keys, the key "
     "manifests must say so; otherwise somebody else signed it.",
+    "signature_retired_key": "It was signed by a key that the operator had replaced by then. Whoever kept or stole "
+    "the old key made it; do not rely on it.",
     "note_replayed": f"A true note was copied to a place where it does not belong. {_RESTORE}",
     "epoch_forked": f"There are two histories for the same time, and only one can be true. {_KEY}",
     "epoch_missing": f"A whole log that must be there is gone. {_RESTORE}",

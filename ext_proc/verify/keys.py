@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ext_proc.verify import notes
@@ -18,6 +19,7 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "number": int,
     "public_key": str,
     "previous_public_key": str,
+    "previous_until": str,
     "previous_sha256": (str, type(None)),
     "at": str,
 }
@@ -26,6 +28,7 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
 def accept_rotations(run: Run, inventory: Inventory) -> None:
     """Follow the manifests in order: each must be signed by the key before it, and by its own."""
     previous: str | None = None
+    current: str | None = None
     expected = 0
     for small in run.small(sorted(inventory.keys, key=lambda item: (item.name.number, item.version.last_modified))):
         key, number = small.item.key, small.item.name.number
@@ -37,11 +40,14 @@ def accept_rotations(run: Run, inventory: Inventory) -> None:
         expected = number + 1
         found = run.fields(small, _SCHEMA, _FIELDS)
         if found is not None:
-            _accept(run, small, *found, previous)
+            _accept(run, small, *found, previous, current)
+            current = found[1]["public_key"]
         previous = small.sha256
 
 
-def _accept(run: Run, small: Small, note: notes.Note, told: dict[str, Any], previous: str | None) -> None:
+def _accept(
+    run: Run, small: Small, note: notes.Note, told: dict[str, Any], previous: str | None, current: str | None
+) -> None:
     key, gateway = small.item.key, run.policy.gateway
     new, old = raw_key(told["public_key"]), raw_key(told["previous_public_key"])
     if told["gateway"] != gateway or told["number"] != small.item.name.number:
@@ -50,14 +56,28 @@ def _accept(run: Run, small: Small, note: notes.Note, told: dict[str, Any], prev
         run.findings.add("note_replayed", key, "The key manifest does not continue the one before it.")
     elif new is None or old is None:
         run.findings.add("object_unreadable", key, "The key manifest holds no Ed25519 keys.")
-    elif run.signer(key, note, gateway) is None:
+    elif current not in (None, told["previous_public_key"]):
+        run.findings.add("signature_retired_key", key, "The key that signed it was replaced by an earlier manifest.")
+    elif run.signer(small.item, note, gateway) is None:
         return
     elif old not in run.accepted or not isinstance(notes.signer(note, gateway, [old]), bytes):
         run.findings.add("signature_unknown_key", key, "The key before did not sign the new one.")
     elif not isinstance(notes.signer(note, gateway, [new]), bytes):
         run.findings.add("signature_invalid", key, "The new key did not sign its own manifest.")
-    elif new not in run.accepted:
-        run.accepted.append(new)
+    elif (until := _instant(told["previous_until"])) is None:
+        run.findings.add("object_unreadable", key, "The key manifest does not say until when the key before counts.")
+    else:
+        run.retire(old, until)
+        if new not in run.accepted:
+            run.accepted.append(new)
+
+
+def _instant(text: str) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return at if at.tzinfo is not None else None
 
 
 def raw_key(text: str) -> bytes | None:

@@ -21,6 +21,9 @@ NOTE_MAX_BYTES: Final = 16 * 1024 * 1024
 _LINES_MAX: Final = 64
 _ED25519: Final = b"\x01"
 _COSIGNATURE: Final = b"\x04"
+_HASHED: Final = b"\xffaffidavit/note-sha256/v1"
+_PLAIN_MAX_BYTES: Final = 4096
+"""Longer texts are signed by their SHA-256."""
 
 
 class NoteError(ValueError):
@@ -132,14 +135,22 @@ def is_signed(public_key: bytes, signature: bytes, message: bytes) -> bool:
 def signer(note: Note, name: str, accepted: list[bytes]) -> bytes | str:
     """Which accepted key signed the note under ``name``; or the code of the finding if none did."""
     code = "signature_unknown_key"
+    kind, message = _signed(note.text)
     for public_key in accepted:
-        wanted = key_id(name, public_key)
+        wanted = key_id(name, public_key, kind)
         for one in note.signatures:
             if one.name == name and one.key_id == wanted:
-                if is_signed(public_key, one.blob, note.text):
+                if is_signed(public_key, one.blob, message):
                     return public_key
                 code = "signature_invalid"
     return code
+
+
+def _signed(text: bytes) -> tuple[bytes, bytes]:
+    """The type of the signatures of a note, and what they are of."""
+    if len(text) <= _PLAIN_MAX_BYTES:
+        return _ED25519, text
+    return _HASHED, b"affidavit note-sha256 v1\n" + hashlib.sha256(text).hexdigest().encode() + b"\n"
 
 
 def cosigners(note: Note, keys: list[WitnessKey]) -> int:

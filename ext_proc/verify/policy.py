@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import yaml
 from cryptography.x509 import load_pem_x509_certificate
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from ext_proc.verify.findings import VerifyError
 from ext_proc.verify.notes import WitnessKey, witness_key
@@ -39,6 +39,13 @@ def _witness(text: str) -> str:
     return text
 
 
+def _written(value: object) -> str:
+    """YAML reads a time that has no quotes as a time."""
+    if isinstance(value, date):
+        return value.isoformat()
+    raise TypeError(type(value).__name__)
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -50,12 +57,19 @@ class Witnesses(_Strict):
     quorum: int = Field(ge=1, le=100)
 
 
+class RetiredKey(_Strict):
+    """A pinned key that counts only until then."""
+
+    key: Annotated[str, AfterValidator(_key)]
+    until: AwareDatetime
+
+
 class AuditorPolicy(_Strict):
     """The file as a whole."""
 
     schema_: Literal["affidavit/policy/v1"] = Field(alias="schema")
     gateway: str = Field(min_length=1, max_length=200)
-    log_keys: tuple[Annotated[str, AfterValidator(_key)], ...] = Field(min_length=1)
+    log_keys: tuple[Annotated[str, AfterValidator(_key)] | RetiredKey, ...] = Field(min_length=1)
     retention_days: int = Field(ge=0, le=36500)
     heartbeat_seconds: int = Field(ge=1, le=86400)
     tsa_certificates: tuple[Annotated[str, AfterValidator(_certificate)], ...] = ()
@@ -65,7 +79,12 @@ class AuditorPolicy(_Strict):
     @property
     def public_keys(self) -> list[bytes]:
         """The pinned keys, raw."""
-        return [base64.b64decode(text) for text in self.log_keys]
+        return [base64.b64decode(one if isinstance(one, str) else one.key) for one in self.log_keys]
+
+    @property
+    def retired(self) -> dict[bytes, datetime]:
+        """Until when pinned keys count that do not count for ever."""
+        return {base64.b64decode(one.key): one.until for one in self.log_keys if isinstance(one, RetiredKey)}
 
     @property
     def witness_keys(self) -> list[WitnessKey]:
@@ -96,7 +115,7 @@ def load(path: Path) -> AuditorPolicy:
     """
     try:
         told = yaml.safe_load(path.read_bytes())
-        return AuditorPolicy.model_validate_json(json.dumps(told))
+        return AuditorPolicy.model_validate_json(json.dumps(told, default=_written))
     except OSError as error:
         raise VerifyError(f"policy file {path}: {error.strerror}") from None
     except ValidationError as error:

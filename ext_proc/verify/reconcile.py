@@ -35,8 +35,9 @@ def check_statements(run: Run, inventory: Inventory, claims: Claims) -> None:
         if found is None:
             continue
         note, told = found
-        if not isinstance(notes.signer(note, run.policy.gateway, run.accepted), bytes):
-            run.findings.add("reconcile_mismatch", key, "No accepted key signed it, or its text was edited.")
+        signer = notes.signer(note, run.policy.gateway, run.accepted)
+        if not isinstance(signer, bytes) or run.is_late(signer, small.item):
+            run.findings.add("reconcile_mismatch", key, "No key that counted then signed it, or its text was edited.")
         elif told["gateway"] != run.policy.gateway or told["day"] != small.item.name.day:
             run.findings.add("note_replayed", key, f"It is the statement of {told['gateway']}, {told['day']}.")
         else:

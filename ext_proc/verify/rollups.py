@@ -57,7 +57,7 @@ def read_rollups(run: Run, inventory: Inventory) -> list[RollUp]:
         if found is None:
             continue
         note, told = found
-        if run.signer(item.key, note, run.policy.gateway) is None:
+        if run.signer(item, note, run.policy.gateway) is None:
             continue
         if told["gateway"] != run.policy.gateway or told["day"] != item.name.day:
             run.findings.add("note_replayed", item.key, f"It is the roll-up of {told['gateway']}, {told['day']}.")

@@ -58,7 +58,7 @@ def _birth(run: Run, small: Small) -> Birth | None:
         return None
     note, told = read
     origin = run.origin(item.name.log)
-    signer = run.signer(item.key, note, origin)
+    signer = run.signer(item, note, origin)
     if told["origin"] != origin or told["at"][:10] != item.name.day:
         run.findings.add("note_replayed", item.key, f"It is the birth record of {told['origin']} of {told['at'][:10]}.")
         return None

@@ -71,6 +71,7 @@ class Run:
         self.findings = findings
         self.now = facts.now
         self.accepted = policy.public_keys
+        self.retired = policy.retired
         self.leaves = 0
         self.objects_total = 0
         self.places_read: set[str] = set()
@@ -155,11 +156,26 @@ class Run:
             self.findings.add("object_unreadable", small.item.key, f"It cannot be read: {error}.")
             return None
 
-    def signer(self, key: str, note: Note, name: str) -> bytes | None:
+    def retire(self, key: bytes, until: datetime) -> None:
+        """The key counts until then; of two ends the earlier."""
+        self.retired[key] = min(until, self.retired.get(key, until))
+
+    def is_late(self, signer: bytes, item: Item) -> bool:
+        """Did the store get the object when the key was retired? Cosignatures come later than what they are for."""
+        until = self.retired.get(signer)
+        if until is None or item.name.kind == "cosigned":
+            return False
+        return item.version.last_modified > until + self.policy.tolerance
+
+    def signer(self, item: Item, note: Note, name: str) -> bytes | None:
         """The accepted key that signed the note under ``name``; without one there is a finding."""
-        signer = notes.signer(note, name, self.accepted)
+        key, signer = item.key, notes.signer(note, name, self.accepted)
         if isinstance(signer, bytes):
-            return signer
+            if not self.is_late(signer, item):
+                return signer
+            what = f"The key that signed it counts until {self.retired[signer]}, and the store got it later."
+            self.findings.add("signature_retired_key", key, what)
+            return None
         what = {
             "signature_invalid": f"The signature of {name} does not fit the text.",
             "signature_unknown_key": f"No accepted key signed this as {name}.",

@@ -100,6 +100,16 @@ async def test_admission_reserves_nothing(setting: Setting):
         setting.recorder.admit(10_000)
 
 
+async def test_what_is_over_may_be_said_at_any_time_and_takes_no_place(setting: Setting):
+    first = await setting.recorder.record(intent(1), AT)
+    setting.recorder.ended(intent(1).exchange_id)
+    await setting.recorder.record(outcome(1), AT)
+    for number in (1, 1, 2):
+        setting.recorder.ended(outcome(number).exchange_id)
+    last = await setting.recorder.record(intent(3), AT)
+    assert last.sequence == first.sequence + 2
+
+
 async def test_a_recorder_that_cannot_says_so(setting: Setting):
     await setting.recorder.record(intent(1), AT)
     setting.fail()
@@ -108,3 +118,4 @@ async def test_a_recorder_that_cannot_says_so(setting: Setting):
             await setting.recorder.record(entry, AT)
     with pytest.raises(AuditUnavailable):
         setting.recorder.admit(1)
+    setting.recorder.ended(intent(1).exchange_id)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +18,7 @@ from ext_proc.audit.signer import LocalSigner, create_signing_key
 from ext_proc.audit.signer_kms import KmsSigner
 from ext_proc.audit.signer_openbao import OpenBaoSigner, TransitKey
 from ext_proc.errors import AuditUnavailable, ConfigError
+from ext_proc.verify import notes
 from tests.contract.openbao import OpenBao
 from tests.fakes.kms import FakeKms
 from tests.fakes.signer import FakeSigner
@@ -126,6 +129,33 @@ def test_a_checkpoint(here: Setting) -> None:
     assert note.is_signed(note.open_note(made), "gw/log", here.signer.public_key)
 
 
+@pytest.mark.parametrize("extra", [-1, 0, 1, 1_000_000])
+def test_a_note_of_any_length(here: Setting, extra: int) -> None:
+    """A busy log's digest names more objects than fit into what KMS signs; both readers must take the same note."""
+    bare = len(note.canonical({"list": ""})) + 1
+    made = note.sign_json({"list": "x" * (note.PLAIN_MAX_BYTES + extra - bare)}, "gw/log", here.signer)
+    opened = note.open_note(made.decode())
+    assert len(opened.text) == note.PLAIN_MAX_BYTES + extra
+    assert note.is_signed(opened, "gw/log", here.signer.public_key)
+    auditors = notes.parse(made)
+    assert notes.signer(auditors, "gw/log", [here.signer.public_key]) == here.signer.public_key
+    changed = made.replace(b"xx", b"xy", 1)
+    assert not note.is_signed(note.open_note(changed.decode()), "gw/log", here.signer.public_key)
+    assert notes.signer(notes.parse(changed), "gw/log", [here.signer.public_key]) == "signature_invalid"
+
+
+def test_the_length_alone_says_how_a_note_is_signed() -> None:
+    """Nobody may choose: a short note signed by its hash, or a long one by its text, is signed by nobody."""
+    signer, name = FakeSigner(), "gw/log"
+    for text, kind in ((b"short\n", note.HASHED), (b"x" * 5000 + b"\n", note.ED25519)):
+        hashed = f"affidavit note-sha256 v1\n{sha256(text).hexdigest()}\n".encode()
+        signature = signer.sign(hashed if kind == note.HASHED else text)
+        line = base64.b64encode(note.key_id(name, signer.public_key, kind) + signature)
+        raw = text + b"\n" + "\u2014".encode() + b" gw/log " + line + b"\n"
+        assert not note.is_signed(note.open_note(raw.decode()), name, signer.public_key)
+        assert notes.signer(notes.parse(raw), name, [signer.public_key]) == "signature_unknown_key"
+
+
 def test_from_several_threads(here: Setting) -> None:
     wanted = [str(number).encode() for number in range(24)]
     with ThreadPoolExecutor(6) as pool:
@@ -178,7 +208,7 @@ def test_kms_in_trouble(kms: FakeKms, behaviour: str) -> None:
 
 
 def test_kms_signs_no_more_than_it_takes(kms: FakeKms) -> None:
-    with pytest.raises(AuditUnavailable, match="4096 bytes at most, this note has 4097"):
+    with pytest.raises(AuditUnavailable, match="4096 bytes at most, this has 4097"):
         kms_signer(kms).sign(b"x" * 4097)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -203,8 +204,10 @@ def test_workers_that_die_are_explained(beating):
     caller = begun_and_let_on(beating)
     for pid in running_workers(beating).values():
         os.kill(pid, signal.SIGKILL)
-    assert b" 50" in caller.recv(100)[:20]
+    told_to_caller = caller.recv(4096)
+    assert b" 50" in told_to_caller[:20]
     caller.close()
+    [request_id] = re.findall(rb"\r\nx-request-id: (\S+)\r\n", told_to_caller)
     assert beating.chat().status == 503
     beating.wait_for(lambda: len(running_workers(beating)) == 2, "no worker comes back", 60)
     beating.wait_for(lambda: beating.chat().status == 200, "not served")
@@ -212,8 +215,11 @@ def test_workers_that_die_are_explained(beating):
     found = classes(told)
     assert told["ok"], told
     assert found["gate_unavailable"] >= 1
-    # Its outcome is interrupted, and says so. (A slow machine may have no line of Envoy's for it: then the death does.)
-    assert found.get("phase_failed", 0) + found.get("worker_died", 0) >= 1
+    [its] = [one for one in told["explained"] if one["request_id"] == request_id.decode()]
+    assert its["class"] == "phase_failed"
+    assert its["explanation"].endswith("its own outcome says so: interrupted.")
+    [(_, outcome)] = beating.records(request_id.decode(), "inference.outcome")
+    assert outcome["outcome"]["code"] == "worker_died"
 
 
 def test_an_envoy_that_dies_is_explained(beating):

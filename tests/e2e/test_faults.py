@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
 
 ANSWER = json.dumps({"choices": [{"message": {"role": "assistant", "content": f"write to {PLANTED}"}}]}).encode()
 WORKERS = 3
-ROUNDS = int(os.environ.get("AFFIDAVIT_KILL_ROUNDS", "200"))
 
 
 @pytest.fixture(scope="module")
@@ -261,60 +258,3 @@ def test_connection_added_without_restart(mine: Gateway) -> None:
     mine.wait_for(lambda: mine.chat(path="/second/chat").status == 200, "the new connection does not work")
     assert mine.stack.pids() == before
     mine.wait_for(lambda: [x for x in mine.leaves() if x["kind"] == "config.changed"], "the change is not on record")
-
-
-@pytest.mark.timeout(1500)
-def test_workers_killed_under_load(mine: Gateway) -> None:
-    """Must show 6: every answered request has its outcome in the bucket, every forwarded one its intent."""
-    assert mine.upstream is not None
-    stop = threading.Event()
-    answered: list[str] = []
-    statuses: dict[int, int] = {}
-
-    def load() -> None:
-        while not stop.is_set():
-            try:
-                reply = mine.chat("under fire")
-            except OSError:
-                continue
-            statuses[reply.status] = statuses.get(reply.status, 0) + 1
-            exchange_id = reply.header("x-affidavit-exchange")
-            assert PLANTED.encode() not in reply.raw
-            if reply.status == 200 and reply.is_whole:
-                assert exchange_id
-                answered.append(exchange_id)
-
-    callers = [threading.Thread(target=load) for _ in range(3)]
-    mark = len(mine.upstream.received)
-    for caller in callers:
-        caller.start()
-    fallen: dict[str, int] = {}
-    killed = 0
-    try:
-        while killed < ROUNDS:
-            # One after the other, each as soon as it is back: while one starts, the others are under fire.
-            name = f"worker-{killed % WORKERS}"
-            mine.wait_for(
-                lambda name=name: mine.stack.pids().get(name) not in (None, fallen.get(name)), f"no new {name}"
-            )
-            time.sleep(random.uniform(0.0, 0.15))
-            fallen[name] = mine.stack.pids()[name]
-            os.kill(fallen[name], signal.SIGKILL)
-            killed += 1
-    finally:
-        stop.set()
-        for caller in callers:
-            caller.join(60)
-    forwarded = {request.header("x-request-id") for request in mine.upstream.received[mark:]}
-    assert answered, statuses
-
-    def shipped() -> bool:
-        done = {x["exchange_id"] for x in mine.leaves() if x["kind"] == "inference.outcome"}
-        return set(answered) <= done and forwarded <= done
-
-    mine.wait_for(shipped, "outcomes are missing in the bucket", seconds=120)
-    intents = {leaf["exchange_id"] for leaf in mine.leaves() if leaf["kind"] == "inference.intent"}
-    completed = {x["exchange_id"] for x in mine.leaves() if x.get("outcome", {}).get("status") == "completed"}
-    assert set(answered) <= completed
-    assert forwarded <= intents
-    print(f"{killed} kills, {len(answered)} answered, {len(forwarded)} forwarded, statuses {statuses}")

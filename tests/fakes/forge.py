@@ -82,7 +82,12 @@ class Signer:
         return f"{name}+{self.key_id(name, kind).hex()}+{base64.b64encode(kind + self.public).decode()}"
 
     def line(self, name: str, text: bytes) -> bytes:
-        blob = self.key_id(name) + self._key.sign(text)
+        if len(text) > 4096:
+            kind = b"\xffaffidavit/note-sha256/v1"
+            message = b"affidavit note-sha256 v1\n" + hashlib.sha256(text).hexdigest().encode() + b"\n"
+            blob = self.key_id(name, kind) + self._key.sign(message)
+        else:
+            blob = self.key_id(name) + self._key.sign(text)
         return f"— {name} ".encode() + base64.b64encode(blob) + b"\n"
 
     def note(self, name: str, text: bytes) -> bytes:
@@ -579,9 +584,12 @@ def standard_plans() -> Plans:
     lost = Draft("inference.intent", born + timedelta(minutes=19, seconds=30), {"exchange_id": "lost"})
     lost.segment = second.drafts[-1].segment
     died = born + timedelta(minutes=29)
-    recovered = Draft("log.recovered", died, {"dropped_bytes": 10, "interrupted": 1}, segment=10**9)
+    recovered = Draft("log.recovered", died, {"dropped_bytes": 10, "interrupted": 1, "undelivered": 1}, segment=10**9)
     told = {"exchange_id": "lost", "outcome": {"status": "interrupted", "code": "worker_died"}}
     second.drafts += [lost, recovered, Draft("inference.outcome", died, told, [], lost, segment=10**9)]
+    answered = next(one for one in reversed(second.drafts) if (one.fields.get("outcome") or {}).get("code", "") is None)
+    doubt = {"exchange_id": answered.fields["exchange_id"], "outcome_sequence": 1, "delivery": "unknown"}
+    second.drafts.append(Draft("inference.undelivered", died, doubt, segment=10**9))
     third = plan_worker(THIRD, datetime(2026, 11, 25, 0, 10, tzinfo=UTC), 20, SECOND[1], 6)
     return Plans(first, second, third)
 

@@ -11,7 +11,7 @@ from ext_proc.model import Receipt
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from ext_proc.model import Entry
+    from ext_proc.model import Entry, ExchangeId
 
 ORIGIN = "fake/recorder"
 
@@ -19,7 +19,7 @@ ORIGIN = "fake/recorder"
 class FakeRecorder:
     """Keeps ``entries``; an entry's place is its sequence.
 
-    ``errors`` by kind of entry: raised instead of recording. ``gates`` by kind: the record waits for the event first,
+    ``over``: exchanges of which nothing is left to say. ``errors`` by kind of entry: raised instead of recording. ``gates`` by kind: the record waits for the event first,
     and, as the real writer does, becomes durable even if whoever waits for it has gone (``late``).
     """
 
@@ -30,6 +30,7 @@ class FakeRecorder:
         self.gates: dict[str, asyncio.Event] = {}
         self.begun: asyncio.Queue[str] = asyncio.Queue()
         self.admit_error: BaseException | None = None
+        self.over: list[ExchangeId] = []
         self._changed = asyncio.Event()
 
     def hold(self, kind: str) -> asyncio.Event:
@@ -62,6 +63,10 @@ class FakeRecorder:
             raise self.admit_error
         if size_bytes <= 0:
             raise AuditUnavailable("nothing to admit")
+
+    def ended(self, exchange_id: ExchangeId) -> None:
+        """See `ports.Recorder.ended`."""
+        self.over.append(exchange_id)
 
     async def record(self, entry: Entry, now: datetime) -> Receipt:
         """See `ports.Recorder.record`."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,12 +18,15 @@ import yaml
 from ext_proc import cli
 from ext_proc.app import completeness, registry
 from ext_proc.app.completeness import span_of
+from ext_proc.app.daily import Daily, run_command
+from ext_proc.app.shipping import store_of
 from ext_proc.audit import frames
 from ext_proc.audit.keys import KeyRing, create_key_files
 from ext_proc.audit.signer import LocalSigner
 from ext_proc.config import load
 from ext_proc.demo import servers
 from ext_proc.demo.seaweed import Seaweed, start_seaweed
+from ext_proc.evidence.envoy_lines import read_line
 from ext_proc.evidence.statement import note_of_day
 from ext_proc.evidence.versions import EvidenceError
 from tests.fakes.envoy_log import AccessLog, line, refused
@@ -293,6 +298,19 @@ def test_a_day_that_is_not_over_ends_now():
     assert made.until - made.since == timedelta(days=1)
 
 
+def test_a_request_that_began_in_the_very_millisecond_is_counted_once():
+    """Envoy's log cuts off what is finer; a request must lie in exactly one of two spans that join."""
+    join = datetime(2026, 11, 25, 10, 0, 0, 123_456, tzinfo=UTC)
+    now = join + timedelta(hours=1)
+    before = span_of(None, (join - timedelta(hours=1)).isoformat(), join.isoformat(), now)
+    after = span_of(None, join.isoformat(), now.isoformat(), now)
+    for late_micros in (0, 1, 543):
+        written = json.dumps(line("one", join + timedelta(microseconds=late_micros))).encode()
+        began = read_line(written, "gw-0", "g", 0)
+        assert began is not None
+        assert (before.holds(began.began_at), after.holds(began.began_at)) == (False, True)
+
+
 # Roll-up --------------------------------------------------------------------------------------------------------------
 
 
@@ -327,3 +345,23 @@ def test_a_day_without_records_has_no_roll_up(desk, capsys):
     status, _, err = desk.run(capsys, "rollup", "--day", "2020-01-01")
     assert status == 2
     assert "no log with a record" in err
+
+
+# By itself ------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_day_that_is_over_is_done_by_itself_and_by_one_replica(desk):
+    a_day(desk)
+    config, _ = load(desk.config)
+    (config.run_dir / "state").mkdir(parents=True)
+    at = YESTERDAY.replace(hour=0) + timedelta(days=1, hours=4)
+    run = partial(run_command, desk.config, asyncio.Event())
+    key = registry.log_signer(config).public_key
+    for _ in range(2):  # as two replicas would, one after the other
+        await Daily(config, store_of(config), key, lambda: at, run).look()
+        [statement], [roll_up] = desk.keys("reconcile"), desk.keys("rollup")
+        assert f"/dt={DAY}/" in statement
+        assert f"/dt={DAY}/" in roll_up
+    assert [leaf["day"] for leaf in desk.leaves("reconcile.result")] == [DAY]
+    told = json.loads((config.run_dir / "state" / "daily.json").read_text())
+    assert told["failures"] == []

@@ -357,6 +357,13 @@ def drop_outcome() -> Forge:
     return build(plans=plans)
 
 
+def drop_doubt() -> Forge:
+    """The outcome stands alone then, and says that its answer was released."""
+    plans = standard_plans()
+    plans.second.drafts.remove(next(one for one in plans.second.drafts if one.kind == "inference.undelivered"))
+    return build(plans=plans)
+
+
 def two_heirs() -> Forge:
     plans = standard_plans()
     plans.third.drafts[0].fields["previous"] = FIRST[1]
@@ -470,6 +477,7 @@ SIGNED: dict[str, tuple[Callable[[], Forge], str]] = {
     "drop heartbeats": (drop_heartbeats, "heartbeat_missing"),
     "drop an intent": (drop_intent, "intent_missing"),
     "drop an outcome": (drop_outcome, "outcome_missing"),
+    "drop what a recovery doubts": (drop_doubt, "outcome_missing"),
     "two epochs with one predecessor": (two_heirs, "epoch_forked"),
     "a predecessor that is gone": (no_predecessor, "epoch_missing"),
     "another configuration": (other_configuration, "roster_mismatch"),

@@ -188,7 +188,7 @@ def manifest(forge: Forge, new: Signer, signers: list[Signer], number: int = 0, 
     told = {
         "schema": "affidavit/keys/v1", "gateway": "demo.example/affidavit", "number": number,
         "public_key": new.public_text, "previous_public_key": SIGNER.public_text, "previous_sha256": None,
-        "at": "2026-11-24T22:00:00.000000Z", **changes,
+        "at": "2026-11-24T22:00:00.000000Z", "previous_until": "2026-11-25T22:00:00.000000Z", **changes,
     }  # fmt: skip
     text = canonical(told) + b"\n"
     note = text + b"\n" + b"".join(one.line("demo.example/affidavit", text) for one in signers)
@@ -218,6 +218,29 @@ def test_a_key_that_nobody_introduced(tmp_path, signers, changes, code):
     found = codes_of(forge, tmp_path)
     assert code in found
     assert "signature_unknown_key" in found
+
+
+def test_a_key_that_was_replaced_signs_on(tmp_path):
+    """A thief of the old key: what he signs is true to the letter, and the store got it too late."""
+    forge = build()
+    manifest(forge, OTHER, [SIGNER, OTHER], previous_until="2026-11-24T23:00:00.000000Z")
+    assert "signature_retired_key" in codes_of(forge, tmp_path)
+
+
+def test_a_key_that_was_replaced_introduces_no_other(tmp_path):
+    forge, thief = build(), Signer("thief")
+    manifest(forge, OTHER, [SIGNER, OTHER])
+    [first] = [one for one in forge.bucket.versions if one.key.startswith("v1/keys/")]
+    manifest(forge, thief, [SIGNER, thief], 1, previous_sha256=sha(first.body))
+    assert codes_of(forge, tmp_path) == {"signature_retired_key"}
+
+
+@pytest.mark.parametrize(("until", "codes"), [("2027-01-01T00:00:00Z", set()), ("2026-11-24T23:00:00Z", None)])
+def test_the_auditor_may_say_until_when_a_key_counts(tmp_path, until, codes):
+    forge = build()
+    forge.bucket.export(tmp_path / "export", NOW)
+    found = codes_in(forge, tmp_path, policy={"log_keys": [{"key": SIGNER.public_text, "until": until}]})
+    assert found == codes if codes is not None else "signature_retired_key" in found
 
 
 # Days ----------------------------------------------------------------------------------------------------------------

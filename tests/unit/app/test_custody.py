@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import shutil
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -239,6 +239,18 @@ def test_rotation_twice_makes_a_chain_that_an_auditor_follows(config: Path, stor
         assert leaf["number"] == number
         assert leaf["manifest_sha256"] == hashlib.sha256(manifest.encode()).hexdigest()
         assert leaf["public_key"] == note.json_of(note.open_note(manifest))["public_key"]
+
+
+@pytest.mark.parametrize(("more", "hours"), [((), 24), (("--handover-hours", "0"), 0)])
+def test_rotation_says_until_when_the_old_key_counts(
+    more: tuple[str, ...], hours: int, config: Path, store: FakeStore, capsys: Said
+):
+    assert run(config, "keys", "rotate", "--new-config", str(next_config(config, "second")), *more) == 0
+    [key] = store.keys("v1/keys/")
+    told = note.json_of(note.open_note(store.fetch(key).decode()))
+    at, until = (datetime.fromisoformat(told[name]) for name in ("at", "previous_until"))
+    assert until - at == timedelta(hours=hours)
+    assert told["previous_until"] in capsys.readouterr().out
 
 
 def test_rotation_that_was_broken_off_goes_on(config: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said):

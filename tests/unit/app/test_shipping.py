@@ -113,6 +113,28 @@ def test_a_store_that_cannot_be_reached_is_told_as_being_cut_off(house, store, s
     assert findings(store, signer(config)) == []
 
 
+async def test_being_cut_off_is_told_before_the_round_is_over(house, store, tmp_path, monkeypatch):
+    """A store that hangs lets each request of a round wait for its time-out; a killed worker must not wait for all."""
+    config, made = house
+    (tmp_path / "evidence").symlink_to(registry.evidence_directory(config))
+    writers = [await a_writer(tmp_path, epoch(number, clock()), at=clock()) for number in (1, 2)]
+    store.is_open = False
+    told_so = []
+    really = store._ask
+
+    def ask():
+        known = (config.run_dir / "state" / "shipper.json").exists() and told(config)["is_cut_off"]
+        told_so.append(known)
+        really()
+
+    monkeypatch.setattr(store, "_ask", ask)
+    await asyncio.to_thread(made.live, Rounds(1))
+    assert len(told_so) >= 2
+    assert told_so == [False, *[True] * (len(told_so) - 1)]
+    for writer in writers:
+        await writer.close(clock())
+
+
 def test_a_full_disk_does_not_keep_it_from_shipping(house, store, tmp_path, monkeypatch):
     """Else nothing would ever make room again. What it has to say waits until it has a log."""
     config, made = house

@@ -32,6 +32,14 @@ def test_carry_round_trip():
     assert (frame.type, frame.sequence, frame.origin, list(frame.carried)) == (frames.CARRY, 9, "o/r/e", told)
 
 
+def test_what_recovery_alone_needs_round_trips():
+    untaken = [{"exchange_id": "b", "outcome_sequence": 7}]
+    data = frames.encode_carry(9, "o", [], untaken) + frames.encode_ended(10, [7, 2**40]) + frames.encode_ended(10, [])
+    carry, ended, none = frames.scan(data).frames
+    assert (list(carry.untaken), carry.carried) == (untaken, ())
+    assert (ended.type, ended.ended, none.ended) == (frames.ENDED, (7, 2**40), ())
+
+
 def test_torn_at_every_byte_the_whole_frames_before_are_read():
     each = [frames.encode_carry(0, "o", [{"exchange_id": "a", "intent_sequence": 0}])]
     each += encoded([(b"leaf one", [b"cipher"]), (b"leaf two", []), (b"leaf three" * 5, [b"c" * 40, b"d"])])
@@ -81,6 +89,8 @@ def test_noise_is_never_an_error(noise):
         (frames.CARRY, b"[]"),
         (frames.CARRY, b'{"origin":"o"}'),
         (frames.CARRY, b'{"origin":"o","open":null}'),
+        (frames.CARRY, b'{"origin":"o","open":[],"untaken":null}'),
+        (frames.ENDED, b"\0\0\0"),
         (frames.CARRY, b"\xff"),
         (9, b"what is this"),
     ],

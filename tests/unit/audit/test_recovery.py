@@ -63,7 +63,7 @@ async def dead(tmp_path):
 
 
 WHOLE = ["0 log.open", "1 intent 1", "2 intent 2", "3 outcome 1 completed", "4 intent 3", "5 log.recovered"]
-ENDED = [*WHOLE, "6 outcome 2 interrupted", "7 outcome 3 interrupted"]
+ENDED = [*WHOLE, "6 outcome 2 interrupted", "7 outcome 3 interrupted", "8 undelivered 1"]
 
 
 async def test_a_dead_log_is_ended_and_open_exchanges_are_interrupted(dead):
@@ -73,11 +73,90 @@ async def test_a_dead_log_is_ended_and_open_exchanges_are_interrupted(dead):
     for path in dead.glob("*.sealed"):
         assert seal(path.read_bytes()), "what is sealed can be shipped"
     said = on_disk(dead)[5]
-    assert (said["last_good_sequence"], said["dropped_bytes"], said["interrupted"]) == (4, 0, 2)
+    assert (said["last_good_sequence"], said["dropped_bytes"]) == (4, 0)
+    assert (said["interrupted"], said["undelivered"]) == (2, 1)
     interrupted = on_disk(dead)[6]
     assert interrupted["intent_sequence"] == 2
     assert interrupted["outcome"]["code"] == "worker_died"
     assert interrupted["at"] == "2026-11-24T12:05:00.123456Z"
+
+
+async def killed_after(tmp_path, *entries, over=(), **limits):
+    """What is on record after a worker did this and was killed: the leaves from ``log.recovered`` on."""
+    writer = await a_writer(tmp_path, **limits)
+    for entry in entries:
+        await writer.record(entry, AT)
+        if entry.exchange_id in over and entry.kind == "inference.outcome":
+            writer.ended(entry.exchange_id)
+    async with asyncio.timeout(30):  # it goes to the disk without a record to go with
+        while writer._ended:  # noqa: ASYNC110 - it is a thread that empties it
+            await asyncio.sleep(0.01)
+    await writer.note("heartbeat", {}, AT)
+    copy = tmp_path / "dead"
+    shutil.copytree(tmp_path / "evidence" / E1, copy)
+    await writer.close(AT)
+    recover(copy, LATER)
+    leaves = on_disk(copy)
+    for path in copy.glob("*.sealed"):
+        assert seal(path.read_bytes())
+    return leaves[[one["kind"] for one in leaves].index("log.recovered") :]
+
+
+def ended_as(number, status, code=None):
+    told_outcome = {"status": status, "http_status": 200, "code": code}
+    return replace(outcome(number), facts={"outcome": told_outcome})
+
+
+async def test_an_answer_that_may_not_have_been_given_is_told(tmp_path):
+    """L7: the outcome says that it was released, and was durable before that. Nobody knows whether it came to it."""
+    entries = [entry for n in range(3) for entry in (intent(n), outcome(n))]
+    recovered, *said = await killed_after(tmp_path, *entries, over=("exchange-0", "exchange-2"))
+    assert (recovered["interrupted"], recovered["undelivered"]) == (0, 1)
+    [unknown] = said
+    assert (unknown["kind"], unknown["exchange_id"], unknown["delivery"]) == (
+        "inference.undelivered",
+        "exchange-1",
+        "unknown",
+    )
+    assert unknown["outcome_sequence"] == 4
+    assert unknown["time"] == {"recorded": "2026-11-24T12:05:00.123456Z"}
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "is_told"),
+    [
+        ("completed", None, True),
+        ("error", None, True),
+        ("error", "upstream_unreadable", False),
+        ("denied", None, False),
+        ("abandoned", None, False),
+        ("unrecorded", "audit_unavailable", False),
+    ],
+)
+async def test_only_an_outcome_that_tells_of_an_answer_is_in_doubt(tmp_path, status, code, is_told):
+    recovered, *said = await killed_after(tmp_path, intent(1), ended_as(1, status, code))
+    assert recovered["undelivered"] == len(said) == is_told
+
+
+async def test_what_is_set_right_already_is_not_told_again(tmp_path):
+    undelivered = replace(outcome(1), kind="inference.undelivered", facts={"outcome_sequence": 2})
+    entries = (intent(1), outcome(1), undelivered, intent(2), outcome(2), ended_as(2, "unrecorded", "late"))
+    assert len(await killed_after(tmp_path, *entries)) == 1
+
+
+async def test_an_answer_in_doubt_outlives_its_segment(tmp_path):
+    """Its segment is shipped and gone: the next one carries it; and what had ended by then it does not carry."""
+    entries = [entry for n in range(20) for entry in (intent(n, b"x" * 1500), outcome(n))]
+    entries.insert(10, replace(outcome(4), kind="inference.undelivered", facts={"outcome_sequence": 10}))
+    over = tuple(f"exchange-{n}" for n in range(20) if n not in (2, 4, 19))
+    _, *said = await killed_after(tmp_path, *entries, over=over, segment_bytes=16 * 1024)
+    assert [one["exchange_id"] for one in said] == ["exchange-2", "exchange-19"]
+    folder = tmp_path / "dead"
+    assert len(list(folder.glob("*.sealed"))) > 2
+    carries = [f for path in sorted(folder.glob("*.sealed")) for f in frames.scan(path.read_bytes()).frames]
+    carried = [[one["exchange_id"] for one in f.untaken] for f in carries if f.type == frames.CARRY]
+    assert carried
+    assert all("exchange-2" in one and len(one) <= 3 for one in carried[1:])
 
 
 async def test_running_it_again_changes_nothing(dead):
@@ -306,29 +385,37 @@ def test_a_backlog_is_read_once_not_each_round(folder, monkeypatch):
     assert scans == []
 
 
-EVENTS = st.lists(st.tuples(st.sampled_from(["intent", "outcome", "seal"]), st.integers(0, 4)), max_size=25)
+EVENTS = st.lists(st.tuples(st.sampled_from(["intent", "outcome", "over", "seal"]), st.integers(0, 4)), max_size=25)
+COMPLETED = {"outcome": {"status": "completed", "code": None}}
 
 
 @settings(max_examples=60, deadline=None)
 @given(events=EVENTS, shipped=st.integers(0, 3))
-def test_whatever_happened_each_exchange_that_was_open_and_no_other_is_interrupted(tmp_path_factory, events, shipped):
+def test_whatever_happened_what_was_open_is_interrupted_and_what_was_not_over_in_doubt_and_nothing_else(
+    tmp_path_factory, events, shipped
+):
     folder = tmp_path_factory.mktemp("law") / E1
     folder.mkdir()
-    parts, first, sequence, open_now = [leaf(0, "log.open")], 0, 1, {}
+    parts, first, sequence, open_now, untaken = [leaf(0, "log.open")], 0, 1, {}, {}
     for what, number in events:
         if what == "seal":
             wal(folder, first, *parts, zeros=0, suffix=".sealed")
             told_open = [{"exchange_id": f"exchange-{n}", "intent_sequence": s} for n, s in open_now.items()]
-            parts, first = [frames.encode_carry(sequence, NAME, told_open)], sequence
+            told_untaken = [{"exchange_id": f"exchange-{n}", "outcome_sequence": s} for n, s in untaken.items()]
+            parts, first = [frames.encode_carry(sequence, NAME, told_open, told_untaken)], sequence
             sequence_before = sequence
             parts.append(leaf(sequence, "heartbeat"))
             sequence = sequence_before + 1
             continue
-        parts.append(leaf(sequence, f"inference.{what}", number))
+        if what == "over":
+            parts.append(frames.encode_ended(sequence, [untaken.pop(number, 999)]))
+            continue
+        parts.append(leaf(sequence, f"inference.{what}", number, **(COMPLETED if what == "outcome" else {})))
         if what == "intent":
             open_now[number] = sequence
         else:
             open_now.pop(number, None)
+            untaken[number] = sequence
         sequence += 1
     wal(folder, first, *parts)
     for path in sorted(folder.glob("*.sealed"))[:shipped]:
@@ -337,8 +424,12 @@ def test_whatever_happened_each_exchange_that_was_open_and_no_other_is_interrupt
     last = on_disk(folder)
     at = next(index for index, one in enumerate(last) if one["kind"] == "log.recovered")
     assert last[at]["sequence"] == sequence
-    interrupted = {(one["exchange_id"], one["intent_sequence"]) for one in last[at + 1 :]}
+    said = last[at + 1 :]
+    interrupted = {(one["exchange_id"], one["intent_sequence"]) for one in said if "intent_sequence" in one}
+    doubted = {(one["exchange_id"], one["outcome_sequence"]) for one in said if "outcome_sequence" in one}
     assert interrupted == {(f"exchange-{n}", s) for n, s in open_now.items()}
+    assert doubted == {(f"exchange-{n}", s) for n, s in untaken.items()}
+    assert len(said) == len(interrupted) + len(doubted) == last[at]["interrupted"] + last[at]["undelivered"]
 
 
 async def test_a_writer_killed_at_any_write_loses_nothing_that_it_acknowledged(tmp_path):

@@ -49,6 +49,7 @@ def test_the_note() -> None:
         "number": 0,
         "public_key": base64.b64encode(K[1].public_key).decode(),
         "previous_public_key": base64.b64encode(K[0].public_key).decode(),
+        "previous_until": "2026-11-26T00:00:00.000000Z",
         "previous_sha256": None,
         "at": "2026-11-25T00:00:00.000000Z",
     }
@@ -61,8 +62,8 @@ def test_a_chain() -> None:
     one = timedelta(days=1)
     assert accepted([K[0]], []) == (AcceptedKey(K[0].public_key, None, None),)
     assert accepted([K[0]], notes) == (
-        AcceptedKey(K[0].public_key, None, T0),
-        AcceptedKey(K[1].public_key, T0, T0 + one),
+        AcceptedKey(K[0].public_key, None, T0 + one),
+        AcceptedKey(K[1].public_key, T0, T0 + 2 * one),
         AcceptedKey(K[2].public_key, T0 + one, None),
     )
     assert [key.public_key for key in accepted([K[1]], notes)] == [

@@ -1,20 +1,23 @@
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from ext_proc.audit import merkle
 from ext_proc.evidence.directory import ExportedVersions
+from ext_proc.evidence.events import objects_of
 from ext_proc.evidence.export import export
+from ext_proc.evidence.names import LogName
 from ext_proc.evidence.places import place_of
 from ext_proc.evidence.tiles import TileWriter, tile_name
 from ext_proc.evidence.versions import EvidenceError, fetch, firsts
 from ext_proc.verify import verify
 from tests.fakes import forge as forging
-from tests.fakes.recorded import NOON, Recorded
+from tests.fakes.recorded import GATEWAY, NOON, Recorded
 from tests.fakes.versions import FakeVersions
 
 
@@ -298,3 +301,48 @@ def test_a_log_without_birth_record_has_no_key(tmp_path):
     recorded.store.puts = [one for one in recorded.store.puts if not one[0].startswith("v1/roster/")]
     report = export(recorded.store, tmp_path / "copy", quiet)
     assert report.problems == (f"{log.replica}/{log.epoch}: no birth record that says the log's key",)
+
+
+@pytest.mark.parametrize("hours", [1, 26])
+def test_a_clock_that_was_put_back_mixes_up_keys_and_not_trees(tmp_path, hours):
+    """The later records have the earlier hour in their key, so they are listed, and copied, first."""
+    gateway = Recorded.at(tmp_path)
+    log = gateway.log()
+    log.exchange("before", NOON)
+    log.seal()
+    for name, back in (("after", timedelta(hours=hours)), ("later", timedelta(hours=hours - 3))):
+        log.exchange(name, NOON - back)
+        log.seal()
+    keys = [one.key for one in gateway.store.versions("v1/events/")]
+    assert len(keys) == 3
+    assert "-0000000000000002-" not in keys[0], "the first one in the listing is not the first of the log"
+    report = export(gateway.store, tmp_path / "copy", quiet)
+    assert (report.problems, report.leaves) == ((), len(log.leaves))
+    key = base64.b64encode(gateway.signer.public_key).decode()
+    policy = {
+        "schema": "affidavit/policy/v1",
+        "gateway": GATEWAY,
+        "log_keys": [key],
+        "retention_days": 1,
+        "heartbeat_seconds": 60,
+    }
+    (tmp_path / "policy.yaml").write_text(json.dumps(policy))
+    found = {one.code for one in verify(str(tmp_path / "copy"), tmp_path / "policy.yaml", jobs=1).findings}
+    assert "clock_backwards" in found
+    assert not found & {"tile_mismatch", "sequence_gap", "root_mismatch", "checkpoint_stale"}
+    name = LogName.of_origin(log.origin)
+    assert name is not None
+    assert [one.first for one, _ in objects_of(gateway.store, name)] == [0, 3, 5]
+
+
+def test_a_hole_ends_the_tree_whatever_follows(tmp_path):
+    gateway = Recorded.at(tmp_path)
+    log = gateway.log()
+    for number in range(3):
+        log.exchange(str(number), NOON)
+        log.seal()
+    keys = [one.key for one in gateway.store.versions("v1/events/")]
+    gateway.store.puts = [one for one in gateway.store.puts if one[0] != keys[1]]
+    report = export(gateway.store, tmp_path / "copy", quiet)
+    assert report.leaves == 3
+    assert report.problems == (f"gw-0-0/{log.epoch}: the tree ends at leaf 3: leaf 3 is missing",)

@@ -187,6 +187,20 @@ def test_a_worker_that_died_between_the_record_and_the_answer_explains_it(gatewa
     assert only(gateway.reconcile()) == ("explained", "worker_died")
 
 
+@pytest.mark.parametrize("broken", [True, False])
+def test_a_recovery_that_does_not_know_what_became_of_an_answer_leaves_it_to_envoys_line(gateway, broken):
+    gateway.log.exchange("one", NOON)
+    gateway.log.add("log.recovered", NOON + MINUTE, {})
+    told = {"exchange_id": "one", "outcome_sequence": 2, "delivery": "unknown", "payloads": [], "time": {}}
+    gateway.log.add("inference.undelivered", NOON + MINUTE, told)
+    gateway.seal(
+        line("one", NOON, **({"ext_proc": {"response_body_last_call_status": 14}} if broken else {})), end=None
+    )
+    account = gateway.reconcile()
+    assert only(account) == (("explained", "phase_failed") if broken else ("reconciled", "reconciled"))
+    assert account.is_whole
+
+
 # A line without a record ----------------------------------------------------------------------------------------------
 
 

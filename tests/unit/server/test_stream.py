@@ -22,7 +22,7 @@ from tests.fakes.policy import FakePolicy
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from ext_proc.model import Entry
+    from ext_proc.model import Entry, ExchangeId
 
 EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs leave it out
 
@@ -65,6 +65,7 @@ class PromptRecorder:
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
+        self.over: list[tuple[ExchangeId, int]] = []
         self.begun = asyncio.Event()
         self.through: asyncio.Future[None] | None = None
 
@@ -83,6 +84,10 @@ class PromptRecorder:
             await self.through
         self.entries.append(entry)
         return Receipt("fake", len(self.entries) - 1, "0" * 64)
+
+    def ended(self, exchange_id: ExchangeId) -> None:
+        """See `ports.Recorder.ended`."""
+        self.over.append((exchange_id, len(self.entries)))
 
     def story(self) -> list[str]:
         return [
@@ -215,6 +220,38 @@ async def test_release_that_fails_is_undelivered() -> None:
             await driven.running
 
     assert driven.recorder.story() == ["intent", "completed", "undelivered"]
+
+
+@pytest.mark.parametrize("end", [EOF, asyncio.CancelledError])
+async def test_what_is_over_is_said_to_be_over_when_everything_is_on_record(end: Any) -> None:
+    """L7: until then recovery must not take the outcome at its word."""
+    async with asyncio.TaskGroup() as group:
+        driven = Driven(group)
+        for question in (envoy.request_headers(), envoy.request_body(), envoy.response_headers()):
+            await driven.context.ask(question)
+        await driven.context.ask(envoy.response_body())
+        assert driven.recorder.over == [], "Envoy has not ended the stream yet: it may not have the answer"
+        if end is EOF:
+            driven.context.questions.put_nowait(EOF)
+            await driven.running
+        else:
+            driven.running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await driven.running
+
+    [(exchange_id, count)] = driven.recorder.over
+    assert (exchange_id, count) == (driven.recorder.entries[0].exchange_id, 2)
+
+
+async def test_what_was_not_taken_is_on_record_before_it_is_over() -> None:
+    async with asyncio.TaskGroup() as group:
+        driven = Driven(group)
+        questions = (envoy.request_headers(), envoy.request_body(), envoy.response_headers(), envoy.response_body())
+        through = await driven.held_at(*questions)
+        await driven.both(through, EOF)
+        await driven.running
+
+    assert [count for _, count in driven.recorder.over] == [len(driven.recorder.story())]
 
 
 async def test_answer_to_no_question() -> None:
