@@ -2,7 +2,8 @@
 --
 -- It lets a response through only if
 --   (a) the request was never let on to an upstream: then this is a reply of Envoy's own or of the gate's, or
---   (b) the gate has said "released" after recording what is in it.
+--   (b) the gate has said "released" after recording what is in it. Where it streams, the gate says another word
+--       ("piece") with each piece that it lets on; bytes that come on the word of the piece before are emptied.
 -- Anything else means that ext_proc ended its stream without an answer (a clean close passes by design, see
 -- external_processor.proto) or failed half way: nothing of the upstream may reach the caller.
 --
@@ -30,12 +31,30 @@ local function drop_trailers(handle)
   end
 end
 
+local function words(handle)
+  return handle:streamInfo():dynamicMetadata():get("affidavit") or {}
+end
+
+local function pass_piece_by_piece(handle)
+  local word = "0" -- the head's; not read here: a short answer's body may be let on before we see its head (measured)
+  for chunk in handle:bodyChunks() do
+    local new = words(handle)["piece"]
+    if new == word and chunk:length() > 0 then
+      chunk:setBytes("") -- ext_proc ended its stream half way
+    end
+    word = new
+  end
+end
+
 function envoy_on_response(handle)
-  local said = handle:streamInfo():dynamicMetadata():get("affidavit") or {}
+  local said = words(handle)
   if said["decision"] ~= "allow" then
     return
   end
   if said["response"] == "released" then
+    if said["piece"] ~= nil then
+      pass_piece_by_piece(handle)
+    end
     drop_trailers(handle) -- HTTP/2 services send them; nobody inspects them, so nobody gets them
     return
   end

@@ -91,6 +91,7 @@ Algorithm = Literal[
 ProtocolName = Literal[
     "openai.chat",
     "openai.completions",
+    "openai.responses",
     "openai.embeddings",
     "openai.models",
     "anthropic.messages",
@@ -383,6 +384,9 @@ class RedactionSection(_Section):
 
     hash_key_file: Path
     """32 random bytes for the action `hash`."""
+    rule_packs: tuple[Path, ...] = ()
+    """Rules of your own, beside the built-in ones (`docs/redaction.md`); try them with `affidavit rules test FILE`.
+    Read when a process starts: an unsafe rule keeps the gateway from starting."""
 
 
 class Upstream(_Section):
@@ -427,6 +431,7 @@ class OperationSection(_Section):
 DEFAULT_OPERATIONS: Final = (
     OperationSection(path="/v1/chat/completions", protocol="openai.chat"),
     OperationSection(path="/v1/completions", protocol="openai.completions"),
+    OperationSection(path="/v1/responses", protocol="openai.responses"),
     OperationSection(path="/v1/embeddings", protocol="openai.embeddings"),
     OperationSection(method="GET", path="/v1/models", protocol="openai.models"),
     OperationSection(path="/v1/messages", protocol="anthropic.messages"),

@@ -214,6 +214,19 @@ class Redaction:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """What of a streamed answer may be released now: ``body`` (often less than what came, at times nothing).
+
+    ``blocked`` names the entities whose rule said `Action.BLOCK`, ``unreadable`` says why the answer cannot be read on
+    (a stable code): with either, nothing more may pass after ``body``.
+    """
+
+    body: bytes
+    blocked: tuple[str, ...] = ()
+    unreadable: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RedactionRule:
     """One line of a decision: what to do about ``entity`` (``*`` is any that no other line names)."""
 
@@ -290,7 +303,8 @@ class Payload:
 class Entry:
     """What the session asks the log to keep. ``facts`` hold no content: codes, counts, digests, ids and times.
 
-    ``kind`` is ``inference.intent`` or ``inference.outcome``. ``identity`` is kept as keyed references, never in clear.
+    ``kind`` is ``inference.intent``, ``inference.outcome`` or ``inference.part`` (of a streamed answer). ``identity``
+    is kept as keyed references, never in clear.
     """
 
     kind: str

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         Headers,
         Identity,
         Inspection,
+        Piece,
         Presented,
         Receipt,
         Redaction,
@@ -78,8 +79,36 @@ class Content(Protocol):
         """
         ...
 
+    def open_stream(self, inspection: Inspection, rules: Sequence[RedactionRule], headers: Headers) -> AnswerStream:
+        """Begin to read an answer that streams.
+
+        Raises:
+            UpstreamError: answers of this kind cannot be inspected; nothing of it may pass.
+        """
+        ...
+
     def refusal(self, connection: Connection | None, path: str, refusal: Refusal) -> tuple[str, bytes]:
         """Content type and body of a refusal in the shape that the path's client understands. Never raises."""
+        ...
+
+
+class AnswerStream(Protocol):
+    """A streamed answer on its way through. Pure computing, with a state: one call after the other."""
+
+    def feed(self, data: bytes, *, is_last: bool) -> Piece:
+        """The next bytes as on the wire; what may be released now. With ``is_last`` nothing is held back any more.
+
+        Raises:
+            UpstreamError: it cannot be read on; nothing more of it may pass.
+        """
+        ...
+
+    def told(self) -> Redaction:
+        """What is known so far: removals, coverage, model, usage, tool calls; ``body`` and ``decoded`` are empty."""
+        ...
+
+    def farewell(self, code: str, text: str) -> bytes:
+        """The event by which the protocol tells a client that a stream ends in an error. Never raises."""
         ...
 
 

@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from ext_proc import __version__
 from ext_proc.app import registry
 from ext_proc.app.process import clock
+from ext_proc.app.rule_packs import rules_of
 from ext_proc.audit import segments
 from ext_proc.audit.note import vkey_of
 from ext_proc.audit.roster import opened_log
 from ext_proc.audit.writer import WalLimits, Writer
 from ext_proc.errors import AuditUnavailable
 from ext_proc.policy.bundle import read_version
-from ext_proc.redaction import RULES_VERSION
+from ext_proc.redaction.rules import version_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -71,7 +72,7 @@ async def _open(
         "role": role,
         "config_sha256": config_sha256,
         "policy_bundle": {"revision": bundle.revision, "digest": bundle.digest},
-        "redaction_rules": RULES_VERSION,
+        "redaction_rules": version_of(rules_of(config)),
         "connections": sorted(connection.name for connection in config.connections),
         "process": os.getpid(),
         "previous": _previous(config, known),

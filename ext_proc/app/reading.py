@@ -145,8 +145,11 @@ def run_show(
     if keyring is not None and journal is not None:
         opened = show.open_payloads(store, keyring, journal, located, by=options.by, purpose=options.purpose)
     if options.json:
+        # A body that streamed is in several leaves: it is shown whole, with the last of them.
+        whole_in = {payload["role"]: one for one in located for payload in one.leaf.get("payloads", ())}
         for one in located:
-            print(json.dumps(_told(one, opened), sort_keys=True, ensure_ascii=False))
+            mine = [payload for payload in opened if whole_in.get(payload.role) is one]
+            print(json.dumps(_told(one, mine, is_opened=bool(opened)), sort_keys=True, ensure_ascii=False))
     else:
         for one in located:
             print(f"{one.key}\n{json.dumps(one.leaf, indent=2, sort_keys=True)}\n")
@@ -158,12 +161,10 @@ def run_show(
     return 0 if all(payload.state == "read" for payload in opened) else 1
 
 
-def _told(located: show.Located, opened: list[show.Opened]) -> dict[str, Any]:
+def _told(located: show.Located, mine: list[show.Opened], *, is_opened: bool) -> dict[str, Any]:
     """One record for machines, with those of its payloads that were asked for."""
     told: dict[str, Any] = {"object": located.key, "leaf": located.leaf}
-    roles = {one["role"] for one in located.leaf.get("payloads", ())}
-    mine = [payload for payload in opened if payload.role in roles]
-    if opened:
+    if is_opened:
         told["payloads"] = {p.role: p.body.decode(errors="replace") for p in mine if p.body is not None}
         told["unreadable"] = {p.role: {"state": p.state, "why": p.why} for p in mine if p.body is None}
     return told

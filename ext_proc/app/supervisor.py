@@ -25,6 +25,7 @@ from ext_proc import telemetry
 from ext_proc.app import edge_files, registry
 from ext_proc.app.daily import Daily, run_command
 from ext_proc.app.process import PARENT_VARIABLE, RELOAD_SECONDS, clock, read_states, tell
+from ext_proc.app.rule_packs import detector_of
 from ext_proc.app.shipping import store_of
 from ext_proc.audit.keys import read_key
 from ext_proc.config import load
@@ -298,6 +299,7 @@ def _check_files(config: Config) -> None:
         if path is not None:
             read_key(path)
     read_version(config.policy.bundle_file)
+    detector_of(config)
 
 
 def _locked(path: Path, setting: str) -> int:

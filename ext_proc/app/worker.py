@@ -16,6 +16,7 @@ from ext_proc.app.content import ContentGate
 from ext_proc.app.credentials import FileCredentials
 from ext_proc.app.logs import beat_forever, open_log
 from ext_proc.app.process import clock, end_with_parent, read_states, tell
+from ext_proc.app.rule_packs import detector_of
 from ext_proc.audit.keys import read_key
 from ext_proc.config import load
 from ext_proc.errors import GateError
@@ -81,7 +82,7 @@ class _Worker:
         await authenticator.start()
         rooms = Rooms(
             identities=authenticator,
-            content=ContentGate(read_key(config.redaction.hash_key_file)),
+            content=ContentGate(read_key(config.redaction.hash_key_file), detector_of(config)),
             policy=policy,
             recorder=writer,
             credentials=FileCredentials(),

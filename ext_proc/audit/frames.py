@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 MAGIC: Final = b"AFW1"
 LEAF: Final = 1
 CARRY: Final = 2
-ENDED: Final = 3
+PART: Final = 3
+ENDED: Final = 4
 _HEAD: Final = struct.Struct(">4sBIQI")
 _CHECKED: Final = struct.Struct(">BIQ")
 _LENGTH: Final = struct.Struct(">I")
@@ -36,7 +37,8 @@ class Frame:
 
     ``CARRY``: the exchanges that were open when the segment began (``carried``), and those whose outcome tells of an
     answer that nobody was known to have taken yet (``untaken``). ``ENDED``: outcomes, by sequence, of exchanges that
-    have ended since (``ended``).
+    have ended since (``ended``). ``PART``: a part of a streamed answer that no leaf tells of yet; ``leaf`` is what such
+    a leaf would say of it, ``sequence`` the next leaf's.
     """
 
     type: int
@@ -60,10 +62,19 @@ class Scan:
 
 def encode_leaf(sequence: int, leaf: bytes, ciphertexts: Sequence[bytes]) -> bytes:
     """One frame for a record and its payloads."""
+    return _encode_with(LEAF, sequence, leaf, ciphertexts)
+
+
+def encode_part(sequence: int, told: bytes, ciphertexts: Sequence[bytes]) -> bytes:
+    """One frame for a part of a streamed answer (see `Frame`)."""
+    return _encode_with(PART, sequence, told, ciphertexts)
+
+
+def _encode_with(kind: int, sequence: int, leaf: bytes, ciphertexts: Sequence[bytes]) -> bytes:
     parts = [_LENGTH.pack(len(leaf)), leaf]
     for ciphertext in ciphertexts:
         parts += (_LENGTH.pack(len(ciphertext)), ciphertext)
-    return _encode(LEAF, sequence, b"".join(parts))
+    return _encode(kind, sequence, b"".join(parts))
 
 
 def encode_carry(
@@ -115,7 +126,7 @@ def _decode(kind: int, sequence: int, payload: bytes) -> Frame:
         return Frame(kind, sequence, origin=told["origin"], carried=carried, untaken=untaken)
     if kind == ENDED:
         return Frame(kind, sequence, ended=tuple(one for (one,) in _SEQUENCE.iter_unpack(payload)))
-    if kind != LEAF:
+    if kind not in (LEAF, PART):
         raise ValueError("unknown type of frame")
     parts: list[bytes] = []
     at = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ext_proc.audit.record import LEAF_MAX_BYTES, SCHEMA
+from ext_proc.audit.record import LEAF_MAX_BYTES, PART_PAYLOADS_MAX, SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -151,8 +151,10 @@ _OUTCOME: Final = _fields(
         "detail": _or_null(_TEXT),
         "released_bytes": _COUNT,
         "is_inspected": _YES,
-    }
+    },
+    {"covered_bytes": _COUNT},
 )
+_PART: Final = _fields({"number": _COUNT, "released_bytes": _COUNT, "covered_bytes": _COUNT})
 _PAYLOAD: Final = _fields(
     {
         "role": _ROLE,
@@ -238,6 +240,16 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
             "time": _times("received", "decided", "recorded"),
         },
         {"request_redaction": _REDACTION},
+    ),
+    "inference.part": (
+        {
+            "exchange_id": _EXCHANGE["exchange_id"],
+            "intent_sequence": _or_null(_COUNT),
+            "part": _PART,
+            "time": _times("recorded"),
+            "payloads": {**_list(_PAYLOAD), "maxItems": PART_PAYLOADS_MAX},
+        },
+        {"upstream": _or_null(_UPSTREAM)},
     ),
     "inference.outcome": (
         _ENDED,

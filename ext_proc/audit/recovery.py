@@ -5,8 +5,9 @@ running again finishes it:
 
  1. scan the segments that are still here, one at a time. A carry frame says which exchanges were not over when its
     segment began, so what was shipped is not needed;
- 2. write ``log.recovered``, an ``interrupted`` outcome for each open exchange, and for each outcome that tells of an
-    answer while nothing tells that it was given that nobody knows (L7); durable under a temporary name;
+ 2. write ``log.recovered``, the parts of streamed answers that no leaf tells of, an ``interrupted`` outcome for each
+    open exchange, and for each outcome that tells of an answer while nothing tells that it was given that nobody knows
+    (L7); durable under a temporary name;
  3. mark the log as ended. From here on nobody writes another end, even if this one is shipped and freed before its
     elders are;
  4. give the end its name;
@@ -22,14 +23,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.audit import frames, segments
-from ext_proc.audit.record import build_leaf, claims_release, instant
+from ext_proc.audit.record import PART_PAYLOADS_MAX, build_leaf, claims_release, instant
 from ext_proc.errors import IntegrityError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
     from pathlib import Path
 
+    _Words = tuple[str, dict[str, Any], tuple[bytes, ...]]
+
 _END: Final = "recovery.tmp"
+_PART_PAYLOADS: Final = 2
+"""Of a part: what came, and what was to be released."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,8 @@ class _Told:
     """What the segments that are still here tell of the log."""
 
     open: dict[str, dict[str, Any]] = field(default_factory=dict)
+    parts: dict[str, list[frames.Frame]] = field(default_factory=dict)
+    """Of the open ones: parts of a streamed answer that no leaf tells of."""
     untaken: dict[str, dict[str, Any]] = field(default_factory=dict)
     origin: str = ""
     next_sequence: int = 0
@@ -53,6 +61,7 @@ class _Told:
         """The next frame."""
         if frame.type == frames.CARRY:
             self.open = {one["exchange_id"]: one for one in frame.carried}
+            self.parts = {}  # what is still wanted of them follows
             self.untaken = {one["exchange_id"]: one for one in frame.untaken}
             self.origin, self.next_sequence = frame.origin, frame.sequence
             return
@@ -62,13 +71,21 @@ class _Told:
             }
             return
         leaf = json.loads(frame.leaf)
+        if frame.type == frames.PART:
+            self.open[leaf["exchange_id"]]["part"] = leaf["part"]
+            self.parts.setdefault(leaf["exchange_id"], []).append(frame)
+            return
         self.origin, self.next_sequence = leaf["origin"], frame.sequence + 1
         match leaf["kind"]:
             case "inference.intent":
                 told = {"exchange_id": leaf["exchange_id"], "intent_sequence": frame.sequence}
                 self.open[leaf["exchange_id"]] = told
+            case "inference.part":
+                self.open[leaf["exchange_id"]]["part"] = leaf["part"]
+                self.parts.pop(leaf["exchange_id"], None)
             case "inference.outcome" | "inference.undelivered":
                 self.open.pop(leaf["exchange_id"], None)
+                self.parts.pop(leaf["exchange_id"], None)
                 self.untaken.pop(leaf["exchange_id"], None)
                 if claims_release(leaf["kind"], leaf):
                     told = {"exchange_id": leaf["exchange_id"], "outcome_sequence": frame.sequence}
@@ -130,53 +147,65 @@ def _end(folder: Path, now: datetime) -> None:
 
 def _last_words(told: _Told, dropped: int, now: datetime) -> bytes:
     first = told.next_sequence
-    still_open = list(told.open.values())
-    said: list[tuple[str, dict[str, Any]]] = [
-        (
-            "log.recovered",
-            {
-                "last_good_sequence": first - 1,
-                "dropped_bytes": dropped,
-                "interrupted": len(still_open),
-                "undelivered": len(told.untaken),
-            },
-        )
-    ]
-    said += [
-        (
-            "inference.outcome",
-            {
-                "exchange_id": one["exchange_id"],
-                "intent_sequence": one["intent_sequence"],
-                "outcome": {
-                    "status": "interrupted",
-                    "http_status": None,
-                    "code": "worker_died",
-                    "detail": None,
-                    "released_bytes": 0,
-                    "is_inspected": False,
-                },
-                "time": {"recorded": instant(now)},
-                "payloads": [],
-            },
-        )
-        for one in still_open
-    ]
-    said += [
-        (
-            "inference.undelivered",
-            {**one, "delivery": "unknown", "time": {"recorded": instant(now)}, "payloads": []},
-        )
-        for one in told.untaken.values()
-    ]
+    counts = {
+        "last_good_sequence": first - 1,
+        "dropped_bytes": dropped,
+        "interrupted": len(told.open),
+        "undelivered": len(told.untaken),
+    }
+    said: list[_Words] = [("log.recovered", counts, ())]
+    for one in told.open.values():
+        said += _parts(told.parts.get(one["exchange_id"], []), now)
+        said.append(("inference.outcome", _interrupted(one, now), ()))
+    for one in told.untaken.values():
+        fields = {**one, "delivery": "unknown", "time": {"recorded": instant(now)}, "payloads": []}
+        said.append(("inference.undelivered", fields, ()))
     return b"".join(
         frames.encode_leaf(
             first + index,
             build_leaf(kind, origin=told.origin, sequence=first + index, at=now, fields=fields),
-            (),
+            ciphertexts,
         )
-        for index, (kind, fields) in enumerate(said)
+        for index, (kind, fields, ciphertexts) in enumerate(said)
     )
+
+
+def _parts(parts: list[frames.Frame], now: datetime) -> Iterator[_Words]:
+    """Leaves for what was durable and only in frames: as many at a time as a leaf has room for."""
+    most = PART_PAYLOADS_MAX // _PART_PAYLOADS
+    for at in range(0, len(parts), most):
+        some = parts[at : at + most]
+        every = [json.loads(frame.leaf) for frame in some]
+        fields = {
+            "exchange_id": every[-1]["exchange_id"],
+            "intent_sequence": every[-1]["intent_sequence"],
+            "part": every[-1]["part"],
+            "time": {"recorded": instant(now)},
+            "payloads": [payload for one in every for payload in one["payloads"]],
+        }
+        yield "inference.part", fields, tuple(c for frame in some for c in frame.ciphertexts)
+
+
+def _interrupted(one: dict[str, Any], now: datetime) -> dict[str, Any]:
+    """The outcome. Of a streamed answer, the last part may have been released or not: nobody knows any more (L7)."""
+    part = one.get("part")
+    outcome = {
+        "status": "interrupted",
+        "http_status": None,
+        "code": "worker_died",
+        "detail": None,
+        "released_bytes": part["released_bytes"] if part else 0,
+        "is_inspected": part is not None,
+    }
+    if part:
+        outcome["covered_bytes"] = part["covered_bytes"]
+    return {
+        "exchange_id": one["exchange_id"],
+        "intent_sequence": one["intent_sequence"],
+        "outcome": outcome,
+        "time": {"recorded": instant(now)},
+        "payloads": [],
+    }
 
 
 def _name_end(folder: Path) -> None:

@@ -8,8 +8,9 @@ The event loop gives each record its sequence number and bytes; one thread write
  3. sync; then, and only then, tell the waiting callers. A crash before: they were told nothing, and nothing passed.
  4. sync the old segment, then take the spare file for the next one, so that a full disk does not stop what is already
     admitted;
- 5. begin it with a carry frame, and sync: the exchanges that are not over, so that recovery never needs a segment
-    that was shipped. A crash here leaves two ``.wal``, and recovery reads both;
+ 5. begin it with a carry frame, and sync: the exchanges that are not over, and the parts of streamed answers that no
+    leaf tells of yet, so that recovery never needs a segment that was shipped. A crash here leaves two ``.wal``, and
+    recovery reads both;
  6. only now cut off the old one's unused end and rename it to ``.sealed``: from here on it may be shipped and freed.
 
 No space for another segment: what does not fit is given back, refused and unnumbered, until there is. A failed write
@@ -30,8 +31,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.audit import frames, segments
+from ext_proc.audit.parts import PART, Parts
 from ext_proc.audit.receipt import issue
-from ext_proc.audit.record import build_leaf, claims_release, leaf_hash
+from ext_proc.audit.record import build_leaf, canonical, claims_release, instant, leaf_hash
 from ext_proc.errors import AuditUnavailable, GateError
 from ext_proc.model import Receipt
 
@@ -48,6 +50,10 @@ LISTED: Final = ("request_redaction", "response_redaction")
 _SPACE_CHECK_SECONDS: Final = 0.5
 _BATCH_MAX: Final = 256
 _KNOWN_PEOPLE_MAX: Final = 1024
+_STREAMED: Final = frozenset({PART, "inference.outcome"})
+"""Kinds that tell of a streamed answer, and of which a caller gets a receipt: a stream's head goes before its end."""
+_FRAME: Final = "part frame"
+"""Kind of what is waiting: a part that is no leaf. It has no number of its own; its ``sequence`` is the next leaf's."""
 _MORE, _OVER = False, True  # what the thread is woken for: records; nothing comes any more
 _RESERVED_BYTES: Final = 4096
 """Kept free in each segment: a log can always be closed, full disk or not."""
@@ -87,8 +93,9 @@ class _Waiting:
     exchange_id: str
     done: asyncio.Future[Receipt]
     receipt: Receipt
-    claims_release: bool
+    claims_release: bool = False
     is_last: bool = False
+    part: dict[str, int] | None = None
 
 
 @dataclass(slots=True)
@@ -137,7 +144,9 @@ class Writer:
         self._order_lock = Lock()  # guards _sequence and _pending together: giving records back rewinds both
         self._last_written = -1
         self._known_people: dict[tuple[Identity | None, Source | None], dict[str, Any]] = {}
+        self._parts = Parts()
         self._open: dict[str, dict[str, Any]] = {}  # exchanges with an intent and no outcome; the thread's own
+        self._unsealed: dict[str, list[bytes]] = {}  # of those, parts that are frames only; the thread's own
         self._untaken: dict[str, dict[str, Any]] = {}  # whose outcome tells of an answer, and that go on; likewise
         self._ended: deque[str] = deque()  # exchanges out of those that ended
         self._is_to_ring = False
@@ -218,14 +227,38 @@ class Writer:
 
     def _begin(self, entry: Entry, now: datetime, subject: str) -> asyncio.Future[Receipt]:
         self._raise_if_unusable()
-        if entry.payloads and (self._is_nearly_full() or self._used_bytes() > self._limits.max_bytes):
-            raise AuditUnavailable("full")
-        told, ciphertexts = self._keyring.encrypt(subject, entry.payloads, binding_of(self.origin, entry.exchange_id))
-        fields = {**entry.facts, "exchange_id": entry.exchange_id, "payloads": told, **self._people(entry, subject)}
-        begun = self._append(entry.kind, fields, now, ciphertexts, str(entry.exchange_id))
+        is_part = entry.kind == PART
+        is_leaf = not is_part or self._parts.is_leaf(entry, now)
+        payloads = self._parts.whole(entry) if is_leaf else entry.payloads
+        if payloads and (self._is_nearly_full() or self._used_bytes() > self._limits.max_bytes):
+            if entry.payloads or is_part:
+                raise AuditUnavailable("full")
+            payloads = ()  # what an end must say is small, and is said before what is kept of a stream
+        told, ciphertexts = self._keyring.encrypt(subject, payloads, binding_of(self.origin, entry.exchange_id))
+        fields = {**entry.facts, "exchange_id": entry.exchange_id, "payloads": told}
+        if not is_leaf:
+            return self._append_part(entry, fields, now, ciphertexts)
+        if not is_part:
+            fields |= self._people(entry, subject)
+        begun = self._append(entry.kind, fields, now, ciphertexts, str(entry.exchange_id), part=entry.facts.get("part"))
+        if entry.kind in _STREAMED:
+            self._parts.told(entry, now)
         if entry.kind == "inference.outcome":
             self._counts[str(entry.facts.get("outcome", {}).get("status"))] += 1
         return begun
+
+    def _append_part(
+        self, entry: Entry, fields: dict[str, Any], now: datetime, ciphertexts: list[bytes]
+    ) -> asyncio.Future[Receipt]:
+        """A frame that is no leaf: durable all the same, and the next leaf of the answer has what is in it."""
+        told = canonical({**fields, "at": instant(now)})
+        with self._order_lock:
+            frame = frames.encode_part(self._sequence, told, ciphertexts)
+            receipt = Receipt(self.origin, self._sequence, "")
+            waiting = self._waiting(frame, self._sequence, _FRAME, str(entry.exchange_id), receipt)
+            waiting.part = entry.facts["part"]
+        self._parts.keep(entry)
+        return waiting.done
 
     def ended(self, exchange_id: ExchangeId) -> None:
         """See `ports.Recorder.ended`. Written with the next record, or soon: not worth a sync, nor a thread's turn."""
@@ -336,26 +369,33 @@ class Writer:
         exchange_id: str,
         *,
         is_last: bool = False,
+        part: dict[str, int] | None = None,
     ) -> asyncio.Future[Receipt]:
         with self._order_lock:
             sequence = self._sequence
             leaf = build_leaf(kind, origin=self.origin, sequence=sequence, at=now, fields=fields, listed=LISTED)
             frame = frames.encode_leaf(sequence, leaf, ciphertexts)
-            if len(frame) > self._limits.segment_bytes - _RESERVED_BYTES:
-                raise AuditUnavailable("record larger than a segment")
-            self._sequence += 1
-            done: asyncio.Future[Receipt] = self._loop.create_future()
             receipt = self._receipt(kind, sequence, leaf_hash(leaf))
-            is_claim = claims_release(kind, fields)
-            self._pending.append(_Waiting(frame, sequence, kind, exchange_id, done, receipt, is_claim, is_last))
+            waiting = self._waiting(frame, sequence, kind, exchange_id, receipt)
+            waiting.is_last, waiting.part = is_last, part
+            waiting.claims_release = claims_release(kind, fields)
+            self._sequence += 1
+        return waiting.done
+
+    def _waiting(self, frame: bytes, sequence: int, kind: str, exchange_id: str, receipt: Receipt) -> _Waiting:
+        """Hand a frame to the thread. The order's lock is held."""
+        if len(frame) > self._limits.segment_bytes - _RESERVED_BYTES:
+            raise AuditUnavailable("record larger than a segment")
+        waiting = _Waiting(frame, sequence, kind, exchange_id, self._loop.create_future(), receipt)
+        self._pending.append(waiting)
         if not self._is_handing_over:
             self._is_handing_over = True
             self._loop.call_soon(self._hand_over)
-        return done
+        return waiting
 
     def _receipt(self, kind: str, sequence: int, leaf_hash: str) -> Receipt:
         """Made now, given out only when the record is durable."""
-        if kind != "inference.outcome" or self._receipts is None:
+        if kind not in _STREAMED or self._receipts is None:
             return Receipt(self.origin, sequence, leaf_hash)
         promise = issue(self.origin, sequence, leaf_hash, self._receipts)
         return Receipt(self.origin, sequence, leaf_hash, promise)
@@ -426,7 +466,9 @@ class Writer:
                     del batch[index:]
                     break
             pending.append(waiting.frame)
-            self._last_written = waiting.sequence
+            if waiting.kind != _FRAME:
+                self._last_written = waiting.sequence
+                self._segment.has_leaf = True
             self._follow(waiting)
             is_last = is_last or waiting.is_last
         self._write_all(pending)
@@ -440,7 +482,6 @@ class Writer:
             frames_ = pending[0] if len(pending) == 1 else b"".join(pending)
             self._ops.write(self._segment.descriptor, frames_, self._segment.offset)
             self._segment.offset += len(frames_)
-            self._segment.has_leaf = True
             pending.clear()
 
     def _write_ended(self) -> None:
@@ -499,8 +540,16 @@ class Writer:
                 "exchange_id": waiting.exchange_id,
                 "intent_sequence": waiting.sequence,
             }
+        elif waiting.kind in (PART, _FRAME):
+            self._open.get(waiting.exchange_id, {})["part"] = waiting.part
+            unsealed = self._unsealed.setdefault(waiting.exchange_id, [])
+            if waiting.kind == _FRAME:
+                unsealed.append(waiting.frame)
+            else:
+                unsealed.clear()
         elif waiting.kind in ("inference.outcome", "inference.undelivered"):
             self._open.pop(waiting.exchange_id, None)
+            self._unsealed.pop(waiting.exchange_id, None)
             self._untaken.pop(waiting.exchange_id, None)
             if waiting.claims_release:
                 told = {"exchange_id": waiting.exchange_id, "outcome_sequence": waiting.sequence}
@@ -551,7 +600,8 @@ class Writer:
         self._ops.sync(self._segment.descriptor)
         old, self._segment = self._segment, self._opened(first)
         going_on = list(self._open.values()), list(self._untaken.values())
-        carry = frames.encode_carry(first, self.origin, *going_on)
+        carried = [frames.encode_carry(first, self.origin, *going_on)]
+        carry = b"".join([*carried, *(frame for unsealed in self._unsealed.values() for frame in unsealed)])
         self._ops.write(self._segment.descriptor, carry, 0)
         self._ops.sync(self._segment.descriptor)
         self._segment.offset = len(carry)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, cast
 
@@ -103,7 +103,7 @@ def open_payloads(
     purpose: str,
     roles: Sequence[str] = ROLES,
 ) -> list[Opened]:
-    """The exchange's payloads in clear, in the order of `ROLES`. That they are read is on record before they are.
+    """The exchange's payloads in clear, one for each role. That they are read is on record before they are.
 
     Args:
         store: the bucket.
@@ -120,20 +120,26 @@ def open_payloads(
         EvidenceError: the store cannot be read.
     """
     Order(purpose, by)
-    told = [
-        (one, payload)
-        for one in located
-        if str(one.leaf.get("kind", "")).startswith("inference.")
-        for payload in _told(one)
-        if payload["role"] in roles
-    ]
-    told.sort(key=lambda pair: ROLES.index(pair[1]["role"]))
+    told: dict[str, list[tuple[Located, dict[str, Any]]]] = {}
+    for one in located:
+        if str(one.leaf.get("kind", "")).startswith("inference."):
+            for payload in _told(one):
+                if payload["role"] in roles:
+                    told.setdefault(payload["role"], []).append((one, payload))
     if not told:
         return []
-    named = sorted({payload["role"] for _, payload in told}, key=ROLES.index)
+    named = sorted(told, key=ROLES.index)
     exchange_id = located[0].leaf["exchange_id"]
     journal.note("access.read", {"exchange_id": exchange_id, "roles": named, "by": by, "purpose": purpose})
-    return [_opened(store, keyring, one, payload) for one, payload in told]
+    return [_joined([_opened(store, keyring, one, payload) for one, payload in told[role]]) for role in named]
+
+
+def _joined(pieces: list[Opened]) -> Opened:
+    """A body that streamed is in several leaves, in the order of the log; it can be read if each of them can."""
+    unread = next((one for one in pieces if one.body is None), None)
+    if len(pieces) == 1 or unread is not None:
+        return unread or pieces[0]
+    return replace(pieces[0], body=b"".join(one.body or b"" for one in pieces))
 
 
 def _told(located: Located) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
-"""The hall, pure: one `Session` per exchange turns events into effects. No I/O, no clock, no randomness."""
+"""The hall, pure: one session per exchange turns events into effects. No I/O, no clock, no randomness."""
 
 from ext_proc.phases.session import Session
+from ext_proc.phases.streaming import StreamingSession
 
-__all__ = ["Session"]
+__all__ = ["Session", "StreamingSession"]

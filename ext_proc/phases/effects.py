@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Refusal,
         Secret,
     )
+    from ext_proc.ports import AnswerStream
 
 # Steps: each is answered by the event named in its docstring, or by Failed ---------------------------------------
 
@@ -80,6 +81,24 @@ class RedactResponse:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenStream:
+    """Begin to read an answer that streams. `StreamOpened`."""
+
+    inspection: Inspection
+    rules: tuple[RedactionRule, ...]
+    headers: Headers
+
+
+@dataclass(frozen=True, slots=True)
+class RedactPiece:
+    """Make the next bytes of a streamed answer fit for the caller; ``is_last``: nothing follows. `PieceRedacted`."""
+
+    answer: AnswerStream
+    body: bytes
+    is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Unlock:
     """Fetch the upstream credential. `Unlocked`."""
 
@@ -100,9 +119,9 @@ class Record:
 class Continue:
     """Answer the open question and let the exchange go on.
 
-    ``body`` replaces the buffered body (None leaves it). ``metadata`` lands in Envoy's dynamic metadata under
-    ``affidavit`` and opens the gates behind us. ``uninspected`` turns both body phases off: only for an allowed
-    upgrade.
+    ``body`` replaces the body, or the piece that was asked about (None leaves it). ``metadata`` lands in Envoy's
+    dynamic metadata under ``affidavit`` and opens the gates behind us. ``uninspected`` turns both body phases off: only
+    for an allowed upgrade. ``streamed`` asks for the body piece by piece instead of whole.
     """
 
     body: bytes | None = None
@@ -110,6 +129,7 @@ class Continue:
     remove_headers: tuple[str, ...] = ()
     metadata: Mapping[str, str] | None = None
     uninspected: bool = False
+    streamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +142,17 @@ class Refuse:
     metadata: Mapping[str, str]
 
 
-Step = Admit | Authenticate | Inspect | Decide | RedactRequest | RedactResponse | Unlock | Record
+Step = (
+    Admit
+    | Authenticate
+    | Inspect
+    | Decide
+    | RedactRequest
+    | RedactResponse
+    | OpenStream
+    | RedactPiece
+    | Unlock
+    | Record
+)
 Answer = Continue | Refuse
 Effect = Step | Answer

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ext_proc.errors import GateError
-    from ext_proc.model import Decision, ExchangeId, Headers, Identity, Inspection, Receipt, Redaction, Secret
+    from ext_proc.model import Decision, ExchangeId, Headers, Identity, Inspection, Piece, Receipt, Redaction, Secret
+    from ext_proc.ports import AnswerStream
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,14 @@ class ResponseHeaders:
 
 @dataclass(frozen=True, slots=True)
 class ResponseBody:
-    """The whole response body (BUFFERED)."""
+    """The whole response body (BUFFERED), or the next piece of one that streams (STREAMED).
+
+    ``is_last``: nothing follows (``HttpBody.end_of_stream``; False too where trailers follow a whole body).
+    """
 
     at: datetime
     body: bytes
+    is_last: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,22 @@ class Redacted:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamOpened:
+    """A streamed answer can be read and masked piece by piece."""
+
+    at: datetime
+    answer: AnswerStream
+
+
+@dataclass(frozen=True, slots=True)
+class PieceRedacted:
+    """What of a streamed answer may be released now."""
+
+    at: datetime
+    piece: Piece
+
+
+@dataclass(frozen=True, slots=True)
 class Unlocked:
     """The upstream credential is at hand: header name to value."""
 
@@ -157,5 +178,16 @@ class Failed:
 
 
 PeerEvent = RequestHeaders | RequestBody | ResponseHeaders | ResponseBody | Unknown | StreamEnded
-AnswerEvent = Admitted | Authenticated | Inspected | Decided | Redacted | Unlocked | Recorded | Failed
+AnswerEvent = (
+    Admitted
+    | Authenticated
+    | Inspected
+    | Decided
+    | Redacted
+    | StreamOpened
+    | PieceRedacted
+    | Unlocked
+    | Recorded
+    | Failed
+)
 Event = PeerEvent | AnswerEvent

@@ -105,6 +105,8 @@ def model_facts(redaction: Redaction, requested: str | None) -> dict[str, Any]:
 
 
 def _counts(removals: tuple[Removal, ...]) -> list[dict[str, Any]]:
+    if not removals:
+        return []
     counted = Counter((r.entity, r.action.value, r.rule, r.version) for r in removals)
     return [
         {"entity": entity, "action": action, "rule": rule, "version": version, "count": count}

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 RETRY_AFTER_SECONDS: Final = 5
 """What a caller is told to wait after a 503: long enough for a worker, OPA or a disk to come back."""
 
+ANSWER_BLOCKED: Final = "The answer holds data that may not be released."
 _METADATA_ALLOW: Final = "allow"
 _METADATA_RELEASED: Final = "released"
 EXCHANGE_HEADER: Final = "x-affidavit-exchange"
@@ -82,6 +83,7 @@ class Session:
         self._identity: Identity | None = None
         self._inspection: Inspection | None = None
         self._call: Call | None = None
+        self._told_request: dict[str, Any] | None = None
         self._decision: Decision | None = None
         self._forwarded: Redaction | None = None
         self._unlocked: tuple[tuple[str, Any], ...] = ()
@@ -315,7 +317,7 @@ class Session:
         """Blocked by a rule of the decision, or ready to be recorded."""
         self._released = event.redaction
         if event.redaction.blocked:
-            return self._deny("content_blocked", "The answer holds data that may not be released.", event.at)
+            return self._deny("content_blocked", ANSWER_BLOCKED, event.at)
         return self._record_outcome(event.at)
 
     def _record_outcome(self, at: datetime) -> tuple[do.Effect, ...]:
@@ -331,9 +333,7 @@ class Session:
         if self._kept is not None:
             return self._undelivered(event.at)
         self.state = State.SETTLED
-        bare = bare_type(self._answer_headers)
-        kind = (("content-type", bare),) if bare else ()
-        mine = (*self._told_to_the_caller(event.receipt), *kind)
+        mine = self._head_of_answer(event.receipt)
         taken_off = self._taken_off(frozenset(name for name, _ in mine))
         if self._released is None or self._answer_is_bodyless:
             return (do.Continue(set_headers=mine, metadata=self._released_metadata, remove_headers=taken_off),)
@@ -346,6 +346,11 @@ class Session:
                 metadata=self._released_metadata,
             ),
         )
+
+    def _head_of_answer(self, receipt: Receipt) -> tuple[tuple[str, str], ...]:
+        """What we set in it."""
+        bare = bare_type(self._answer_headers)
+        return (*self._told_to_the_caller(receipt), *((("content-type", bare),) if bare else ()))
 
     def _taken_off(self, overwritten: frozenset[str]) -> tuple[str, ...]:
         """The answer's fields that stay here: of an upgrade, all but its handshake. Never what Envoy forbids."""
@@ -374,8 +379,10 @@ class Session:
         return self._refuse(event.error, event.at)
 
     def _deny(self, code: str, text: str, at: datetime) -> tuple[do.Effect, ...]:
-        reasons = self._decision.reasons if self._decision else ()
-        return self._record_refusal(Refusal(_FORBIDDEN, code, text, reasons), "denied", at)
+        return self._record_refusal(self._denial(code, text), "denied", at)
+
+    def _denial(self, code: str, text: str) -> Refusal:
+        return Refusal(_FORBIDDEN, code, text, self._decision.reasons if self._decision else ())
 
     def _refuse(self, error: GateError, at: datetime) -> tuple[do.Effect, ...]:
         self._error = error
@@ -505,18 +512,10 @@ class Session:
     def _outcome_entry(self, status: str, http_status: int, at: datetime) -> Entry:
         released = self._released if status in ("completed", "error") and self._refusal is None else None
         bodies = (() if self._request_recorded else self._request_payloads()) + self._response_payloads(released)
-        outcome = {
-            "status": status,
-            "http_status": http_status or None,
-            "code": self.code,
-            "detail": self.detail,
-            "released_bytes": len(released.body) if released else 0,
-            "is_inspected": released is not None,
-        }
         parts: dict[str, Any] = {
             "time": self._times(at),
             "intent_sequence": self._intent_sequence,
-            "outcome": outcome,
+            "outcome": self._outcome_told(status, http_status, released),
             "upstream": self._upstream,
         }
         if self._released is not None:
@@ -525,21 +524,23 @@ class Session:
             parts["model"] = facts.model_facts(self._released, requested)
         return self._entry("inference.outcome", parts, bodies)
 
-    def _least_entry(self, status: str, http_status: int, at: datetime) -> Entry:
-        if self.exchange_id is None:
-            raise PeerError("no exchange id")
-        outcome = {
+    def _outcome_told(self, status: str, http_status: int, released: Redaction | None) -> dict[str, Any]:
+        return {
             "status": status,
             "http_status": http_status or None,
             "code": self.code,
             "detail": self.detail,
-            "released_bytes": 0,
-            "is_inspected": False,
+            "released_bytes": len(released.body) if released else 0,
+            "is_inspected": released is not None,
         }
+
+    def _least_entry(self, status: str, http_status: int, at: datetime) -> Entry:
+        if self.exchange_id is None:
+            raise PeerError("no exchange id")
         said = {
             "time": {"recorded": facts.instant(at)},
             "intent_sequence": self._intent_sequence,
-            "outcome": outcome,
+            "outcome": self._outcome_told(status, http_status, None),
         }
         source = self._head.source if self._head else None
         return Entry("inference.outcome", self.exchange_id, self._identity, source, said)
@@ -549,7 +550,7 @@ class Session:
             raise PeerError("no exchange id")
         whole: dict[str, Any] = dict(parts)
         if self._head is not None:
-            whole["request"] = facts.request_facts(self._head, self.connection, self._call, len(self._body))
+            whole["request"] = self._request_facts(self._head)
         if self._decision is not None:
             whole["policy"] = facts.policy_facts(self._decision)
         if self._forwarded is not None and not self._request_recorded:
@@ -557,6 +558,14 @@ class Session:
         keep = self._decision is None or self._decision.record_payloads
         source = self._head.source if self._head else None
         return Entry(kind, self.exchange_id, self._identity, source, whole, payloads if keep else ())
+
+    def _request_facts(self, head: Head) -> dict[str, Any]:
+        """The same in both records, once the question was put: then nothing about the request changes any more."""
+        if self._call is None:
+            return facts.request_facts(head, self.connection, None, len(self._body))
+        if self._told_request is None:
+            self._told_request = facts.request_facts(head, self.connection, self._call, len(self._body))
+        return self._told_request
 
     def _request_payloads(self) -> tuple[Payload, ...]:
         if not self._body:

@@ -26,6 +26,13 @@ class State(Enum):
     AWAIT_RESPONSE = auto()
     AWAIT_RESPONSE_BODY = auto()
     REDACTING_RESPONSE = auto()
+    OPENING_STREAM = auto()
+    RECORDING_HEAD = auto()
+    AWAIT_PIECE = auto()
+    REDACTING_PIECE = auto()
+    RECORDING_PIECE = auto()
+    RECORDING_LAST_PIECE = auto()
+    DRAINING = auto()
     RECORDING_OUTCOME = auto()
     RECORDING_REFUSAL = auto()
     RECORDING_LOCAL_REPLY = auto()
@@ -41,6 +48,7 @@ _INTERRUPTIBLE: Final = {ev.StreamEnded: "on_left", ev.ResponseHeaders: "on_loca
 # once, so only where there was none yet can one come.
 _RECORDING: Final = {ev.StreamEnded: "on_kept", ev.Failed: "on_unrecorded"}
 _RECORDING_UNANSWERED: Final = {**_RECORDING, ev.ResponseHeaders: "on_kept"}
+_RECORDING_PIECE: Final = {ev.StreamEnded: "on_kept", ev.Failed: "on_piece_unrecorded"}
 
 TABLE: Final[dict[State, dict[type, str]]] = {
     State.START: {
@@ -67,6 +75,18 @@ TABLE: Final[dict[State, dict[type, str]]] = {
         ev.Failed: "on_failed",
         ev.StreamEnded: "on_left",
     },
+    # An answer that streams: the methods are `ext_proc.phases.streaming`'s.
+    State.OPENING_STREAM: {ev.StreamOpened: "on_stream_opened", ev.Failed: "on_failed", ev.StreamEnded: "on_left"},
+    State.RECORDING_HEAD: {ev.Recorded: "on_head_recorded", **_RECORDING},
+    State.AWAIT_PIECE: {ev.ResponseBody: "on_piece", ev.StreamEnded: "on_left"},
+    State.REDACTING_PIECE: {
+        ev.PieceRedacted: "on_piece_redacted",
+        ev.Failed: "on_piece_failed",
+        ev.StreamEnded: "on_left",
+    },
+    State.RECORDING_PIECE: {ev.Recorded: "on_piece_recorded", **_RECORDING_PIECE},
+    State.RECORDING_LAST_PIECE: {ev.Recorded: "on_last_piece_recorded", **_RECORDING_PIECE},
+    State.DRAINING: {ev.ResponseBody: "on_drained", ev.StreamEnded: "on_end"},
     State.RECORDING_OUTCOME: {ev.Recorded: "on_outcome_recorded", **_RECORDING},
     State.RECORDING_REFUSAL: {ev.Recorded: "on_refusal_recorded", **_RECORDING_UNANSWERED},
     State.RECORDING_LOCAL_REPLY: {ev.Recorded: "on_local_reply_recorded", **_RECORDING},

@@ -10,7 +10,6 @@ and writes the question, with the caller's name, in clear.
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import uuid
 from contextlib import asynccontextmanager
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 _PARAMETERS: Final = "provenance=true&strict-builtin-errors=true"
 _CONNECTIONS_MAX: Final = 256
 # No NaN: JSON has none, and OPA would answer with an error about the body.
-_compact: Final = functools.partial(json.dumps, separators=(",", ":"), allow_nan=False)
+_compact: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 class _UnixClient(AsyncOpaClient):  # type: ignore[misc]  # opa_client ships no types

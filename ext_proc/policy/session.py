@@ -8,11 +8,11 @@ not exactly an answer ends the connection and is an error (aiohttp's, so that th
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
+import orjson
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +57,7 @@ class Answer:
         Raises:
             ValueError: it is not JSON.
         """
-        return json.loads(self._body)
+        return orjson.loads(self._body)
 
     async def text(self) -> str:
         """The body's text.

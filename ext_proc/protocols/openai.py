@@ -81,7 +81,7 @@ def add_logprobs(document: Document, bodies: list[Any]) -> None:
             key = position if index is None else index
             for name in ("content", "refusal"):
                 for entry in shapes.items(choice, "logprobs", name):
-                    _add_token(document, entry, told.setdefault((key, name), []))
+                    add_token(document, entry, told.setdefault((key, name), []))
             tokens, others = (
                 shapes.items(choice, "logprobs", "tokens"),
                 shapes.items(choice, "logprobs", "top_logprobs"),
@@ -95,7 +95,8 @@ def add_logprobs(document: Document, bodies: list[Any]) -> None:
             document.add_fragments(fragments, f"/choices/{index}/logprobs/{name}", "logprobs")
 
 
-def _add_token(document: Document, entry: Any, told: list[Place]) -> None:
+def add_token(document: Document, entry: Any, told: list[Place]) -> None:
+    """Add a token to those of its text, ``told``; what says the same in another way goes where it is edited."""
     if not isinstance(entry, dict):
         return
     also: list[tuple[Any, Any, Any]] = []

@@ -25,7 +25,7 @@ _COUNTS: Final = (
     "dimensions",
 )
 _NUMBERS: Final = ("temperature", "top_p", "top_k")
-_FLAGS: Final = ("stream", "store")
+_FLAGS: Final = ("stream", "store", "background")
 _WORDS: Final = {
     "encoding_format": frozenset({"float", "base64"}),
     "reasoning_effort": frozenset({"none", "minimal", "low", "medium", "high", "xhigh", "max"}),
@@ -34,6 +34,7 @@ _WORDS: Final = {
 _NUMBER_MAX: Final = 2**63 - 1
 """An int64, which is what the APIs' counts are."""
 GENERIC: Final = "generic"
+_RESPONSES: Final = "openai.responses"
 
 Parameter = int | float | str | bool | None
 
@@ -50,7 +51,7 @@ def parameters(protocol: str, body: Any) -> dict[str, Parameter]:
             if name in body:
                 made[name] = _read(protocol, body[name], name, read)
     return made | {
-        "message_count": len(shapes.items(body, "messages")),
+        "message_count": len(shapes.items(body, "input" if protocol == _RESPONSES else "messages")),
         "tool_count": len(shapes.items(body, "tools")),
         "media_count": count_media(body),
     }

@@ -14,15 +14,15 @@ TEXTS_AT: Final = frozenset({"system", "input", "prompt", "content", "instructio
 
 SETTINGS: Final = frozenset(
     {
-        "best_of", "cache_control", "chat_template_kwargs", "container", "context_management", "dimensions", "echo",
-        "encoding_format", "frequency_penalty", "function_call", "functions", "grammar", "guided_choice",
-        "guided_grammar", "guided_json", "guided_regex", "json_schema", "logit_bias", "logprobs",
-        "max_completion_tokens", "max_output_tokens", "max_tokens", "max_tokens_to_sample", "mcp_servers", "metadata",
-        "modalities", "model", "n", "n_predict", "output_config", "parallel_tool_calls", "presence_penalty",
-        "prompt_cache_key", "reasoning", "reasoning_effort", "response_format", "safety_identifier", "seed",
-        "service_tier", "stop", "stop_sequences", "store", "stream", "stream_options", "structured_outputs", "suffix",
-        "temperature", "thinking", "tool_choice", "tools", "top_k", "top_logprobs", "top_p", "user", "verbosity",
-        "web_search_options",
+        "background", "best_of", "cache_control", "chat_template_kwargs", "container", "context_management",
+        "conversation", "dimensions", "echo", "encoding_format", "frequency_penalty", "function_call", "functions",
+        "grammar", "guided_choice", "guided_grammar", "guided_json", "guided_regex", "include", "json_schema",
+        "logit_bias", "logprobs", "max_completion_tokens", "max_output_tokens", "max_tokens", "max_tokens_to_sample",
+        "max_tool_calls", "mcp_servers", "metadata", "modalities", "model", "n", "n_predict", "output_config",
+        "parallel_tool_calls", "presence_penalty", "previous_response_id", "prompt_cache_key", "reasoning",
+        "reasoning_effort", "response_format", "safety_identifier", "seed", "service_tier", "stop", "stop_sequences",
+        "store", "stream", "stream_options", "structured_outputs", "suffix", "temperature", "thinking", "tool_choice",
+        "tools", "top_k", "top_logprobs", "top_p", "truncation", "user", "verbosity", "web_search_options",
     }
 )  # fmt: skip
 """Top-level fields that say how to answer: schemas and descriptions, whose ``type`` is no part's."""
@@ -41,8 +41,18 @@ _KINDS: Final = {
     "tool_result": _ALWAYS | {"tool_use_id", "content", "is_error"},
     "server_tool_use": _ALWAYS | {"name", "input", "caller"},
     "search_result": _ALWAYS | {"source", "title", "content", "citations"},
+    # Items of the Responses API.
+    "message": _ALWAYS | {"role", "status", "phase", "content"},
+    "summary_text": _ALWAYS | {"text"},
+    "reasoning_text": _ALWAYS | {"text"},
+    "reasoning": _ALWAYS | {"status", "summary", "content", "encrypted_content"},
+    "function_call": _ALWAYS | {"status", "call_id", "name", "arguments"},
+    "function_call_output": _ALWAYS | {"status", "call_id", "output"},
+    "custom_tool_call": _ALWAYS | {"status", "call_id", "name", "input"},
+    "custom_tool_call_output": _ALWAYS | {"status", "call_id", "output"},
+    "item_reference": _ALWAYS,
 }
-_READ: Final = frozenset({"text", "refusal", "content", "thinking", "source", "title", "data"})
+_READ: Final = frozenset({"text", "refusal", "content", "thinking", "source", "title", "data", "summary", "output"})
 
 _MESSAGE_SETTINGS: Final = frozenset({"annotations", "cache_control", "function_call", "reasoning_details"})
 _CALL_KINDS: Final = (None, "function", "custom")
@@ -100,6 +110,8 @@ def _parts(value: Any) -> int:
 
 def _part(part: dict[str, Any]) -> int:
     kind = part.get("type")
+    if kind is None and "role" in part:  # a message among the items of a Responses request may leave its type out
+        kind = "message"
     known = _KINDS.get(kind) if isinstance(kind, str) else None
     if known is None:
         return 1

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.errors import BadBody, UnknownOperation, UnsupportedContent, UpstreamError
-from ext_proc.protocols import anthropic, openai, shapes
+from ext_proc.protocols import anthropic, openai, responses, shapes
 from ext_proc.protocols.document import Document, Facts
 from ext_proc.protocols.encoding import CodingError, decoded
 from ext_proc.protocols.joining import add_joined, collect_at
-from ext_proc.protocols.json_text import JsonError, parse, parse_bytes, render
+from ext_proc.protocols.json_text import JsonError, parse, parse_bytes, render, render_whole
 from ext_proc.protocols.parameters import declared_tools, parameters, refuse_ambiguous_keys
 from ext_proc.protocols.sse import read_events, write_events
 
@@ -23,6 +23,7 @@ _OPERATIONS: Final = {
     "openai.completions": "completion",
     "openai.embeddings": "embedding",
     "openai.models": "models",
+    "openai.responses": "response",
     "anthropic.messages": "messages",
     "anthropic.count_tokens": "count_tokens",
     "generic": "generic",
@@ -65,7 +66,7 @@ def read_request(protocol: str, headers: Headers, body: bytes) -> Document:
         tree = [parse_bytes(body)]
         if not isinstance(tree[0], dict) and (protocol != "generic" or not isinstance(tree[0], list)):
             raise BadBody("not_an_object")
-        document = Document(protocol, operation, body, lambda: render(tree[0]).encode())
+        document = Document(protocol, operation, body, lambda: _rendered(document, tree[0]))
         document.add_tree(tree[0])
     except JsonError:
         raise BadBody("json") from None
@@ -110,17 +111,26 @@ def read_response(
 
 def _json(protocol: str, operation: str, body: bytes) -> Document:
     tree = [parse_bytes(body)]
-    document = Document(protocol, operation, body, lambda: render(tree[0]).encode())
+    document = Document(protocol, operation, body, lambda: _rendered(document, tree[0]))
     root = tree[0] if isinstance(tree[0], dict | list) else tree
     if protocol.startswith("anthropic."):
         document.facts = anthropic.answer_facts(tree[0])
         document.set_tools(lambda: anthropic.answer_tools(tree[0]))
+    elif protocol == "openai.responses":
+        document.facts = responses.answer_facts(tree[0])
+        document.set_tools(lambda: responses.answer_tools(tree[0]))
+        responses.add_logprobs(document, tree[0])
     elif protocol.startswith("openai."):
         document.facts = openai.answer_facts(tree[0])
         document.set_tools(lambda: openai.answer_tools(tree[0]))
     openai.add_logprobs(document, tree)  # whatever the connection was said to speak: its upstream may speak this too
     document.add_tree(root, "", openai.is_structure if protocol == "openai.embeddings" else None)
     return document
+
+
+def _rendered(document: Document, value: Any) -> bytes:
+    """A tree that was walked whole, so that the document knows what kinds of numbers are in it."""
+    return render(value).encode() if document.has_fractions else render_whole(value)
 
 
 def _stream(protocol: str, operation: str, body: bytes) -> Document:
@@ -131,6 +141,10 @@ def _stream(protocol: str, operation: str, body: bytes) -> Document:
         anthropic.add_stream(document, events)
         document.facts = anthropic.stream_facts(events)
         document.set_tools(lambda: anthropic.stream_tools(events))
+    elif protocol == "openai.responses":
+        responses.add_stream(document, events)
+        document.facts = responses.stream_facts(events)
+        document.set_tools(lambda: responses.stream_tools(events))
     elif protocol.startswith("openai."):
         openai.add_stream(document, events)
         document.facts = openai.stream_facts(events)

@@ -33,6 +33,11 @@ _SERVER: Final = 500
 
 def refusal_body(protocol: str, refusal: Refusal) -> tuple[str, bytes]:
     """Content type and body."""
+    return _JSON, render(refusal_object(protocol, refusal)).encode()
+
+
+def refusal_object(protocol: str, refusal: Refusal) -> dict[str, Any]:
+    """The body as an object."""
     if protocol.startswith("openai."):
         body: dict[str, Any] = {"error": _openai(refusal)}
     elif protocol.startswith("anthropic."):
@@ -41,7 +46,7 @@ def refusal_body(protocol: str, refusal: Refusal) -> tuple[str, bytes]:
         body = {"type": "error", "error": {**_openai(refusal), "type": _anthropic(refusal)["type"]}}
     if refusal.reasons:
         body["error"]["reasons"] = list(refusal.reasons)
-    return _JSON, render(body).encode()
+    return body
 
 
 def _openai(refusal: Refusal) -> dict[str, Any]:

@@ -1,11 +1,24 @@
 """What may pass: rules as data, found in text, acted on. Pure.
 
-`scan` finds spans in one channel's text; `Redactor.edits` turns spans into edits by the decision's rules. Names and
-postal addresses are not found: no rule can, and a model that can is a separate detector.
+`scan` finds spans in one channel's text; `Redactor.edits` turns spans into edits by the decision's rules;
+`StreamRedactor` does both to a text that comes in parts, with the same result for every chunking. Names and postal
+addresses are not found: no rule can, and a model that can is a separate detector.
 """
 
-from ext_proc.redaction.detect import merged, scan, scan_all
+from ext_proc.redaction.detect import BUILT_IN, Detector, merged, scan, scan_all
 from ext_proc.redaction.redact import Edits, Redactor
 from ext_proc.redaction.rules import RULES, RULES_VERSION
+from ext_proc.redaction.stream import StreamRedactor
 
-__all__ = ["RULES", "RULES_VERSION", "Edits", "Redactor", "merged", "scan", "scan_all"]
+__all__ = [
+    "BUILT_IN",
+    "RULES",
+    "RULES_VERSION",
+    "Detector",
+    "Edits",
+    "Redactor",
+    "StreamRedactor",
+    "merged",
+    "scan",
+    "scan_all",
+]

@@ -11,20 +11,26 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
 from ext_proc.model import Span
-from ext_proc.redaction.gate import ANCHORS, BASE64, HIDDEN, candidates
+from ext_proc.redaction import gate
 from ext_proc.redaction.normalise import normalised
-from ext_proc.redaction.rules import ENTITIES, KEY_MARK, RULES, is_secret
+from ext_proc.redaction.rule import ANCHOR_MAX
+from ext_proc.redaction.rules import KEY_MARK, RULES, YIELDING, is_secret, version_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ext_proc.redaction.rules import Rule
 
 _TELLING: Final = re.compile(
-    r"pass|pwd|secret|token|key|ssn|social|birth|dob|born|phone|mobile|fax|tel|licen|credential", re.IGNORECASE
+    r"pass|pwd|secret|token|key|ssn|social|birth|dob|born|b-?day|phone|mobile|cell|fax|tel|handy|contact|licen|credential"
+    r"|account|acct|iban|routing|\baba\b|sort.?code|swift|\bbic\b|bsb|card|cvv|cvc|\bmrn|medical|patient|insurance|member"
+    r"|medicare|nhs|\bsin\b|\bein\b|\btin\b|tax|national|identity|citizen|aadhaar|cpf|bsn|pesel|\bnif\b|\bdni\b|utr"
+    r"|\blat|\blon|\blng|coord|gps|location|imei|\bdl\b|\bpin\b|\botp\b|session|cookie|\bsid\b|website|domain|\bdea\b|\bnpi\b",
+    re.IGNORECASE,
 )
 _TELLING_KEPT: Final = 32
 """Characters kept on each side of the telling word of a long key: keys can be as long as bodies."""
@@ -32,161 +38,269 @@ _TELLING_KEPT: Final = 32
 # In lines (RFC 2045 section 6.8), or in one run, perhaps of the URL-safe alphabet.
 _BASE64: Final = re.compile(r"(?:[A-Za-z0-9+/]{60,76}\r?\n)+[A-Za-z0-9+/]{1,76}={0,2}|[A-Za-z0-9+/_-]{16,}={0,2}")
 _BASE64_PART: Final = re.compile(r"[A-Za-z0-9]{16,}={0,2}")
+_HEX: Final = re.compile("[0-9A-Fa-f]{16,}")
+_BASE64_CHARS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/_-\r\n")
 _LINE_ENDS: Final = str.maketrans({"\r": None, "\n": None})
 _URL_SAFE: Final = str.maketrans("-_", "+/")
 
 _GROW: Final = 64
 
-# What we put in a value's place ourselves: to find it again would mask masks. Only exactly that: anything that a
-# caller writes around it is looked at.
-_PLACEHOLDER: Final = re.compile(rf"\[(?:{'|'.join(ENTITIES)})(?::[a-p]{{8}})?\][.,;:!?)\]}}]*")
 _SHOWN: Final = "****"
-
-
-def scan(text: str, context: str = "") -> list[Span]:
-    """Spans in ``text``, sorted, not overlapping; offsets are code points of the text as it is.
-
-    Args:
-        text: one channel's decoded text.
-        context: the key that the text stands under: ``ssn`` above nine digits says what they are.
-    """
-    return merged(apart(text, context)) if text else []
-
-
-def apart(text: str, context: str = "") -> list[Span]:
-    """Spans as each rule finds them: they may overlap."""
-    if "[" in context:
-        context = _PLACEHOLDER.sub(" ", context)  # ``[US_SSN]`` as a key was a value, not a name
-    telling = _TELLING.search(context) if context else None
-    if telling is None:
-        return _spans(text)
-    kept = context[max(telling.start() - _TELLING_KEPT, 0) : telling.end() + _TELLING_KEPT]
-    head = f"{kept.replace('_', ' ').replace('-', ' ')}{KEY_MARK}: "
-    shift = len(head)
-    spans = _spans(head + text)
-    return [Span(max(s.start - shift, 0), s.end - shift, s.entity, s.rule, s.score) for s in spans if s.end > shift]
-
-
-def _spans(text: str) -> list[Span]:
-    hits = candidates(text)
-    if not hits:
-        return []
-    found = list(_found(text, hits))
-    if HIDDEN in hits:
-        seen = normalised(text)
-        if seen.text != text:
-            found += [
-                Span(*seen.span(s.start, s.end), s.entity, s.rule, s.score)
-                for s in _found(seen.text, candidates(seen.text))
-            ]
-    if BASE64 in hits:
-        found += _in_base64(text)
-    return found
 
 
 _SHORT: Final = 64
 """Characters of a text that is looked at together with other short ones."""
+_RETRY_MAX: Final = 64
+"""After a candidate that is not one, look again from its second character; long runs are passed over at once."""
+_MARGIN: Final = 2560
+"""Characters on each side of a place with something hidden that are read as a reader does: more than any window."""
 
 
-def scan_all(texts: Sequence[tuple[str, str]]) -> list[list[Span]]:
-    """`scan` of many texts with their contexts. Short ones are looked at together: mostly there is nothing in any.
+class Detector:
+    """Finds what some rules name.
 
-    Every anchor that occurs in one of them occurs in the whole; so of each, only those are looked for (``max_tokens``
-    is in most requests, and has the anchor of a password's name).
+    Args:
+        rules: the built-in ones, or others, or both.
+        engine: of the gate; see `gate.Gate`.
     """
-    is_short = [len(text) <= _SHORT and not (context and _TELLING.search(context)) for text, context in texts]
-    hits = candidates("\n".join([text for (text, _), short in zip(texts, is_short, strict=True) if short]))
-    anchors = [ANCHORS[index] for index in hits]
-    return [
-        [] if short and not any(anchor.search(text) for anchor in anchors) else scan(text, context)
-        for (text, context), short in zip(texts, is_short, strict=True)
-    ]
+
+    def __init__(self, rules: Sequence[Rule] = RULES, engine: str = "") -> None:
+        self.rules = tuple(rules)
+        self.entities = tuple(sorted({rule.entity for rule in self.rules}))
+        self.version = version_of(self.rules)
+        """Names the rules as they are: part of every record."""
+        self.gate = gate.built_in() if self.rules == RULES and not engine else gate.Gate(self.rules, engine)
+        # What we put in a value's place ourselves: to find it again would mask masks. Only exactly that: anything
+        # that a caller writes around it is looked at.
+        self._placeholder = re.compile(rf"\[(?:{'|'.join(self.entities)})(?::[a-p]{{8}})?\][.,;:!?)\]}}]*")
+
+    def scan(self, text: str, context: str = "") -> list[Span]:
+        """Spans in ``text``, sorted, not overlapping; offsets are code points of the text as it is.
+
+        Args:
+            text: one channel's decoded text.
+            context: the key that the text stands under: ``ssn`` above nine digits says what they are.
+        """
+        return merged(self.apart(text, context)) if text else []
+
+    def scan_all(self, texts: Sequence[tuple[str, str]]) -> list[list[Span]]:
+        """`scan` of many texts with their contexts. Short ones are looked at together: mostly there is nothing in any.
+
+        Every anchor that occurs in one of them occurs in the whole; so of each, only those are looked for
+        (``max_tokens`` is in most requests, and has the anchor of a password's name).
+        """
+        is_short = [len(text) <= _SHORT and not (context and _TELLING.search(context)) for text, context in texts]
+        together = "\n".join([text for (text, _), short in zip(texts, is_short, strict=True) if short])
+        anchors = [self.gate.anchors[index] for index in self.gate.candidates(together)]
+        return [
+            [] if short and not any(anchor.search(text) for anchor in anchors) else self.scan(text, context)
+            for (text, context), short in zip(texts, is_short, strict=True)
+        ]
+
+    def apart(self, text: str, context: str = "", only: frozenset[int] | None = None) -> list[Span]:
+        """Spans as each rule finds them: they may overlap.
+
+        Args:
+            text: as for `scan`.
+            context: as for `scan`.
+            only: numbers of the rules (and of what the gate has beside them) that can have hit; None where any may.
+        """
+        head = self.headed(context) if context else ""
+        if not head:
+            return self._spans(text, only)
+        shift = len(head)
+        spans = self._spans(head + text, only)
+        return [Span(max(s.start - shift, 0), s.end - shift, s.entity, s.rule, s.score) for s in spans if s.end > shift]
+
+    def headed(self, context: str) -> str:
+        """What stands before a text that is scanned with its key; nothing where the key tells nothing."""
+        if "[" in context:
+            context = self._placeholder.sub(" ", context)  # ``[US_SSN]`` as a key was a value, not a name
+        telling = _TELLING.search(context)
+        if telling is None:
+            return ""
+        kept = context[max(telling.start() - _TELLING_KEPT, 0) : telling.end() + _TELLING_KEPT]
+        return f"{kept.replace('_', ' ').replace('-', ' ')}{KEY_MARK}: "
+
+    def _spans(self, text: str, only: frozenset[int] | None) -> list[Span]:
+        places = self._places(text, only)
+        if not places:
+            return []
+        found = list(self._found(text, places))
+        hidden = places.get(self.gate.hidden)
+        if hidden is not None:
+            for low, high in _widened(hidden, len(text)):
+                found += self._undone(text, low, high, only)
+        base64_runs = places.get(self.gate.base64)
+        if base64_runs is not None:
+            found += self._in_base64(text, base64_runs)
+        return found
+
+    def _places(self, text: str, only: frozenset[int] | None) -> gate.Places:
+        places = self.gate.places(text)
+        if only is None or not places:
+            return places
+        return {index: places[index] for index in places if index in only or index == self.gate.hidden}
+
+    def _undone(self, text: str, low: int, high: int, only: frozenset[int] | None) -> Iterator[Span]:
+        """What is found in a stretch of the text as a reader sees it."""
+        seen = normalised(text[low:high])
+        if len(seen.begins) <= 1 and seen.text == text[low:high]:
+            return
+        changed = [begin for begin, is_same in zip(seen.begins, seen.is_same, strict=True) if not is_same]
+        for span in self._found(seen.text, self._places(seen.text, only), changed):
+            if span.end == len(seen.text) and high < len(text):
+                yield from self._undone(text, low, len(text), only)  # it goes on beyond the stretch
+                return
+            start, end = seen.span(span.start, span.end)
+            yield Span(low + start, low + end, span.entity, span.rule, span.score)
+
+    def _found(self, text: str, places: gate.Places, changed: Sequence[int] | None = None) -> Iterator[Span]:
+        """What the rules find around the places of their anchors; only near what is ``changed``, if that is told."""
+        rules, anchors, single, count = self.rules, self.gate.anchors, self.gate.single, len(self.rules)
+        for index in sorted(places):
+            if index < count:
+                rule = rules[index]
+                done = 0  # an open-ended value goes on beyond its window: not to be read again in the next one
+                for low, high in gate.windows(rule, anchors[index] if index in single else None, text, places[index]):
+                    if changed is not None and not _is_near(changed, rule, low, high):
+                        continue  # the same as in the text as it is
+                    for span in self._confirmed(rule, anchors[index], text, max(low, done), high):
+                        yield span
+                        done = span.end
+
+    def _confirmed(self, rule: Rule, anchor: re.Pattern[str], text: str, low: int, high: int) -> Iterator[Span]:
+        at, end_max = low, high
+        cut, whole = rule.lookahead or 1, len(text)
+        while at <= high:
+            match = rule.pattern.search(text, at, end_max)
+            if match is None or match.start() > high:
+                return
+            if match.end() > end_max - cut and end_max < whole:
+                # Cut off by the window: an open-ended value goes on. Twice as far each time, so that it stays linear.
+                end_max = min(end_max + max(_GROW, end_max - match.start()), whole)
+                continue
+            end_max = high
+            start, end = match.span(1 if rule.pattern.groups else 0)
+            belongs = _belonging(rule, text, match.start(), start, end)
+            if belongs and rule.before and not _is_announced(rule, anchor, text, *match.span()):
+                belongs = 0
+            if belongs and not self._is_ours(text, start, start + belongs):
+                yield Span(start, start + belongs, rule.entity, rule.id, rule.score)
+                at = max(start + belongs, at + 1)
+            else:
+                at = match.start() + 1 if match.end() - match.start() < _RETRY_MAX else match.end()
+
+    def _is_ours(self, text: str, start: int, end: int) -> bool:
+        """Is it a placeholder, or the part of a value that the action ``partial`` shows?"""
+        if end - start <= len(_SHOWN):
+            return text[max(start - len(_SHOWN), 0) : start] == _SHOWN
+        return text[start] == "[" and self._placeholder.fullmatch(text, start, end) is not None
+
+    def _in_base64(self, text: str, stretches: Sequence[tuple[int, int]]) -> Iterator[Span]:
+        for match in _runs(text, stretches):
+            best = self._said_in_base64(match.group())
+            if best is not None:
+                yield Span(match.start(), match.end(), best.entity, best.rule, best.score)
+                continue
+            for part in _BASE64_PART.finditer(match.group()):  # glued to a path or a name
+                best = self._said_in_base64(part.group()) if len(part.group()) < len(match.group()) else None
+                if best is not None:
+                    start, end = match.start() + part.start(), match.start() + part.end()
+                    yield Span(start, end, best.entity, best.rule, best.score)
+
+    def _said_in_base64(self, run: str) -> Span | None:
+        if _HEX.fullmatch(run) and len(run) % 2 == 0:
+            said = bytes.fromhex(run).decode(errors="replace")
+            if said.isprintable():
+                return self._gravest(said)
+        plain = run.translate(_LINE_ENDS).rstrip("=").translate(_URL_SAFE)
+        if len(plain) % 4 == 1:
+            plain = plain[:-1]  # a character too many is of the text around
+        try:
+            said = base64.b64decode(plain + "=" * (-len(plain) % 4)).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+        return self._gravest(said)
+
+    def _gravest(self, said: str) -> Span | None:
+        spans = [span for span in self._found(said, self.gate.places(said)) if span.entity not in YIELDING]
+        return max(spans, key=_rank, default=None)
 
 
-def _found(text: str, hits: Sequence[int]) -> Iterator[Span]:
-    for index in hits:
-        if index < len(RULES):
-            rule = RULES[index]
-            done = 0  # an open-ended value goes on beyond its window: not to be read again in the next one
-            for low, high in _windows(rule, ANCHORS[index], text):
-                for span in _confirmed(rule, text, max(low, done), high):
-                    yield span
-                    done = span.end
+def _belonging(rule: Rule, text: str, match_start: int, start: int, end: int) -> int:
+    """How many characters of the candidate belong. Of an open-ended one, its beginning decides."""
+    if not rule.open_ended:
+        return rule.validator(text[start:end])
+    decided = min(end, match_start + rule.max_length)
+    return end - start if rule.validator(text[start:decided]) else 0
 
 
-def _windows(rule: Rule, anchor: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
-    """Where to look: around each anchor, overlapping windows joined, so that no character is looked at twice."""
+def _is_announced(rule: Rule, anchor: re.Pattern[str], text: str, start: int, end: int) -> bool:
+    """Does an anchor stand before a match, in it, or in what it looks ahead to? What comes later has no say.
+
+    So a stream need not hold back a value until it knows what is written after it.
+    """
+    low = max(start - rule.after - ANCHOR_MAX, 0)
+    return anchor.search(text, low, min(end + rule.lookahead, len(text))) is not None
+
+
+def _is_near(changed: Sequence[int], rule: Rule, low: int, high: int) -> bool:
+    """Is a changed character among those that have a say in what a rule finds in a window?"""
+    first = bisect_left(changed, low - rule.lookbehind - ANCHOR_MAX)
+    reach = high + rule.max_length + rule.lookahead + ANCHOR_MAX
+    return first < len(changed) and (rule.open_ended or changed[first] <= reach)
+
+
+def _widened(stretches: Sequence[tuple[int, int]], whole: int) -> Iterator[tuple[int, int]]:
     low = high = -1
-    for match in anchor.finditer(text):
-        start, end = max(match.start() - rule.before, 0), min(match.end() + rule.after, len(text))
+    for begin, finish in stretches:
+        start, end = max(begin - _MARGIN, 0), min(finish + _MARGIN, whole)
         if start > high >= 0:
             yield low, high
             low = start
         elif high < 0:
             low = start
         high = max(high, end)
-    if high >= 0:
-        yield low, high
+    yield low, high
 
 
-def _confirmed(rule: Rule, text: str, low: int, high: int) -> Iterator[Span]:
-    at, end_max = low, high
-    while at <= high:
-        match = rule.pattern.search(text, at, end_max)
-        if match is None or match.start() > high:
-            return
-        if match.end() == end_max < len(text):
-            # Cut off by the window: an open-ended value goes on. Twice as far each time, so that it stays linear.
-            end_max = min(end_max + max(_GROW, end_max - match.start()), len(text))
-            continue
-        end_max = high
-        start, end = match.span(1 if rule.pattern.groups else 0)
-        belongs = rule.validator(text[start:end])
-        if belongs and not _is_ours(text, start, start + belongs):
-            yield Span(start, start + belongs, rule.entity, rule.id, rule.score)
-            at = max(start + belongs, at + 1)
-        else:
-            at = match.start() + 1 if match.end() - match.start() < _RETRY_MAX else match.end()
+def _runs(text: str, stretches: Sequence[tuple[int, int]]) -> Iterator[re.Match[str]]:
+    """Runs that may be base64: each is read once, from its beginning to its end, wherever the stretch ends."""
+    done = 0
+    for low, high in stretches:
+        at = max(low, done)
+        while at and text[at - 1] in _BASE64_CHARS and at > done:
+            at -= 1
+        for match in _BASE64.finditer(text, at):
+            if match.start() >= high:
+                break
+            done = match.end()
+            yield match
 
 
-_RETRY_MAX: Final = 64
-"""After a candidate that is not one, look again from its second character; long runs are passed over at once."""
+def merged(spans: Iterable[Span]) -> list[Span]:
+    """Sorted, not overlapping: what touches the same characters becomes one, named after the gravest.
 
-
-def _is_ours(text: str, start: int, end: int) -> bool:
-    """Is it a placeholder, or the part of a value that the action ``partial`` shows?"""
-    if end - start <= len(_SHOWN):
-        return text[max(start - len(_SHOWN), 0) : start] == _SHOWN
-    return text[start] == "[" and _PLACEHOLDER.fullmatch(text, start, end) is not None
-
-
-def _in_base64(text: str) -> Iterator[Span]:
-    for match in _BASE64.finditer(text):
-        best = _said_in_base64(match.group())
-        if best is not None:
-            yield Span(match.start(), match.end(), best.entity, best.rule, best.score)
-            continue
-        for part in _BASE64_PART.finditer(match.group()):  # glued to a path or a name
-            best = _said_in_base64(part.group()) if len(part.group()) < len(match.group()) else None
-            if best is not None:
-                yield Span(match.start() + part.start(), match.start() + part.end(), best.entity, best.rule, best.score)
-
-
-def _said_in_base64(run: str) -> Span | None:
-    plain = run.translate(_LINE_ENDS).rstrip("=").translate(_URL_SAFE)
-    if len(plain) % 4 == 1:
-        plain = plain[:-1]  # a character too many is of the text around
-    try:
-        said = base64.b64decode(plain + "=" * (-len(plain) % 4)).decode()
-    except (binascii.Error, UnicodeDecodeError):
-        return None
-    return max(_found(said, candidates(said)), key=_rank, default=None)
-
-
-def merged(spans: list[Span]) -> list[Span]:
-    """Sorted, not overlapping: what touches the same characters becomes one, named after the gravest."""
+    Spans of entities that yield go where any other span touches them.
+    """
+    spans = list(spans)
     if len(spans) < 2:
         return spans
+    yielding = [span for span in spans if span.entity in YIELDING]
+    if not yielding:
+        return _joined(spans)
+    kept = _joined([span for span in spans if span.entity not in YIELDING])
+    starts = [span.start for span in kept]
+    left = []
+    for one in _joined(yielding):
+        before = bisect_left(starts, one.end) - 1  # the last that begins before this one ends
+        if before < 0 or kept[before].end <= one.start:
+            left.append(one)
+    return sorted([*kept, *left], key=lambda s: s.start)
+
+
+def _joined(spans: list[Span]) -> list[Span]:
     joined: list[Span] = []
     for span in sorted(spans, key=lambda s: (s.start, -s.end)):
         if joined and span.start < joined[-1].end:
@@ -198,5 +312,31 @@ def merged(spans: list[Span]) -> list[Span]:
     return joined
 
 
-def _rank(span: Span) -> tuple[bool, float, int]:
-    return (is_secret(span.entity), span.score, span.end - span.start)
+def _rank(span: Span) -> tuple[bool, int, float, int]:
+    """A secret first; of several, the one that begins first: what a stream has said of it stays true."""
+    secret = is_secret(span.entity)
+    return (secret, -span.start if secret else 0, span.score, span.end - span.start)
+
+
+BUILT_IN: Final = Detector()
+"""The detector of the built-in rules."""
+
+
+def scan(text: str, context: str = "") -> list[Span]:
+    """`Detector.scan` with the built-in rules."""
+    return BUILT_IN.scan(text, context)
+
+
+def scan_all(texts: Sequence[tuple[str, str]]) -> list[list[Span]]:
+    """`Detector.scan_all` with the built-in rules."""
+    return BUILT_IN.scan_all(texts)
+
+
+def apart(text: str, context: str = "") -> list[Span]:
+    """`Detector.apart` with the built-in rules."""
+    return BUILT_IN.apart(text, context)
+
+
+def headed(context: str) -> str:
+    """`Detector.headed` with the built-in rules."""
+    return BUILT_IN.headed(context)

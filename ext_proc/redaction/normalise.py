@@ -22,10 +22,12 @@ _ESCAPE: Final = re.compile(
       & (?:amp;)* (?: \#0*\d{1,7};? | \#[xX]0*[0-9a-fA-F]{1,6};? | [A-Za-z][A-Za-z0-9]{1,31}; )
     | %[C-Fc-f][0-9A-Fa-f] (?:%[89ABab][0-9A-Fa-f]){1,3}         # one character of several UTF-8 bytes
     | % (?:25)* [0-9A-Fa-f]{2}
+    | =(?:40|2[DEde])                                             # quoted-printable "@", "-" and "."
     | (?<!\\) \\+ (?:
           u[dD][89abAB][0-9A-Fa-f]{2} \\+ u[dD][c-fC-F][0-9A-Fa-f]{2}
         | u[0-9A-Fa-f]{4} | u\{0*[0-9A-Fa-f]{1,6}\} | x[0-9A-Fa-f]{2}
-        | (?=[@._+\-/])                                           # Markdown's and JavaScript's needless ones
+        | [nrt]                                                   # a line's end, in JSON that is in a string
+        | (?=[@._+\-/"'])                                         # Markdown's and JavaScript's needless ones
       )
     | [^\t\n\r\x1f-\x7e]+
     """,
@@ -91,7 +93,7 @@ def _stretches(text: str) -> Iterator[tuple[int, int, str | None]]:
     for match in _ESCAPE.finditer(text):
         start, end = match.span()
         said = match.group()
-        if said[0] not in "&%\\":
+        if said[0] not in "&%\\=":
             if said.translate(_SEEN) == said:
                 continue
             if at < start:
@@ -130,7 +132,7 @@ def _seen(char: str) -> str:
     return "".join(" " if part.isspace() else part for part in plain)
 
 
-def _unescaped(escape: str) -> str:
+def _unescaped(escape: str) -> str:  # noqa: PLR0911 - one for each kind
     if escape[0] == "&":
         return (
             html.unescape("&" + escape.rpartition("amp;")[2].lstrip("&"))
@@ -139,8 +141,10 @@ def _unescaped(escape: str) -> str:
         )
     if escape[0] == "%" and escape.count("%") > 1:
         return bytes.fromhex(escape.replace("%", "")).decode(errors="replace")
-    if escape[0] == "%":
+    if escape[0] in "%=":
         return chr(int(escape[-2:], 16))
+    if escape[-1] in "nrt":
+        return "\t" if escape[-1] == "t" else "\n"
     codes = [int(found, 16) for found in _HEX.findall(escape)]
     if not codes:
         return ""

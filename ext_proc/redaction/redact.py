@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import hmac
 from bisect import bisect_right
-from dataclasses import dataclass
-from operator import itemgetter
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from ext_proc.model import Action, Edit, Removal, Span
-from ext_proc.redaction.detect import apart, merged, scan
-from ext_proc.redaction.rules import RULES_VERSION, is_secret
+from ext_proc.redaction.detect import BUILT_IN, merged
+from ext_proc.redaction.rules import YIELDING, is_secret
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ext_proc.model import RedactionRule
+    from ext_proc.redaction.detect import Detector
 
 ANY: Final = "*"
 PARTIAL_SHOWN: Final = 4
@@ -24,8 +26,8 @@ PARTIAL_MIN: Final = 8
 """Shorter values are masked whole: four of seven characters would be most of it."""
 
 
-_ROUNDS: Final = 4
-"""Looks at what is left; then the whole channel is masked. One more than once is needed for made-up texts only."""
+LOOKS: Final = 4
+"""At a text and at what is left of it. More than two are needed for made-up texts only."""
 _LETTERS: Final = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
 
 
@@ -43,44 +45,60 @@ class Redactor:
 
     Args:
         hash_key: key of the one-way pseudonyms; at least 16 bytes.
+        detector: finds what is left.
     """
 
-    def __init__(self, hash_key: bytes) -> None:
+    def __init__(self, hash_key: bytes, detector: Detector = BUILT_IN) -> None:
         self._hash_key = hash_key
+        self.detector = detector
 
     def edits(
         self, path: str, text: str, spans: Sequence[Span], rules: Sequence[RedactionRule], context: str = ""
     ) -> Edits:
         """What to do about ``spans`` of ``text``, the channel at ``path`` whose key is ``context``.
 
-        What is left afterwards is looked at again: taking a value out can join what stood on both sides of it.
+        What is left afterwards is looked at again, as a text of its own: taking a value out can join what stood on
+        both sides of it. At the last look, everything from the first value on goes. (`stream` does the same as the
+        text comes; hence no look may depend on what a later one finds.)
         """
-        made = Edits((), (), ())
-        for _ in range(_ROUNDS):
-            spans = _acted_on(text, context, spans, rules)
-            made = self._edits(path, text, spans, rules)
-            left = _left(made.edits, text, context, rules)
-            if not left:
-                return made
-            spans = merged([*spans, *left])
-        gravest = max(spans, key=lambda span: (is_secret(span.entity), span.score))
-        whole = Span(0, len(text), gravest.entity, gravest.rule, gravest.score)
-        return Edits((Edit(0, len(text), f"[{whole.entity}]"),), made.removals, made.blocked)
-
-    def _edits(self, path: str, text: str, spans: Sequence[Span], rules: Sequence[RedactionRule]) -> Edits:
-        edits: list[Edit] = []
+        pieces = [Piece(text, 0, len(text))]
         removals: list[Removal] = []
         blocked: list[str] = []
-        for span in spans:
-            action = action_for(span.entity, rules)
-            if action is Action.BLOCK:
-                blocked.append(span.entity)
-            value = text[span.start : span.end]
-            edits.append(Edit(span.start, span.end, self._replacement(action, span.entity, value)))
-            removals.append(Removal(path, span.start, span.end, span.entity, span.rule, RULES_VERSION, action))
-        return Edits(tuple(edits), tuple(removals), tuple(blocked))
+        seen, found = text, acted_on(self.detector, text, context, spans, rules)
+        for look in range(1, LOOKS + 1):
+            if not found:
+                break
+            if look == LOOKS:
+                found = [replace(found[0], end=len(seen))]
+            begins = [0, *accumulate(len(piece.said) for piece in pieces)][:-1]
+            taken = []
+            for span in found:
+                action = action_for(span.entity, rules)
+                said = self.replacement(action, span.entity, seen[span.start : span.end])
+                start, end = placed(pieces, begins, span.start, span.end)
+                taken.append((span, Piece(said, start, end, is_same=False)))
+                blocked += [span.entity] if action is Action.BLOCK else []
+            gone = [self.removal(path, put.start, put.end, span, rules) for span, put in taken]
+            removals = sorted([*not_within(removals, gone), *gone], key=attrgetter("start", "end"))
+            pieces = _cut(pieces, [(span.start, span.end, put) for span, put in taken])
+            seen = "".join([piece.said for piece in pieces])
+            found = acted_on(self.detector, seen, context, self.detector.scan(seen, context), rules)
+        return Edits(tuple(_edits(pieces)), tuple(removals), tuple(blocked))
 
-    def _replacement(self, action: Action, entity: str, value: str) -> str:
+    def redacted(self, text: str, rules: Sequence[RedactionRule] = (), context: str = "") -> str:
+        """What goes on of ``text``."""
+        made = self.edits("", text, self.detector.scan(text, context), rules, context).edits
+        ends = [0, *(edit.end for edit in made)]
+        kept = [text[end : edit.start] + edit.replacement for end, edit in zip(ends, made, strict=False)]
+        return "".join(kept) + text[ends[-1] :]
+
+    def removal(self, path: str, start: int, end: int, span: Span, rules: Sequence[RedactionRule]) -> Removal:
+        """What is said about a span that was taken out from ``start`` to ``end`` of the channel's own text."""
+        version = self.detector.version
+        return Removal(path, start, end, span.entity, span.rule, version, action_for(span.entity, rules))
+
+    def replacement(self, action: Action, entity: str, value: str) -> str:
+        """What stands in the place of ``value``."""
         match action:
             case Action.DROP:
                 return ""
@@ -95,51 +113,110 @@ class Redactor:
 
 
 def action_for(entity: str, rules: Sequence[RedactionRule]) -> Action:
-    """The action of the rule that names the entity, else of ``*``, else mask; a secret is never shown in any form."""
+    """The action of the rule that names the entity, else of ``*``, else mask; a secret is never shown in any form.
+
+    What yields (a link) is let through where no rule names it.
+    """
     named = next((rule.action for rule in rules if rule.entity == entity), None)
+    if entity in YIELDING:
+        return named or Action.ALLOW
     action = named or next((rule.action for rule in rules if rule.entity == ANY), Action.MASK)
     if is_secret(entity) and action not in (Action.BLOCK, Action.DROP):
         return Action.MASK
     return action
 
 
-def _acted_on(text: str, context: str, spans: Sequence[Span], rules: Sequence[RedactionRule]) -> Sequence[Span]:
+def acted_on(
+    detector: Detector, text: str, context: str, spans: Sequence[Span], rules: Sequence[RedactionRule]
+) -> Sequence[Span]:
     """Spans less those that are allowed; yet what another rule found under an allowed one stays."""
     allowed = [span for span in spans if action_for(span.entity, rules) is Action.ALLOW]
     if not allowed:
         return spans
+    if all(span.entity in YIELDING for span in allowed):  # nothing else is under them
+        return [span for span in spans if span not in allowed]
     kept = [span for span in spans if span not in allowed]
     under = [
         span
-        for span in apart(text, context)
+        for span in detector.apart(text, context)
         if action_for(span.entity, rules) is not Action.ALLOW
         and not any(one.start < span.end and span.start < one.end for one in kept)
     ]
     return merged([*kept, *under])
 
 
-def _left(edits: Sequence[Edit], text: str, context: str, rules: Sequence[RedactionRule]) -> list[Span]:
-    """Spans of the edited text that may not stay, as places of ``text``."""
-    pieces: list[str] = []
-    begins: list[tuple[int, int, int]] = []  # of each piece: where in the edited text, from where, to where in ``text``
-    at = length = 0
-    for edit in edits:
-        for said, start, end in ((text[at : edit.start], at, edit.start), (edit.replacement, edit.start, edit.end)):
-            begins.append((length, start, end))
-            pieces.append(said)
-            length += len(said)
-        at = edit.end
-    begins.append((length, at, len(text)))
-    pieces.append(text[at:])
-    spans = [s for s in scan("".join(pieces), context) if action_for(s.entity, rules) is not Action.ALLOW]
-    return [_placed(span, begins) for span in spans]
+@dataclass(slots=True)
+class Piece:
+    """A part of a text after a look, and from where to where it stood in the text before all looks."""
+
+    said: str
+    start: int
+    end: int
+    is_same: bool = True
 
 
-def _placed(span: Span, begins: list[tuple[int, int, int]]) -> Span:
-    first = bisect_right(begins, span.start, key=itemgetter(0)) - 1
-    last = bisect_right(begins, span.end - 1, key=itemgetter(0)) - 1
-    begin, low, _ = begins[first]
-    start = low if first % 2 else low + span.start - begin  # odd ones are replacements: whole or not at all
-    begin, low, high = begins[last]
-    end = high if last % 2 else low + span.end - begin
-    return Span(start, end, span.entity, span.rule, span.score)
+def placed(pieces: Sequence[Piece], begins: Sequence[int], start: int, end: int) -> tuple[int, int]:
+    """Where the characters from ``start`` to ``end`` of the pieces came from: what was put in counts as a whole."""
+    first, last = bisect_right(begins, start) - 1, bisect_right(begins, end - 1) - 1
+    one, other = pieces[first], pieces[last]
+    low = one.start + start - begins[first] if one.is_same else one.start
+    high = other.start + end - begins[last] if other.is_same else other.end
+    return low, high
+
+
+def _cut(pieces: Sequence[Piece], taken: Sequence[tuple[int, int, Piece]]) -> list[Piece]:
+    """The pieces with others in the place of some of their characters."""
+    made: list[Piece] = []
+    left = iter([*taken, None])
+    now = next(left)
+    at = 0
+    for piece in pieces:
+        begin, after = at, at + len(piece.said)
+        while now is not None and now[0] < after:
+            start, end, put = now
+            if start > begin:
+                made.append(_part(piece, begin - at, start - at))
+            if start >= at:
+                made.append(put)
+            if end > after:
+                begin = after
+                break
+            begin, now = end, next(left)
+        if begin < after or not piece.said:
+            made.append(_part(piece, begin - at, after - at))
+        at = after
+    return made
+
+
+def _part(piece: Piece, low: int, high: int) -> Piece:
+    said = piece.said[low:high]
+    if piece.is_same:
+        return Piece(said, piece.start + low, piece.start + high)
+    return Piece(said, piece.start, piece.end, is_same=False)
+
+
+def _edits(pieces: Iterable[Piece]) -> Iterator[Edit]:
+    """What was put in, side by side as one."""
+    open_: Edit | None = None
+    for piece in pieces:
+        if piece.is_same:
+            if piece.said and open_ is not None:
+                yield open_
+                open_ = None
+        elif open_ is None:
+            open_ = Edit(piece.start, piece.end, piece.said)
+        else:
+            open_ = Edit(open_.start, max(open_.end, piece.end), open_.replacement + piece.said)
+    if open_ is not None:
+        yield open_
+
+
+def not_within(removals: Sequence[Removal], later: Sequence[Removal]) -> list[Removal]:
+    """Those that did not go once more, as part of what a later look found. Both are in the order of the text."""
+    starts = [one.start for one in later]
+    kept = []
+    for one in removals:
+        index = bisect_right(starts, one.start) - 1
+        if index < 0 or later[index].end < one.end:
+            kept.append(one)
+    return kept

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from ipaddress import ip_address
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import phonenumbers
 
-_NOT_DIGIT: Final = re.compile(r"[^0-9]")
+from ext_proc.redaction import check_digits as digits
+from ext_proc.redaction import check_phones as phones
+from ext_proc.redaction import check_secrets as secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _NOT_ALNUM: Final = re.compile(r"[^A-Za-z0-9]")
-_GROUP_END: Final = re.compile(r"\d(?=[^\d])")
 
 # ISO/IEC 7812 major industry identifiers that payment cards use.
 _CARD_FIRST: Final = "23456"
@@ -37,6 +40,25 @@ def always(text: str) -> int:
 
 def payment_card(text: str) -> int:
     """ISO/IEC 7812: 13 to 19 digits, Luhn's check digit. Groups that follow (a date, a check code) do not belong."""
+    return _card(text, 13, _is_card)
+
+
+def maestro(text: str) -> int:
+    """Twelve digits, as only Maestro's have: the pattern names its first ones."""
+    return _card(text, 12, lambda _first, _count: True)
+
+
+def payment_card_in_context(text: str) -> int:
+    """After the word ``card``: 12 to 19 digits with Luhn's check digit, whoever issued it."""
+    return _card(text, 12, lambda _first, _count: True)
+
+
+def _is_card(first: str, count: int) -> bool:
+    # Old JCB cards (1800) and those of airlines have 15 digits and begin with 1.
+    return first[0] in _CARD_FIRST or (count == 15 and first == "1800")
+
+
+def _card(text: str, least: int, is_card: Callable[[str, int], bool]) -> int:
     best = count = from_even = from_odd = 0
     first = ""
     kinds: set[str] = set()
@@ -52,11 +74,15 @@ def payment_card(text: str) -> int:
             kinds.add(char)
             first += char if count <= 4 else ""
             is_end = end == len(text) or not "0" <= text[end] <= "9"
-            if is_end and 13 <= count <= 19 and (from_odd if count % 2 else from_even) % 10 == 0:
-                # Old JCB cards (1800) have 15 digits and begin with 1.
-                is_card = first[0] in _CARD_FIRST and len(kinds) > 1
-                best = end if is_card or (count == 15 and first == "1800") else best
+            if is_end and least <= count <= 19 and (from_odd if count % 2 else from_even) % 10 == 0:
+                best = end if is_card(first, count) and len(kinds) > 1 else best
     return best
+
+
+def spelled_card(text: str) -> int:
+    """A card's number in words."""
+    spelled = phones.spelled(text)
+    return len(text) if payment_card(spelled) == len(spelled) else 0
 
 
 def iban(text: str) -> int:
@@ -75,36 +101,16 @@ def iban(text: str) -> int:
     return end if int("".join(str(int(char, 36)) for char in turned)) % 97 == 1 else 0
 
 
-_US_NUMBER: Final = re.compile(r"1?[2-9]\d{2}[2-9]\d{6}")  # the plan's shape, before the slow question
-_PHONE_TRIES: Final = 4
-"""Reading a number takes about 25 us; what follows one (a year, an extension) is seldom more than two groups."""
+def account_number(text: str) -> int:
+    """Six digits or more that are no date."""
+    plain = _NOT_ALNUM.sub("", text)
+    return len(text) if len(plain) >= 6 and len(set(plain)) > 1 and not phones.is_date_like(text) else 0
 
 
-def phone(text: str) -> int:
-    """A possible number of the numbering plan that its prefix names, the United States' where it has none.
-
-    Groups that follow do not belong.
-    """
-    ends = [len(text), *reversed([match.end() for match in _GROUP_END.finditer(text)])]
-    return next((end for end in ends[:_PHONE_TRIES] if _is_phone(text[:end])), 0)
-
-
-def _is_phone(text: str) -> bool:
-    digits = _NOT_DIGIT.sub("", text)
-    is_international = text.lstrip("(").startswith(("+", "00"))
-    digits = digits.removeprefix("00")
-    if not (7 <= len(digits) <= 15 if is_international else _US_NUMBER.fullmatch(digits)):
-        return False
-    try:
-        number = phonenumbers.parse(f"+{digits}" if is_international else digits, None if is_international else "US")
-    except phonenumbers.NumberParseException:
-        return False
-    return phonenumbers.is_valid_number(number) or _is_fictional(digits)
-
-
-def _is_fictional(digits: str) -> bool:
-    """555-01xx and the 555 area: not assigned, yet people's numbers are written like that in texts."""
-    return "555" in digits[-10:-4] and len(digits) >= 10
+def bank_code(text: str) -> int:
+    """BIC (ISO 9362), its fifth and sixth letter a country; or IFSC, with its zero in the middle."""
+    is_ifsc = len(text) == 11 and text[4] == "0" and text[:4].isalpha()
+    return len(text) if is_ifsc or text[4:6] in phonenumbers.SUPPORTED_REGIONS else 0
 
 
 def ip(text: str) -> int:
@@ -119,43 +125,161 @@ def ip(text: str) -> int:
     return 0 if found.is_unspecified or found.is_loopback else len(text)
 
 
-def has_digits(text: str) -> int:
-    """Document numbers: at least four digits."""
-    return len(text) if sum(char.isdigit() for char in text) >= 4 else 0
-
-
-_BLANKED: Final = frozenset("*.x-_")
-_URL_SAFE: Final = str.maketrans("-_", "+/")
-
-
-def password(text: str) -> int:
-    """Looks chosen: at least two kinds of characters."""
-    if set(text) <= _BLANKED:
-        return 0
-    kinds = (
-        any(c.islower() for c in text),
-        any(c.isupper() for c in text),
-        any(c.isdigit() for c in text),
-        any(not c.isalnum() for c in text.strip(".,;:!?()")),
-    )
-    return len(text) if sum(kinds) >= 2 else 0
-
-
-def keyed_password(text: str) -> int:
-    """The value of a key named ``password``: anything that is not blanked out."""
-    return 0 if set(text) <= _BLANKED else len(text)
-
-
-def basic(text: str) -> int:
-    """RFC 7617: base64 of ``user:password``."""
-    run = text.rstrip("=").translate(_URL_SAFE)
-    try:
-        return len(text) if b":" in base64.b64decode(run + "=" * (-len(run) % 4), validate=True) else 0
-    except binascii.Error:
-        return 0
-
-
-def token(text: str) -> int:
-    """Long random text: letters and digits both."""
+def mac(text: str) -> int:
+    """A station's address, not the empty or the broadcast one; in dotted form some letter tells it from a number."""
     plain = _NOT_ALNUM.sub("", text)
-    return len(text) if any(c.isdigit() for c in plain) and any(c.isalpha() for c in plain) else 0
+    return len(text) if len(set(plain.lower())) > 2 and ("." not in text or not plain.isdigit()) else 0
+
+
+_DECIMAL: Final = re.compile(r"\d{1,3}\.\d+")
+
+
+def coordinates(text: str) -> int:
+    """One latitude or longitude, or both."""
+    numbers = [float(match) for match in _DECIMAL.findall(text)]
+    is_pair = len(numbers) == 2
+    return len(text) if max(numbers) <= 180 and (not is_pair or min(numbers) <= 90) else 0
+
+
+def document_number(text: str) -> int:
+    """At least four digits, and no date."""
+    return len(text) if sum(char.isdigit() for char in text) >= 4 and not phones.is_date_like(text) else 0
+
+
+_TITLED: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+
+
+def license_number(text: str) -> int:
+    """As states number driving licences: five digits, or letters first; letters alone only where no word has such."""
+    count = sum(char.isdigit() for char in text)
+    if phones.is_date_like(text):
+        return 0
+    if count == sum(char.isalnum() for char in text):
+        return len(text) if count >= 5 else 0
+    if count >= 4 or (count and len(text) >= 5 and "-" not in text):
+        return 0 if text[0].isdigit() and not text.isupper() and len(text) < 8 else len(text)
+    return len(text) if len(text) in (8, 12) and text.isalpha() and not _TITLED.fullmatch(text) else 0
+
+
+def not_uniform(text: str) -> int:
+    """Not one or two characters over and over."""
+    return len(text) if len(set(text[2:])) > 3 else 0
+
+
+# Names that are sold to all, less those that mostly are something else in texts: object.name, System.io ...
+_TOPS: Final = frozenset(
+    [
+        "com",
+        "net",
+        "org",
+        "info",
+        "biz",
+        "edu",
+        "gov",
+        "mil",
+        "int",
+        "app",
+        "dev",
+        "xyz",
+        "online",
+        "site",
+        "store",
+        "tech",
+        "shop",
+        "blog",
+        "cloud",
+        "club",
+        "live",
+        "news",
+        "agency",
+        "mobi",
+        "museum",
+        "aero",
+        "coop",
+        "travel",
+        "jobs",
+        "example",
+        "io",
+        "ai",
+        "co",
+        "me",
+        "tv",
+        "eu",
+        "uk",
+    ]
+)
+_NOT_TOPS: Final = frozenset(
+    [
+        "py",
+        "md",
+        "rs",
+        "sh",
+        "pl",
+        "cc",
+        "so",
+        "ps",
+        "id",
+        "in",
+        "is",
+        "do",
+        "my",
+        "no",
+        "go",
+        "am",
+        "as",
+        "by",
+        "st",
+        "js",
+        "mk",
+        "la",
+        "ms",
+        "pm",
+        "re",
+        "sc",
+        "sb",
+        "sr",
+        "ml",
+        "tf",
+        "vi",
+        "gd",
+        "bz",
+        "cd",
+    ]
+)
+
+
+def domain(text: str) -> int:
+    """A host's name under a top-level domain; not what looks like one in code and at the end of sentences."""
+    host = text.partition("/")[0]
+    top = host.rpartition(".")[2]
+    if not (top.islower() or host.isupper()) or (host[0].isdigit() and host.replace(".", "").isdigit()):
+        return 0
+    top = top.lower()
+    is_country = len(top) == 2 and top.upper() in phonenumbers.SUPPORTED_REGIONS and top not in _NOT_TOPS
+    return len(text) if top in _TOPS or is_country else 0
+
+
+def domain_in_context(text: str) -> int:
+    """After a word such as "website": any country's domain will do."""
+    top = text.partition("/")[0].rpartition(".")[2].upper()
+    return len(text) if top in phonenumbers.SUPPORTED_REGIONS or top.lower() in _TOPS else 0
+
+
+VALIDATORS: Final[dict[str, Callable[[str], int]]] = {
+    check.__name__: check
+    for check in (
+        always, payment_card, maestro, payment_card_in_context, spelled_card, iban, account_number, bank_code, ip, mac, coordinates,  # noqa: E501
+        document_number, license_number, not_uniform, domain, domain_in_context,
+        digits.luhn, digits.nhs, digits.de_tax_id, digits.de_social_security, digits.fr_nir, digits.es_dni,
+        digits.it_codice_fiscale, digits.nl_bsn, digits.be_national_number, digits.pl_pesel, digits.se_personnummer,
+        digits.fi_hetu, digits.no_fodselsnummer, digits.pt_nif, digits.ean13, digits.at_social_security, digits.ie_pps,
+        digits.br_cpf, digits.cl_rut, digits.verhoeff, digits.au_tfn, digits.au_medicare, digits.cn_resident_id,
+        digits.jp_my_number, digits.sg_nric, digits.tr_tckn, digits.aba_routing, digits.clabe, digits.npi, digits.dea,
+        digits.base58check, digits.bech32,
+        phones.phone_international, phones.phone_grouped, phones.phone_national, phones.phone_in_context,
+        phones.spelled_phone,
+        secrets.password, secrets.keyed_password, secrets.basic, secrets.token, secrets.random, secrets.hexadecimal,
+        secrets.bearer, secrets.strong_password, secrets.cookie,
+    )
+}  # fmt: skip
+"""What a rule may name as its ``validator``."""

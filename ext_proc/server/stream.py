@@ -25,7 +25,7 @@ import grpc.aio
 
 from ext_proc import telemetry
 from ext_proc.errors import AuditUnavailable, GateError, PeerError
-from ext_proc.phases import Session
+from ext_proc.phases import StreamingSession
 from ext_proc.phases import effects as do
 from ext_proc.phases import events as ev
 from ext_proc.server import wire
@@ -70,8 +70,10 @@ class Stream:
         self._context = context
         self._lasting = lasting
         self._loop = asyncio.get_running_loop()
-        self._session = Session(rooms.connections())
+        self._session = StreamingSession(rooms.connections())
         self._phase: str | None = None
+        self._waiting: list[ev.ResponseBody] = []  # pieces of a streamed answer that came while a step was in progress
+        self._joined = 0  # pieces that came before the one that is asked about, and are answered with it
         self._step: asyncio.Future[ev.AnswerEvent] | None = None
 
     async def run(self) -> None:
@@ -113,6 +115,8 @@ class Stream:
                     if not reading.done():  # else before the step: where both came at once, Envoy has gone its own way
                         step, self._step = self._step, None
                         await self._perform(self._session.handle(step.result()))
+                        if self._waiting and self._step is None:
+                            await self._ask_joined()
                         continue
                 message = await (self._context.read() if reading is None else reading)
                 reading = None
@@ -124,12 +128,24 @@ class Stream:
                 reading.cancel()
 
     async def _ask(self, message: Any) -> None:
-        self._phase, event = wire.read_question(message, self._rooms.clock())
+        phase, event = wire.read_question(message, self._rooms.clock())
+        if self._step is not None and self._session.is_streaming and isinstance(event, ev.ResponseBody):
+            self._waiting.append(event)
+            return
+        self._phase = phase
         effects = self._session.handle(event)
         if effects and self._step is not None:  # overtaken: the step's answer is not wanted any more
             self._step.cancel()
             self._step = None
         await self._perform(effects)
+
+    async def _ask_joined(self) -> None:
+        """Pieces that came meanwhile are masked, recorded and released as one; each question has its answer (L3)."""
+        pieces, self._waiting = self._waiting, []
+        self._phase, self._joined = wire.RESPONSE_BODY, len(pieces) - 1
+        last = pieces[-1]
+        joined = ev.ResponseBody(last.at, b"".join(piece.body for piece in pieces), last.is_last)
+        await self._perform(self._session.handle(joined))
 
     def _begin_end(self) -> asyncio.Task[None] | None:
         """The stream is over. If something is left to record, do it in a task that outlives the stream (L4)."""
@@ -163,7 +179,11 @@ class Stream:
             [effect] = effects
             match effect:
                 case do.Continue():
-                    await self._send(wire.answer(self._open_phase(), effect))
+                    phase = self._open_phase()
+                    while self._joined:
+                        self._joined -= 1
+                        await self._send(wire.answer(phase, do.Continue(body=b"")))
+                    await self._send(wire.answer(phase, effect))
                     return
                 case do.Refuse():
                     self._open_phase()
@@ -280,7 +300,7 @@ class Stream:
         self._log_bug("step failed", bug, step=type(effect).__name__)
         return ev.Failed(self._rooms.clock(), GateError("bug"))
 
-    def _compute(self, effect: do.Step) -> ev.AnswerEvent:
+    def _compute(self, effect: do.Step) -> ev.AnswerEvent:  # noqa: PLR0911 - one for each step
         rooms = self._rooms
         match effect:
             case do.Admit(size_bytes):
@@ -293,6 +313,10 @@ class Stream:
             case do.RedactResponse(inspection, rules, status, headers, body, limit_bytes):
                 redaction = rooms.content.redact_response(inspection, rules, status, headers, body, limit_bytes)
                 return ev.Redacted(rooms.clock(), redaction)
+            case do.OpenStream(inspection, rules, headers):
+                return ev.StreamOpened(rooms.clock(), rooms.content.open_stream(inspection, rules, headers))
+            case do.RedactPiece(answer, body, is_last):
+                return ev.PieceRedacted(rooms.clock(), answer.feed(body, is_last=is_last))
             case do.Unlock(connection):
                 return ev.Unlocked(rooms.clock(), rooms.credentials.reveal(connection))
             case _:
@@ -351,7 +375,7 @@ def _is_waited_for(effect: do.Step) -> bool:
             return True
         case do.RedactRequest(inspection):
             return inspection.text_bytes > INLINE_BYTES
-        case do.Inspect(body=body) | do.RedactResponse(body=body):
+        case do.Inspect(body=body) | do.RedactResponse(body=body) | do.RedactPiece(body=body):
             return len(body) > INLINE_BYTES
         case _:
             return False

@@ -28,19 +28,27 @@ if TYPE_CHECKING:
 NAMESPACE: Final = "affidavit"
 """Envoy's dynamic metadata namespace: the gates behind and before us read it."""
 
+RESPONSE_BODY: Final = "response_body"
 _ATTRIBUTES_KEY: Final = "envoy.filters.http.ext_proc"
 _Mode = processing_mode_pb2.ProcessingMode
 _OVERWRITE: Final = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 
-# Every mode explicit: proto3's zero is NONE for bodies, so a forgotten field would turn inspection off.
-_UNINSPECTED: Final = _Mode(
-    request_header_mode=_Mode.SEND,
-    response_header_mode=_Mode.SEND,
-    request_body_mode=_Mode.NONE,
-    response_body_mode=_Mode.NONE,
-    request_trailer_mode=_Mode.SKIP,
-    response_trailer_mode=_Mode.SKIP,
-)
+
+def _modes(request_body: Any, response_body: Any) -> Any:
+    """Every mode explicit: proto3's zero is NONE for bodies, so a forgotten field would turn inspection off."""
+    return _Mode(
+        request_header_mode=_Mode.SEND,
+        response_header_mode=_Mode.SEND,
+        request_body_mode=request_body,
+        response_body_mode=response_body,
+        request_trailer_mode=_Mode.SKIP,
+        response_trailer_mode=_Mode.SKIP,
+    )
+
+
+# Exactly the two that ``allowed_override_modes`` in ``envoy/bootstrap.yaml`` lists: Envoy ignores any other.
+_UNINSPECTED: Final = _modes(_Mode.NONE, _Mode.NONE)
+_STREAMED: Final = _modes(_Mode.BUFFERED, _Mode.STREAMED)
 
 
 def read_question(message: ext_proc.ProcessingRequest, at: datetime) -> tuple[str, ev.PeerEvent]:
@@ -52,8 +60,9 @@ def read_question(message: ext_proc.ProcessingRequest, at: datetime) -> tuple[st
     phase = message.WhichOneof("request")
     if phase == "request_body":
         return phase, ev.RequestBody(at, message.request_body.body)
-    if phase == "response_body":
-        return phase, ev.ResponseBody(at, message.response_body.body)
+    if phase == RESPONSE_BODY:
+        piece = message.response_body
+        return phase, ev.ResponseBody(at, piece.body, piece.end_of_stream)
     if phase == "request_headers":
         told = _told(message)
         head = message.request_headers
@@ -81,6 +90,8 @@ def answer(phase: str, effect: Continue) -> ext_proc.ProcessingResponse:
         common.body_mutation.body = effect.body
     if effect.uninspected and phase.endswith("_headers"):
         response.mode_override.CopyFrom(_UNINSPECTED)
+    if effect.streamed:
+        response.mode_override.CopyFrom(_STREAMED)
     if effect.metadata:
         _say(response, effect.metadata)
     return response

@@ -29,8 +29,9 @@ _OPEN_MAX: Final = 100_000
 _COMMITMENTS_MAX: Final = 1_000_000
 
 RECOVERED: Final = "log.recovered"
+PART: Final = "inference.part"
 KINDS: Final = (
-    "log.open", "log.close", RECOVERED, "log.lost", "heartbeat", INTENT, OUTCOME, "inference.undelivered",
+    "log.open", "log.close", RECOVERED, "log.lost", "heartbeat", INTENT, PART, OUTCOME, "inference.undelivered",
     "inference.refused_by_envoy",
     "config.changed", "epoch.born", "epoch.ended", "access.shipped", "digest.made", "worm.canary",
     "segment.quarantined", "reconcile.result", "rollup.made", "key.rotated", "erasure.requested",
@@ -219,7 +220,7 @@ class Reading:
             raise ValueError
         if leaf["sequence"] != sequence or leaf["origin"] != self.asked.origin or type(leaf["sequence"]) is not int:
             self._misplaced(leaf, sequence)
-        if kind not in (INTENT, OUTCOME):
+        if kind not in (INTENT, PART, OUTCOME):
             if kind in _TOLD:
                 self._tell(sequence, leaf)
             return kind, leaf["at"], "", b"", False
@@ -236,6 +237,8 @@ class Reading:
         if not all(map(_DIGEST.fullmatch, digests)):
             raise ValueError
         self._commit(digests)
+        if kind == PART:  # a few an exchange, and recovery writes them too
+            return kind, leaf["at"], "", b"", False
         self._shapes.saw(outline, line, leaf)
         return kind, leaf["at"], leaf["exchange_id"], intent, is_ordinary
 

@@ -21,6 +21,7 @@ PATH = PATHS["openai.chat"]
 BODY = b'{"model":"demo","messages":[{"role":"user","content":"ask ' + PLAIN + b" and again " + PLAIN + b'"}]}'
 HARMLESS = b'{"model":"demo","messages":[]}'
 LIMIT = 1 << 20
+STREAM = (("content-type", b"text/event-stream"),)
 
 
 @pytest.fixture(params=["fake", "real"])
@@ -96,3 +97,24 @@ def test_errors_are_of_the_port(content: Content) -> None:
         content.errors.pop("inspect")
     with pytest.raises(UpstreamError, match="json"):
         answered(content, broken)
+
+
+EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"ask ' + PLAIN + b' "}}]}\n\n'
+
+
+@pytest.mark.parametrize("size", [5, 1000])
+def test_a_stream_is_masked_and_nothing_is_held_back_at_its_end(content: Content, size: int) -> None:
+    body = EVENT * 3
+    if isinstance(content, FakeContent):
+        size = 1000  # it masks what comes at once
+    answer = content.open_stream(asked(content, HARMLESS), (), STREAM)
+    out = b""
+    for at in range(0, len(body), size):
+        piece = answer.feed(body[at : at + size], is_last=at + size >= len(body))
+        assert (piece.blocked, piece.unreadable) == ((), None)
+        out += piece.body
+    assert PLAIN not in out
+    assert out.count(b"data: ") >= 3
+    told = answer.told()
+    assert (told.body, told.decoded) == (b"", b"")
+    assert b"content_blocked" in answer.farewell("content_blocked", "No.")

@@ -63,7 +63,7 @@ class Stub(pb_grpc.ExternalProcessorServicer):  # type: ignore[misc]  # generate
     """An ext_proc server by script.
 
     ``scripts`` by name (header x-stub of the request, ``""`` without): phase to a `Fault` or to a function from question
-    to answer; a phase that is not named is answered properly.
+    to answer (or to a `Fault`); a phase that is not named is answered properly.
     """
 
     scripts: dict[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -108,8 +108,10 @@ class Stub(pb_grpc.ExternalProcessorServicer):  # type: ignore[misc]  # generate
                     self.seen[name].append(seen)
                     script = self.scripts.get(name, {})
                 behaviour = script.get(phase)
+                if behaviour is not None and not isinstance(behaviour, Fault):
+                    behaviour = behaviour(message)
                 if not isinstance(behaviour, Fault):
-                    await context.write(behaviour(message) if behaviour else proper(message))
+                    await context.write(proper(message) if behaviour is None else behaviour)
                 elif await self._misbehave(behaviour, message, context):
                     return
         except asyncio.CancelledError:
@@ -178,6 +180,16 @@ def proper(message: Any) -> pb.ProcessingResponse:
         common.header_mutation.set_headers.append(header("content-length", str(len(body))))
         common.body_mutation.body = body
     return response
+
+
+def streamed_head(message: Any) -> pb.ProcessingResponse:
+    """The head of an answer that streams is released; its body is asked for piece by piece."""
+    response = proper(message)
+    mode = response.mode_override
+    mode.request_header_mode = mode.response_header_mode = 1  # SEND
+    mode.request_body_mode, mode.response_body_mode = 2, 1  # BUFFERED, STREAMED
+    mode.request_trailer_mode = mode.response_trailer_mode = 2  # SKIP
+    return say(response, response="released", piece="0")
 
 
 def say(response: pb.ProcessingResponse, /, **words: str) -> pb.ProcessingResponse:

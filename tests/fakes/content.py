@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from ext_proc.model import Inspection, Redaction, Secret
+from ext_proc.model import Inspection, Piece, Redaction, Secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ext_proc.model import Connection, Headers, RedactionRule, Refusal
+    from ext_proc.ports import AnswerStream
 
 PLAIN = b"ada@example.com"
 MASKED = b"<email>"
@@ -53,6 +54,12 @@ class FakeContent:
         self._fail("redact_response")
         return self._masked(body, "redact_response")
 
+    def open_stream(self, inspection: Inspection, rules: Sequence[RedactionRule], headers: Headers) -> AnswerStream:
+        """See `ports.Content.open_stream`."""
+        del inspection, rules, headers
+        self._fail("open_stream")
+        return FakeStream(self)
+
     def refusal(self, connection: Connection | None, path: str, refusal: Refusal) -> tuple[str, bytes]:
         """See `ports.Content.refusal`."""
         del connection, path
@@ -66,6 +73,30 @@ class FakeContent:
         error = self.errors.get(method)
         if error is not None:
             raise error
+
+
+class FakeStream:
+    """`ports.AnswerStream` that masks one address, a piece at a time."""
+
+    def __init__(self, content: FakeContent) -> None:
+        self._content = content
+
+    def feed(self, data: bytes, *, is_last: bool) -> Piece:
+        """See `ports.AnswerStream.feed`."""
+        del is_last
+        error = self._content.errors.get("feed")
+        if error is not None:
+            raise error
+        return Piece(data.replace(PLAIN, MASKED), self._content.blocked.get("feed", ()))
+
+    def told(self) -> Redaction:
+        """See `ports.AnswerStream.told`."""
+        return Redaction(b"", b"")
+
+    def farewell(self, code: str, text: str) -> bytes:
+        """See `ports.AnswerStream.farewell`."""
+        del text
+        return f"event: error\ndata: {code}\n\n".encode()
 
 
 class FakeCredentials:

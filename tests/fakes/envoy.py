@@ -24,6 +24,7 @@ REQUEST: Final = (
     ("content-type", "application/json"),
     ("authorization", "Bearer callers-own"),
 )
+STREAM: Final = ((":status", "200"), ("content-type", "text/event-stream"))
 RESPONSE: Final = ((":status", "200"), ("content-type", "application/json"))
 MAX_BYTES: Final = 32 * 1024 * 1024
 PATIENCE_SECONDS: Final = 20.0
@@ -90,6 +91,11 @@ def local_reply(status: int = 504, *, is_last: bool = False) -> pb.ProcessingReq
 def response_body(body: bytes = b"{}") -> pb.ProcessingRequest:
     """The whole answer."""
     return pb.ProcessingRequest(response_body=pb.HttpBody(body=body, end_of_stream=True))
+
+
+def piece(body: bytes, *, is_last: bool = False) -> pb.ProcessingRequest:
+    """The next bytes of an answer that streams."""
+    return pb.ProcessingRequest(response_body=pb.HttpBody(body=body, end_of_stream=is_last))
 
 
 def trailers() -> pb.ProcessingRequest:

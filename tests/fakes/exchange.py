@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 from ext_proc.model import (
     Action,
     Connection,
+    Coverage,
     Decision,
     ExchangeId,
     Identity,
     Inspection,
+    Piece,
     PolicyVersion,
     Receipt,
     Redaction,
     RedactionRule,
     Secret,
 )
-from ext_proc.phases import Session
+from ext_proc.phases import StreamingSession
 from ext_proc.phases import effects as do
 from ext_proc.phases import events as ev
 
@@ -68,6 +70,15 @@ ANSWER_HEADERS: Headers = (
     ("content-encoding", b"gzip"),
     ("set-cookie", b"a=b"),
 )
+STREAM_HEADERS: Headers = (
+    (":status", b"200"),
+    ("content-type", b"text/event-stream"),
+    ("content-length", b"30"),
+    ("set-cookie", b"a=b"),
+)
+PIECE = b"data: bob@example.com\n\n"
+MASKED_PIECE = b"data: <email>\n\n"
+FAREWELL = b"data: farewell\n\n"
 VIA_UPSTREAM = ev.UpstreamAttributes("via_upstream", "0", "10.0.0.9:443")
 
 
@@ -87,6 +98,36 @@ def answer_head(
 ) -> ev.ResponseHeaders:
     """The answer's head."""
     return ev.ResponseHeaders(AT, ((":status", status), *ANSWER_HEADERS[1:]), is_last, attributes(), upstream)
+
+
+def stream_head() -> ev.ResponseHeaders:
+    """The head of an answer that streams."""
+    return ev.ResponseHeaders(AT, STREAM_HEADERS, is_last=False, attributes=attributes(), upstream=VIA_UPSTREAM)
+
+
+class FakeAnswer:
+    """`ports.AnswerStream` that masks one address and holds the last bytes back until more come, or the end."""
+
+    def __init__(self) -> None:
+        self._held = b""
+        self.forwarded = 0
+
+    def feed(self, data: bytes, *, is_last: bool) -> Piece:
+        """See `ports.AnswerStream.feed`."""
+        masked = self._held + data.replace(b"bob@example.com", b"<email>")
+        self._held = b"" if is_last else masked[-2:]
+        body = masked if is_last else masked[:-2]
+        self.forwarded += len(body)
+        return Piece(body)
+
+    def told(self) -> Redaction:
+        """See `ports.AnswerStream.told`."""
+        return Redaction(b"", b"", coverage=Coverage(1, self.forwarded, 0, self.forwarded), tainted_headers=("x-bad",))
+
+    def farewell(self, code: str, text: str) -> bytes:
+        """See `ports.AnswerStream.farewell`."""
+        del code, text
+        return FAREWELL
 
 
 def local_reply(status: bytes = b"504", *, is_last: bool = False) -> ev.ResponseHeaders:
@@ -119,6 +160,10 @@ def done(effect: do.Effect) -> ev.AnswerEvent:  # noqa: PLR0911 - one for each s
             return ev.Redacted(AT, Redaction(SENT, BODY))
         case do.RedactResponse(body=body):
             return ev.Redacted(AT, Redaction(RELEASED if body else b"", body))
+        case do.OpenStream():
+            return ev.StreamOpened(AT, FakeAnswer())
+        case do.RedactPiece(answer, body, is_last):
+            return ev.PieceRedacted(AT, answer.feed(body, is_last=is_last))
         case do.Unlock():
             return ev.Unlocked(AT, CREDENTIAL)
         case do.Record(entry):
@@ -136,7 +181,7 @@ class Conversation:
     """A session and everything it ever asked for. ``room`` answers its steps."""
 
     def __init__(self, room: Callable[[do.Effect], ev.AnswerEvent] = done) -> None:
-        self.session = Session(CONNECTIONS)
+        self.session = StreamingSession(CONNECTIONS)
         self.effects: list[do.Effect] = []
         self._room = room
 

@@ -69,6 +69,22 @@ def test_what_is_written_reads_the_same(tree: Any) -> None:
     assert parse(render(tree)) == tree
 
 
+PLAIN = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+odd_numbers = st.sampled_from([1e-7, 1e16, 1.5e300, -0.0, 5e-324, 0.1, 2**63, -(2**70), 10**30])
+odd_trees = st.recursive(
+    scalars | odd_numbers,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+    max_leaves=16,
+)
+
+
+@settings(deadline=None)
+@given(odd_trees)
+def test_the_fast_writer_writes_what_the_plain_one_does(tree: Any) -> None:
+    document = read_response("generic", ASKED, 200, JSON, json.dumps(tree).encode(), 10**6)
+    assert document.rewritten({}) == PLAIN.encode(tree).encode()
+
+
 @settings(deadline=None)
 @given(st.text(max_size=30) | trees.map(json.dumps))
 def test_what_is_read_writes_and_reads_the_same(text: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ext_proc.audit.record import LEAF_MAX_BYTES, build_leaf
+from ext_proc.audit.record import LEAF_MAX_BYTES, build_leaf, canonical
 from ext_proc.audit.writer import LISTED, binding_of
 from ext_proc.errors import GateError, IntegrityError
 from ext_proc.model import Entry, Inspection, Redaction, ToolCall, Usage
@@ -318,3 +318,47 @@ def test_a_last_word_that_repeats_everything_is_caught(monkeypatch: pytest.Monke
     entries = exchange("openai.chat", b"{}", b"{}", b"application/json", room)
     with pytest.raises(IntegrityError, match="leaf"):
         built(entries[-1])
+
+
+PLAIN = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+SAFE_MAX = 2**53 - 1
+safe = (
+    st.none() | st.booleans() | st.integers(-SAFE_MAX, SAFE_MAX) | texts | st.text() | st.sampled_from(State).map(str)
+)
+leaves = st.recursive(
+    safe,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(st.characters(max_codepoint=127), max_size=8), inner, max_size=4)
+    ),
+    max_leaves=20,
+)
+
+
+@settings(deadline=None)
+@given(leaves)
+def test_a_leaf_is_written_as_the_standard_library_would(value: Any) -> None:
+    assert canonical(value) == PLAIN.encode(value).encode()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": 1.5},
+        {"a": SAFE_MAX + 1},
+        {"\u00e9": 1},
+        {1: "a"},
+        {State.START: "a"},
+        {"a": {"b", "c"}},
+        {"a": AT},
+        {"a": b"bytes"},
+        {"a": ADA},
+        {"a": "\ud800"},
+        {"\ud800": "a"},
+        {"ok": 1, None: 2},
+    ],
+    ids=repr,
+)
+def test_what_a_leaf_cannot_hold_is_refused(value: Any) -> None:
+    with pytest.raises(IntegrityError):
+        canonical([value])

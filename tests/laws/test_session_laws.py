@@ -13,9 +13,9 @@ import pytest
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
-from ext_proc.errors import AuditUnavailable, BadBody, PeerError, PolicyUnavailable
-from ext_proc.model import Redaction
-from ext_proc.phases import Session
+from ext_proc.errors import AuditUnavailable, BadBody, PeerError, PolicyUnavailable, UpstreamError
+from ext_proc.model import Piece, Redaction
+from ext_proc.phases import StreamingSession as Session
 from ext_proc.phases import effects as do
 from ext_proc.phases import events as ev
 from ext_proc.phases.fields import is_untouchable
@@ -26,10 +26,13 @@ from tests.fakes.exchange import (
     BODY,
     CONNECTIONS,
     DECISION,
+    FAREWELL,
+    PIECE,
     answer_head,
     done,
     head,
     local_reply,
+    stream_head,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -53,6 +56,9 @@ PEER: Final[dict[str, ev.PeerEvent]] = {
     "answer, Envoy's names": replace(
         answer_head(), headers=(*answer_head().headers, ("x-envoy-note", b"a"), ("x-request-id", b"a"), ("host", b"a"))
     ),
+    "answer, stream": stream_head(),
+    "piece": ev.ResponseBody(AT, PIECE, is_last=False),
+    "piece, short": ev.ResponseBody(AT, b"a", is_last=False),
     "local reply": local_reply(),
     "local reply, no body": local_reply(is_last=True),
     "answer's body": ev.ResponseBody(AT, ANSWER),
@@ -63,6 +69,7 @@ PEER: Final[dict[str, ev.PeerEvent]] = {
 OPENINGS: Final = ("head", "head", "head, no body", "head, upgrade", "head, bad", "local reply")
 STEP_ENDS: Final = ("done", "failed", "slow", "caller's fault", "denied", "approval", "blocked", "no payloads")
 # "slow" is a record that becomes durable after we gave it up.
+PIECES: Final = 2
 STEPS_MAX: Final = 40
 """No exchange has so many steps: one that has goes in circles."""
 
@@ -78,6 +85,8 @@ class Watched:
     is_let_on: bool = False
     is_over: bool = False
     is_head_of_answer_seen: bool = False
+    is_streaming: bool = False
+    pieces: list[str] = field(default_factory=list)
     is_end_lost: bool = False
     durable: list[Any] = field(default_factory=list)
     confirmed: list[Any] = field(default_factory=list)
@@ -163,6 +172,13 @@ class Watched:
         match question:
             case ev.RequestHeaders() | ev.RequestBody():
                 self._lets_on(question, effect, words)
+            case ev.ResponseHeaders() if effect.streamed:
+                assert self._has("inference.part"), "L1: a stream's head before its part is durable"
+                self.is_streaming, self.pieces = True, [words["piece"]]
+                return
+            case ev.ResponseBody() if self.is_streaming:
+                self._lets_a_piece_on(question, effect, words)
+                return
             case ev.ResponseHeaders():
                 assert not effect.body
                 is_released = question.is_last or "response" in words or not self.is_let_on
@@ -201,6 +217,27 @@ class Watched:
         self.said.append("allow")
         self.is_let_on = True
 
+    def _lets_a_piece_on(self, question: ev.ResponseBody, effect: do.Continue, words: dict[str, str]) -> None:
+        """Nothing passes, or what is on record does, with a new word for the gate before us."""
+        assert effect.body is not None, "what came of the upstream is always replaced"
+        self.is_over = question.is_last
+        if not effect.body and not words:
+            return
+        assert words["piece"] not in self.pieces
+        self.pieces.append(words["piece"])
+        self.released.append(effect.body)
+        if words.get("outcome") == "unrecorded":
+            assert effect.body == FAREWELL, "L1: nothing but our own word passes unrecorded"
+            return
+        last = self.confirmed[-1].facts
+        covered = last["part"]["covered_bytes"] if "part" in last else last["outcome"]["released_bytes"]
+        assert covered == self._released_bytes(), "L1, L7: what is released is what the last record covers"
+        on_record = [p.body for entry in self.confirmed for p in entry.payloads if p.role == "response.released"]
+        assert on_record == [] or b"".join(on_record) == b"".join(body or b"" for body in self.released)
+
+    def _released_bytes(self) -> int:
+        return sum(len(body or b"") for body in self.released)
+
     def _refuse(self, effect: do.Refuse) -> None:
         self._answers()
         self.is_over = True
@@ -233,11 +270,22 @@ class Watched:
         if self.is_let_on or "inference.intent" in kinds:
             assert kinds[0] == "inference.intent"
             assert "inference.outcome" in kinds[1:], "L4: what went on has its outcome"
+        if self.is_streaming:
+            self._settle_stream()
+            return
         claimed = sum(e.facts["outcome"]["released_bytes"] for e in self.durable if e.kind == "inference.outcome")
         if claimed and not self.released:
             last = self.durable[-1]
             is_set_right = last.kind == "inference.undelivered" or last.facts["outcome"]["status"] == "unrecorded"
             assert is_set_right, "L7: the record claims a release that never was"
+
+    def _settle_stream(self) -> None:
+        """What the last word on the exchange claims of a stream is what was released."""
+        last = self.durable[-1]
+        if last.kind == "inference.undelivered":
+            return
+        assert last.kind == "inference.outcome"
+        assert last.facts["outcome"]["released_bytes"] == self._released_bytes(), "L7: the record claims what never was"
 
 
 def _ended(step: do.Step, how: str) -> ev.AnswerEvent:  # noqa: PLR0911 - one for each way
@@ -254,10 +302,14 @@ def _ended(step: do.Step, how: str) -> ev.AnswerEvent:  # noqa: PLR0911 - one fo
             return ev.Decided(AT, replace(DECISION, record_payloads=False))
         case (do.RedactRequest() | do.RedactResponse(), "blocked"):
             return ev.Redacted(AT, Redaction(b"x", BODY, blocked=("SECRET_KEY",)))
+        case do.RedactPiece(), "blocked":
+            return ev.PieceRedacted(AT, Piece(b"x", blocked=("SECRET_KEY",)))
+        case (do.OpenStream() | do.RedactPiece(), "caller's fault"):
+            return ev.Failed(AT, UpstreamError("sse"))
     return done(step)
 
 
-def _next(watched: Watched) -> None:
+def _next(watched: Watched, *, is_to_stream: bool) -> None:
     """What comes next where nothing goes wrong."""
     if watched.step is not None:
         watched.do("done")
@@ -266,7 +318,9 @@ def _next(watched: Watched) -> None:
         case State.AWAIT_REQUEST_BODY:
             watched.hear(PEER["body"])
         case State.AWAIT_RESPONSE:
-            watched.hear(PEER["answer"])
+            watched.hear(PEER["answer, stream" if is_to_stream else "answer"])
+        case State.AWAIT_PIECE | State.DRAINING:
+            watched.hear(PEER["piece" if len(watched.released) < PIECES else "answer's body"])
         case State.AWAIT_RESPONSE_BODY | State.RELEASING_LOCAL_REPLY:
             watched.hear(PEER["answer's body"])
 
@@ -274,20 +328,24 @@ def _next(watched: Watched) -> None:
 ONE = st.one_of(
     st.just("next"), st.just("next"), st.just("next"), st.just("next"), st.sampled_from(STEP_ENDS), st.sampled_from(sorted(PEER))
 )  # fmt: skip
-TRACES = st.tuples(st.sampled_from((*OPENINGS, *PEER)), st.integers(0, 14), st.lists(ONE, max_size=12))
-"""How it begins, how many turns go as they should, and then anything."""
+WHOLE = st.tuples(
+    st.sampled_from((*OPENINGS, *PEER)), st.integers(0, 14), st.lists(ONE, max_size=12), st.just(value=False)
+)
+STREAMED = st.tuples(st.just("head"), st.integers(8, 20), st.lists(ONE, max_size=8), st.just(value=True))
+TRACES = WHOLE | STREAMED
+"""How it begins, how many turns go as they should, then anything; and whether answers stream."""
 
-Trace = tuple[str, int, list[str]]
+Trace = tuple[str, int, list[str], bool]
 
 
 def run(make: Callable[[Any], Session], trace: Trace) -> Watched:
     """Drive a session along a trace and settle it."""
-    opening, as_it_should, rest = trace
+    opening, as_it_should, rest, is_to_stream = trace
     watched = Watched(make(CONNECTIONS))
     watched.hear(PEER[opening])
     for turn in (*["next"] * as_it_should, *rest):
         if turn == "next":
-            _next(watched)
+            _next(watched, is_to_stream=is_to_stream)
         elif turn in PEER:
             watched.hear(PEER[turn])
         else:
@@ -313,7 +371,28 @@ def test_traces_reach_everything() -> None:
         lambda w: w.session.outcome == "abandoned" and w.is_let_on,
     ]
     for is_reached in reached:
-        find(TRACES, lambda trace, f=is_reached: f(run(Session, trace)), settings=SEARCH)
+        find(WHOLE, lambda trace, f=is_reached: f(run(Session, trace)), settings=SEARCH)
+
+
+TO_THE_FIRST_PIECE: Final = 12
+"""Turns until it came and is to be masked."""
+
+
+@pytest.mark.parametrize(
+    ("turns", "rest", "outcome", "released"),
+    [
+        (20, ["next", "next"], "completed", 3),
+        (TO_THE_FIRST_PIECE, ["blocked", "next"], "denied", 1),
+        (TO_THE_FIRST_PIECE, ["caller's fault", "next"], "error", 1),
+        (TO_THE_FIRST_PIECE + 2, ["end"], "abandoned", 1),
+        (TO_THE_FIRST_PIECE + 1, ["slow"], "unrecorded", 1),
+        (TO_THE_FIRST_PIECE + 1, ["end", "done"], "abandoned", 0),
+    ],
+)
+def test_traces_of_streams_reach_everything(turns: int, rest: list[str], outcome: str, released: int) -> None:
+    watched = run(Session, ("head", turns, rest, True))
+    assert watched.is_streaming
+    assert (watched.session.outcome, len(watched.released)) == (outcome, released)
 
 
 # Planted mistakes --------------------------------------------------------------------------------------------------------
@@ -441,6 +520,56 @@ class TouchesWhatEnvoyForbids(Session):
         return (*super()._taken_off(overwritten), "x-request-id")
 
 
+class PieceBeforeItsPart(Session):
+    """Lets a piece on, records it then."""
+
+    def on_piece_redacted(self, event: ev.PieceRedacted) -> tuple[do.Effect, ...]:
+        super().on_piece_redacted(event)
+        self.state = State.AWAIT_PIECE
+        return (do.Continue(body=event.piece.body, metadata={"piece": "1"}),)
+
+
+class HeadBeforeItsPart(Session):
+    """Releases the head of a stream at once."""
+
+    def on_stream_opened(self, event: ev.StreamOpened) -> tuple[do.Effect, ...]:
+        super().on_stream_opened(event)
+        self.state = State.AWAIT_PIECE
+        return (do.Continue(metadata={"response": "released", "piece": "0"}, streamed=True),)
+
+
+class ForgetsWhatWasReleased(Session):
+    """Tells of a stream that broke off as if nothing of it had gone out."""
+
+    def on_left(self, event: ev.StreamEnded) -> tuple[do.Effect, ...]:
+        self._released_bytes = 0
+        return super().on_left(event)
+
+
+class ReleasesWhatWasBlocked(Session):
+    """Goes on after a block."""
+
+    def on_piece_redacted(self, event: ev.PieceRedacted) -> tuple[do.Effect, ...]:
+        if event.piece.blocked:
+            self.state = State.AWAIT_PIECE
+            return (self._let_on({}),)
+        return super().on_piece_redacted(event)
+
+
+class SaysTheSameWordTwice(Session):
+    """Opens the gate before us for a piece that it was not asked about."""
+
+    def _let_on(self, words: dict[str, str]) -> do.Continue:
+        return replace(super()._let_on(words), metadata={**words, "piece": "1"})
+
+
+MISTAKES_OF_STREAMS: Final = (
+    PieceBeforeItsPart,
+    HeadBeforeItsPart,
+    ForgetsWhatWasReleased,
+    ReleasesWhatWasBlocked,
+    SaysTheSameWordTwice,
+)
 MISTAKES: Final = (
     CallBeforeIntent,
     ReleaseBeforeOutcome,
@@ -459,7 +588,7 @@ MISTAKES: Final = (
 )
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize("mistake", [*MISTAKES, *MISTAKES_OF_STREAMS])
 def test_laws_catch_planted_mistakes(mistake: type[Session]) -> None:
     def is_caught(trace: Trace) -> bool:
         try:
@@ -468,4 +597,4 @@ def test_laws_catch_planted_mistakes(mistake: type[Session]) -> None:
             return True
         return False
 
-    find(TRACES, is_caught, settings=SEARCH)
+    find(STREAMED if mistake in MISTAKES_OF_STREAMS else WHOLE, is_caught, settings=SEARCH)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 PATHS = {
     "openai.chat": "/v1/chat/completions",
     "openai.completions": "/v1/completions",
+    "openai.responses": "/v1/responses",
     "openai.embeddings": "/v1/embeddings",
     "openai.models": "/v1/models",
     "anthropic.messages": "/v1/messages",

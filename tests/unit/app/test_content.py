@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from ext_proc.app import content
 from ext_proc.errors import BadBody, UnknownOperation, UnsupportedContent, UpstreamError
 from ext_proc.model import Action, Connection, RedactionRule, Refusal
 from tests.unit.app.bodies import (
@@ -422,16 +421,16 @@ def test_only_tools_that_were_offered_are_named() -> None:
 
 def test_what_is_kept_between_exchanges_has_an_end() -> None:
     """Both caches are a caller's to fill, without a token: long values must not stay."""
-    content._is_clean_kept.cache_clear()
-    content._is_clean_label.cache_clear()
+    GATE._labels.is_clean_kept.cache_clear()
+    GATE._labels.is_clean_label.cache_clear()
     for number in range(20):
         value = b"a" * 257 + str(number).encode()
         with pytest.raises(BadBody, match="model_name"):
             inspect({**CHAT, "model": "x" * 1000 + str(number)})
         inspect(CHAT, headers=(*JSON, ("accept", value)))
         response(both("hi"), headers=(*JSON, ("date", value + b" " + MAIL.encode())))
-    assert content._is_clean_label.cache_info().currsize <= 2
-    assert content._is_clean_kept.cache_info().currsize <= 2
+    assert GATE._labels.is_clean_label.cache_info().currsize <= 2
+    assert GATE._labels.is_clean_kept.cache_info().currsize <= 2
     with pytest.raises(UnsupportedContent):
         inspect(CHAT, headers=(*JSON, ("accept", b"a" * 300 + b" " + MAIL.encode())))
 
@@ -540,7 +539,6 @@ def test_answers_that_cannot_be_read_are_not_released(headers: Any) -> None:
     [
         "My name is Ada Planted, 12 Example Street",  # names and addresses: no rule can
         "nalp.bob",  # reversed, rot13, hex, spelled out: the caller's own cipher
-        "bob dot planted at example dot org",
         [list(MAIL.encode())],  # numbers that stand for letters
     ],
 )

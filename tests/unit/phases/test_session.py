@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ext_proc.errors import AuditUnavailable, BadBody, GateError, PeerError, PolicyUnavailable, UpstreamError
-from ext_proc.model import Redaction
+from ext_proc.model import Piece, Redaction
 from ext_proc.phases import effects as do
 from ext_proc.phases import events as ev
 from ext_proc.phases.session import RETRY_AFTER_SECONDS
@@ -25,11 +25,13 @@ from tests.fakes.exchange import (
     HEADERS,
     ID,
     INSPECTION,
+    PIECE,
     RELEASED,
     RULES,
     SENT,
     VIA_UPSTREAM,
     Conversation,
+    FakeAnswer,
     answer_head,
     attributes,
     done,
@@ -37,6 +39,7 @@ from tests.fakes.exchange import (
     later,
     local_reply,
     receipt,
+    stream_head,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -44,6 +47,8 @@ if TYPE_CHECKING:
 
 REQUEST = ev.RequestBody(AT, BODY)
 ANSWERED = ev.ResponseBody(AT, ANSWER)
+PIECE_CAME = ev.ResponseBody(AT, PIECE, is_last=False)
+LAST_PIECE_CAME = ev.ResponseBody(AT, PIECE, is_last=True)
 ENDED = ev.StreamEnded(AT)
 FAILED = ev.Failed(AT, PolicyUnavailable("deadline"))
 UNRECORDED = ev.Failed(AT, AuditUnavailable("deadline"))
@@ -76,6 +81,24 @@ def in_state(state: State) -> Conversation:  # noqa: PLR0912 - one for each stat
             told.settle(head(), REQUEST)
         case State.AWAIT_RESPONSE_BODY:
             told.settle(head(), REQUEST, answer_head())
+        case State.OPENING_STREAM:
+            told.settle(head(), REQUEST)
+            told.until(do.OpenStream, stream_head())
+        case State.RECORDING_HEAD:
+            told.settle(head(), REQUEST)
+            told.until(do.Record, stream_head())
+        case State.AWAIT_PIECE:
+            told.settle(head(), REQUEST, stream_head())
+        case State.REDACTING_PIECE | State.RECORDING_PIECE:
+            told.settle(head(), REQUEST, stream_head())
+            told.until(STEPS[state], PIECE_CAME)
+        case State.RECORDING_LAST_PIECE:
+            told.settle(head(), REQUEST, stream_head())
+            told.until(do.Record, LAST_PIECE_CAME)
+        case State.DRAINING:
+            told.settle(head(), REQUEST, stream_head())
+            told.until(do.RedactPiece, PIECE_CAME)
+            told.settle(ev.Failed(AT, UpstreamError("sse")))
         case State.REDACTING_RESPONSE | State.RECORDING_OUTCOME:
             told.settle(head(), REQUEST, answer_head())
             told.until(STEPS[state], ANSWERED)
@@ -105,6 +128,8 @@ STEPS: dict[State, type[Any]] = {
     State.RECORDING_INTENT: do.Record,
     State.REDACTING_RESPONSE: do.RedactResponse,
     State.RECORDING_OUTCOME: do.Record,
+    State.REDACTING_PIECE: do.RedactPiece,
+    State.RECORDING_PIECE: do.Record,
 }
 BEFORE_THE_INTENT = [
     State.ADMITTING, State.AUTHENTICATING, State.INSPECTING, State.DECIDING, State.REDACTING_REQUEST, State.UNLOCKING,
@@ -112,7 +137,8 @@ BEFORE_THE_INTENT = [
 EVERY_EVENT: list[ev.Event] = [
     head(), REQUEST, answer_head(), ANSWERED, ev.Unknown(AT, "request_trailers"), ENDED, ev.Admitted(AT),
     ev.Authenticated(AT, ADA), ev.Inspected(AT, INSPECTION), ev.Decided(AT, DECISION), ev.Redacted(AT, Redaction(b"", b"")),
-    ev.Unlocked(AT, CREDENTIAL), ev.Recorded(AT, receipt()), FAILED,
+    ev.StreamOpened(AT, FakeAnswer()), ev.PieceRedacted(AT, Piece(b"")), ev.Unlocked(AT, CREDENTIAL),
+    ev.Recorded(AT, receipt()), FAILED,
 ]  # fmt: skip
 
 

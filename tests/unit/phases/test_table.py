@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from ext_proc.phases import Session
+from ext_proc.phases import StreamingSession
 from ext_proc.phases import events as ev
 from ext_proc.phases.table import TABLE, State
 
@@ -39,7 +39,7 @@ def test_unknown_is_accepted_nowhere() -> None:
 
 
 def test_every_method_exists_and_none_is_forgotten() -> None:
-    told = {name for name, _ in inspect.getmembers(Session, inspect.isfunction) if name.startswith("on_")}
+    told = {name for name, _ in inspect.getmembers(StreamingSession, inspect.isfunction) if name.startswith("on_")}
     assert told == NAMED
 
 
@@ -47,7 +47,8 @@ def test_every_method_exists_and_none_is_forgotten() -> None:
 def test_state_waits_for_its_step_or_for_envoy(state: State) -> None:
     """A step is answered by its event or by Failed, and neither comes where no step is in progress."""
     is_waiting_for_us = not (
-        state.name.startswith("AWAIT") or state.name in ("START", "SETTLED", "ENDED", "RELEASING_LOCAL_REPLY")
+        state.name.startswith("AWAIT")
+        or state.name in ("START", "SETTLED", "ENDED", "RELEASING_LOCAL_REPLY", "DRAINING")
     )
     answers = set(TABLE[state]) & set(get_args(ev.AnswerEvent))
     assert (len(answers), ev.Failed in answers) == ((2, True) if is_waiting_for_us else (0, False))

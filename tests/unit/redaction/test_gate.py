@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ext_proc.redaction import gate
+from ext_proc.redaction import gate, scan
+from ext_proc.redaction.detect import BUILT_IN, Detector
 from ext_proc.redaction.gate import BASE64, HIDDEN, by_search, candidates
-from ext_proc.redaction.rules import RULES
-from tests.unit.redaction.samples import HITS, pieces
+from ext_proc.redaction.rules import PACKS, RULES
+from tests.unit.redaction.samples import HITS, pieces, texts
 
 NAMES = [rule.id for rule in RULES]
 
@@ -51,7 +52,7 @@ def test_nothing_to_look_for(text: str) -> None:
     assert candidates(text) == ()
 
 
-@pytest.mark.parametrize("text", ["é", "50%", "a&b", "\\n", "\x00", "\x7f", "\u200b", "\ud800"])
+@pytest.mark.parametrize("text", ["1\u20132", "a\u2014b", "50%", "a&b", "\\n", "\x00", "\x7f", "\u200b", "\ud800"])
 def test_hidden(text: str) -> None:
     assert HIDDEN in candidates(text)
 
@@ -63,6 +64,39 @@ def test_base64(text: str, is_one: bool) -> None:
 
 def test_driver_s_license_with_either_apostrophe() -> None:
     assert "driver-license" in named("driver's license") & named("driver\u2019s licence") & named("Drivers License")
+
+
+ENGINES = [
+    pytest.param("re2", marks=pytest.mark.skipif(gate.re2 is None, reason="no wheel of google-re2 here")),
+    "re",
+]
+DETECTORS = {engine: Detector(RULES, engine) for engine in ("re2", "re")}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@settings(deadline=None, max_examples=60)
+@given(text=texts | st.sampled_from(HITS))
+def test_all_engines_find_the_same(engine: str, text: str) -> None:
+    assert DETECTORS[engine].gate.candidates(text) == candidates(text)
+    assert DETECTORS[engine].scan(text) == scan(text)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_all_engines_find_the_same_in_samples(engine: str) -> None:
+    """Each pack's samples, one after another: also where they lie across the blocks of a long text."""
+    several = [" ".join(sample.text for sample in pack.samples) for pack in PACKS]
+    for text in several:
+        assert DETECTORS[engine].scan(text) == scan(text)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.sampled_from(HITS) | texts, max_size=6).map(" ".join), st.integers(80, 300))
+def test_blocks_change_nothing(text: str, block: int) -> None:
+    whole = BUILT_IN.gate.places(text, max(len(text), 1))
+    parts = BUILT_IN.gate.places(text, block)
+    assert set(whole) == set(parts)
+    found = [sorted(BUILT_IN._found(text, places), key=str) for places in (whole, parts)]
+    assert found[0] == found[1]
 
 
 def test_is_really_hyperscan_here() -> None:

@@ -92,7 +92,7 @@ def test_bodies(*, end_of_stream: bool) -> None:
     )
     assert wire.read_question(pb.ProcessingRequest(response_body=body), AT) == (
         "response_body",
-        ev.ResponseBody(AT, b"\x00\xff"),
+        ev.ResponseBody(AT, b"\x00\xff", end_of_stream),
     )
 
 
@@ -163,15 +163,23 @@ def test_body_that_becomes_empty() -> None:
     assert common.body_mutation.WhichOneof("mutation") == "body"
 
 
-def test_every_mode_of_the_override_is_said() -> None:
+@pytest.mark.parametrize(
+    ("effect", "request_body", "response_body"),
+    [
+        (Continue(uninspected=True), ProcessingMode.NONE, ProcessingMode.NONE),
+        (Continue(streamed=True), ProcessingMode.BUFFERED, ProcessingMode.STREAMED),
+    ],
+    ids=["uninspected", "streamed"],
+)
+def test_every_mode_of_the_override_is_said(effect: Continue, request_body: int, response_body: int) -> None:
     """Envoy's list of allowed overrides is compared field by field, and a forgotten body mode is NONE."""
-    override = wire.answer("request_headers", Continue(uninspected=True)).mode_override
+    override = wire.answer("response_headers", effect).mode_override
 
     assert {field.name: getattr(override, field.name) for field in ProcessingMode.DESCRIPTOR.fields} == {
         "request_header_mode": ProcessingMode.SEND,
         "response_header_mode": ProcessingMode.SEND,
-        "request_body_mode": ProcessingMode.NONE,
-        "response_body_mode": ProcessingMode.NONE,
+        "request_body_mode": request_body,
+        "response_body_mode": response_body,
         "request_trailer_mode": ProcessingMode.SKIP,
         "response_trailer_mode": ProcessingMode.SKIP,
     }

@@ -1,0 +1,159 @@
+"""The command ``affidavit rules test``: tries a pack of redaction rules before a gateway runs with it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field
+from time import process_time
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from ext_proc.app.rule_packs import read_pack
+from ext_proc.redaction import packs
+from ext_proc.redaction.detect import Detector
+from ext_proc.redaction.rules import PACKS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from ext_proc.model import Span
+    from ext_proc.redaction.packs import Pack, Problem
+
+FOUND_NOTHING_WRONG, SAMPLE_FAILED, REFUSED = 0, 1, 2
+_PROSE: Final = (
+    "We looked at the numbers again, and they seem fine to me. Could you send the short version to the team? "
+)
+_SECONDS: Final = 0.3
+"""CPU time that each speed is measured for: enough for two digits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A sample that did not do as it says: ``found`` is what its rule found."""
+
+    rule: str
+    text: str
+    wanted: str | None
+    found: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Tried:
+    """What came of it."""
+
+    names: tuple[str, ...]
+    rules: int
+    samples: int
+    failures: list[Failure] = field(default_factory=list)
+    without_samples: list[str] = field(default_factory=list)
+    prose_mb_per_second: float = 0.0
+    samples_mb_per_second: float = 0.0
+    spans: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Did all samples do as they say?"""
+        return not self.failures
+
+
+def try_packs(several: Sequence[Pack], text: str = "") -> Tried:
+    """Run packs on their own samples, and on ``text``."""
+    rules = [rule for pack in several for rule in pack.rules]
+    samples = [sample for pack in several for sample in pack.samples]
+    detector = Detector(rules)
+    tried = Tried(tuple(pack.name for pack in several), len(rules), len(samples))
+    for sample in samples:
+        spans = detector.apart(sample.text, sample.key)
+        found = tuple(sample.text[span.start : span.end] for span in spans if span.rule == sample.rule)
+        if found if sample.found is None else sample.found not in found:
+            tried.failures.append(Failure(sample.rule, sample.text, sample.found, found))
+    with_samples = {sample.rule for sample in samples}
+    tried.without_samples = [rule.id for rule in rules if rule.id not in with_samples]
+    tried.prose_mb_per_second = _speed(detector, [_PROSE * 10])
+    tried.samples_mb_per_second = _speed(detector, [f"{_PROSE}{sample.text} " for sample in samples] or [_PROSE])
+    tried.spans = [_told(text, span) for span in detector.scan(text)]
+    return tried
+
+
+def _told(text: str, span: Span) -> dict[str, Any]:
+    value = text[span.start : span.end]
+    return {"start": span.start, "end": span.end, "entity": span.entity, "rule": span.rule, "value": value}
+
+
+def _speed(detector: Detector, texts: Iterable[str]) -> float:
+    texts = list(texts)
+    size = sum(len(text.encode(errors="replace")) for text in texts)
+    detector.scan(texts[0])  # what is made at the first look is not its speed
+    begin, rounds = process_time(), 0
+    while (spent := process_time() - begin) < _SECONDS or not rounds:
+        for text in texts:
+            detector.scan(text)
+        rounds += 1
+    return size * rounds / max(spent, 1e-9) / 1e6
+
+
+def run(path: Path | None, *, reads_stdin: bool, as_json: bool) -> int:
+    """The command. Exit status: 0 as it says, 1 a sample failed, 2 refused."""
+    text = sys.stdin.read() if reads_stdin else ""
+    try:
+        several = PACKS if path is None else (read_pack(path),)
+    except packs.BadPack as bad:
+        _show_refused(str(path), bad.problems, as_json=as_json)
+        return REFUSED
+    tried = try_packs(several, text)
+    if as_json:
+        print(json.dumps(_as_json(tried), ensure_ascii=False))
+    else:
+        _show(tried, has_text=reads_stdin)
+    return FOUND_NOTHING_WRONG if tried.ok else SAMPLE_FAILED
+
+
+def _as_json(tried: Tried) -> dict[str, Any]:
+    failures = [{"rule": f.rule, "text": f.text, "wanted": f.wanted, "found": list(f.found)} for f in tried.failures]
+    return {
+        "ok": tried.ok,
+        "packs": list(tried.names),
+        "rules": tried.rules,
+        "samples": tried.samples,
+        "failures": failures,
+        "without_samples": tried.without_samples,
+        "mb_per_second": {
+            "prose": round(tried.prose_mb_per_second, 2),
+            "samples": round(tried.samples_mb_per_second, 2),
+        },
+        "spans": tried.spans,
+        "problems": [],
+    }
+
+
+def _show_refused(name: str, problems: Sequence[Problem], *, as_json: bool) -> None:
+    if as_json:
+        told = [{"where": one.where, "reason": one.reason, "remedy": one.remedy} for one in problems]
+        print(json.dumps({"ok": False, "packs": [name], "problems": told}, ensure_ascii=False))
+        return
+    print(f"{name} is refused:", file=sys.stderr)
+    for one in problems:
+        print(f"  {one.where}: {one.reason}\n      {one.remedy}", file=sys.stderr)
+
+
+def _show(tried: Tried, *, has_text: bool) -> None:
+    console = Console(highlight=False)
+    for failure in tried.failures:
+        wanted = "nothing" if failure.wanted is None else repr(failure.wanted)
+        console.print(f"{failure.rule}: in {failure.text!r} wanted {wanted}, found {list(failure.found)}", markup=False)
+    if has_text:
+        table = Table("start", "end", "entity", "rule", "value")
+        for span in tried.spans:
+            table.add_row(*(str(span[name]) for name in ("start", "end", "entity", "rule")), repr(span["value"]))
+        console.print(table if tried.spans else "nothing is found in the text")
+    if tried.without_samples:
+        console.print(f"without samples: {', '.join(tried.without_samples)}", markup=False)
+    right = tried.samples - len(tried.failures)
+    console.print(
+        f"{' and '.join(tried.names)}: {tried.rules} rules, {right} of {tried.samples} samples as they say; "
+        f"{tried.prose_mb_per_second:.0f} MB/s on prose, {tried.samples_mb_per_second:.1f} MB/s on samples"
+    )

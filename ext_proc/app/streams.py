@@ -1,0 +1,116 @@
+"""A streamed answer, where `protocols.streaming` (where text is) and `redaction` (what may pass) are joined.
+
+One masker for each text that the answer says; what it may say itself (a tool's name, a finish reason) is checked as a
+whole answer's is, by the same functions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ext_proc.app.labels import public_path
+from ext_proc.model import Piece, Redaction
+from ext_proc.protocols import streaming
+from ext_proc.redaction import StreamRedactor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ext_proc.model import RedactionRule
+    from ext_proc.protocols.streaming import Learnt, StreamReader
+    from ext_proc.redaction import Detector, Redactor
+
+    Describe = Callable[[Redaction, Learnt], Redaction]
+
+
+class StreamedAnswer:
+    """`ports.AnswerStream`.
+
+    Args:
+        reader: of the answer's events.
+        tainted_headers: fields of its head that must not pass.
+        describe: makes what is told of the model out of what the answer said of itself.
+    """
+
+    def __init__(self, reader: StreamReader, tainted_headers: tuple[str, ...], describe: Describe) -> None:
+        self._reader = reader
+        self._tainted_headers = tainted_headers
+        self._describe = describe
+
+    def feed(self, data: bytes, *, is_last: bool) -> Piece:
+        """See `ports.AnswerStream.feed`."""
+        released = self._reader.feed(data)
+        body, refused = released.data, released.refused
+        if is_last and refused is None:
+            rest = self._reader.finish()
+            body, refused = body + rest.data, rest.refused
+        if refused is None:
+            return Piece(body)
+        blocked = self._reader.learnt().blocked
+        return Piece(body, blocked=blocked) if blocked else Piece(body, unreadable=refused)
+
+    def told(self) -> Redaction:
+        """See `ports.AnswerStream.told`."""
+        learnt = self._reader.learnt()
+        known = Redaction(
+            body=b"",
+            decoded=b"",
+            removals=learnt.removals,
+            coverage=learnt.coverage,
+            blocked=learnt.blocked,
+            tainted_headers=self._tainted_headers,
+        )
+        return self._describe(known, learnt)
+
+    def farewell(self, code: str, text: str) -> bytes:
+        """See `ports.AnswerStream.farewell`."""
+        return self._reader.farewell(code, streaming.TEXTS.get(code, text))
+
+
+class Maskers:
+    """What masks the texts of a stream, by a decision's rules.
+
+    Args:
+        redactor: of texts that are not in pieces.
+        hash_key: key of the one-way pseudonyms.
+        detector: finds what may not pass.
+    """
+
+    def __init__(self, redactor: Redactor, hash_key: bytes, detector: Detector) -> None:
+        self._redactor = redactor
+        self._hash_key = hash_key
+        self._detector = detector
+
+    def of_pieces(self, rules: Sequence[RedactionRule]) -> streaming.MakeMasker:
+        """What makes the masker of each text in pieces."""
+
+        def make(path: str, context: str) -> StreamRedactor:
+            public = public_path(path)
+            return StreamRedactor(rules, path=public, context=context, hash_key=self._hash_key, detector=self._detector)
+
+        return make
+
+    def of_wholes(self, rules: Sequence[RedactionRule]) -> streaming.MaskWhole:
+        """What masks a text that is not in pieces: as it is in a whole answer."""
+
+        def mask(path: str, context: str, text: str) -> streaming.Masked:
+            spans = self._detector.scan(text, context)
+            if not spans:
+                return streaming.Masked(text, (), ())
+            made = self._redactor.edits(public_path(path), text, spans, rules, context)
+            parts: list[str] = []
+            at = 0
+            for edit in made.edits:
+                parts += (text[at : edit.start], edit.replacement)
+                at = edit.end
+            return streaming.Masked("".join(parts) + text[at:], made.removals, made.blocked)
+
+        return mask
+
+    def warm_up(self) -> None:
+        """Compile the rules and build the automaton now (half a second): no first caller waits for it."""
+        self._detector.scan("Write to nobody@example.invalid.")
+        masker = StreamRedactor(hash_key=self._hash_key, detector=self._detector)
+        for word in ("The ", "quick ", "brown ", "fox, ", "and ", "42 ", "dogs."):
+            masker.feed(word)
+        masker.finish()

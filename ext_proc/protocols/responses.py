@@ -1,0 +1,121 @@
+"""OpenAI's Responses API, whole answers (API reference, "Responses"); streams: `streaming.responses`. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ext_proc.model import Usage
+from ext_proc.protocols import shapes
+from ext_proc.protocols.document import Facts
+from ext_proc.protocols.joining import add_joined
+from ext_proc.protocols.openai import add_token
+
+if TYPE_CHECKING:
+    from ext_proc.protocols.document import Document, Place
+    from ext_proc.protocols.joining import Found
+    from ext_proc.protocols.sse import Event
+
+_CALLS: Final = {
+    "function_call": ("arguments", "response.function_call_arguments"),
+    "mcp_call": ("arguments", "response.mcp_call_arguments"),
+    "custom_tool_call": ("input", "response.custom_tool_call_input"),
+}
+_INDEXES: Final = ("output_index", "content_index", "summary_index", "command_index")
+_JSON_DELTAS: Final = ("response.function_call_arguments", "response.mcp_call_arguments")
+_PENDING: Final = ("in_progress", "queued")
+
+
+def answer_facts(body: Any) -> Facts:
+    """What one answer says of itself. An incomplete one says why, the others how they stand."""
+    status = shapes.text(body, "status")
+    reason = shapes.text(body, "incomplete_details", "reason") or (None if status in _PENDING else status)
+    return Facts(
+        model_served=shapes.text(body, "model"),
+        model_fingerprint=shapes.text(body, "system_fingerprint"),
+        usage=Usage(shapes.count(body, "usage", "input_tokens"), shapes.count(body, "usage", "output_tokens")),
+        finish_reasons=(reason,) if reason else (),
+    )
+
+
+def merged(known: Facts, said: Facts, *, is_last: bool) -> Facts:
+    """What a stream says of itself: the last word counts; it is over when it says so."""
+    return Facts(
+        model_served=said.model_served or known.model_served,
+        model_fingerprint=said.model_fingerprint or known.model_fingerprint,
+        usage=known.usage if said.usage == Usage() else said.usage,
+        finish_reasons=said.finish_reasons if is_last else known.finish_reasons,
+    )
+
+
+def answer_tools(body: Any) -> list[tuple[str, str]]:
+    """Tool calls of one answer: name, arguments."""
+    return [
+        (shapes.text(item, "name") or "", shapes.text(item, _CALLS[kind][0]) or "")
+        for item in shapes.items(body, "output")
+        if (kind := shapes.text(item, "type")) in _CALLS
+    ]
+
+
+def arguments_place(kind: str | None, output_index: int) -> tuple[str | int, ...] | None:
+    """Where the pieces of a tool call's arguments go in a stream; None for an item that calls nothing."""
+    if kind not in _CALLS:
+        return None
+    return ("output", output_index, _CALLS[kind][1], "delta")
+
+
+def add_logprobs(document: Document, body: Any) -> None:
+    """Join the tokens of each part: they spell the answer a second time, their bytes a third."""
+    for position, item in enumerate(shapes.items(body, "output")):
+        for at, part in enumerate(shapes.items(item, "content")):
+            told: list[Place] = []
+            for entry in shapes.items(part, "logprobs"):
+                add_token(document, entry, told)
+            if told:
+                document.add_fragments(told, f"/output/{position}/content/{at}/logprobs", "logprobs")
+
+
+def delta_place(body: Any) -> tuple[str | int, ...]:
+    """Which text an event is about: output item, family of events, part."""
+    first, *others = (shapes.number(body, name) for name in _INDEXES)
+    family = (shapes.text(body, "type") or "").removesuffix(".delta").removesuffix(".done")
+    return ("output", first or 0, family, *(index for index in others if index is not None))
+
+
+def is_json_delta(body: Any) -> bool:
+    """Is the delta a piece of a JSON text?"""
+    return (shapes.text(body, "type") or "").removesuffix(".delta") in _JSON_DELTAS
+
+
+def add_stream(document: Document, events: list[Event]) -> None:
+    """Join the deltas of each text of a stream that was read whole."""
+    found: Found = {}
+    told: dict[tuple[str | int, ...], list[Place]] = {}
+    for body in (event.data[0] for event in events if not event.is_done):
+        if shapes.text(body, "delta") is not None:
+            name = "arguments" if is_json_delta(body) else "delta"
+            found.setdefault((*delta_place(body), name), []).append((body, "delta", ()))
+        for entry in shapes.items(body, "logprobs"):
+            add_token(document, entry, told.setdefault(delta_place(body), []))
+        add_logprobs(document, shapes.at(body, "response"))
+    for place, fragments in told.items():
+        document.add_fragments(fragments, f"/output/{place[1]}/logprobs", "logprobs")
+    add_joined(document, found, whole=("delta",), as_json=("arguments",))
+
+
+def stream_facts(events: list[Event]) -> Facts:
+    """What a stream says of itself."""
+    facts = Facts()
+    for body in (event.data[0] for event in events if not event.is_done):
+        answer = shapes.at(body, "response")
+        if answer is not None:
+            facts = merged(facts, answer_facts(answer), is_last=True)
+    return facts
+
+
+def stream_tools(events: list[Event]) -> list[tuple[str, str]]:
+    """Tool calls of a stream: items that are done say them whole."""
+    found: dict[int, list[tuple[str, str]]] = {}
+    for body in (event.data[0] for event in events if not event.is_done):
+        if (shapes.text(body, "type") or "").startswith("response.output_item."):
+            found[shapes.number(body, "output_index") or 0] = answer_tools({"output": [shapes.at(body, "item")]})
+    return [call for calls in found.values() for call in calls]

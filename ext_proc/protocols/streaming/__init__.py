@@ -1,0 +1,85 @@
+"""Answers that are streamed: read, masked and written again event by event. Pure.
+
+`stream_reader` makes the reader of one answer: ``feed`` bytes, ``finish``, and ask what was ``learnt``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ext_proc.errors import UpstreamError
+from ext_proc.protocols.streaming.anthropic import Anthropic
+from ext_proc.protocols.streaming.dialect import Dialect
+from ext_proc.protocols.streaming.learnt import ChannelSeen, Learnt, ToolSeen
+from ext_proc.protocols.streaming.maskers import Maskers
+from ext_proc.protocols.streaming.masking import TEXTS, Limits, MakeMasker, Masked, Masker, MaskWhole
+from ext_proc.protocols.streaming.openai import OpenAi
+from ext_proc.protocols.streaming.reader import Released, StreamReader
+from ext_proc.protocols.streaming.refusals import refusal_event
+from ext_proc.protocols.streaming.responses import Responses
+from ext_proc.protocols.streaming.wires import EventWire, LineWire, TextWire
+
+if TYPE_CHECKING:
+    from ext_proc.protocols.streaming.wires import Wire
+
+_DIALECTS: Final = {
+    "openai.chat": OpenAi,
+    "openai.completions": OpenAi,
+    "openai.responses": Responses,
+    "anthropic.messages": Anthropic,
+}
+_LINES: Final = ("application/x-ndjson", "application/jsonl")
+STREAMED: Final = ("text/event-stream", *_LINES)
+"""Media types of answers that are read as they come."""
+
+
+def stream_reader(
+    protocol: str,
+    media_type: str,
+    make: MakeMasker,
+    limits: Limits | None = None,
+    mask_whole: MaskWhole | None = None,
+    offered: frozenset[str] = frozenset(),
+) -> StreamReader:
+    """The reader of one answer.
+
+    Args:
+        protocol: the operation's.
+        media_type: of the answer, in lower case and without parameters; its content coding is undone already.
+        make: makes the maskers.
+        limits: what the answer may cost.
+        mask_whole: masks texts that are not in pieces; without it ``make`` must.
+        offered: names of the tools that the caller offered.
+
+    Raises:
+        UpstreamError: no media type of a stream.
+    """
+    limits = limits or Limits()
+    wire: Wire
+    if media_type == "text/event-stream":
+        wire = EventWire(limits.event_bytes)
+    elif media_type in _LINES:
+        wire = LineWire(limits.event_bytes)
+    elif media_type == "text/plain":
+        wire = TextWire()
+    else:
+        raise UpstreamError("content_type")
+    return StreamReader(protocol, _DIALECTS.get(protocol, Dialect)(), wire, Maskers(make, mask_whole), limits, offered)
+
+
+__all__ = [
+    "STREAMED",
+    "TEXTS",
+    "ChannelSeen",
+    "Learnt",
+    "Limits",
+    "MakeMasker",
+    "MaskWhole",
+    "Masked",
+    "Masker",
+    "Released",
+    "StreamReader",
+    "ToolSeen",
+    "refusal_event",
+    "stream_reader",
+]

@@ -1,0 +1,113 @@
+"""Anthropic's streams (API reference, "Streaming messages"): blocks, each begun, continued and stopped. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ext_proc.model import Usage
+from ext_proc.protocols import shapes
+from ext_proc.protocols.streaming.dialect import ALL, Dialect, Treatment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ext_proc.protocols.streaming.channels import Place
+
+_SHAPES: Final = {
+    "content_block/text": Treatment.TEXT,
+    "content_block/thinking": Treatment.TEXT,
+    "content_block/signature": Treatment.OPAQUE,
+    "content_block/data": Treatment.OPAQUE,
+    "delta/text": Treatment.TEXT,
+    "delta/thinking": Treatment.TEXT,
+    "delta/partial_json": Treatment.ARGUMENTS,
+    "delta/signature": Treatment.OPAQUE,
+    "delta/stop_sequence": Treatment.WHOLE,
+}
+_WHOLE: Final = (
+    "error/",
+    "usage/",
+    "content_block/",
+    "delta/citation/",
+    "delta/container/",
+    "delta/stop_details/",
+)
+_BEGIN: Final = "message/"
+"""Whole in the event that begins the stream; anywhere else nobody says that it is."""
+_PACKED: Final = "encrypted_content"
+_DELTAS: Final = {"text": "text_delta", "thinking": "thinking_delta", "partial_json": "input_json_delta"}
+_BLOCK_PLACE: Final = len(("content", "index", "field"))
+_ENDS: Final = ("message_stop", "error")
+
+
+class Anthropic(Dialect):
+    """Messages."""
+
+    is_json = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._index = 0
+        self._begins = 0
+
+    def enter(self, body: Any) -> None:
+        """See `Dialect.enter`."""
+        self._index = shapes.number(body, "index") or 0
+        kind = shapes.text(body, "type")
+        if self._begins or kind == "message_start":
+            self._begins += 1
+        if kind == "content_block_start":
+            if (shapes.text(body, "content_block", "type") or "").endswith("tool_use"):
+                place = ("content", self._index, "partial_json")
+                self.tools[place] = shapes.text(body, "content_block", "name") or ""
+        elif kind in ("message_start", "message_delta"):
+            self._learn(body)
+
+    def _learn(self, body: Any) -> None:
+        facts = self.facts
+        facts.model_served = shapes.text(body, "message", "model") or facts.model_served
+        tokens_in, tokens_out = facts.usage.input_tokens, facts.usage.output_tokens
+        for usage in (shapes.at(body, "message", "usage"), shapes.at(body, "usage")):
+            seen_in, seen_out = shapes.count(usage, "input_tokens"), shapes.count(usage, "output_tokens")
+            tokens_in = tokens_in if seen_in is None else seen_in
+            tokens_out = tokens_out if seen_out is None else seen_out
+        facts.usage = Usage(tokens_in, tokens_out)
+        reason = shapes.text(body, "delta", "stop_reason")
+        facts.finish_reasons = (reason,) if reason else facts.finish_reasons
+
+    def treatment(self, shape: str) -> Treatment:
+        """See `Dialect.treatment`."""
+        found = _SHAPES.get(shape)
+        if found is not None:
+            return found
+        if shape.endswith(_PACKED):
+            return Treatment.OPAQUE
+        if shape.startswith(_BEGIN) and self._begins == 1:
+            return Treatment.WHOLE
+        return Treatment.WHOLE if shape.startswith(_WHOLE) else Treatment.UNKNOWN
+
+    def place(self, shape: str, place: Place) -> Place:
+        """A block begins with its first piece: that and the deltas are one text."""
+        if shape.startswith(("delta/", "content_block/")):
+            return ("content", self._index, *place[1:])
+        return place
+
+    def closing(self, body: Any) -> Sequence[Place]:
+        """See `Dialect.closing`."""
+        kind = shapes.text(body, "type")
+        if kind == "content_block_stop":
+            return [("content", self._index)]
+        if shapes.text(body, "delta", "type") == "signature_delta":  # of a thought that is complete
+            return [("content", self._index, "thinking")]
+        return [ALL] if kind in _ENDS else []
+
+    def carrier(self, place: Place, tail: str) -> tuple[str, Any] | None:
+        """A delta: the block may have had no piece but its first."""
+        if place[:1] != ("content",) or len(place) != _BLOCK_PLACE:
+            return None
+        field = str(place[2])
+        kind = _DELTAS.get(field)
+        if kind is None:
+            return None
+        delta = {"type": kind, field: tail}
+        return "content_block_delta", {"type": "content_block_delta", "index": place[1], "delta": delta}

@@ -1,0 +1,272 @@
+"""The texts of one stream: each has its masker; what is said whole, or again and again, is looked at too. Pure.
+
+A *channel* is a text in pieces, over events. A *label* is a name or an id of the protocol's: short, of a bounded form,
+clean by itself and together with what stood in its place before. Everything else is text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from ext_proc.protocols.document import pointer
+from ext_proc.protocols.streaming.masking import StreamRefused, fed, finished, flushed
+from ext_proc.protocols.streaming.packed import is_packed
+from ext_proc.protocols.streaming.pieces import JsonPieces
+
+if TYPE_CHECKING:
+    from ext_proc.protocols.streaming.maskers import Maskers
+    from ext_proc.protocols.streaming.masking import Limits, Masker
+
+Place = tuple[str | int, ...]
+"""Keys and indexes that lead to a text."""
+
+WITHHELD: Final = "[WITHHELD]"
+"""Instead of what is clean by itself, but not together with what stood in its place before."""
+
+SHORT: Final = 3
+"""Texts up to this are shorter than any rule's, unless their key says what they are (``password``)."""
+_WORD: Final = re.compile(r"[a-z][a-z_.-]{0,63}")
+_LABEL: Final = re.compile(r"(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9][A-Za-z0-9._:/+-]{0,127}")
+_LABEL_KEPT: Final = 96
+_WHOLE_KEPT: Final = 256
+_TIME: Final = re.compile(
+    r"20[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9](?:\.[0-9]{1,9})?(?:Z|[+-][0-2][0-9]:[0-5][0-9])"
+)
+_CLEAN_MAX: Final = 1024
+_CLEAN_MAX_CHARACTERS: Final = 256
+
+
+@dataclass(slots=True)
+class Channel:
+    """One text in pieces.
+
+    ``where`` is the place of its last piece in the event ``event`` (named ``name``): a tail goes out in one like it.
+    ``ahead`` is what its masker was told, and what went out already: labels that stood there before.
+    """
+
+    path: str
+    masker: Masker
+    kind: str
+    is_closed: bool = False
+    scanned_bytes: int = 0
+    released_bytes: int = 0
+    name: str = ""
+    event: Any = None
+    where: Place = ()
+    said: Any = None
+    released: Any = None
+    ahead: str = ""
+    kept: list[str] = field(default_factory=list)
+
+
+class Channels:
+    """Every text of one stream.
+
+    Args:
+        maskers: makes the maskers.
+        limits: see `Limits`.
+        repeats: does the protocol say texts a second time? Then what was released is kept, to be said again.
+    """
+
+    def __init__(self, maskers: Maskers, limits: Limits, *, repeats: bool = False) -> None:
+        self._maskers = maskers
+        self._limits = limits
+        self._repeats = repeats
+        self._open: dict[Place, Channel] = {}
+        self._again: dict[bytes, str] = {}
+        self._clean: set[tuple[str, str]] = set()
+        self._labels: dict[Place, tuple[str, str]] = {}  # the last one, and the end of all of them
+        self._wholes: dict[Place, str] = {}  # the end of all that was said whole there
+        self.scanned_bytes = 0
+        self.structure_bytes = 0
+
+    def items(self) -> list[tuple[Place, Channel]]:
+        """Every channel there was, in order."""
+        return list(self._open.items())
+
+    def known(self, place: Place) -> Channel | None:
+        """The channel at ``place``, if there is one."""
+        return self._open.get(place)
+
+    # In pieces -----------------------------------------------------------------------------------------------------
+
+    def channel(self, place: Place, context: str, *, kind: str) -> Channel:
+        """The channel at ``place``; a new one if there is none.
+
+        Raises:
+            StreamRefused: there are too many.
+        """
+        found = self._open.get(place)
+        if found is not None:
+            return found
+        if len(self._open) >= self._limits.channels:
+            raise StreamRefused("stream_too_many_channels")
+        path = path_of(place)
+        is_json = kind == "arguments"
+        masker = JsonPieces(self._maskers, path, context) if is_json else self._maskers.piecewise(path, context)
+        made = Channel(path, masker, kind)
+        if is_json or self._repeats:
+            made.said, made.released = hashlib.sha256(), hashlib.sha256()
+        if place in self._labels:  # what passed as a label may be the beginning of what comes now
+            made.ahead = self._labels[place][1]
+            self._released(made, made.masker.feed(made.ahead))
+        self._open[place] = made
+        return made
+
+    def feed(self, channel: Channel, text: str) -> str:
+        """The next piece in, what may pass out.
+
+        Raises:
+            StreamRefused: the channel is at its end already, or a rule blocks.
+        """
+        if channel.is_closed:
+            if text:
+                raise StreamRefused("stream_text_after_end")
+            return ""
+        if channel.said is not None:
+            channel.said.update(text.encode())
+        size = size_of(text)
+        channel.scanned_bytes += size
+        self.scanned_bytes += size
+        out = fed(channel.masker, text)
+        return self._released(channel, out)
+
+    def close(self, channel: Channel) -> str:
+        """What was held, masked; nothing may come after it.
+
+        Raises:
+            StreamRefused: a rule blocks.
+        """
+        if channel.is_closed:
+            return ""
+        channel.is_closed = True
+        out = self._released(channel, finished(channel.masker))
+        if self._repeats and channel.said is not None:
+            self._again[channel.said.digest()] = "".join(channel.kept)
+            channel.kept.clear()
+        return out
+
+    def flush(self, channel: Channel) -> str:
+        """What was held for long enough, as withheld; the text goes on.
+
+        Raises:
+            StreamRefused: a rule blocks.
+        """
+        return "" if channel.is_closed else self._released(channel, flushed(channel.masker))
+
+    def _released(self, channel: Channel, out: str) -> str:
+        if channel.ahead and out:
+            out = _less(channel, out)
+        channel.released_bytes += size_of(out)
+        if channel.released is not None:
+            channel.released.update(out.encode())
+        if self._repeats and out:
+            channel.kept.append(out)
+        return out
+
+    # Whole ---------------------------------------------------------------------------------------------------------
+
+    def whole(self, place: Place, context: str, text: str, *, is_json: bool = False) -> str:
+        """A text that is not in pieces; what was said in pieces before is said again as it was released.
+
+        Raises:
+            StreamRefused: a rule blocks.
+        """
+        self.scanned_bytes += size_of(text)
+        if (not context and len(text) <= SHORT) or (context, text) in self._clean:
+            return text
+        if self._again:
+            again = self._again.get(hashlib.sha256(text.encode()).digest())
+            if again is not None:
+                return again
+        path = path_of(place)
+        if is_json:
+            pieces = JsonPieces(self._maskers, path, context)
+            out = pieces.feed(text) + pieces.finish()
+        else:
+            out = self._maskers.whole(path, context, text)
+        if out == text and len(text) <= _CLEAN_MAX_CHARACTERS:
+            if len(self._clean) >= _CLEAN_MAX:
+                self._clean.clear()
+            self._clean.add((context, text))
+        return out
+
+    def is_clean(self, place: Place, context: str, text: str) -> bool:
+        """Does a text, put together for this question, hold nothing to be taken out?"""
+        return len(text) <= SHORT or self._maskers.is_clean(path_of(place), context, text)
+
+    def label(self, place: Place, text: str) -> str | None:
+        """A name or an id as it may pass; None if it does not look like one, or something else stood there before.
+
+        Raises:
+            StreamRefused: a rule blocks.
+        """
+        if place in self._open:
+            return None
+        last, before = self._labels.get(place, ("", ""))
+        if text == last:
+            self.structure_bytes += len(text)
+            return text
+        if _WORD.fullmatch(text) or _TIME.fullmatch(text):
+            self.structure_bytes += len(text)
+            out = text
+        elif _LABEL.fullmatch(text):
+            out = self._joined(place, before, text)
+        else:
+            return None
+        if out == text:
+            if len(self._labels) >= self._limits.values:
+                raise StreamRefused("stream_too_many_channels")
+            self._labels[place] = (text, (before + text)[-_LABEL_KEPT:])
+        return out
+
+    def _joined(self, place: Place, before: str, text: str) -> str:
+        """A label that took another's place: together they may be what neither is."""
+        out = self.whole(place, "", text)
+        both = before + text
+        if before and out == text and not self.is_clean(place, "", both):
+            return WITHHELD
+        return out
+
+    def goes_on(self, place: Place, text: str) -> bool:
+        """Was something said whole there before, and are both together what neither is by itself?
+
+        Raises:
+            StreamRefused: there are too many places.
+        """
+        before = self._wholes.get(place)
+        if before is None and len(self._wholes) >= self._limits.values:
+            raise StreamRefused("stream_too_many_channels")
+        self._wholes[place] = ((before or "") + text)[-_WHOLE_KEPT:]
+        return before is not None and text not in before and not self.is_clean(place, "", before + text)
+
+    def opaque(self, text: str) -> bool:
+        """Is it packed bytes that are no text (a signature, an image)? Nobody can scan those."""
+        if not is_packed(text):
+            return False
+        self.structure_bytes += len(text)
+        return True
+
+
+def _less(channel: Channel, out: str) -> str:
+    """``out`` without what went out before as a label: as long as it is the same."""
+    ahead = channel.ahead
+    size = min(len(ahead), len(out))
+    if ahead[:size] != out[:size]:
+        channel.ahead = ""
+        return out
+    channel.ahead = ahead[size:]
+    return out[size:]
+
+
+def size_of(text: str) -> int:
+    """Bytes in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def path_of(place: Place) -> str:
+    """A place as a channel's path."""
+    return "".join(f"/{pointer(part) if isinstance(part, str) else part}" for part in place)

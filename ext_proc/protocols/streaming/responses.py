@@ -1,0 +1,105 @@
+"""OpenAI's Responses streams (API reference, "Responses, Streaming events"): deltas, then the whole, thrice. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ext_proc.protocols import responses, shapes
+from ext_proc.protocols.streaming.dialect import ALL, Dialect, Treatment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ext_proc.protocols.streaming.channels import Place
+
+_PACKED_DELTAS: Final = ("response.audio.delta",)
+_PACKED: Final = ("encrypted_content", "partial_image_b64", "result")
+_WHOLE: Final = frozenset(
+    {
+        "text",
+        "refusal",
+        "code",
+        "input",
+        "message",
+        "response",
+        "item",
+        "part",
+        "annotation",
+        "error",
+        "param",
+        "command",
+    }
+)
+_WHOLE_JSON: Final = ("arguments", "item/arguments", "response/output/*/arguments")
+_ENDS: Final = ("response.completed", "response.incomplete", "response.failed", "response.cancelled", "error")
+
+
+class Responses(Dialect):
+    """The Responses API."""
+
+    is_json = True
+    repeats = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kind = ""
+        self._is_json = False
+        self._of: Place = ()
+        self._added = 0
+        self._number = 0
+        self._last = -1
+
+    def enter(self, body: Any) -> None:
+        """See `Dialect.enter`."""
+        self._kind = shapes.text(body, "type") or ""
+        self._is_json = responses.is_json_delta(body)
+        self._of = responses.delta_place(body)
+        self._number = shapes.number(body, "sequence_number") or self._number
+        if self._kind.startswith("response.output_item."):
+            item = shapes.at(body, "item")
+            place = responses.arguments_place(shapes.text(item, "type"), int(self._of[1]))
+            if place:
+                self.tools[place] = shapes.text(item, "name") or self.tools.get(place, "")
+        answer = shapes.at(body, "response")
+        if answer is not None:
+            self.facts = responses.merged(self.facts, responses.answer_facts(answer), is_last=self._kind in _ENDS)
+
+    def treatment(self, shape: str) -> Treatment:
+        """See `Dialect.treatment`."""
+        if shape == "delta":
+            if self._kind in _PACKED_DELTAS:
+                return Treatment.OPAQUE
+            return Treatment.ARGUMENTS if self._is_json else Treatment.TEXT
+        if shape in _WHOLE_JSON:
+            return Treatment.WHOLE_ARGUMENTS
+        if shape.rpartition("/")[2] in _PACKED:
+            return Treatment.OPAQUE
+        return Treatment.WHOLE if shape.partition("/")[0] in _WHOLE else Treatment.UNKNOWN
+
+    def place(self, shape: str, place: Place) -> Place:
+        """Of a delta: the output item, what of it, and which part."""
+        return (*self._of, "delta") if shape == "delta" else place
+
+    def closing(self, body: Any) -> Sequence[Place]:
+        """See `Dialect.closing`."""
+        del body  # `enter` has read it
+        if self._kind in _ENDS:
+            return [ALL]
+        if self._kind == "response.output_item.done":
+            return [self._of[:2]]
+        return [self._of] if self._kind.endswith(".done") else []
+
+    def numbered(self, body: Any, *, is_ours: bool) -> None:
+        """Our events shift the numbers of those that follow."""
+        if shapes.number(body, "sequence_number") is None:
+            return
+        if is_ours:
+            self._added += 1
+            self._last += 1
+        else:
+            self._last = self._number + self._added
+        body["sequence_number"] = self._last
+
+    def next_number(self) -> int:
+        """See `Dialect.next_number`."""
+        return self._last + 1

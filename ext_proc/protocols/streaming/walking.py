@@ -1,0 +1,194 @@
+"""One event: every string, key and number in it, each to its text or looked at as a whole. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ext_proc.protocols.document import FRACTION_MIN, KEY_SHOWN, NUMBER_MIN
+from ext_proc.protocols.json_text import DEPTH_MAX
+from ext_proc.protocols.streaming.channels import WITHHELD
+from ext_proc.protocols.streaming.dialect import ALL, DROPPED, LABELS, PADDING, Treatment
+from ext_proc.protocols.streaming.masking import StreamRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ext_proc.protocols.streaming.channels import Channel, Channels, Place
+    from ext_proc.protocols.streaming.dialect import Dialect
+    from ext_proc.protocols.streaming.masking import Limits
+
+_SEVERAL: Final = 2
+_NUMBER_MAX: Final = 10**9
+_COUNTED: Final = frozenset({"index", "sequence_number"})
+"""Keys of numbers that count events and items: below `_NUMBER_MAX` they say nothing else."""
+
+
+class Walk:
+    """Changes events in place, so that what is written from them is what was looked at.
+
+    Args:
+        channels: the stream's texts.
+        dialect: what its events mean.
+        limits: see `Limits`.
+        offered: names of the tools that the caller offered: the model may name those.
+    """
+
+    def __init__(
+        self, channels: Channels, dialect: Dialect, limits: Limits, offered: frozenset[str] = frozenset()
+    ) -> None:
+        self._channels = channels
+        self._dialect = dialect
+        self._limits = limits
+        self._offered = offered
+        self._values = 0
+        self._closing: Sequence[Place] = ()
+        self._touched: list[tuple[Channel, Place]] = []
+
+    def event(self, holder: list[Any], closing: Sequence[Place]) -> list[tuple[Channel, Place]]:
+        """Change the event in ``holder``, a list of one; give the channels that have a piece in it, and where.
+
+        Raises:
+            StreamRefused: see `Channels`, or the event is too deep, or holds too many values.
+        """
+        self._values, self._closing, self._touched = 0, closing, []
+        self._value(holder, 0, holder[0], "", (), "", 0)
+        return self._touched
+
+    def _value(self, holder: Any, key: Any, value: Any, shape: str, place: Place, context: str, depth: int) -> None:
+        kind = type(value)
+        if kind is str:
+            self._text(holder, key, value, shape, place, context)
+        elif kind is dict:
+            self._object(value, shape, place, depth)
+        elif kind is list:
+            self._list(value, shape, place, context, depth)
+        elif kind is int or kind is float:
+            self._number(holder, key, value, place, context)
+
+    def _object(self, node: dict[str, Any], shape: str, place: Place, depth: int) -> None:
+        self._count(len(node), depth)
+        renames: list[tuple[str, str]] = []
+        prefix = f"{shape}/" if shape else ""
+        for key, value in node.items():
+            said = key if key in _KNOWN else self._channels.whole(place, "", key)
+            if said != key:
+                renames.append((key, said))
+            if value is None or value is True or value is False:
+                continue
+            if key == DROPPED:
+                node[key] = [] if type(value) is list else None
+            else:
+                inner = f"{prefix}{key if len(key) <= KEY_SHOWN else '*'}"
+                self._value(node, key, value, inner, (*place, said), key, depth + 1)
+        if renames:
+            _rename(node, dict(renames))
+
+    def _list(self, node: list[Any], shape: str, place: Place, context: str, depth: int) -> None:
+        self._count(len(node), depth)
+        if len(node) > 1:
+            self._join(node, place)
+        inner = f"{shape}/*" if shape else "*"
+        for position, value in enumerate(node):
+            index = value.get("index") if type(value) is dict else None
+            at = index if type(index) is int else position
+            self._value(node, position, value, inner, (*place, at), context, depth + 1)
+
+    def _join(self, node: list[Any], place: Place) -> None:
+        """Texts in a row are read in a row: where a rule hits over several, the first gets all of them."""
+        parts = [
+            item
+            for item in node
+            if type(item) is dict and type(item.get("text")) is str and type(item.get("index")) is not int
+        ]
+        if len(parts) < _SEVERAL:
+            return
+        text = "".join(part["text"] for part in parts)
+        if not self._channels.is_clean((*place, "*", "text"), "text", text):
+            for part in parts:
+                part["text"] = ""
+            parts[0]["text"] = text
+
+    def _count(self, more: int, depth: int) -> None:
+        self._values += more
+        if self._values > self._limits.values:
+            raise StreamRefused("stream_too_many_values")
+        if depth > DEPTH_MAX:
+            raise StreamRefused("stream_too_deep")
+
+    def _number(self, holder: Any, key: Any, value: float, place: Place, context: str) -> None:
+        size = abs(value)
+        is_whole = type(value) is int or float(value).is_integer()
+        if size < NUMBER_MIN or (key in _COUNTED and size < _NUMBER_MAX) or (not is_whole and size < FRACTION_MIN):
+            self._channels.structure_bytes += 8
+            return
+        text = str(int(value)) if is_whole else str(value)
+        said = self._channels.whole(place, context, text)
+        if said != text:
+            holder[key] = said
+
+    def _text(self, holder: Any, key: Any, value: str, shape: str, place: Place, context: str) -> None:
+        if key in LABELS or key == PADDING:
+            said = self._named(key, value, place)
+            if said is not None:
+                holder[key] = said
+                return
+        channels = self._channels
+        treatment = self._dialect.treatment(shape)
+        if treatment is Treatment.OPAQUE:
+            if channels.opaque(value):
+                return
+            treatment = Treatment.WHOLE if self._dialect.repeats else Treatment.UNKNOWN
+        if treatment is Treatment.WHOLE or treatment is Treatment.WHOLE_ARGUMENTS:
+            is_json = treatment is Treatment.WHOLE_ARGUMENTS
+            said = channels.whole(place, context, value, is_json=is_json)
+            if said == value and not self._dialect.repeats and channels.goes_on(place, value):
+                said = WITHHELD
+            holder[key] = said
+        else:
+            holder[key] = self._piece(value, shape, place, context, treatment)
+
+    def _named(self, key: str, value: str, place: Place) -> str | None:
+        if key == PADDING:
+            return "x" * len(value)
+        if value in self._offered and key == "name":
+            return value
+        return self._channels.label(place, value)
+
+    def _piece(self, value: str, shape: str, place: Place, context: str, treatment: Treatment) -> str:
+        of = self._dialect.place(shape, place)
+        is_unknown = treatment is Treatment.UNKNOWN
+        if is_unknown and not self._channels.is_clean(of, context, value):
+            value = self._channels.whole(of, context, value)  # by itself too: a reader may take it for a whole
+        kind = "unknown" if is_unknown else ("arguments" if treatment is Treatment.ARGUMENTS else "text")
+        channel = self._channels.channel(of, context, kind=kind)
+        said = self._channels.feed(channel, value)
+        if any(of[: len(scope)] == scope for scope in self._closing if scope == ALL or not is_unknown):
+            said += self._channels.close(channel)
+        self._touched.append((channel, place))
+        return said
+
+
+_KNOWN: Final = LABELS | {
+    "annotation", "annotations", "arguments", "choices", "content", "content_block", "content_index", "created",
+    "delta",
+    "done", "error", "finish_reason", "function", "function_call", "index", "input", "item", "logprobs", "message",
+    "obfuscation", "output", "output_index", "part", "partial_json", "reasoning", "reasoning_content", "refusal",
+    "response", "sequence_number", "signature", "stop_sequence", "summary_index", "text", "thinking", "tool_calls",
+    "usage", "completion_tokens", "input_tokens", "output_tokens", "prompt_tokens", "total_tokens",
+}  # fmt: skip
+"""Keys that protocols use: they need no look."""
+
+
+def _rename(node: dict[str, Any], names: dict[str, str]) -> None:
+    """Give keys their new names, each in its place; one that is taken gets a number."""
+    items = list(node.items())
+    taken = {key for key, _ in items if key not in names}
+    node.clear()
+    for key, value in items:
+        name = names.get(key, key)
+        count = 1
+        while key in names and name in taken:
+            count += 1
+            name = f"{names[key]}_{count}"
+        taken.add(name)
+        node[name] = value

@@ -1,0 +1,398 @@
+"""One look at a text that comes in parts: what `redact` does with one look at a whole text, as far as it is settled.
+
+A place is let go when no rule that begins before it can hit any more. Where the automaton says that none has hit
+either, it is let go as it is; else the text around is scanned, with the same `scan` as a whole text. A place is a
+count of characters of the text that the look reads; what the look is given before it begins has places below zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ext_proc.model import Span
+from ext_proc.redaction.looker import UNLIKE_WORDS, is_told_by_head, outranks
+from ext_proc.redaction.reading import Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ext_proc.redaction.looker import Looker
+
+WITHHELD: Final = "WITHHELD"
+"""The entity of what was held back too long to know what it is."""
+HELD_TOO_LONG: Final = "held-too-long"
+
+REACH: Final = 256
+"""Characters before a value that have a say in what it is: words that announce it, and what they stand behind."""
+_WINDOW_MAX: Final = 8192
+"""A text that no place cuts for so long is cut all the same: numbers in columns, for one."""
+_CAREFUL_MAX: Final = 64
+"""Settled characters that are held for the next look's sake; if there are more, it is there and holds them itself."""
+SHORT: Final = 16
+"""A token, or a few."""
+_EARLY: Final = 48
+"""A value without an end is told before it ends when so many characters of it are there."""
+
+
+@dataclass(slots=True, eq=False)
+class Out:
+    """A part of the text that is let go: as it is, or a span of it that is replaced.
+
+    ``end`` of a span that ``is_open`` is only known when `Look` says so (`Look.ended`).
+    """
+
+    said: str
+    start: int
+    end: int
+    span: Span | None = None
+    is_open: bool = False
+
+
+class _Swallow(NamedTuple):
+    """A value that was told and goes on: what comes is taken until nothing that began before ``until`` is alive.
+
+    ``place`` is in it, and ``rules`` have found it. ``alive_to``: where something that began before was last alive.
+    """
+
+    out: Out
+    place: int
+    until: int
+    is_known: bool
+    rules: frozenset[int] = frozenset()
+    alive_to: int = 0
+
+
+class Look:
+    """See the module.
+
+    Args:
+        looker: how to look.
+        left: what stands before the text: read, never let go.
+        limit: characters held at most; what is held longer is masked.
+        replaced: makes what stands in a span's place.
+        is_careful: let nothing go that a placeholder after it could become part of a value with. Not needed where
+            another look follows.
+    """
+
+    __slots__ = (
+        "_junctions", "_limit", "_looker", "_next_try",
+        "_quick", "_reading", "_replaced", "_swallow", "_text",
+        "at", "base", "ended", "has_scanned", "is_careful", "let_go",
+    )  # fmt: skip
+
+    def __init__(
+        self, looker: Looker, left: str, limit: int, replaced: Callable[[Span, str], str], *, is_careful: bool
+    ) -> None:
+        self._looker = looker
+        self._limit = limit
+        self._quick = min(_EARLY, limit - _EARLY)
+        self._replaced = replaced
+        self.is_careful = is_careful
+        self._text = left
+        self.base = -len(left)
+        self.at = 0
+        self.let_go = 0
+        self._reading = Reading(looker.detector, self.base)
+        self._reading.feed(left)
+        self._swallow: _Swallow | None = None
+        self._junctions: list[tuple[int, frozenset[int]]] = []
+        self._next_try = _EARLY
+        self.has_scanned = False
+        """Was what was let go in the last step scanned? Else there is nothing in it that looks like a value."""
+        self.ended: Out | None = None
+        """The open value whose end became known in the last step."""
+
+    @property
+    def held(self) -> int:
+        """Characters that are held back."""
+        return 0 if self._swallow is not None else self.at - self.let_go
+
+    @property
+    def rest(self) -> str:
+        """The text that is held back."""
+        return self._text[self.let_go - self.base :]
+
+    @property
+    def is_idle(self) -> bool:
+        """Is nothing held and nothing swallowed?"""
+        return self._swallow is None and self.at == self.let_go
+
+    def take(self, text: str) -> str | None:
+        """`feed` of a short text, where all that is let go stays as it is: what that is.
+
+        None where that is not so: then `text` was taken in, and `step` says the rest.
+        """
+        self._text += text
+        self.at += len(text)
+        reading = self._reading
+        reading.feed(text)
+        settled = reading.settled()
+        to = reading.apart(settled) if self.is_careful else settled
+        let_go = self.let_go
+        if self.at - let_go >= self._next_try or settled - let_go > _CAREFUL_MAX:
+            return None
+        if to <= let_go:
+            return ""
+        first, _ = reading.hits()
+        if first is not None and first < to and not self._is_words():
+            return None
+        said = self._text[let_go - self.base : to - self.base]
+        self._let_go(to)
+        self._next_try = _EARLY
+        self._forget()
+        return said
+
+    @property
+    def is_quick(self) -> bool:
+        """May a short text be given to `take`?"""
+        return self._swallow is None and self.at - self.let_go < self._quick
+
+    def feed(self, text: str) -> list[Out]:
+        """Read on, let go what is settled."""
+        self.has_scanned = False
+        made: list[Out] = []
+        while text:
+            room = self._room()
+            part, text = text[:room], text[room:]
+            self._text += part
+            self.at += len(part)
+            self._reading.feed(part)
+            made += self.step()
+        return made
+
+    def _room(self) -> int:
+        """How much may be read at once, so that what is masked for its length is the same for every chunking."""
+        if self._swallow is not None:
+            return self._limit if self._swallow.is_known else 1
+        return max(1, self._limit - (self.at - self.let_go))
+
+    def finish(self) -> list[Out]:
+        """Nothing comes any more."""
+        self.has_scanned = False
+        made: list[Out] = []
+        if self._swallow is not None:
+            if not self._swallow.is_known and self._reading.settled() < self._swallow.until:
+                self._swallow = self._swallow._replace(alive_to=self.at)
+            self._end(self._swallow, self.at)
+        if self.let_go < self.at:
+            made = self._released(self.at, must_look=True)
+        return made
+
+    def flush_masked(self) -> list[Out]:
+        """Mask what is held, and what goes on of it: it was waited for long enough."""
+        return [] if self.is_idle or self._swallow is not None else [self._withhold()]
+
+    # ---------------------------------------------------------------------------------------------------------------
+
+    def step(self) -> list[Out]:
+        """What is to be let go of what was taken in."""
+        settled = self._reading.settled()
+        if self._swallow is not None and not self._has_ended(self._swallow, settled):
+            self._shorten()
+            return []
+        made = self._released(self._safe(settled))
+        if self.is_careful and settled - self.let_go > _CAREFUL_MAX:
+            self.is_careful = False  # too much is held for the next look only: let it look
+            made += self._released(settled, must_look=True)
+        held = self.at - self.let_go
+        if held >= self._next_try:
+            made += self._told_early()
+        if self._swallow is None:
+            held = self.at - self.let_go
+            self._next_try = _EARLY if held < _EARLY else max(self._next_try, held + held // 2)
+            if held > self._limit:
+                made += self._overflow()
+        self._forget()
+        return made
+
+    def _safe(self, settled: int) -> int:
+        return self._reading.apart(settled) if self.is_careful else settled
+
+    def _released(self, to: int, *, must_look: bool = False) -> list[Out]:
+        """What may be let go before ``to``."""
+        if to <= self.let_go:
+            return []
+        first, _ = self._reading.hits()
+        if not must_look and (first is None or first >= to or self._is_words()):
+            out = Out(self._text[self.let_go - self.base : to - self.base], self.let_go, to)
+            self._let_go(to)
+            return [out]
+        if not must_look and self._may_wait(to):
+            return []
+        return self._scanned(to, is_all=must_look)
+
+    def _is_words(self) -> bool:
+        """Is what may be a value no plain word, and is there nothing else?"""
+        only = self._reading.hit_rules()
+        if only is None or not only <= self._looker.not_words:
+            return False
+        return UNLIKE_WORDS.search(self._text, self.let_go - self.base) is None
+
+    def _may_wait(self, to: int) -> bool:
+        """In a long text that no place cuts, look seldom: each look is at all of it."""
+        window = self.at - self.base
+        return window > 3 * REACH and to - self.let_go < window // 16 and self.at - self.let_go < self._limit // 2
+
+    def _scanned(self, to: int, *, is_all: bool = False) -> list[Out]:
+        only = None if is_all else self._reading.hit_rules()
+        self.has_scanned = True
+        spans: list[Span] = []
+        for span in self._looker.spans(self._text, only):
+            start, end = span.start + self.base, span.end + self.base
+            if start >= to:
+                break
+            if end > to:  # overlaps what is not settled yet
+                to = max(start, self.let_go)
+                break
+            if end > self.let_go:
+                spans.append(Span(max(start, self.let_go), end, span.entity, span.rule, span.score))
+        made: list[Out] = []
+        for span in spans:
+            if span.end <= to:
+                self._put(made, span)
+        self._rest(made, to)
+        return made
+
+    def _put(self, made: list[Out], span: Span, *, is_open: bool = False) -> Out:
+        """Let go what stands before a span, and what is put in its place."""
+        self._rest(made, span.start)
+        said = self._text[span.start - self.base : span.end - self.base]
+        out = Out(self._replaced(span, said), span.start, span.end, span, is_open)
+        made.append(out)
+        self._let_go(span.end)
+        return out
+
+    def _rest(self, made: list[Out], to: int) -> None:
+        if to > self.let_go:
+            made.append(Out(self._text[self.let_go - self.base : to - self.base], self.let_go, to))
+            self._let_go(to)
+
+    def _let_go(self, to: int) -> None:
+        self.let_go = to
+        self._reading.looked_at(to)
+
+    def _forget(self) -> None:
+        if len(self._text) < 3 * REACH:
+            return
+        keep = min(self.let_go, self._reading.crossed()) - REACH
+        keep = max(keep, self.let_go - _WINDOW_MAX)
+        if keep - self.base > REACH:
+            self._text = self._text[keep - self.base :]
+            self.base = keep
+
+    # What has no end, or none that is near -------------------------------------------------------------------------
+
+    def _told_early(self) -> list[Out]:
+        """Tell a value whose beginning is conclusive before its end is there."""
+        if not self._reading.is_plain or not self._reading.plain.state.open_rules:
+            return []
+        found = self._conclusive()
+        if found is None:
+            return []
+        span, rules = found
+        made = self._scanned(span.start)
+        if self.let_go != span.start:  # something before it is not settled
+            return made
+        self._swallow = _Swallow(self._put(made, span, is_open=True), span.start, self.at, is_known=True, rules=rules)
+        self._junctions = []
+        return made
+
+    def _conclusive(self) -> tuple[Span, frozenset[int]] | None:
+        """The value that the text ends in, if nothing that comes can change where it begins or what it is called.
+
+        And the rules that have found it.
+        """
+        cursor = self._reading.plain
+        state, at = cursor.state, self.at
+        open_: dict[int, Span] = {}
+        for span in self._looker.apart(self._text):
+            rule = self._looker.numbers.get(span.rule, -1)
+            if (
+                span.end + self.base == at
+                and rule in state.open_rules
+                and is_told_by_head(self._looker.rule(rule), span)
+            ):
+                open_[rule] = span
+        if not open_:
+            return None
+        best = min(open_.values(), key=lambda span: (span.start, -span.score))
+        start = best.start + self.base
+        armed = self._looker.armed(self._text)
+        for group, begin in enumerate(cursor.starts):
+            for rule, most in state.rules(group).items():
+                first = max(begin, at - most)
+                if rule in open_ or rule not in armed:
+                    continue
+                if first < start or (first == start and outranks(self._looker.rule(rule), best)):
+                    return None
+        if any(
+            one.start == best.start and one.entity != best.entity and one.score == best.score for one in open_.values()
+        ):
+            return None
+        found = [one for one in self._looker.spans(self._text) if one.start == best.start]
+        if start < self.let_go or not found or found[0].end + self.base != at or found[0].entity != best.entity:
+            return None
+        return Span(start, at, found[0].entity, found[0].rule, found[0].score), frozenset(open_)
+
+    def _overflow(self) -> list[Out]:
+        """More is held than may be."""
+        made = self._told_early()
+        return made if self._swallow is not None else [*made, self._withhold()]
+
+    def _withhold(self) -> Out:
+        made: list[Out] = []
+        span = Span(self.let_go, self.at, WITHHELD, HELD_TOO_LONG, 1.0)
+        out = self._put(made, span, is_open=True)
+        self._swallow = _Swallow(out, out.start, self.at, is_known=False, alive_to=self.at)
+        return out
+
+    def _has_ended(self, swallow: _Swallow, settled: int) -> bool:
+        if settled < swallow.until:
+            self._swallow = swallow._replace(alive_to=self.at)
+            return False
+        return settled >= swallow.alive_to and self._end(swallow, settled)
+
+    def _end(self, swallow: _Swallow, settled: int) -> bool:
+        """Where does the value end? False while that is not known."""
+        end = -1 if swallow.is_known else swallow.alive_to
+        for span in self._looker.spans(self._text):
+            first, last = span.start + self.base, span.end + self.base
+            if swallow.is_known and first <= swallow.place < last:
+                end = max(end, last)
+            elif not swallow.is_known and first < end < last:
+                end = last
+        if end < 0:
+            end = settled
+        if end > settled:
+            return False
+        end = max(end, self.let_go)
+        swallow.out.end = end
+        swallow.out.is_open = False
+        self.ended = swallow.out
+        self._swallow = None
+        self._next_try = _EARLY
+        self._let_go(end)
+        return True
+
+    def _shorten(self) -> None:
+        """Keep the beginning of what is swallowed and its last characters: all between are of one class."""
+        swallow = self._swallow
+        if swallow is None or len(self._text) <= 3 * REACH + self._limit:
+            return
+        if not swallow.is_known:
+            keep = len(self._text) - 2 * REACH
+            self._text = self._text[keep:]
+            self.base += keep
+            return
+        turn = self._reading.plain.state.waiting(swallow.rules)
+        self._junctions.append((self.at, turn))
+        same = [at for at, other in self._junctions if other == turn]
+        late = max((at for at in same if at <= self.at - REACH), default=0)
+        gone = late - same[0]
+        if gone <= 0:
+            return
+        self._text = self._text[: same[0] - self.base] + self._text[late - self.base :]
+        self.base += gone
+        self._swallow = swallow._replace(place=swallow.place + gone)
+        self._junctions = [(late, turn), *((at, other) for at, other in self._junctions if at > late)]

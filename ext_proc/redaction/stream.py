@@ -1,0 +1,263 @@
+"""Redaction of a text that comes in parts: for every chunking, what goes on is what `redact` makes of the whole.
+
+`redact` looks at a text, and again at what is left of it. So does a stream: the second look (`look`) reads what the
+first one lets go. It is there only while it holds something: before the first value, and again soon after each, there
+is nothing that it could find, and the first look takes care that nothing is let go that the second one would need.
+
+What is held longer than ``limit`` characters without being settled is masked as ``[WITHHELD]``, never let go: only
+there the whole text's redaction, which has no such limit, may show more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
+
+from ext_proc.model import Action
+from ext_proc.redaction.detect import BUILT_IN
+from ext_proc.redaction.look import REACH, SHORT, WITHHELD, Look, Out
+from ext_proc.redaction.looker import Looker
+from ext_proc.redaction.redact import LOOKS, Piece, Redactor, action_for, not_within, placed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ext_proc.model import RedactionRule, Removal, Span
+    from ext_proc.redaction.detect import Detector
+
+HELD_MAX: Final = 1024
+"""Characters of one channel that are held back at most."""
+
+_PLAIN_ACTIONS: Final = (Action.ALLOW, Action.BLOCK, Action.HASH, Action.MASK)
+"""They leave nothing of a value that what stands around it could join."""
+
+
+@dataclass(slots=True, eq=False)
+class _Removed:
+    """What was taken out at the look ``index``, in places of the channel. Its end may still move."""
+
+    index: int
+    out: Out
+    start: int
+    end: int
+
+
+class _Link:
+    """What a look was given, for finding the way back from its places to those of the look before it."""
+
+    __slots__ = ("begins", "length", "pieces")
+
+    def __init__(self) -> None:
+        self.pieces: list[Piece] = []
+        self.begins: list[int] = []
+        self.length = 0
+
+    def add(self, out: Out) -> None:
+        """``out`` is given."""
+        last = self.pieces[-1] if self.pieces else None
+        if out.span is None and last is not None and last.is_same and last.end == out.start:
+            last.end = out.end
+        else:
+            self.pieces.append(Piece("", out.start, out.end, is_same=out.span is None))
+            self.begins.append(self.length)
+        self.length += len(out.said)
+
+    def back(self, start: int, end: int) -> tuple[int, int]:
+        """The places of the look before."""
+        return placed(self.pieces, self.begins, start, end)
+
+
+class StreamRedactor:
+    """Masks one channel as it comes.
+
+    Args:
+        rules: the decision's.
+        path: the channel's, for `removals`.
+        context: the key that the channel's text stands under, as for `scan`.
+        hash_key: as for `Redactor`; needed only where a rule says `hash`.
+        limit: characters held back at most.
+        detector: finds what may not pass.
+    """
+
+    __slots__ = (
+        "_blocked", "_is_over", "_limit", "_links", "_looker", "_looks", "_path", "_redactor", "_removed", "_rules",
+        "_shown", "_since_removal", "is_finished", "is_joining", "scanned",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        rules: Sequence[RedactionRule] = (),
+        *,
+        path: str = "",
+        context: str = "",
+        hash_key: bytes = b"",
+        limit: int = HELD_MAX,
+        detector: Detector = BUILT_IN,
+    ) -> None:
+        if limit < 1:
+            raise ValueError("a stream must be able to hold at least one character: limit")
+        if not hash_key and any(rule.action is Action.HASH for rule in rules):
+            raise ValueError("a rule says hash, and there is no hash_key")
+        self._rules = tuple(rules)
+        self._path = path
+        self._limit = limit
+        self._redactor = Redactor(hash_key, detector)
+        self._looker = Looker(detector, self._rules)
+        self._removed: list[_Removed] = []
+        self._blocked: list[str] = []
+        self._is_over = False
+        self._since_removal = REACH
+        self.scanned = 0
+        """Characters that came in."""
+        self.is_finished = False
+        self._shown = (
+            detector.headed(context) if context else ""
+        )  # the end of what went on, with what the channel stands under
+        self._links = [_Link() for _ in range(LOOKS)]
+        self._looks: list[Look] = []
+        self.is_joining = not all(rule.action in _PLAIN_ACTIONS for rule in rules)
+        """May what stands around a value come to stand together? Then all looks are there from the start."""
+        for _ in range(LOOKS if self.is_joining else 1):
+            self._begin_look()
+
+    @property
+    def blocked(self) -> tuple[str, ...]:
+        """Entities that were found and must not pass: once there is one, nothing goes on any more."""
+        return tuple(self._blocked)
+
+    @property
+    def held(self) -> int:
+        """Characters that are held back."""
+        return sum(look.held for look in self._looks)
+
+    @property
+    def removals(self) -> tuple[Removal, ...]:
+        """What was taken out so far, in the order of the text."""
+        found: list[Removal] = []
+        for index in range(LOOKS):
+            gone = [self._removal(one) for one in self._removed if one.index == index]
+            found = sorted([*not_within(found, gone), *gone], key=attrgetter("start", "end"))
+        return tuple(found)
+
+    def feed(self, text: str) -> str:
+        """What may go on, now that ``text`` has come."""
+        if self.is_finished:
+            raise ValueError("text came after the end of its channel")
+        self.scanned += len(text)
+        if self._blocked or self._is_over:
+            return ""
+        look = self._looks[0]
+        if len(text) > SHORT or len(self._looks) > 1 or not look.is_quick:
+            return self._went_on(0, look.feed(text))
+        said = look.take(text)
+        return self._went_on(0, look.step()) if said is None else self._show(said)
+
+    def finish(self) -> str:
+        """The rest: nothing comes any more."""
+        self.is_finished = True
+        said = ""
+        index = 0
+        while index < len(self._looks) and not self._blocked and not self._is_over:
+            said += self._went_on(index, self._looks[index].finish())
+            index += 1
+        return said
+
+    def flush_masked(self) -> str:
+        """What goes on when it was waited for long enough: what is held is masked, and so is what belongs to it."""
+        said = ""
+        index = 0
+        while index < len(self._looks) and not self._blocked and not self._is_over:
+            said += self._went_on(index, self._looks[index].flush_masked())
+            index += 1
+        return said
+
+    # ---------------------------------------------------------------------------------------------------------------
+
+    def _begin_look(self) -> None:
+        """The next look, at what the last one lets go from now on."""
+        index = len(self._looks)
+        if index and not self.is_joining:
+            self._looks[-1].is_careful = False
+        is_careful = not self.is_joining and index < LOOKS - 1
+        self._links[index] = _Link()
+        self._looks.append(Look(self._looker, self._shown, self._limit, self._replaced, is_careful=is_careful))
+
+    def _replaced(self, span: Span, value: str) -> str:
+        if span.entity == WITHHELD:
+            return f"[{WITHHELD}]"
+        return self._redactor.replacement(action_for(span.entity, self._rules), span.entity, value)
+
+    def _went_on(self, index: int, outs: list[Out]) -> str:
+        """What comes out at last of what the look ``index`` let go."""
+        look = self._looks[index]
+        if look.ended is not None:
+            self._note_end(index, look.ended)
+            look.ended = None
+        if not outs:
+            return ""
+        outs = self._noted(index, outs)
+        if index == LOOKS - 1:
+            return self._show("".join([out.said for out in outs]))
+        if index + 1 == len(self._looks):
+            if look.is_careful and all(out.span is None for out in outs) and not self._is_nearer(look, outs):
+                return self._show("".join([out.said for out in outs]))
+            self._begin_look()
+        link = self._links[index + 1]
+        for out in outs:
+            link.add(out)
+        following = self._looks[index + 1]
+        said = self._went_on(index + 1, following.feed("".join([out.said for out in outs])))
+        if following.is_idle and not self.is_joining and index + 2 == len(self._looks):
+            self._looks.pop()
+            look.is_careful = True
+        return said
+
+    def _is_nearer(self, look: Look, outs: list[Out]) -> bool:
+        """Would the next look find a value here, because words before it are nearer now that others are gone?"""
+        if not look.has_scanned or self._since_removal >= REACH:
+            return False
+        said = "".join([out.said for out in outs])
+        begin, end = len(self._shown), len(self._shown) + len(said)
+        return any(s.start < end and s.end > begin for s in self._looker.spans(self._shown + said + look.rest))
+
+    def _show(self, said: str) -> str:
+        self._since_removal += len(said)
+        self._shown = (self._shown + said)[-REACH:]
+        return said
+
+    def _noted(self, index: int, outs: list[Out]) -> list[Out]:
+        """Those that go on: nothing after what is blocked, nor after what the last look found."""
+        for count, out in enumerate(outs):
+            if out.span is None:
+                continue
+            start, end = self._place(index, out.start, out.end)
+            self._removed.append(_Removed(index, out, start, end))
+            self._since_removal = 0
+            if action_for(out.span.entity, self._rules) is Action.BLOCK:
+                self._blocked.append(out.span.entity)
+                return outs[:count]
+            if index == LOOKS - 1:
+                self._is_over = True
+                return outs[: count + 1]
+        return outs
+
+    def _note_end(self, index: int, out: Out) -> None:
+        for removed in reversed(self._removed):
+            if removed.out is out:
+                _, removed.end = self._place(index, out.start, out.end)
+        for piece in self._links[index + 1].pieces if index + 1 < len(self._looks) else ():
+            if not piece.is_same and piece.start == out.start:
+                piece.end = out.end
+
+    def _place(self, index: int, start: int, end: int) -> tuple[int, int]:
+        """Places of a look as places of the channel."""
+        for link in reversed(self._links[1 : index + 1]):
+            start, end = link.back(start, end)
+        return start, end
+
+    def _removal(self, one: _Removed) -> Removal:
+        end = self.scanned if self._is_over and one is self._removed[-1] else one.end
+        if one.out.span is None:
+            raise ValueError("nothing was removed")
+        return self._redactor.removal(self._path, one.start, end, one.out.span, self._rules)

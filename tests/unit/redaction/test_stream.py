@@ -1,0 +1,229 @@
+"""A stream's redaction: what goes on when, what is told, what is held."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from ext_proc.model import Action, RedactionRule
+from ext_proc.redaction import RULES_VERSION, StreamRedactor
+from ext_proc.redaction.look import HELD_TOO_LONG, REACH, WITHHELD
+from ext_proc.redaction.rules import PACKS, RULES
+from tests.unit.redaction.streams import in_chunks, stream, streamed, whole
+
+TOKEN = "ghp_" + "a1B2" * 9
+JWT = "eyJ" + "aB3" * 20 + "." + "cD4" * 2000 + "." + "eF5" * 14
+PEM = "-----BEGIN PRIVATE KEY-----\n" + "\n".join(["aB3d" * 16] * 200) + "\n-----END PRIVATE KEY-----"
+
+
+def rule(entity: str, action: Action) -> RedactionRule:
+    return RedactionRule(entity, action)
+
+
+def test_prose_goes_on_word_by_word() -> None:
+    redactor = stream()
+    said = [redactor.feed(chunk) for chunk in ("The ", "answer", ", as", " you", " know", ", was", " short", ".")]
+    assert said == ["", "The ", "answer, ", "as ", "you ", "know, ", "was ", ""]
+    assert redactor.finish() == "short."
+
+
+def test_a_value_in_parts() -> None:
+    redactor = stream()
+    said = [redactor.feed(chunk) for chunk in ("to ", "bo", "b@exam", "ple.o", "rg, ", "ok")]
+    assert said == ["", "to ", "", "", "[EMAIL],", " "]
+    assert redactor.finish() == "ok"
+    (removal,) = redactor.removals
+    assert (removal.start, removal.end, removal.entity, removal.rule) == (3, 18, "EMAIL", "email")
+    assert (removal.version, removal.action) == (RULES_VERSION, Action.MASK)
+    assert (redactor.scanned, redactor.held) == (22, 0)
+
+
+def test_places_are_code_points_of_the_channel_as_it_is() -> None:
+    text = "\U0001f600 bo\u200bb@example.org \u00e9 4111&#32;1111 1111 1111 ok"
+    redactor = StreamRedactor(path="/x")
+    assert streamed(list(text), redactor) == whole(text)
+    assert [(text[one.start : one.end], one.channel) for one in redactor.removals] == [
+        ("bo\u200bb@example.org", "/x"),
+        ("4111&#32;1111 1111 1111", "/x"),
+    ]
+
+
+@pytest.mark.parametrize("action", list(Action))
+def test_each_action(action: Action) -> None:
+    rules = (rule("EMAIL", action),)
+    text = "to bob@example.org, and on"
+    redactor = stream(rules)
+    said = streamed(in_chunks(text, 4), redactor)
+    if action is Action.BLOCK:
+        assert (said, redactor.blocked) == ("to ", ("EMAIL",))
+    else:
+        assert (said, redactor.blocked) == (whole(text, rules), ())
+
+
+def test_what_is_blocked_is_told_before_anything_more_goes_on() -> None:
+    redactor = stream((rule("SECRET_GITHUB", Action.BLOCK),))
+    said = ""
+    for chunk in in_chunks(f"key {TOKEN} and more", 4):
+        said += redactor.feed(chunk)
+        if redactor.blocked:
+            break
+    assert (said, redactor.blocked) == ("key ", ("SECRET_GITHUB",))
+    assert redactor.feed("anything") == redactor.finish() == redactor.flush_masked() == ""
+    assert [one.action for one in redactor.removals] == [Action.BLOCK]
+
+
+@pytest.mark.parametrize(
+    ("value", "entity"), [(JWT, "SECRET_JWT"), (PEM, "SECRET_PEM"), ("sk-" + "aB3d" * 900, "SECRET_API_KEY")]
+)
+@pytest.mark.parametrize("size", [1, 4, 50])
+def test_a_value_without_an_end_is_told_early_and_swallowed(value: str, entity: str, size: int) -> None:
+    text = f"It: {value} and on."
+    redactor = stream()
+    said, told_at, most = "", 0, 0
+    for chunk in in_chunks(text, size):
+        said += redactor.feed(chunk)
+        told_at = told_at or (redactor.scanned if entity in said else 0)
+        most = max(most, sum(len(look.rest) for look in redactor._looks))
+    assert 0 < told_at < 1200 < len(value)
+    assert most < 6000
+    assert said + redactor.finish() == f"It: [{entity}] and on." == whole(text)
+    assert [(text[one.start : one.end] == value, one.entity) for one in redactor.removals] == [(True, entity)]
+
+
+def test_a_value_that_never_ends() -> None:
+    text = "key: " + PEM[:9000]
+    redactor = stream()
+    assert streamed(in_chunks(text, 4), redactor) == whole(text)
+    assert redactor.removals[-1].end == len(text)
+
+
+@pytest.mark.parametrize("size", [1, 4, 5000])
+def test_what_is_held_too_long_is_masked(size: int) -> None:
+    run = "abcd" * 1000  # base64 of nothing that is text, or of something: nobody knows before it ends
+    redactor = stream()
+    assert streamed(in_chunks(f"see {run} and on.", size), redactor) == f"see [{WITHHELD}] and on."
+    assert [(one.start, one.end, one.entity, one.rule) for one in redactor.removals] == [
+        (4, 4004, WITHHELD, HELD_TOO_LONG)
+    ]
+
+
+def test_the_limit_is_the_callers() -> None:
+    run = "abcd" * 20
+    assert streamed(in_chunks(f"see {run} ok", 4)) == f"see {run} ok"
+    redactor = stream(limit=40)
+    said = ""
+    for chunk in in_chunks(f"see {run} ok", 4):
+        said += redactor.feed(chunk)
+        assert redactor.held <= 40
+    assert said + redactor.finish() == f"see [{WITHHELD}]ok"
+    with pytest.raises(ValueError, match="limit"):
+        StreamRedactor(limit=0)
+
+
+def test_a_value_that_outlives_what_was_masked_is_masked_too() -> None:
+    """It begins in what is held too long and ends after it: none of it goes on."""
+    text = "x " + "A1b2" * 30 + "@example.org then bob"
+    redactor = stream(limit=50)
+    assert "example" not in streamed(in_chunks(text, 4), redactor)
+
+
+def test_when_it_was_waited_for_long_enough_what_is_held_is_masked() -> None:
+    redactor = stream()
+    assert redactor.feed("call 4111 1111") == "call "
+    assert redactor.flush_masked() == f"[{WITHHELD}]"
+    assert redactor.flush_masked() == ""
+    assert redactor.feed(" 1111 1111 and on ") + redactor.finish() == "and on "
+    assert [(one.start, one.end) for one in redactor.removals] == [(5, 25)]
+
+
+def test_nothing_held_nothing_masked() -> None:
+    redactor = stream()
+    assert redactor.feed("Well,") == "Well,"
+    assert redactor.flush_masked() == ""
+    assert redactor.feed("\nGood,") == "\nGood,"
+    assert redactor.removals == ()
+
+
+def test_the_key_that_a_channel_stands_under() -> None:
+    for context, text in [
+        ("password", "hunter2 and more"),
+        ("ssn", "078051120"),
+        ("phone", "2125550123"),
+        ("note", "078051120"),
+    ]:
+        for size in (1, 4, 100):
+            assert streamed(in_chunks(text, size), stream(context=context)) == whole(text, context=context)
+    assert streamed(list("hunter2 and more"), stream(context="password")) == "[SECRET_PASSWORD]"
+
+
+@pytest.mark.parametrize("action", [Action.DROP, Action.HASH, Action.MASK, Action.PARTIAL])
+def test_what_stood_apart_is_looked_at_when_it_stands_together(action: Action) -> None:
+    rules = (rule("EMAIL", action),)
+    text = "4111 1111 1111 bob@example.org1111 and on"
+    for size in (1, 4, 100):
+        assert streamed(in_chunks(text, size), stream(rules)) == whole(text, rules)
+    assert "1111 1111 1111 1111" not in streamed(list(text), stream(rules))
+
+
+def test_words_come_nearer_when_others_go() -> None:
+    """Words that announce a value are too far away, until what stands between is masked."""
+    between = "https://app:hunter2hunter2hunter2hunter2hunter2hunter2hunter2hunter2@db.example.org"
+    text = f"my ssn, {between}, is 078051120 now"
+    for size in (1, 4, 7, 200):
+        assert streamed(in_chunks(text, size)) == whole(text)
+
+
+def test_placeholders_in_the_text_stay() -> None:
+    text = "password: [SECRET_PASSWORD], to [EMAIL] and [EMAIL:abcdefgh]."
+    for size in (1, 4, 100):
+        assert streamed(in_chunks(text, size)) == text
+
+
+def test_columns_of_numbers_go_on() -> None:
+    """No place cuts such a text; it is neither held nor masked for that."""
+    text = "\n".join(f"{n % 97} {n % 89} {n % 83}" for n in range(1500))
+    redactor = stream()
+    held = 0
+    said = ""
+    for chunk in in_chunks(text, 4):
+        said += redactor.feed(chunk)
+        held = max(held, redactor.held)
+    assert said + redactor.finish() == whole(text)
+    assert held < 1024
+
+
+def test_hash_needs_its_key() -> None:
+    with pytest.raises(ValueError, match="hash_key"):
+        StreamRedactor((rule("EMAIL", Action.HASH),))
+
+
+def test_nothing_comes_after_the_end() -> None:
+    redactor = stream()
+    redactor.finish()
+    with pytest.raises(ValueError, match="end"):
+        redactor.feed("x")
+
+
+def test_a_stream_keeps_little() -> None:
+    """Of a long text, what is held and what has a say in it: not what went on."""
+    redactor = stream()
+    for chunk in in_chunks("The answer is forty-two, and bob@example.org knows it. " * 400, 4):
+        redactor.feed(chunk)
+    assert sum(sys.getsizeof(look._text) for look in redactor._looks) < 8 * REACH
+    assert len(redactor._shown) <= REACH
+
+
+def test_far_words_have_no_say() -> None:
+    """What a look keeps before a value is enough for every rule: one whose anchor may stand further away than that holds
+    the anchor in the value itself."""
+    hits = {
+        rule_.id: [s for pack in PACKS for s in pack.samples if s.rule == rule_.id and s.found and not s.key]
+        for rule_ in RULES
+    }
+    for one in RULES:
+        if one.after + one.lookbehind + 64 > REACH:
+            for sample in hits[one.id]:
+                assert any(
+                    m for m in one.pattern.finditer(sample.text) if __import__("re").search(one.anchor, m.group())
+                ), one.id
