@@ -8,7 +8,7 @@ OPA := .tools/bin/opa
 TESTS ?= tests
 T ?=
 
-.PHONY: help setup demo test check bench clean lint format types arch docstrings rego generated generate lock \
+.PHONY: help setup demo test check bench fuzz clean lint format types arch docstrings rego generated generate lock \
         unit laws contract faults integration e2e
 
 help: ## list the verbs
@@ -27,6 +27,10 @@ check: setup lint types arch docstrings rego generated ## everything that needs 
 
 bench: setup ## measure: writes bench/out/gate.json
 	@$(BIN)/python -m bench
+
+fuzz: setup ## fuzz the readers of JSON, streams and compressed bodies (SECONDS= of each, default 600)
+	@[ -d .tools/atheris ] || $(BIN)/python -m pip install -q --no-deps --require-hashes --target .tools/atheris -r scripts/pins/atheris.txt
+	@PYTHONPATH=.tools/atheris $(BIN)/python -m tests.fuzz.run --seconds $(or $(SECONDS),600)
 
 lint: ## ruff: lint and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

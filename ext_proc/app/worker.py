@@ -71,6 +71,8 @@ class _Worker:
     async def live(self) -> None:
         """Open, serve, close."""
         config = self._config
+        # Before the log: it compiles the rules for a second or two, and a log that is open must give signs of life.
+        content = ContentGate(read_key(config.redaction.hash_key_file), detector_of(config))
         keyring = registry.keyring(config)
         writer = await open_log(config, self._digest, str(self._index), keyring, registry.receipt_signer(config))
         authenticator = Authenticator(registry.trusts(config), registry.mtls(config))
@@ -82,7 +84,7 @@ class _Worker:
         await authenticator.start()
         rooms = Rooms(
             identities=authenticator,
-            content=ContentGate(read_key(config.redaction.hash_key_file), detector_of(config)),
+            content=content,
             policy=policy,
             recorder=writer,
             credentials=FileCredentials(),

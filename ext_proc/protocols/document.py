@@ -28,6 +28,8 @@ LISTED_FEW: Final = 16
 FRACTION_MIN: Final = 10**8
 """Numbers with a fraction are measures and probabilities below this: one in ten would pass Luhn's check."""
 
+_EXACT_MAX: Final = 1e22
+"""Floats below have all their digits (IEEE 754: powers of ten are exact up to here)."""
 KEY_SHOWN: Final = 32
 """A longer key is ``*`` in a path: paths of many children would otherwise grow with the square of the body."""
 
@@ -72,6 +74,15 @@ class _Nested:
     root: list[Any]
     first: int
     last: int
+
+
+def digits_of(value: float) -> str:
+    """A number as whoever reads it next sees it: 4.1e15 and 4100000000000000.0 are the same digits.
+
+    Only as many as a float holds: ``1e308`` would be 309, and none of them anybody's.
+    """
+    is_digits = not isinstance(value, int) and value.is_integer() and abs(value) < _EXACT_MAX
+    return str(int(value)) if is_digits else str(value)
 
 
 @dataclass(slots=True)
@@ -224,8 +235,7 @@ class Document:
         if _is_measure(holder, value):
             self.structure_bytes += 8
         else:
-            # 4.1e15 and 4100000000000000.0 are the same digits to whoever reads them next.
-            text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+            text = digits_of(value)
             self._slot(Channel(path, text, "number", context), _Fragment(holder, key, text))
 
     def _join_parts(self, parts: list[Any], path: str) -> None:

@@ -128,8 +128,8 @@ def _may_stand(key: str | None, said: Any, blinds: Blinds) -> bool:
         return said in _KNOWN or _TAKEN.fullmatch(said) is not None
     if key in LABELS and (_WORD.fullmatch(said) or _TIME.fullmatch(said)):
         return True
-    if key in _ARGUMENTS:
-        return not blinds.is_through(_MARKS_OF_JSON.sub("", said))
+    if key in _ARGUMENTS and not blinds.is_through(_MARKS_OF_JSON.sub("", said)):
+        return True
     return is_packed(said) or (key == PADDING and not said.strip("x"))
 
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 PROTOCOLS = ("openai.chat", "openai.responses", "anthropic.messages", "generic", "openai.completions")
 HEADERS = (("content-type", b"application/json"),)
 NUMBER_MIN, LISTED_MIN, LISTED_FEW, FRACTION_MIN = 1000, 10**8, 16, 10**8
-FED_MAX = 128
-"""Times the body: ``1e308`` is 309 digits to whoever reads it next."""
+FED_MAX = 6
+"""Times the body: ``1e21`` is 22 digits to whoever reads it next."""
 LIMIT_BYTES = 1 << 20
 _MASKED = re.compile(rf"{MARK}(?:_[0-9]+)?")
 

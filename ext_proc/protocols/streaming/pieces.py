@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from ext_proc.protocols.document import NESTED_LEVELS, pointer
 from ext_proc.protocols.json_text import DEPTH_MAX
 from ext_proc.protocols.streaming.masking import StreamRefused, fed, finished, flushed
-from ext_proc.protocols.streaming.strings import StringPieces, digits_of
+from ext_proc.protocols.streaming.strings import StringPieces, number_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -216,7 +216,7 @@ class JsonPieces:
         return True
 
     def _number(self, token: str) -> str:
-        text = digits_of(token)
+        text = number_in(token)
         if text is None:
             return token
         said = self._maskers.whole(self._here, self._nearest, text)

@@ -31,6 +31,7 @@ _WHOLE: Final = frozenset(
     }
 )
 _WHOLE_JSON: Final = ("arguments", "item/arguments", "response/output/*/arguments")
+_EVENTS_MAX: Final = 10**9
 _ENDS: Final = ("response.completed", "response.incomplete", "response.failed", "response.cancelled", "error")
 
 
@@ -54,7 +55,9 @@ class Responses(Dialect):
         self._kind = shapes.text(body, "type") or ""
         self._is_json = responses.is_json_delta(body)
         self._of = responses.delta_place(body)
-        self._number = shapes.number(body, "sequence_number") or self._number
+        said = shapes.number(body, "sequence_number")
+        if said is not None and 0 <= said < _EVENTS_MAX:  # else it counts nothing, and is looked at like any number
+            self._number = said
         if self._kind.startswith("response.output_item."):
             item = shapes.at(body, "item")
             place = responses.arguments_place(shapes.text(item, "type"), int(self._of[1]))

@@ -6,7 +6,7 @@ import math
 import re
 from typing import Final
 
-from ext_proc.protocols.document import FRACTION_MIN, NUMBER_MIN
+from ext_proc.protocols.document import FRACTION_MIN, NUMBER_MIN, digits_of
 
 _PLAIN: Final = re.compile(r'[^"\\]+')
 _ESCAPES: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "/": "/"}
@@ -93,7 +93,7 @@ class StringPieces:
             self._high = 0
 
 
-def digits_of(token: str) -> str | None:
+def number_in(token: str) -> str | None:
     """What a number says to a reader, as text; None where it is too short for any rule, or a measure."""
     if len(token) < _NUMBER_SHORT:
         return None
@@ -104,4 +104,4 @@ def digits_of(token: str) -> str | None:
         return token
     if not value.is_integer():
         return token if abs(value) >= FRACTION_MIN else None
-    return str(int(value)) if abs(value) >= NUMBER_MIN else None  # 4.1e15 is digits to whoever reads it next
+    return digits_of(value) if abs(value) >= NUMBER_MIN else None

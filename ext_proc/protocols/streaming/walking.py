@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ext_proc.protocols.document import FRACTION_MIN, KEY_SHOWN, NUMBER_MIN
+from ext_proc.protocols.document import FRACTION_MIN, KEY_SHOWN, NUMBER_MIN, digits_of
 from ext_proc.protocols.json_text import DEPTH_MAX
 from ext_proc.protocols.streaming.channels import WITHHELD
 from ext_proc.protocols.streaming.dialect import ALL, DROPPED, LABELS, PADDING, Treatment
@@ -121,7 +121,7 @@ class Walk:
         if size < NUMBER_MIN or (key in _COUNTED and size < _NUMBER_MAX) or (not is_whole and size < FRACTION_MIN):
             self._channels.structure_bytes += 8
             return
-        text = str(int(value)) if is_whole else str(value)
+        text = digits_of(value)
         said = self._channels.whole(place, context, text)
         if said != text:
             holder[key] = said

@@ -44,7 +44,7 @@ def test_keys_texts_and_numbers_are_channels() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(999, None), (1000, "1000"), (-1000, "-1000"), (10**20, str(10**20)), (1e15, "1000000000000000"), (1234.0, "1234"), (1234.5, None), (123456789.5, "123456789.5"), (True, None), (1e300, str(int(1e300)))],
+    [(999, None), (1000, "1000"), (-1000, "-1000"), (10**20, str(10**20)), (1e15, "1000000000000000"), (1234.0, "1234"), (1234.5, None), (123456789.5, "123456789.5"), (True, None), (1e300, "1e+300")],
 )  # fmt: skip
 def test_numbers(value: float, text: str | None) -> None:
     found = [one[1] for one in channels([value]) if one[2] == "number"]

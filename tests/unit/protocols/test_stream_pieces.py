@@ -13,7 +13,7 @@ from ext_proc.protocols.json_text import render
 from ext_proc.protocols.streaming.maskers import Maskers
 from ext_proc.protocols.streaming.masking import StreamRefused
 from ext_proc.protocols.streaming.pieces import KEY_MAX, JsonPieces
-from ext_proc.protocols.streaming.strings import digits_of
+from ext_proc.protocols.streaming.strings import number_in
 from tests.fakes.masker import CARD, EMAIL, FakeMaskers, masked
 
 
@@ -114,7 +114,7 @@ def test_blanks_without_end_are_text() -> None:
      ("123456789.5", "123456789.5"), ("1e400", "1e400"), ("12.5", None), ("9" * 500, "9" * 500)],
 )  # fmt: skip
 def test_digits(token: str, text: str | None) -> None:
-    assert digits_of(token) == text
+    assert number_in(token) == text
 
 
 words = st.text('ab@.é😀"\\/ \n1') | st.sampled_from(
