@@ -213,7 +213,13 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
     ),
     "log.close": ({"leaves": _number(1)}, {}),
     "log.recovered": (
-        {"last_good_sequence": _number(-1), "dropped_bytes": _COUNT, "interrupted": _COUNT, "undelivered": _COUNT},
+        {
+            "last_good_sequence": _number(-1),
+            "dropped_bytes": _COUNT,
+            "interrupted": _COUNT,
+            "parts": _COUNT,
+            "undelivered": _COUNT,
+        },
         {},
     ),
     "log.lost": (

@@ -147,19 +147,21 @@ def _end(folder: Path, now: datetime) -> None:
 
 def _last_words(told: _Told, dropped: int, now: datetime) -> bytes:
     first = told.next_sequence
-    counts = {
-        "last_good_sequence": first - 1,
-        "dropped_bytes": dropped,
-        "interrupted": len(told.open),
-        "undelivered": len(told.untaken),
-    }
-    said: list[_Words] = [("log.recovered", counts, ())]
+    said: list[_Words] = []
     for one in told.open.values():
         said += _parts(told.parts.get(one["exchange_id"], []), now)
         said.append(("inference.outcome", _interrupted(one, now), ()))
     for one in told.untaken.values():
         fields = {**one, "delivery": "unknown", "time": {"recorded": instant(now)}, "payloads": []}
         said.append(("inference.undelivered", fields, ()))
+    counts = {
+        "last_good_sequence": first - 1,
+        "dropped_bytes": dropped,
+        "interrupted": len(told.open),
+        "parts": len(said) - len(told.open) - len(told.untaken),
+        "undelivered": len(told.untaken),
+    }
+    said.insert(0, ("log.recovered", counts, ()))
     return b"".join(
         frames.encode_leaf(
             first + index,

@@ -281,6 +281,6 @@ class Join:
 
 
 def _named(recovery: dict[str, Any]) -> int:
-    """How many records a recovery says that it wrote: exchanges without an end, and answers nobody knows of."""
-    told = (recovery.get("interrupted"), recovery.get("undelivered"))
+    """How many records a recovery says that it wrote: exchanges without an end, parts, and answers nobody knows of."""
+    told = (recovery.get("interrupted"), recovery.get("parts"), recovery.get("undelivered"))
     return sum(one for one in told if type(one) is int)

@@ -17,6 +17,7 @@ import openai
 import pytest
 
 from tests.e2e.conftest import CHAT, Gateway, running_gateway
+from tests.e2e.test_completeness import verify
 from tests.e2e.test_kill_rounds import running_workers
 from tests.e2e.upstream import Pause, Upstream, chunk, head
 
@@ -290,3 +291,12 @@ def test_a_worker_killed_half_way_tells_what_was_released(streaming: Gateway) ->
     assert len(bodies["response.released"].encode()) == told["covered_bytes"]
     streaming.wait_for(lambda: len(running_workers(streaming)) == 2, "no worker comes back", 60)
     streaming.wait_for(lambda: streaming.chat("hello", path=SLOW, stream=True).status == 200, "not served")
+
+
+def test_the_auditor_accepts_what_streams_leave(streaming: Gateway) -> None:
+    """Parts, interrupted ends and all."""
+    streaming.chat("hello", stream=True)
+    kinds = {leaf["kind"] for leaf in streaming.leaves()}
+    assert {"inference.part", "log.recovered"} <= kinds
+    found = verify(streaming)
+    assert found["ok"], found["findings"]

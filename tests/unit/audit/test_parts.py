@@ -119,6 +119,8 @@ async def test_a_dead_workers_stream_is_told_to_the_byte(writer, tmp_path):
     parts = [part(n + 1, said, came=said.upper(), before=before[n]) for n, said in enumerate(pieces)]
     folder = await killed(writer, tmp_path, part(0, b""), *parts)
     leaves = on_disk(folder)
+    [recovered] = [leaf for leaf in leaves if leaf["kind"] == "log.recovered"]
+    assert (recovered["parts"], recovered["interrupted"]) == (4, 1), "as many records as follow: the verifier counts"
     ended = leaves[-1]
     assert ended["outcome"]["status"] == "interrupted"
     assert ended["outcome"]["covered_bytes"] == len(b"".join(pieces))
