@@ -13,7 +13,8 @@ Envoy carries the bytes and asks this package at every phase of every exchange. 
                                               |- Redact, Record(outcome), Continue on the way back
     audit -> S3 (Object Lock) -> verify, evidence: an auditor who trusts none of us
 
-Read `ext_proc.phases.session` next: it is the story of one exchange, told without any I/O. A room (``identity``,
+Read `ext_proc.phases.session` next: it is the story of one exchange, told without any I/O; `ext_proc.phases.streaming`
+tells it for an answer that comes piece by piece. A room (``identity``,
 ``protocols``, ``policy``, ``redaction``, ``audit``, ``edge``) never calls another room; ``app`` joins them.
 """
 
