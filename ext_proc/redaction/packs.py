@@ -101,6 +101,8 @@ class Problem:
 class BadPack(ConfigError):
     """A pack that is refused; `problems` has everything that is wrong with it."""
 
+    code = "bad_rule_pack"
+
     def __init__(self, name: str, problems: tuple[Problem, ...]) -> None:
         super().__init__(f"{name}: {'. '.join(map(str, problems))}")
         self.problems = problems

@@ -5,7 +5,8 @@ first one lets go. It is there only while it holds something: before the first v
 is nothing that it could find, and the first look takes care that nothing is let go that the second one would need.
 
 What is held longer than ``limit`` characters without being settled is masked as ``[WITHHELD]``, never let go: only
-there the whole text's redaction, which has no such limit, may show more.
+there the whole text's redaction, which has no such limit, may show more, and how the text was cut may show: what comes
+in one piece that is longer than the limit may be withheld where smaller pieces would have been settled one by one.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def test_all_engines_find_the_same_in_samples(engine: str) -> None:
 def test_blocks_change_nothing(text: str, block: int) -> None:
     whole = BUILT_IN.gate.places(text, max(len(text), 1))
     parts = BUILT_IN.gate.places(text, block)
-    assert set(whole) == set(parts)
+    assert set(whole) <= set(parts), "a cut may look like the edge of a word: one more to look for, never one less"
     found = [sorted(BUILT_IN._found(text, places), key=str) for places in (whole, parts)]
     assert found[0] == found[1]
 
