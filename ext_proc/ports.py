@@ -79,8 +79,10 @@ class Content(Protocol):
         """
         ...
 
-    def open_stream(self, inspection: Inspection, rules: Sequence[RedactionRule], headers: Headers) -> AnswerStream:
-        """Begin to read an answer that streams.
+    def open_stream(
+        self, inspection: Inspection, rules: Sequence[RedactionRule], headers: Headers, limit_bytes: int
+    ) -> AnswerStream:
+        """Begin to read an answer that streams; ``limit_bytes`` bounds the whole of it.
 
         Raises:
             UpstreamError: answers of this kind cannot be inspected; nothing of it may pass.

@@ -107,13 +107,16 @@ class ContentGate:
         )
         return self._described(made, inspection, document.facts, document.tool_calls())
 
-    def open_stream(self, inspection: Inspection, rules: Sequence[RedactionRule], headers: Headers) -> AnswerStream:
+    def open_stream(
+        self, inspection: Inspection, rules: Sequence[RedactionRule], headers: Headers, limit_bytes: int
+    ) -> AnswerStream:
         """See `ports.Content.open_stream`."""
         offered = inspection.document.document.tool_names
         reader = streaming.stream_reader(
             inspection.protocol,
             _media_type(headers),
             self._maskers.of_pieces(rules),
+            limits=streaming.Limits(total_bytes=limit_bytes),
             mask_whole=self._maskers.of_wholes(rules),
             offered=offered,
         )

@@ -6,7 +6,7 @@ whole answer's is, by the same functions.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ext_proc.app.labels import public_path
 from ext_proc.model import Piece, Redaction
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     Describe = Callable[[Redaction, Learnt], Redaction]
 
+_ASKED_MEANWHILE_BYTES: Final = 2048
+"""Larger pieces may be read in a thread; smaller ones are read in one go, and nobody asks meanwhile."""
+
 
 class StreamedAnswer:
     """`ports.AnswerStream`.
@@ -36,9 +39,17 @@ class StreamedAnswer:
         self._reader = reader
         self._tainted_headers = tainted_headers
         self._describe = describe
+        self._known: Redaction | None = None  # while a large piece is read in a thread: what was known before it
 
     def feed(self, data: bytes, *, is_last: bool) -> Piece:
         """See `ports.AnswerStream.feed`."""
+        self._known = self._told() if len(data) > _ASKED_MEANWHILE_BYTES else None
+        try:
+            return self._fed(data, is_last=is_last)
+        finally:
+            self._known = None
+
+    def _fed(self, data: bytes, *, is_last: bool) -> Piece:
         released = self._reader.feed(data)
         body, refused = released.data, released.refused
         if is_last and refused is None:
@@ -50,7 +61,10 @@ class StreamedAnswer:
         return Piece(body, blocked=blocked) if blocked else Piece(body, unreadable=refused)
 
     def told(self) -> Redaction:
-        """See `ports.AnswerStream.told`."""
+        """See `ports.AnswerStream.told`. The caller may leave while a piece is read: then without that piece."""
+        return self._known or self._told()
+
+    def _told(self) -> Redaction:
         learnt = self._reader.learnt()
         known = Redaction(
             body=b"",

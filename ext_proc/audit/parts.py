@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PART: Final = "inference.part"
 LEAF_AFTER: Final = timedelta(seconds=4)
-LEAF_BYTES: Final = 64 * 1024
+LEAF_BYTES: Final = 16 * 1024
 """So much of one answer at most is only in frames: it is written again where a new segment begins."""
 
 
@@ -50,7 +50,9 @@ class Parts:
 
     def keep(self, entry: Entry) -> None:
         """The part became a frame: the next leaf must hold it too."""
-        since = self._since[entry.exchange_id]
+        since = self._since.get(entry.exchange_id)
+        if since is None:
+            return
         since.payloads += entry.payloads
         since.size_bytes += sum(len(payload.body) for payload in entry.payloads)
 

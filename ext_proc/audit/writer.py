@@ -38,7 +38,7 @@ from ext_proc.errors import AuditUnavailable, GateError
 from ext_proc.model import Receipt
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
     from pathlib import Path
 
@@ -242,7 +242,7 @@ class Writer:
             fields |= self._people(entry, subject)
         begun = self._append(entry.kind, fields, now, ciphertexts, str(entry.exchange_id), part=entry.facts.get("part"))
         if entry.kind in _STREAMED:
-            self._parts.told(entry, now)
+            _if_durable(begun, lambda: self._parts.told(entry, now))
         if entry.kind == "inference.outcome":
             self._counts[str(entry.facts.get("outcome", {}).get("status"))] += 1
         return begun
@@ -257,7 +257,7 @@ class Writer:
             receipt = Receipt(self.origin, self._sequence, "")
             waiting = self._waiting(frame, self._sequence, _FRAME, str(entry.exchange_id), receipt)
             waiting.part = entry.facts["part"]
-        self._parts.keep(entry)
+        _if_durable(waiting.done, lambda: self._parts.keep(entry))
         return waiting.done
 
     def ended(self, exchange_id: ExchangeId) -> None:
@@ -636,6 +636,16 @@ class Writer:
 def binding_of(origin: str, exchange_id: str) -> str:
     """What a payload's encryption is bound to: it cannot be moved to another record unnoticed."""
     return f"{origin}|{exchange_id}"
+
+
+def _if_durable(begun: asyncio.Future[Receipt], do: Callable[[], None]) -> None:
+    """Only then: what was given back never was, and what was kept before it still is. Before anyone else is told."""
+
+    def told(done: asyncio.Future[Receipt]) -> None:
+        if not done.cancelled() and done.exception() is None:
+            do()
+
+    begun.add_done_callback(told)
 
 
 def _resolve(batch: list[_Waiting], failure: str | None) -> None:

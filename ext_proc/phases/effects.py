@@ -87,6 +87,7 @@ class OpenStream:
     inspection: Inspection
     rules: tuple[RedactionRule, ...]
     headers: Headers
+    limit_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

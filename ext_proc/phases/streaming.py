@@ -67,7 +67,8 @@ class StreamingSession(Session):
             return effects
         self.state = State.OPENING_STREAM
         rules = self._decision.redact_response if self._decision else ()
-        return (do.OpenStream(self._known_inspection, rules, event.headers),)
+        limit_bytes = self._known_connection.response_limit_bytes
+        return (do.OpenStream(self._known_inspection, rules, event.headers, limit_bytes),)
 
     def on_stream_opened(self, event: ev.StreamOpened) -> tuple[do.Effect, ...]:
         """It can be read: put on record that it begins."""

@@ -43,6 +43,9 @@ RECORD_DEADLINE_SECONDS: Final = 10.0
 INLINE_BYTES: Final = 64 * 1024
 """Bodies up to this are scanned in the event loop (about 1 ms); larger ones in a thread: no stream waits for them."""
 
+PIECE_INLINE_BYTES: Final = 4 * 1024
+"""The same for a piece of a streamed answer: masking what comes bit by bit costs more for each byte."""
+
 _EOF: Final[Any] = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs leave it out
 
 _log = telemetry.logger()
@@ -313,8 +316,9 @@ class Stream:
             case do.RedactResponse(inspection, rules, status, headers, body, limit_bytes):
                 redaction = rooms.content.redact_response(inspection, rules, status, headers, body, limit_bytes)
                 return ev.Redacted(rooms.clock(), redaction)
-            case do.OpenStream(inspection, rules, headers):
-                return ev.StreamOpened(rooms.clock(), rooms.content.open_stream(inspection, rules, headers))
+            case do.OpenStream(inspection, rules, headers, limit_bytes):
+                answer = rooms.content.open_stream(inspection, rules, headers, limit_bytes)
+                return ev.StreamOpened(rooms.clock(), answer)
             case do.RedactPiece(answer, body, is_last):
                 return ev.PieceRedacted(rooms.clock(), answer.feed(body, is_last=is_last))
             case do.Unlock(connection):
@@ -375,7 +379,9 @@ def _is_waited_for(effect: do.Step) -> bool:
             return True
         case do.RedactRequest(inspection):
             return inspection.text_bytes > INLINE_BYTES
-        case do.Inspect(body=body) | do.RedactResponse(body=body) | do.RedactPiece(body=body):
+        case do.Inspect(body=body) | do.RedactResponse(body=body):
             return len(body) > INLINE_BYTES
+        case do.RedactPiece(body=body):
+            return len(body) > PIECE_INLINE_BYTES
         case _:
             return False

@@ -107,7 +107,7 @@ def test_a_stream_is_masked_and_nothing_is_held_back_at_its_end(content: Content
     body = EVENT * 3
     if isinstance(content, FakeContent):
         size = 1000  # it masks what comes at once
-    answer = content.open_stream(asked(content, HARMLESS), (), STREAM)
+    answer = content.open_stream(asked(content, HARMLESS), (), STREAM, LIMIT)
     out = b""
     for at in range(0, len(body), size):
         piece = answer.feed(body[at : at + size], is_last=at + size >= len(body))

@@ -54,9 +54,11 @@ class FakeContent:
         self._fail("redact_response")
         return self._masked(body, "redact_response")
 
-    def open_stream(self, inspection: Inspection, rules: Sequence[RedactionRule], headers: Headers) -> AnswerStream:
+    def open_stream(
+        self, inspection: Inspection, rules: Sequence[RedactionRule], headers: Headers, limit_bytes: int
+    ) -> AnswerStream:
         """See `ports.Content.open_stream`."""
-        del inspection, rules, headers
+        del inspection, rules, headers, limit_bytes
         self._fail("open_stream")
         return FakeStream(self)
 

@@ -584,7 +584,9 @@ def standard_plans() -> Plans:
     lost = Draft("inference.intent", born + timedelta(minutes=19, seconds=30), {"exchange_id": "lost"})
     lost.segment = second.drafts[-1].segment
     died = born + timedelta(minutes=29)
-    recovered = Draft("log.recovered", died, {"dropped_bytes": 10, "interrupted": 1, "parts": 0, "undelivered": 1}, segment=10**9)
+    recovered = Draft(
+        "log.recovered", died, {"dropped_bytes": 10, "interrupted": 1, "parts": 0, "undelivered": 1}, segment=10**9
+    )
     told = {"exchange_id": "lost", "outcome": {"status": "interrupted", "code": "worker_died"}}
     second.drafts += [lost, recovered, Draft("inference.outcome", died, told, [], lost, segment=10**9)]
     answered = next(one for one in reversed(second.drafts) if (one.fields.get("outcome") or {}).get("code", "") is None)

@@ -94,8 +94,8 @@ class Content:
                 case do.RedactResponse(inspection, rules, status, headers, body, limit):
                     made = self.gate.redact_response(inspection, rules, status, headers, body, limit)
                     return ev.Redacted(AT, made)
-                case do.OpenStream(inspection, rules, headers):
-                    return ev.StreamOpened(AT, self.gate.open_stream(inspection, rules, headers))
+                case do.OpenStream(inspection, rules, headers, limit_bytes):
+                    return ev.StreamOpened(AT, self.gate.open_stream(inspection, rules, headers, limit_bytes))
                 case _:
                     return done(effect)
         except GateError as error:

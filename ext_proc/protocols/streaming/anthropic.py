@@ -34,6 +34,7 @@ _WHOLE: Final = (
 )
 _BEGIN: Final = "message/"
 """Whole in the event that begins the stream; anywhere else nobody says that it is."""
+_BEGUN: Final = ("message/content/*/text", "message/content/*/thinking")
 _PACKED: Final = "encrypted_content"
 _DELTAS: Final = {"text": "text_delta", "thinking": "thinking_delta", "partial_json": "input_json_delta"}
 _BLOCK_PLACE: Final = len(("content", "index", "field"))
@@ -49,12 +50,14 @@ class Anthropic(Dialect):
         super().__init__()
         self._index = 0
         self._begins = 0
+        self._is_begin = False
 
     def enter(self, body: Any) -> None:
         """See `Dialect.enter`."""
         self._index = shapes.number(body, "index") or 0
         kind = shapes.text(body, "type")
-        if self._begins or kind == "message_start":
+        self._is_begin = kind == "message_start"
+        if self._begins or self._is_begin:
             self._begins += 1
         if kind == "content_block_start":
             if (shapes.text(body, "content_block", "type") or "").endswith("tool_use"):
@@ -82,6 +85,8 @@ class Anthropic(Dialect):
             return found
         if shape.endswith(_PACKED):
             return Treatment.OPAQUE
+        if self._is_begin and shape.startswith(_BEGUN):
+            return Treatment.EMPTY
         if shape.startswith(_BEGIN) and self._begins == 1:
             return Treatment.WHOLE
         return Treatment.WHOLE if shape.startswith(_WHOLE) else Treatment.UNKNOWN

@@ -32,6 +32,8 @@ _WORD: Final = re.compile(r"[a-z][a-z_.-]{0,63}")
 _LABEL: Final = re.compile(r"(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9][A-Za-z0-9._:/+-]{0,127}")
 _LABEL_KEPT: Final = 96
 _WHOLE_KEPT: Final = 256
+_SAID_AGAIN: Final = frozenset({"arguments", "code", "delta", "input", "refusal", "text", "transcript"})
+"""Keys under which a text stands a second time. Under another one (``ssn``) it may be more than it was."""
 _TIME: Final = re.compile(
     r"20[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9](?:\.[0-9]{1,9})?(?:Z|[+-][0-2][0-9]:[0-5][0-9])"
 )
@@ -178,7 +180,7 @@ class Channels:
         self.scanned_bytes += size_of(text)
         if (not context and len(text) <= SHORT) or (context, text) in self._clean:
             return text
-        if self._again:
+        if self._again and context in _SAID_AGAIN:
             again = self._again.get(hashlib.sha256(text.encode()).digest())
             if again is not None:
                 return again

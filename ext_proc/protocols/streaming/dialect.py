@@ -53,6 +53,8 @@ class Treatment(Enum):
     """A JSON text that is not in pieces."""
     OPAQUE = auto()
     """Packed bytes, if they look like some."""
+    EMPTY = auto()
+    """Where a text begins that deltas will say: readers put what stands here before those, and nobody may say it."""
     UNKNOWN = auto()
     """Nobody says: a piece of a text, which ends when the stream does."""
 

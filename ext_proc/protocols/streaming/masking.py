@@ -73,6 +73,7 @@ TEXTS: Final = {
     "stream_too_many_channels": "The model's answer says too many things at once, so it ends here.",
     "stream_too_many_values": "The model's answer has an event with too many values, so it ends here.",
     "stream_text_after_end": "The model's answer goes on after its end, so it ends here.",
+    "stream_text_out_of_place": "The model's answer says text where its events only begin one, so it ends here.",
     "stream_truncated": "The model's answer was cut short.",
 }
 """Every code that a stream can be refused with, and what its reader is told."""

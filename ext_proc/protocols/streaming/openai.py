@@ -29,6 +29,9 @@ _SHAPES: Final = {
 }
 _WHOLE: Final = ("error/", "usage/", _CHOICE + "delta/annotations/", "prompt_filter_results/")
 
+_REASONS_MAX: Final = 16
+"""More are not on record either; a stream may say one in each of a million events."""
+
 
 class OpenAi(Dialect):
     """Chat completions and completions."""
@@ -48,7 +51,7 @@ class OpenAi(Dialect):
         for position, choice in enumerate(shapes.items(body, "choices")):
             index = _index(choice, position)
             reason = shapes.text(choice, "finish_reason")
-            if reason:
+            if reason and len(facts.finish_reasons) < _REASONS_MAX:
                 facts.finish_reasons = (*facts.finish_reasons, reason)
             for at, call in enumerate(shapes.items(choice, "delta", "tool_calls")):
                 name = shapes.text(call, "function", "name") or shapes.text(call, "custom", "name")

@@ -232,9 +232,12 @@ class StreamReader:
     def _read(self, data: bytes) -> list[Any] | None:
         """The event's JSON, in a list of one; None where it is none, and need not be."""
         try:
-            return [parse_bytes(data) if _BIG.search(data) else orjson.loads(data)]
+            said = parse_bytes(data) if _BIG.search(data) else orjson.loads(data)
         except (JsonError, orjson.JSONDecodeError):
             text = _decoded(data)
+        else:
+            # Of raw text, token by token, one may happen to be a number: text like the others.
+            return [said] if self._dialect.is_json or isinstance(said, dict | list | str) else None
         if self._dialect.is_json or _is_loose_json(text):
             raise StreamRefused("stream_not_json")
         return None

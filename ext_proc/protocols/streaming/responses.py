@@ -31,6 +31,8 @@ _WHOLE: Final = frozenset(
     }
 )
 _WHOLE_JSON: Final = ("arguments", "item/arguments", "response/output/*/arguments")
+_OPENING: Final = ("response.created", "response.in_progress", "response.queued")
+_BEGUN: Final = ("text", "refusal", "arguments", "input", "code")
 _EVENTS_MAX: Final = 10**9
 _ENDS: Final = ("response.completed", "response.incomplete", "response.failed", "response.cancelled", "error")
 
@@ -73,6 +75,8 @@ class Responses(Dialect):
             if self._kind in _PACKED_DELTAS:
                 return Treatment.OPAQUE
             return Treatment.ARGUMENTS if self._is_json else Treatment.TEXT
+        if (self._kind in _OPENING or self._kind.endswith(".added")) and _is_begun(shape):
+            return Treatment.EMPTY
         if shape in _WHOLE_JSON:
             return Treatment.WHOLE_ARGUMENTS
         if shape.rpartition("/")[2] in _PACKED:
@@ -106,3 +110,8 @@ class Responses(Dialect):
     def next_number(self) -> int:
         """See `Dialect.next_number`."""
         return self._last + 1
+
+
+def _is_begun(shape: str) -> bool:
+    """Is it a text of the answer, as far as it is there when it begins: nothing?"""
+    return shape.startswith(("part/", "item/", "response/output/")) and shape.rpartition("/")[2] in _BEGUN

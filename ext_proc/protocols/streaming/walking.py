@@ -73,6 +73,8 @@ class Walk:
             said = key if key in _KNOWN else self._channels.whole(place, "", key)
             if said != key:
                 renames.append((key, said))
+            if key in _INDEXES and self._dialect.is_json and not _is_index(value):
+                raise StreamRefused("stream_not_json")
             if value is None or value is True or value is False:
                 continue
             if key == DROPPED:
@@ -134,8 +136,12 @@ class Walk:
                 return
         channels = self._channels
         treatment = self._dialect.treatment(shape)
+        if treatment is Treatment.EMPTY:
+            if value:
+                raise StreamRefused("stream_text_out_of_place")
+            return
         if treatment is Treatment.OPAQUE:
-            if channels.opaque(value):
+            if channels.opaque(value) and channels.is_clean(place, "", value):
                 return
             treatment = Treatment.WHOLE if self._dialect.repeats else Treatment.UNKNOWN
         if treatment is Treatment.WHOLE or treatment is Treatment.WHOLE_ARGUMENTS:
@@ -166,6 +172,14 @@ class Walk:
             said += self._channels.close(channel)
         self._touched.append((channel, place))
         return said
+
+
+_INDEXES: Final = frozenset({"content_index", "index", "output_index", "summary_index"})
+"""Which text a piece is of: written otherwise (``1.0``, ``"1"``) it would be another one to us, and not to a reader."""
+
+
+def _is_index(value: Any) -> bool:
+    return value is None or (type(value) is int and value >= 0)
 
 
 _KNOWN: Final = LABELS | {

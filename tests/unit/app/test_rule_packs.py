@@ -58,7 +58,7 @@ def test_own_rules_are_found_whole_and_in_streams(tmp_path: Path, pack: Path) ->
     asked = gate.inspect(CONNECTION, "POST", PATHS["openai.chat"], JSON, wire(CHAT))
     made = gate.redact_response(asked, (), 200, JSON, wire({"text": "badge XY-1234 of bob@example.org"}), 1 << 20)
     assert made.body == b'{"text":"badge [ACME_BADGE] of [EMAIL]"}'
-    answer = gate.open_stream(asked, (), SSE)
+    answer = gate.open_stream(asked, (), SSE, 1 << 20)
     out = answer.feed(stream(*deltas(*"badge XY-1234 of bob@example.org"), "[DONE]"), is_last=True).body
     said = "".join(one["choices"][0]["delta"]["content"] for one in events_of(out)[:-1])
     assert said == "badge [ACME_BADGE] of [EMAIL]"

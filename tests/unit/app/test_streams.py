@@ -25,7 +25,7 @@ def streamed(
     rules: tuple[RedactionRule, ...] = (),
 ) -> tuple[bytes, Any, Any]:
     """What passes of an answer that comes ``size`` bytes at a time, how it ended, and what is told of it."""
-    answer = GATE.open_stream(inspect(CHAT, protocol), rules, headers)
+    answer = GATE.open_stream(inspect(CHAT, protocol), rules, headers, 8 << 20)
     out = b""
     piece = None
     for at in range(0, len(body), size):
@@ -113,10 +113,90 @@ def test_anthropic_in_its_own_words() -> None:
 
 
 def test_fields_of_the_head_are_looked_at() -> None:
-    answer = GATE.open_stream(inspect(CHAT), (), (*SSE, ("x-note", MAIL.encode())))
+    answer = GATE.open_stream(inspect(CHAT), (), (*SSE, ("x-note", MAIL.encode())), 8 << 20)
     assert answer.told().tainted_headers == ("x-note",)
 
 
 def test_what_is_no_stream_is_not_opened() -> None:
     with pytest.raises(UpstreamError):
-        GATE.open_stream(inspect(CHAT), (), (("content-type", b"application/json"),))
+        GATE.open_stream(inspect(CHAT), (), (("content-type", b"application/json"),), 8 << 20)
+
+
+def one_text(*events: Any, protocol: str) -> tuple[bytes, Any]:
+    out, piece, _ = streamed(stream(*events, names=protocol.startswith("anthropic")), protocol, size=1 << 20)
+    return out, piece
+
+
+HALF, REST = "my card 4111 1111 ", "1111 1111"
+ADDED = {"type": "response.content_part.added", "output_index": 0, "content_index": 0}
+RESPONSE_DELTA = {"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": REST}
+FUNCTION = {
+    "type": "response.output_item.added",
+    "output_index": 0,
+    "item": {"type": "function_call", "arguments": HALF},
+}
+BEGUN = {"type": "message_start", "message": {"id": "m", "content": [{"type": "text", "text": HALF}]}}
+
+
+@pytest.mark.parametrize(
+    ("events", "protocol"),
+    [
+        ([{**ADDED, "part": {"type": "output_text", "text": HALF}}, RESPONSE_DELTA], "openai.responses"),
+        ([FUNCTION, {**RESPONSE_DELTA, "type": "response.function_call_arguments.delta"}], "openai.responses"),
+        ([BEGUN, *blocks(REST)], "anthropic.messages"),
+    ],
+    ids=["content part", "function call", "message"],
+)
+def test_a_text_begins_empty(events: list[Any], protocol: str) -> None:
+    """Clients put what an opening event says before the deltas; no provider says anything there."""
+    out, piece = one_text(*events, protocol=protocol)
+    assert piece.unreadable == "stream_text_out_of_place"
+    assert b"1111" not in out
+
+
+@pytest.mark.parametrize("index", [1.0, "1", True, -1, [1]])
+def test_an_index_is_a_whole_number(index: Any) -> None:
+    """Written otherwise it would be another text to us, and the same to whoever reads the events."""
+    event = {"id": "c", "choices": [{"index": index, "delta": {"content": REST}}]}
+    out, piece = one_text(*deltas(HALF, index=1), event, protocol="openai.chat")
+    assert piece.unreadable == "stream_not_json"
+    assert REST.encode() not in out
+
+
+def test_raw_tokens_that_are_numbers_are_text_like_the_others() -> None:
+    tokens = ("card ", "4111", "1111", "1111", "1111", "ok")
+    out, _, _ = streamed("".join(f"data: {token}\n\n" for token in tokens).encode(), "generic", size=9)
+    assert out.replace(b"data: ", b"").replace(b"\n\n", b"") == b"card [PAYMENT_CARD]ok"
+
+
+def test_packed_fields_are_looked_at_too() -> None:
+    token = "ghp_aB3dE5fG7hJ9kL1mN2pQ4rS6tU8vW0xYzAbC"
+    out, _ = one_text(*blocks(token, kind="signature"), protocol="anthropic.messages")
+    assert token.encode() not in out
+
+
+def test_what_is_said_again_under_a_telling_key_is_looked_at_again() -> None:
+    said = [
+        {**RESPONSE_DELTA, "delta": "219099999"},
+        {"type": "response.output_text.done", "output_index": 0, "content_index": 0, "text": "219099999"},
+        {"type": "response.output_item.done", "output_index": 0, "item": {"ssn": "219099999"}},
+    ]
+    out, _ = one_text(*said, protocol="openai.responses")
+    assert b'"ssn":"219099999"' not in out
+
+
+def test_the_connections_limit_bounds_a_stream() -> None:
+    answer = GATE.open_stream(inspect(CHAT), (), SSE, 1000)
+    assert answer.feed(stream(*deltas(*["word "] * 50)), is_last=False).unreadable == "stream_too_large"
+
+
+def test_who_leaves_while_a_large_piece_is_read_is_told_what_was_known() -> None:
+    answer: Any = GATE.open_stream(inspect(CHAT), (), SSE, 1 << 20)
+    answer.feed(stream(*deltas("hello ")), is_last=False)
+    before = answer.told()
+    seen: list[Any] = []
+    fed = answer._fed
+    answer._fed = lambda data, *, is_last: (seen.append(answer.told()), fed(data, is_last=is_last))[1]
+    answer.feed(stream(*deltas(*["word "] * 100)), is_last=False)
+    assert seen == [before]
+    assert answer.told().coverage.scanned_bytes > before.coverage.scanned_bytes

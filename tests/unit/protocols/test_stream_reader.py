@@ -307,7 +307,7 @@ def test_a_value_in_pieces(make: Any, protocol: str, pieces: tuple[str, ...]) ->
             "arguments": json.dumps({"a": value}),
         },
         lambda value: {"type": value, "obfuscation": value, "created": value, "model": value},
-        lambda value: {"index": value, "usage": {"prompt_tokens": value}, "sequence_number": value},
+        lambda value: {"usage": {"prompt_tokens": value}, "sequence_number": value},
     ],
 )
 def test_a_value_whole(make: Any, protocol: str, value: Any) -> None:
@@ -362,7 +362,7 @@ def test_packed_bytes_pass_unless_they_are_text() -> None:
     packed = base64.b64encode(digest).decode()
     made = FakeMaskers()
     assert packed.encode() in read(sse(event(packed)), "anthropic.messages", make=made).data
-    assert made.made == []
+    assert made.made, "looked at all the same: a token of letters and digits looks packed too"
     text = base64.b64encode(b"write to bob@example.org about it, and do it before tomorrow").decode()
     read(sse(event(text)), "anthropic.messages", make=made)
     assert made.made[-1].fed == text
