@@ -178,7 +178,7 @@ def test_render_where_nothing_can_be_written(config: Path, capsys: Said) -> None
 
 def test_work_without_key_files(config: Path, capsys: Said) -> None:
     assert _status("work", "--index", "0", "--config", config) == 2
-    assert "/etc/key-encryption-key" in capsys.readouterr().err
+    assert "key file /etc/hash-key" in capsys.readouterr().err
 
 
 def test_reload_where_nothing_runs(config: Path, capsys: Said) -> None:
