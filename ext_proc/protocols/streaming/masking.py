@@ -110,10 +110,7 @@ def fed(masker: Masker, text: str) -> str:
     Raises:
         StreamRefused: a rule of the decision blocks.
     """
-    said = masker.feed(text)
-    if masker.blocked:
-        raise StreamRefused("content_blocked")
-    return said
+    return _unless_blocked(masker, masker.feed(text))
 
 
 def finished(masker: Masker) -> str:
@@ -122,10 +119,7 @@ def finished(masker: Masker) -> str:
     Raises:
         StreamRefused: a rule of the decision blocks.
     """
-    said = masker.finish()
-    if masker.blocked:
-        raise StreamRefused("content_blocked")
-    return said
+    return _unless_blocked(masker, masker.finish())
 
 
 def flushed(masker: Masker) -> str:
@@ -134,7 +128,10 @@ def flushed(masker: Masker) -> str:
     Raises:
         StreamRefused: a rule of the decision blocks.
     """
-    said = masker.flush_masked()
+    return _unless_blocked(masker, masker.flush_masked())
+
+
+def _unless_blocked(masker: Masker, said: str) -> str:
     if masker.blocked:
         raise StreamRefused("content_blocked")
     return said
