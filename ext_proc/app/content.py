@@ -17,6 +17,7 @@ from ext_proc.errors import BadBody, UnsupportedContent
 from ext_proc.model import Coverage, Inspection, Redaction, Refusal, ToolCall
 from ext_proc.phases.head import VARIABLE
 from ext_proc.protocols import streaming
+from ext_proc.protocols.reading import media_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -114,7 +115,7 @@ class ContentGate:
         offered = inspection.document.document.tool_names
         reader = streaming.stream_reader(
             inspection.protocol,
-            _media_type(headers),
+            media_type(headers),
             self._maskers.of_pieces(rules),
             limits=streaming.Limits(total_bytes=limit_bytes),
             mask_whole=self._maskers.of_wholes(rules),
@@ -176,11 +177,6 @@ class ContentGate:
         said = [value for name, value in headers if name in VARIABLE]
         if not all(map(self._labels.is_clean, [query.encode(), *said] if query else said)):
             raise UnsupportedContent("data_in_query_or_header")
-
-
-def _media_type(headers: Headers) -> str:
-    said = next((value for name, value in headers if name == "content-type"), b"")
-    return said.decode("latin-1").partition(";")[0].strip().lower()
 
 
 def _in_parts(channel: Channel, detector: Detector) -> list[Span]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from ext_proc.app.labels import public_path
 from ext_proc.model import Piece, Redaction
 from ext_proc.protocols import streaming
+from ext_proc.protocols.document import with_edits
 from ext_proc.redaction import StreamRedactor
 
 if TYPE_CHECKING:
@@ -112,12 +113,7 @@ class Maskers:
             if not spans:
                 return streaming.Masked(text, (), ())
             made = self._redactor.edits(public_path(path), text, spans, rules, context)
-            parts: list[str] = []
-            at = 0
-            for edit in made.edits:
-                parts += (text[at : edit.start], edit.replacement)
-                at = edit.end
-            return streaming.Masked("".join(parts) + text[at:], made.removals, made.blocked)
+            return streaming.Masked(with_edits(text, made.edits), made.removals, made.blocked)
 
         return mask
 

@@ -282,7 +282,7 @@ class Document:
         for index, made in edits.items():
             channel, fragments = self._channels[index], self._slots[index]
             if made and channel.kind == "key":
-                renames[index] = (fragments[0].holder, channel.text, _edited(channel.text, made))
+                renames[index] = (fragments[0].holder, channel.text, with_edits(channel.text, made))
             elif made:
                 _write(fragments, made)
         edited = sorted(index for index, made in edits.items() if made)
@@ -304,7 +304,8 @@ def _never(_path: str, _value: Any) -> bool:
     return False
 
 
-def _edited(text: str, edits: Sequence[Edit]) -> str:
+def with_edits(text: str, edits: Sequence[Edit]) -> str:
+    """The text with its edits made; they are in order and do not overlap."""
     parts: list[str] = []
     at = 0
     for edit in edits:

@@ -60,7 +60,7 @@ def read_request(protocol: str, headers: Headers, body: bytes) -> Document:
         return Document(protocol, operation, b"", bytes)
     if _field(headers, "content-encoding") not in ("", "identity"):
         raise UnsupportedContent("content_encoding")
-    if _media_type(headers) != "application/json":
+    if media_type(headers) != "application/json":
         raise UnsupportedContent("content_type")
     try:
         tree = [parse_bytes(body)]
@@ -90,7 +90,7 @@ def read_response(
     del request, status  # how an answer is read depends on what it is, not on what was asked
     try:
         plain = decoded(body, ",".join(_fields(headers, "content-encoding")), limit_bytes)
-        kind = _media_type(headers)
+        kind = media_type(headers)
         operation = _OPERATIONS.get(protocol, "generic")
         if not plain:
             return Document(protocol, operation, b"", bytes)
@@ -216,7 +216,7 @@ def _field(headers: Headers, name: str) -> str:
 _CHARSETS: Final = ("utf-8", "utf8", "us-ascii")
 
 
-def _media_type(headers: Headers) -> str:
+def media_type(headers: Headers) -> str:
     """The media type; "" for a charset other than UTF-8: then nobody knows what the bytes say.
 
     ``charset*`` and ``charset*0`` are the same parameter in RFC 2231's clothes, which some readers undo.

@@ -117,6 +117,15 @@ def test_fields_of_the_head_are_looked_at() -> None:
     assert answer.told().tainted_headers == ("x-note",)
 
 
+@pytest.mark.parametrize("charset", ["utf-7", "utf-16", "latin-1"])
+def test_another_charset_is_not_opened(charset: str) -> None:
+    """Nobody knows what the bytes say to whoever believes it."""
+    with pytest.raises(UpstreamError):
+        GATE.open_stream(
+            inspect(CHAT), (), (("content-type", f"text/event-stream; charset={charset}".encode()),), 1 << 20
+        )
+
+
 def test_what_is_no_stream_is_not_opened() -> None:
     with pytest.raises(UpstreamError):
         GATE.open_stream(inspect(CHAT), (), (("content-type", b"application/json"),), 8 << 20)
