@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Final
 
 from ext_proc.model import Span
@@ -72,7 +72,9 @@ class Detector:
         self.gate = gate.built_in() if self.rules == RULES and not engine else gate.Gate(self.rules, engine)
         # What we put in a value's place ourselves: to find it again would mask masks. Only exactly that: anything
         # that a caller writes around it is looked at.
-        self._placeholder = re.compile(rf"\[(?:{'|'.join(self.entities)})(?::[a-p]{{8}})?\][.,;:!?)\]}}]*")
+        placeholder = rf"\[(?:{'|'.join(self.entities)})(?::[a-p]{{8}})?\]"
+        self._placeholder = re.compile(rf"{placeholder}[.,;:!?)\]}}]*")
+        self._said_by_us = re.compile(placeholder)
 
     def scan(self, text: str, context: str = "") -> list[Span]:
         """Spans in ``text``, sorted, not overlapping; offsets are code points of the text as it is.
@@ -158,18 +160,25 @@ class Detector:
     def _found(self, text: str, places: gate.Places, changed: Sequence[int] | None = None) -> Iterator[Span]:
         """What the rules find around the places of their anchors; only near what is ``changed``, if that is told."""
         rules, anchors, single, count = self.rules, self.gate.anchors, self.gate.single, len(self.rules)
+        # What we put in a value's place announces nothing, whatever it is called.
+        ours = [match.span() for match in self._said_by_us.finditer(text)] if "[" in text else ()
+        announcing = self._said_by_us.sub(_blank, text) if ours else text
         for index in sorted(places):
             if index < count:
                 rule = rules[index]
                 done = 0  # an open-ended value goes on beyond its window: not to be read again in the next one
-                for low, high in gate.windows(rule, anchors[index] if index in single else None, text, places[index]):
+                anchor = anchors[index] if index in single else None
+                stretches = _outside(ours, places[index]) if ours and anchor is None else places[index]
+                for low, high in gate.windows(rule, anchor, announcing, stretches):
                     if changed is not None and not _is_near(changed, rule, low, high):
                         continue  # the same as in the text as it is
-                    for span in self._confirmed(rule, anchors[index], text, max(low, done), high):
+                    for span in self._confirmed(rule, anchors[index], text, announcing, max(low, done), high):
                         yield span
                         done = span.end
 
-    def _confirmed(self, rule: Rule, anchor: re.Pattern[str], text: str, low: int, high: int) -> Iterator[Span]:
+    def _confirmed(
+        self, rule: Rule, anchor: re.Pattern[str], text: str, announcing: str, low: int, high: int
+    ) -> Iterator[Span]:
         at, end_max = low, high
         cut, whole = rule.lookahead or 1, len(text)
         while at <= high:
@@ -183,7 +192,7 @@ class Detector:
             end_max = high
             start, end = match.span(1 if rule.pattern.groups else 0)
             belongs = _belonging(rule, text, match.start(), start, end)
-            if belongs and rule.before and not _is_announced(rule, anchor, text, *match.span()):
+            if belongs and rule.before and not _is_announced(rule, anchor, announcing, *match.span()):
                 belongs = 0
             if belongs and not self._is_ours(text, start, start + belongs):
                 yield Span(start, start + belongs, rule.entity, rule.id, rule.score)
@@ -226,6 +235,18 @@ class Detector:
     def _gravest(self, said: str) -> Span | None:
         spans = [span for span in self._found(said, self.gate.places(said)) if span.entity not in YIELDING]
         return max(spans, key=_rank, default=None)
+
+
+def _outside(ours: Sequence[tuple[int, int]], places: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Places that are not in a placeholder."""
+    for begin, finish in places:
+        index = bisect_right(ours, (begin, finish))
+        if not any(start <= begin and finish <= end for start, end in ours[max(index - 1, 0) : index + 1]):
+            yield begin, finish
+
+
+def _blank(placeholder: re.Match[str]) -> str:
+    return f"[{'.' * (placeholder.end() - placeholder.start() - 2)}]"
 
 
 def _belonging(rule: Rule, text: str, match_start: int, start: int, end: int) -> int:

@@ -3,6 +3,10 @@
 A place is let go when no rule that begins before it can hit any more. Where the automaton says that none has hit
 either, it is let go as it is; else the text around is scanned, with the same `scan` as a whole text. A place is a
 count of characters of the text that the look reads; what the look is given before it begins has places below zero.
+
+How a text is cut changes when something is let go, never what. What is decided for the length of what is held is
+decided at places that are the same for every chunking: where `_GRID` divides the place, and where the limit is passed.
+What is let go is scanned again and again, for what stands around it; not more than `_TIMES` times, else it waits.
 """
 
 from __future__ import annotations
@@ -13,9 +17,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ext_proc.model import Span
 from ext_proc.redaction.looker import UNLIKE_WORDS, is_told_by_head, outranks
 from ext_proc.redaction.reading import Reading
+from ext_proc.redaction.rule import KEY_MARK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ext_proc.redaction.looker import Looker
 
@@ -31,8 +36,16 @@ _CAREFUL_MAX: Final = 64
 """Settled characters that are held for the next look's sake; if there are more, it is there and holds them itself."""
 SHORT: Final = 16
 """A token, or a few."""
-_EARLY: Final = 48
-"""A value without an end is told before it ends when so many characters of it are there."""
+_LAST: Final = 4 * REACH
+"""Characters that are kept of what is masked for its length: a value may begin in them and go on."""
+_READ_AGAIN: Final = 32
+_QUICK: Final = 48
+_GRID: Final = 64
+"""At multiples of this, a value without an end may be told before it ends."""
+_TIMES: Final = 5
+"""Characters that may be scanned for one that comes, ..."""
+_SAVED_MAX: Final = 16 * REACH
+"""... and how many more if few were scanned before."""
 
 
 @dataclass(slots=True, eq=False)
@@ -53,6 +66,7 @@ class _Swallow(NamedTuple):
     """A value that was told and goes on: what comes is taken until nothing that began before ``until`` is alive.
 
     ``place`` is in it, and ``rules`` have found it. ``alive_to``: where something that began before was last alive.
+    It ends at ``end`` or later.
     """
 
     out: Out
@@ -61,6 +75,7 @@ class _Swallow(NamedTuple):
     is_known: bool
     rules: frozenset[int] = frozenset()
     alive_to: int = 0
+    end: int = 0
 
 
 class Look:
@@ -73,31 +88,42 @@ class Look:
         replaced: makes what stands in a span's place.
         is_careful: let nothing go that a placeholder after it could become part of a value with. Not needed where
             another look follows.
+        origin: how many characters of its text had gone on when the look began.
     """
 
     __slots__ = (
-        "_junctions", "_limit", "_looker", "_next_try",
+        "_junctions", "_limit", "_looker", "_may_scan", "_origin",
         "_quick", "_reading", "_replaced", "_swallow", "_text",
         "at", "base", "ended", "has_scanned", "is_careful", "let_go",
     )  # fmt: skip
 
     def __init__(
-        self, looker: Looker, left: str, limit: int, replaced: Callable[[Span, str], str], *, is_careful: bool
+        self,
+        looker: Looker,
+        left: str,
+        limit: int,
+        replaced: Callable[[Span, str], str],
+        *,
+        is_careful: bool,
+        origin: int = 0,
     ) -> None:
         self._looker = looker
         self._limit = limit
-        self._quick = min(_EARLY, limit - _EARLY)
+        self._quick = min(_QUICK, limit - _QUICK)
         self._replaced = replaced
         self.is_careful = is_careful
         self._text = left
         self.base = -len(left)
         self.at = 0
         self.let_go = 0
-        self._reading = Reading(looker.detector, self.base)
-        self._reading.feed(left)
+        # What went on holds no beginning of a value: not much of it has to be read again. The key's name does.
+        read = left if KEY_MARK in left else left[-_READ_AGAIN:]
+        self._reading = Reading(looker.detector, -len(read))
+        self._reading.feed(read)
         self._swallow: _Swallow | None = None
         self._junctions: list[tuple[int, frozenset[int]]] = []
-        self._next_try = _EARLY
+        self._origin = origin
+        self._may_scan = _SAVED_MAX
         self.has_scanned = False
         """Was what was let go in the last step scanned? Else there is nothing in it that looks like a value."""
         self.ended: Out | None = None
@@ -124,13 +150,19 @@ class Look:
         None where that is not so: then `text` was taken in, and `step` says the rest.
         """
         self._text += text
+        left = -(self.at + self._origin) % _GRID
         self.at += len(text)
+        self._may_scan += _TIMES * len(text)
         reading = self._reading
+        if 0 < left <= len(text):
+            reading.feed(text[:left])
+            reading.clamp()
+            text = text[left:]
         reading.feed(text)
         settled = reading.settled()
         to = reading.apart(settled) if self.is_careful else settled
         let_go = self.let_go
-        if self.at - let_go >= self._next_try or settled - let_go > _CAREFUL_MAX:
+        if settled - let_go > _CAREFUL_MAX:
             return None
         if to <= let_go:
             return ""
@@ -139,7 +171,6 @@ class Look:
             return None
         said = self._text[let_go - self.base : to - self.base]
         self._let_go(to)
-        self._next_try = _EARLY
         self._forget()
         return said
 
@@ -148,32 +179,48 @@ class Look:
         """May a short text be given to `take`?"""
         return self._swallow is None and self.at - self.let_go < self._quick
 
-    def feed(self, text: str) -> list[Out]:
-        """Read on, let go what is settled."""
-        self.has_scanned = False
-        made: list[Out] = []
+    def feed(self, text: str) -> Iterator[list[Out]]:
+        """Read on, let go what is settled, step by step."""
         while text:
             room = self._room()
             part, text = text[:room], text[room:]
             self._text += part
-            self.at += len(part)
-            self._reading.feed(part)
-            made += self.step()
-        return made
+            self._may_scan = min(self._may_scan, _SAVED_MAX) + _TIMES * len(part)
+            self._read(part)
+            yield self.step()
 
     def _room(self) -> int:
-        """How much may be read at once, so that what is masked for its length is the same for every chunking."""
+        """How much may be read at once, so that nothing is decided at another place than in another chunking."""
+        to_grid = _GRID - (self.at + self._origin) % _GRID
+        since = self.let_go
         if self._swallow is not None:
-            return self._limit if self._swallow.is_known else 1
-        return max(1, self._limit - (self.at - self.let_go))
+            since = self.at if self._swallow.is_known else self._swallow.alive_to
+        return max(1, min(to_grid, self._limit - (self.at - since)))
+
+    def _read(self, part: str) -> None:
+        swallow = self._swallow
+        if swallow is None or swallow.is_known or self._reading.settled() >= swallow.until:
+            self._reading.feed(part)
+            self.at += len(part)
+            return
+        before = self._reading.copy()
+        self._reading.feed(part)
+        if self._reading.settled() < swallow.until:
+            self.at += len(part)
+            self._swallow = swallow._replace(alive_to=self.at)
+            return
+        self._reading = before  # what is masked ends here: with which character?
+        for char in part:
+            before.feed(char)
+            self.at += 1
+            if before.settled() < swallow.until:
+                self._swallow = swallow._replace(alive_to=self.at)
 
     def finish(self) -> list[Out]:
         """Nothing comes any more."""
         self.has_scanned = False
         made: list[Out] = []
         if self._swallow is not None:
-            if not self._swallow.is_known and self._reading.settled() < self._swallow.until:
-                self._swallow = self._swallow._replace(alive_to=self.at)
             self._end(self._swallow, self.at)
         if self.let_go < self.at:
             made = self._released(self.at, must_look=True)
@@ -187,22 +234,22 @@ class Look:
 
     def step(self) -> list[Out]:
         """What is to be let go of what was taken in."""
+        self.has_scanned = False
+        is_on_grid = (self.at + self._origin) % _GRID == 0
+        if is_on_grid:
+            self._reading.clamp()
         settled = self._reading.settled()
         if self._swallow is not None and not self._has_ended(self._swallow, settled):
             self._shorten()
             return []
         made = self._released(self._safe(settled))
-        if self.is_careful and settled - self.let_go > _CAREFUL_MAX:
+        if self.is_careful and (settled - self.let_go > _CAREFUL_MAX or self.at - self.let_go > self._limit):
             self.is_careful = False  # too much is held for the next look only: let it look
             made += self._released(settled, must_look=True)
-        held = self.at - self.let_go
-        if held >= self._next_try:
+        if is_on_grid and _is_power_of_2((self.at - settled) // _GRID):
             made += self._told_early()
-        if self._swallow is None:
-            held = self.at - self.let_go
-            self._next_try = _EARLY if held < _EARLY else max(self._next_try, held + held // 2)
-            if held > self._limit:
-                made += self._overflow()
+        if self._swallow is None and self.at - self.let_go > self._limit:
+            made += self._overflow()
         self._forget()
         return made
 
@@ -218,7 +265,7 @@ class Look:
             out = Out(self._text[self.let_go - self.base : to - self.base], self.let_go, to)
             self._let_go(to)
             return [out]
-        if not must_look and self._may_wait(to):
+        if not must_look and self._may_wait():
             return []
         return self._scanned(to, is_all=must_look)
 
@@ -229,14 +276,14 @@ class Look:
             return False
         return UNLIKE_WORDS.search(self._text, self.let_go - self.base) is None
 
-    def _may_wait(self, to: int) -> bool:
-        """In a long text that no place cuts, look seldom: each look is at all of it."""
-        window = self.at - self.base
-        return window > 3 * REACH and to - self.let_go < window // 16 and self.at - self.let_go < self._limit // 2
+    def _may_wait(self) -> bool:
+        """Where much looks like a value, look seldom: each look is at all that has a say."""
+        return self._may_scan < len(self._text) and self.at - self.let_go < self._limit
 
     def _scanned(self, to: int, *, is_all: bool = False) -> list[Out]:
         only = None if is_all else self._reading.hit_rules()
         self.has_scanned = True
+        self._may_scan -= len(self._text)
         spans: list[Span] = []
         for span in self._looker.spans(self._text, only):
             start, end = span.start + self.base, span.end + self.base
@@ -273,11 +320,11 @@ class Look:
         self._reading.looked_at(to)
 
     def _forget(self) -> None:
-        if len(self._text) < 3 * REACH:
+        if len(self._text) < 2 * REACH:
             return
         keep = min(self.let_go, self._reading.crossed()) - REACH
         keep = max(keep, self.let_go - _WINDOW_MAX)
-        if keep - self.base > REACH:
+        if keep - self.base > REACH // 2:
             self._text = self._text[keep - self.base :]
             self.base = keep
 
@@ -348,16 +395,20 @@ class Look:
         return out
 
     def _has_ended(self, swallow: _Swallow, settled: int) -> bool:
-        if settled < swallow.until:
-            self._swallow = swallow._replace(alive_to=self.at)
-            return False
-        return settled >= swallow.alive_to and self._end(swallow, settled)
+        if settled >= max(swallow.until, swallow.alive_to, swallow.end) and self._end(swallow, settled):
+            return True
+        if not swallow.is_known and self.at - swallow.alive_to > self._limit:  # what follows it is too long as well
+            self._swallow = swallow._replace(until=self.at, alive_to=self.at, end=0)
+        return False
 
     def _end(self, swallow: _Swallow, settled: int) -> bool:
         """Where does the value end? False while that is not known."""
-        end = -1 if swallow.is_known else swallow.alive_to
-        for span in self._looker.spans(self._text):
-            first, last = span.start + self.base, span.end + self.base
+        end, base = -1, self.base
+        if not swallow.is_known:
+            end = swallow.alive_to
+            base = max(base, end - _LAST)
+        for span in self._looker.spans(self._text[base - self.base :]):
+            first, last = span.start + base, span.end + base
             if swallow.is_known and first <= swallow.place < last:
                 end = max(end, last)
             elif not swallow.is_known and first < end < last:
@@ -365,23 +416,24 @@ class Look:
         if end < 0:
             end = settled
         if end > settled:
+            self._swallow = swallow._replace(end=end)
             return False
         end = max(end, self.let_go)
         swallow.out.end = end
         swallow.out.is_open = False
         self.ended = swallow.out
         self._swallow = None
-        self._next_try = _EARLY
         self._let_go(end)
         return True
 
     def _shorten(self) -> None:
         """Keep the beginning of what is swallowed and its last characters: all between are of one class."""
         swallow = self._swallow
-        if swallow is None or len(self._text) <= 3 * REACH + self._limit:
+        if swallow is None or len(self._text) <= 2 * _LAST + self._limit:
             return
+        self._reading.forget(swallow.until)
         if not swallow.is_known:
-            keep = len(self._text) - 2 * REACH
+            keep = len(self._text) - _LAST
             self._text = self._text[keep:]
             self.base += keep
             return
@@ -396,3 +448,7 @@ class Look:
         self.base += gone
         self._swallow = swallow._replace(place=swallow.place + gone)
         self._junctions = [(late, turn), *((at, other) for at, other in self._junctions if at > late)]
+
+
+def _is_power_of_2(number: int) -> bool:
+    return number > 0 and not number & (number - 1)

@@ -185,7 +185,8 @@ class PatternReader:
         if high != 1 and not is_exact:  # the last turn again and again
             for end in inner:
                 end.update(entry)
-            more = math.inf if high is _MAXREPEAT else (most - start) * (high - turns)
+            is_open = high is _MAXREPEAT or most == math.inf
+            more = math.inf if is_open else (most - start) * (high - turns)
             most += more
             for node in self._nodes[first:]:
                 node.most += more

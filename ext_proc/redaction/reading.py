@@ -91,10 +91,18 @@ class _Undone:
         starts = zip(cursor.starts, plain.starts, strict=False)
         return (
             self._lexed == plain.at
-            and cursor.state is plain.state
+            and cursor.state.is_as(plain.state)
             # as far back in both: how long a match may be is counted in characters of the reading
             and all(self.place(mine) == its and cursor.at - mine == plain.at - its for mine, its in starts)
         )
+
+    def copy(self) -> _Undone:
+        """Another one at the same place."""
+        other = _Undone(self.cursor)
+        other._first, other._lexed, other._pending = self._first, self._lexed, self._pending
+        other._places = list(self._places)
+        other._escapes = self._escapes.copy()
+        return other
 
     def forget(self, to: int) -> None:
         """Nothing before ``to`` is asked for any more."""
@@ -144,6 +152,24 @@ class Reading:
             self.plain.hit_rules |= undone.cursor.hit_rules
             self.plain.resisting += [(undone.place(at), undone.place(start)) for at, start in undone.cursor.resisting]
             self._undone = None
+
+    def copy(self) -> Reading:
+        """Another one at the same place."""
+        other: Reading = Reading.__new__(Reading)
+        other.plain = self.plain.copy()
+        other._undone = None if self._undone is None else self._undone.copy()
+        return other
+
+    def clamp(self) -> None:
+        """At a place that is the same for every chunking: take how long a match may be into account."""
+        self.plain.clamp()
+        if self._undone is not None:
+            self._undone.cursor.clamp()
+
+    def forget(self, to: int) -> None:
+        """Nothing before ``to`` is asked for any more."""
+        if self._undone is not None:
+            self._undone.forget(to)
 
     def settled(self) -> int:
         """No rule can hit from before here any more, but for what has ended already."""

@@ -5,8 +5,8 @@ first one lets go. It is there only while it holds something: before the first v
 is nothing that it could find, and the first look takes care that nothing is let go that the second one would need.
 
 What is held longer than ``limit`` characters without being settled is masked as ``[WITHHELD]``, never let go: only
-there the whole text's redaction, which has no such limit, may show more, and how the text was cut may show: what comes
-in one piece that is longer than the limit may be withheld where smaller pieces would have been settled one by one.
+there the whole text's redaction, which has no such limit, may show more. What is masked so is the same for every
+chunking (`look` says how).
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ class StreamRedactor:
     """
 
     __slots__ = (
-        "_blocked", "_is_over", "_limit", "_links", "_looker", "_looks", "_path", "_redactor", "_removed", "_rules",
-        "_shown", "_since_removal", "is_finished", "is_joining", "scanned",
+        "_blocked", "_gone_on", "_is_over", "_limit", "_links", "_looker", "_looks", "_path", "_redactor", "_removed",
+        "_rules", "_shown", "_since_removal", "is_finished", "is_joining", "scanned",
     )  # fmt: skip
 
     def __init__(
@@ -116,6 +116,8 @@ class StreamRedactor:
             detector.headed(context) if context else ""
         )  # the end of what went on, with what the channel stands under
         self._links = [_Link() for _ in range(LOOKS)]
+        self._gone_on = [0] * LOOKS
+        """Characters that each look let go."""
         self._looks: list[Look] = []
         self.is_joining = not all(rule.action in _PLAIN_ACTIONS for rule in rules)
         """May what stands around a value come to stand together? Then all looks are there from the start."""
@@ -150,9 +152,12 @@ class StreamRedactor:
             return ""
         look = self._looks[0]
         if len(text) > SHORT or len(self._looks) > 1 or not look.is_quick:
-            return self._went_on(0, look.feed(text))
+            return self._fed(0, text)
         said = look.take(text)
-        return self._went_on(0, look.step()) if said is None else self._show(said)
+        if said is None:
+            return self._went_on(0, look.step())
+        self._gone_on[0] += len(said)
+        return self._show(said)
 
     def finish(self) -> str:
         """The rest: nothing comes any more."""
@@ -182,12 +187,23 @@ class StreamRedactor:
             self._looks[-1].is_careful = False
         is_careful = not self.is_joining and index < LOOKS - 1
         self._links[index] = _Link()
-        self._looks.append(Look(self._looker, self._shown, self._limit, self._replaced, is_careful=is_careful))
+        origin = self._gone_on[index - 1] if index else 0
+        look = Look(self._looker, self._shown, self._limit, self._replaced, is_careful=is_careful, origin=origin)
+        self._looks.append(look)
 
     def _replaced(self, span: Span, value: str) -> str:
         if span.entity == WITHHELD:
             return f"[{WITHHELD}]"
         return self._redactor.replacement(action_for(span.entity, self._rules), span.entity, value)
+
+    def _fed(self, index: int, text: str) -> str:
+        """What comes out at last of what the look ``index`` lets go of ``text``."""
+        said = ""
+        for outs in self._looks[index].feed(text):
+            said += self._went_on(index, outs)
+            if self._blocked or self._is_over:
+                break
+        return said
 
     def _went_on(self, index: int, outs: list[Out]) -> str:
         """What comes out at last of what the look ``index`` let go."""
@@ -198,27 +214,29 @@ class StreamRedactor:
         if not outs:
             return ""
         outs = self._noted(index, outs)
-        if index == LOOKS - 1:
-            return self._show("".join([out.said for out in outs]))
-        if index + 1 == len(self._looks):
-            if look.is_careful and all(out.span is None for out in outs) and not self._is_nearer(look, outs):
-                return self._show("".join([out.said for out in outs]))
-            self._begin_look()
+        said = "".join([out.said for out in outs])
+        is_last = index == LOOKS - 1
+        if index + 1 == len(self._looks) and not is_last:
+            is_last = look.is_careful and all(out.span is None for out in outs) and not self._is_nearer(look, said)
+            if not is_last:
+                self._begin_look()
+        self._gone_on[index] += len(said)
+        if is_last:
+            return self._show(said)
         link = self._links[index + 1]
         for out in outs:
             link.add(out)
         following = self._looks[index + 1]
-        said = self._went_on(index + 1, following.feed("".join([out.said for out in outs])))
+        said = self._fed(index + 1, said)
         if following.is_idle and not self.is_joining and index + 2 == len(self._looks):
             self._looks.pop()
             look.is_careful = True
         return said
 
-    def _is_nearer(self, look: Look, outs: list[Out]) -> bool:
+    def _is_nearer(self, look: Look, said: str) -> bool:
         """Would the next look find a value here, because words before it are nearer now that others are gone?"""
         if not look.has_scanned or self._since_removal >= REACH:
             return False
-        said = "".join([out.said for out in outs])
         begin, end = len(self._shown), len(self._shown) + len(said)
         return any(s.start < end and s.end > begin for s in self._looker.spans(self._shown + said + look.rest))
 

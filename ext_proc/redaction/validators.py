@@ -19,6 +19,8 @@ _NOT_ALNUM: Final = re.compile(r"[^A-Za-z0-9]")
 
 # ISO/IEC 7812 major industry identifiers that payment cards use.
 _CARD_FIRST: Final = "23456"
+_CARD_MAX: Final = 19
+"""Digits."""
 
 # SWIFT IBAN registry: total length by country.
 _IBAN_LENGTHS: Final = {
@@ -71,10 +73,12 @@ def _card(text: str, least: int, is_card: Callable[[str, int], bool]) -> int:
                 (from_even + value, from_odd + twice) if count % 2 else (from_even + twice, from_odd + value)
             )
             count += 1
+            if count > _CARD_MAX:
+                break
             kinds.add(char)
             first += char if count <= 4 else ""
             is_end = end == len(text) or not "0" <= text[end] <= "9"
-            if is_end and least <= count <= 19 and (from_odd if count % 2 else from_even) % 10 == 0:
+            if is_end and least <= count and (from_odd if count % 2 else from_even) % 10 == 0:
                 best = end if is_card(first, count) and len(kinds) > 1 else best
     return best
 

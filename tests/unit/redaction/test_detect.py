@@ -132,6 +132,14 @@ def test_what_we_wrote_ourselves_is_not_found() -> None:
     assert found("[SECRET_PASSWORD]", "password") == []
 
 
+@pytest.mark.parametrize("said", ["[PHONE]", "[PHONE:abcdefgh]"])
+def test_a_placeholder_announces_nothing(said: str) -> None:
+    """Else what stands after it is masked when a whole text is looked at again, and goes on in a stream."""
+    assert found(f"{said} or 5550199") == []
+    assert found("phone 5550199") == [("PHONE", "5550199")]
+    assert found(f"{said}, phone 5550199") == [("PHONE", "5550199")]
+
+
 def test_what_only_looks_like_ours_is_found() -> None:
     assert found("password: [HUNTER2]") == [("SECRET_PASSWORD", "[HUNTER2]")]
     assert found("password: [EMAIL]hunter2") == [("SECRET_PASSWORD", "[EMAIL]hunter2")]

@@ -174,6 +174,33 @@ def test_words_come_nearer_when_others_go() -> None:
         assert streamed(in_chunks(text, size)) == whole(text)
 
 
+def test_a_placeholder_does_not_announce_what_follows_it() -> None:
+    text = "+1 212 555 0123 or 5550199, and on"
+    assert whole(text) == "[PHONE] or 5550199, and on"
+    for size in (1, 4, 100):
+        assert streamed(in_chunks(text, size)) == whole(text)
+
+
+WITHHELD_ALIKE = (
+    # The end of what is masked, where a text is known to be no value only by its length.
+    (91, "a" * 28 + "bob@example.org " + "QUJD" * 24 + " sk-abcdefgh12345645678eyJ" + "a" * 26),
+    (22, "DQUJDQUJDQUJDQUJDQUJDQUJDQUJD1 2 3 "),
+    (20, "defgh12345678sk-abcdefgh12345678sk-abcdefgh12345678..eyJ" + "a" * 30 + "%40%"),
+    # What follows is too long as well, and the second look is there in one chunking only.
+    (52, "A1" * 6 + "sk-abcdefgh12345678" * 2 + "sk-bfgh12345678" + "QUJD" * 12 + "\n1A1AJ" + "DQUJ" * 11 + "D%40\n"),
+)
+
+
+@pytest.mark.parametrize(("limit", "text"), WITHHELD_ALIKE)
+def test_what_is_withheld_does_not_depend_on_the_cuts(limit: int, text: str) -> None:
+    once = stream(limit=limit)
+    said = streamed([text], once)
+    for size in (1, 4, 7, 50):
+        redactor = stream(limit=limit)
+        assert streamed(in_chunks(text, size), redactor) == said
+        assert redactor.removals == once.removals
+
+
 def test_placeholders_in_the_text_stay() -> None:
     text = "password: [SECRET_PASSWORD], to [EMAIL] and [EMAIL:abcdefgh]."
     for size in (1, 4, 100):
