@@ -162,10 +162,16 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A tool the model asked for: name, and the SHA-256 (lower-case hex) of its arguments as released."""
+    """A tool the model asked for: name, and the SHA-256 (lower-case hex) of its arguments as released.
+
+    ``channel`` is where they stand in the answer, ``call_id`` the answer's own name for the call: a later request that
+    brings the tool's result repeats it. It is kept as a keyed reference, never in clear.
+    """
 
     name: str
     arguments_sha256: str
+    channel: str = ""
+    call_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +195,8 @@ class Inspection:
     text_bytes: int
     document: Any = None
     """The parsed body: opaque to everyone but the room that made it."""
+    tool_results: tuple[str, ...] = ()
+    """Of the tool calls whose results the request brings, the ids (`ToolCall.call_id`), in the order of the body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +312,8 @@ class Entry:
     """What the session asks the log to keep. ``facts`` hold no content: codes, counts, digests, ids and times.
 
     ``kind`` is ``inference.intent``, ``inference.outcome`` or ``inference.part`` (of a streamed answer). ``identity``
-    is kept as keyed references, never in clear.
+    is kept as keyed references, never in clear, and so are the ids of tool calls: ``tool_calls`` are those that an
+    answer asks for, each a record of its own before this one, ``tool_results`` those whose results a request brings.
     """
 
     kind: str
@@ -313,6 +322,8 @@ class Entry:
     source: Source | None
     facts: Mapping[str, Any]
     payloads: tuple[Payload, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_results: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from ext_proc import protocols, redaction
 from ext_proc.app.labels import UNLISTED, Labels, finish_reason, public_path
 from ext_proc.app.streams import Maskers, StreamedAnswer
 from ext_proc.errors import BadBody, UnsupportedContent
-from ext_proc.model import Coverage, Inspection, Redaction, Refusal, ToolCall
+from ext_proc.model import Coverage, Inspection, Redaction, Refusal
 from ext_proc.phases.head import VARIABLE
 from ext_proc.protocols import streaming
 from ext_proc.protocols.reading import media_type
@@ -22,7 +22,7 @@ from ext_proc.protocols.reading import media_type
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ext_proc.model import Connection, Edit, Headers, Operation, RedactionRule, Removal, Span
+    from ext_proc.model import Connection, Edit, Headers, Operation, RedactionRule, Removal, Span, ToolCall
     from ext_proc.ports import AnswerStream
     from ext_proc.protocols import Channel, Document
     from ext_proc.protocols.document import Facts
@@ -84,6 +84,7 @@ class ContentGate:
             findings=scanned.findings,
             text_bytes=scanned.text_bytes,
             document=scanned,
+            tool_results=document.tool_results,
         )
 
     def redact_request(self, inspection: Inspection, rules: Sequence[RedactionRule]) -> Redaction:
@@ -123,7 +124,7 @@ class ContentGate:
         )
 
         def describe(known: Redaction, learnt: streaming.Learnt) -> Redaction:
-            return self._described(known, inspection, learnt.facts, [call.as_released() for call in learnt.tool_calls])
+            return self._described(known, inspection, learnt.facts, learnt.tool_calls)
 
         return StreamedAnswer(reader, self._labels.tainted(headers), describe)
 
@@ -168,7 +169,10 @@ class ContentGate:
             model_fingerprint=labels.versioned(facts.model_fingerprint, None),
             usage=facts.usage,
             finish_reasons=tuple(map(finish_reason, facts.finish_reasons)),
-            tool_calls=tuple(ToolCall(labels.tool_name(call.name, offered), call.arguments_sha256) for call in calls),
+            tool_calls=tuple(
+                replace(call, name=labels.tool_name(call.name, offered), channel=public_path(call.channel))
+                for call in calls
+            ),
         )
 
     def _refuse_hidden_text(self, path: str, headers: Headers) -> None:

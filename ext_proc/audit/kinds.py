@@ -245,7 +245,7 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
             "policy": _POLICY,
             "time": _times("received", "decided", "recorded"),
         },
-        {"request_redaction": _REDACTION},
+        {"request_redaction": _REDACTION, "tool_results": {**_list(_REF), "maxItems": 32}},
     ),
     "inference.part": (
         {
@@ -266,6 +266,22 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
             "response_redaction": _REDACTION,
             "model": _MODEL,
         },
+    ),
+    "effect.tool_call": (
+        {
+            "exchange_id": _EXCHANGE["exchange_id"],
+            "intent_sequence": _or_null(_COUNT),
+            "tool_call": _fields(
+                {
+                    "number": _COUNT,
+                    "name": _LABEL,
+                    "channel": _TEXT,
+                    "arguments_sha256": _SHA256,
+                    "call_ref": _or_null(_REF),
+                }
+            ),
+        },
+        {},
     ),
     "inference.undelivered": (
         {

@@ -50,6 +50,8 @@ LISTED: Final = ("request_redaction", "response_redaction")
 _SPACE_CHECK_SECONDS: Final = 0.5
 _BATCH_MAX: Final = 256
 _KNOWN_PEOPLE_MAX: Final = 1024
+EFFECT: Final = "effect.tool_call"
+_TOOL_CALL: Final = "tool-call"
 _STREAMED: Final = frozenset({PART, "inference.outcome"})
 """Kinds that tell of a streamed answer, and of which a caller gets a receipt: a stream's head goes before its end."""
 _FRAME: Final = "part frame"
@@ -240,12 +242,32 @@ class Writer:
             return self._append_part(entry, fields, now, ciphertexts)
         if not is_part:
             fields |= self._people(entry, subject)
+        if entry.tool_results:
+            fields["tool_results"] = [self._keyring.reference(_TOOL_CALL, one) for one in entry.tool_results]
+        self._append_effects(entry, now)
         begun = self._append(entry.kind, fields, now, ciphertexts, str(entry.exchange_id), part=entry.facts.get("part"))
         if entry.kind in _STREAMED:
             _if_durable(begun, lambda: self._parts.told(entry, now))
         if entry.kind == "inference.outcome":
             self._counts[str(entry.facts.get("outcome", {}).get("status"))] += 1
         return begun
+
+    def _append_effects(self, entry: Entry, now: datetime) -> None:
+        """A record of each tool call, before the outcome: where that is durable, so are they. Nobody waits for them."""
+        for number, call in enumerate(entry.tool_calls):
+            told = {
+                "number": number,
+                "name": call.name,
+                "channel": call.channel,
+                "arguments_sha256": call.arguments_sha256,
+                "call_ref": self._keyring.reference(_TOOL_CALL, call.call_id) if call.call_id else None,
+            }
+            fields = {
+                "exchange_id": entry.exchange_id,
+                "intent_sequence": entry.facts.get("intent_sequence"),
+                "tool_call": told,
+            }
+            self._append(EFFECT, fields, now, [], str(entry.exchange_id)).add_done_callback(_heard)
 
     def _append_part(
         self, entry: Entry, fields: dict[str, Any], now: datetime, ciphertexts: list[bytes]
@@ -646,6 +668,12 @@ def _if_durable(begun: asyncio.Future[Receipt], do: Callable[[], None]) -> None:
             do()
 
     begun.add_done_callback(told)
+
+
+def _heard(done: asyncio.Future[Receipt]) -> None:
+    """Where it failed, so did the record behind it, and that one is waited for."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _resolve(batch: list[_Waiting], failure: str | None) -> None:

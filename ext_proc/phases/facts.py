@@ -17,6 +17,10 @@ SPANS_MAX: Final = 64
 
 TOOLS_MAX: Final = 32
 """Tool calls listed one by one: a model that asks for hundreds must not make a leaf that cannot be written."""
+EFFECTS_MAX: Final = 256
+"""Tool calls that get a record of their own each."""
+RESULTS_MAX: Final = 32
+"""Tool results that are named, the latest ones: a long talk repeats those of all its turns."""
 REASONS_MAX: Final = 16
 """One for each choice; the first ones say enough."""
 INTEGER_MAX: Final = 2**53 - 1

@@ -47,7 +47,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from ext_proc.model import Connection, Decision, ExchangeId, Headers, Identity, Inspection, Receipt, Redaction
+    from ext_proc.model import (
+        Connection,
+        Decision,
+        ExchangeId,
+        Headers,
+        Identity,
+        Inspection,
+        Receipt,
+        Redaction,
+        ToolCall,
+    )
 
 RETRY_AFTER_SECONDS: Final = 5
 """What a caller is told to wait after a 503: long enough for a worker, OPA or a disk to come back."""
@@ -238,7 +248,9 @@ class Session:
         self._unlocked = tuple(event.headers.items())
         self.state = State.RECORDING_INTENT
         roles = self._request_payloads()
-        return (do.Record(self._entry("inference.intent", {"time": self._times(event.at)}, roles)),)
+        entry = self._entry("inference.intent", {"time": self._times(event.at)}, roles)
+        brought = self._inspection.tool_results[-facts.RESULTS_MAX :] if self._inspection else ()
+        return (do.Record(replace(entry, tool_results=brought)),)
 
     # 4. The call goes on -------------------------------------------------------------------------------------------
 
@@ -522,7 +534,11 @@ class Session:
             parts["response_redaction"] = facts.redaction_facts(self._released)
             requested = self._inspection.model if self._inspection else None
             parts["model"] = facts.model_facts(self._released, requested)
-        return self._entry("inference.outcome", parts, bodies)
+        calls = self._calls_released(released)[: facts.EFFECTS_MAX]
+        return replace(self._entry("inference.outcome", parts, bodies), tool_calls=calls)
+
+    def _calls_released(self, released: Redaction | None) -> tuple[ToolCall, ...]:
+        return released.tool_calls if released else ()
 
     def _outcome_told(self, status: str, http_status: int, released: Redaction | None) -> dict[str, Any]:
         return {

@@ -7,18 +7,18 @@ call it once.
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ext_proc.model import ToolCall, Usage
+from ext_proc.model import Usage
 from ext_proc.protocols.json_text import DEPTH_MAX, JsonError, parse, render
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ext_proc.model import Edit
+    from ext_proc.model import Edit, ToolCall
+    from ext_proc.protocols.tools import Asked
 
 NUMBER_MIN: Final = 1000
 """Numbers below have at most three digits: no rule is that short, so they are structure."""
@@ -113,6 +113,7 @@ class Document:
         self.is_stream = False
         self.parameters: Mapping[str, int | float | str | bool | None] = {}
         self.tool_names: frozenset[str] = frozenset()  # of a request: what the model may call
+        self.tool_results: tuple[str, ...] = ()  # of a request: ids of the calls whose results it brings
         self.facts = Facts()
         self.structure_bytes = 0
         self.has_fractions = False
@@ -121,15 +122,15 @@ class Document:
         self._slots: list[tuple[_Fragment, ...]] = []
         self._nested: list[_Nested] = []
         self._claimed: set[tuple[int, Any]] = set()  # places that belong to a channel of fragments already
-        self._tools: Callable[[], list[tuple[str, str]]] = list
+        self._tools: Callable[[], list[Asked]] = list
 
     @property
     def channels(self) -> Sequence[Channel]:
         """Every piece of text, in the order of the body."""
         return self._channels
 
-    def set_tools(self, tools: Callable[[], list[tuple[str, str]]]) -> None:
-        """Say how to find the tool calls (name, arguments) in the tree as it stands."""
+    def set_tools(self, tools: Callable[[], list[Asked]]) -> None:
+        """Say how to find the tool calls in the tree as it stands."""
         self._tools = tools
 
     # Reading -------------------------------------------------------------------------------------------------------
@@ -297,7 +298,7 @@ class Document:
 
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The tools asked for, as the tree stands (after `rewritten`: as released)."""
-        return tuple(ToolCall(name, hashlib.sha256(said.encode()).hexdigest()) for name, said in self._tools())
+        return tuple(one.told() for one in self._tools())
 
 
 def _never(_path: str, _value: Any) -> bool:

@@ -10,8 +10,9 @@ from ext_proc.protocols.document import Document, Facts
 from ext_proc.protocols.encoding import CodingError, decoded
 from ext_proc.protocols.joining import add_joined, collect_at
 from ext_proc.protocols.json_text import JsonError, parse, parse_bytes, render, render_whole
-from ext_proc.protocols.parameters import declared_tools, parameters, refuse_ambiguous_keys
+from ext_proc.protocols.parameters import parameters, refuse_ambiguous_keys
 from ext_proc.protocols.sse import read_events, write_events
+from ext_proc.protocols.tools import declared_tools, results_sent
 
 if TYPE_CHECKING:
     from ext_proc.model import Connection, Headers, Operation
@@ -76,6 +77,7 @@ def read_request(protocol: str, headers: Headers, body: bytes) -> Document:
     document.is_stream = shapes.at(tree[0], "stream") is True
     document.parameters = parameters(protocol, tree[0])
     document.tool_names = declared_tools(tree[0])
+    document.tool_results = results_sent(tree[0])
     return document
 
 

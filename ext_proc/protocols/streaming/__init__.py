@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from ext_proc.errors import UpstreamError
 from ext_proc.protocols.streaming.anthropic import Anthropic
 from ext_proc.protocols.streaming.dialect import Dialect
-from ext_proc.protocols.streaming.learnt import ChannelSeen, Learnt, ToolSeen
+from ext_proc.protocols.streaming.learnt import ChannelSeen, Learnt
 from ext_proc.protocols.streaming.maskers import Maskers
 from ext_proc.protocols.streaming.masking import TEXTS, Limits, MakeMasker, Masked, Masker, MaskWhole
 from ext_proc.protocols.streaming.openai import OpenAi
@@ -79,7 +79,6 @@ __all__ = [
     "Masker",
     "Released",
     "StreamReader",
-    "ToolSeen",
     "refusal_event",
     "stream_reader",
 ]

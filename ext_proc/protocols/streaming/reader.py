@@ -10,10 +10,9 @@ midst of an answer does not cut a value in two.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -22,9 +21,9 @@ from ext_proc.model import Coverage
 from ext_proc.protocols.document import NUMBER_MIN
 from ext_proc.protocols.json_text import JsonError, parse_bytes
 from ext_proc.protocols.sse import DONE
-from ext_proc.protocols.streaming.channels import Channels, path_of
+from ext_proc.protocols.streaming.channels import Channels
 from ext_proc.protocols.streaming.dialect import ALL
-from ext_proc.protocols.streaming.learnt import ChannelSeen, Learnt, ToolSeen
+from ext_proc.protocols.streaming.learnt import ChannelSeen, Learnt
 from ext_proc.protocols.streaming.masking import TEXTS, Limits, StreamRefused
 from ext_proc.protocols.streaming.refusals import refusal_event
 from ext_proc.protocols.streaming.tails import tail_of
@@ -33,11 +32,13 @@ from ext_proc.protocols.streaming.walking import Walk
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ext_proc.model import ToolCall
     from ext_proc.protocols.streaming.channels import Channel, Place
     from ext_proc.protocols.streaming.dialect import Dialect
     from ext_proc.protocols.streaming.framing import Frame
     from ext_proc.protocols.streaming.maskers import Maskers
     from ext_proc.protocols.streaming.wires import Wire
+    from ext_proc.protocols.tools import Asked
 
 _BIG: Final = re.compile(rb"[0-9]{19}")
 """More digits than the fast parser keeps."""
@@ -46,7 +47,6 @@ _NAME_MAX: Final = 128
 _COUNTER: Final = re.compile(rb"[0-9]{1,9}")
 _TEXT: Final[Place] = ("",)
 """The text that is no JSON: all such data of a stream is one."""
-_NO_TEXT: Final = hashlib.sha256(b"").hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +192,7 @@ class StreamReader:
             self._tails(closing, out)
         touched = self._walk.event(holder, closing)
         body = holder[0]
+        dialect.leave(body)
         for channel, where in touched:
             channel.name, channel.event, channel.where = name, body, where
         if closing:
@@ -272,7 +273,7 @@ class StreamReader:
         seen = channels.items()
         return Learnt(
             facts=self._dialect.facts,
-            tool_calls=tuple(self._tool(name, place) for place, name in self._dialect.tools.items()),
+            tool_calls=tuple(self._tool(asked, place) for place, asked in self._dialect.tools.items()),
             removals=tuple(self._maskers.removals),
             blocked=self._blocked,
             coverage=Coverage(
@@ -285,11 +286,12 @@ class StreamReader:
             received_bytes=self._received_bytes,
         )
 
-    def _tool(self, name: str, place: Place) -> ToolSeen:
-        channel = self._channels.known(place)
-        if channel is None or channel.said is None:
-            return ToolSeen(name, path_of(place), _NO_TEXT, _NO_TEXT)
-        return ToolSeen(name, channel.path, channel.said.hexdigest(), channel.released.hexdigest())
+    def _tool(self, asked: Asked, place: Place) -> ToolCall:
+        """With the digest of its pieces as they were released, or of what one event said whole."""
+        told, channel = asked.told(), self._channels.known(place)
+        if channel is None or channel.released is None:
+            return told
+        return replace(told, arguments_sha256=channel.released.hexdigest())
 
 
 def _decoded(data: bytes) -> str:

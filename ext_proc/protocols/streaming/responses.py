@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.protocols import responses, shapes
+from ext_proc.protocols.streaming.channels import path_of
 from ext_proc.protocols.streaming.dialect import ALL, Dialect, Treatment
 
 if TYPE_CHECKING:
@@ -60,14 +61,19 @@ class Responses(Dialect):
         said = shapes.number(body, "sequence_number")
         if said is not None and 0 <= said < _EVENTS_MAX:  # else it counts nothing, and is looked at like any number
             self._number = said
-        if self._kind.startswith("response.output_item."):
-            item = shapes.at(body, "item")
-            place = responses.arguments_place(shapes.text(item, "type"), int(self._of[1]))
-            if place:
-                self.tools[place] = shapes.text(item, "name") or self.tools.get(place, "")
         answer = shapes.at(body, "response")
         if answer is not None:
             self.facts = responses.merged(self.facts, responses.answer_facts(answer), is_last=self._kind in _ENDS)
+
+    def leave(self, body: Any) -> None:
+        """See `Dialect.leave`."""
+        if not self._kind.startswith("response.output_item."):
+            return
+        item, index = shapes.at(body, "item"), int(self._of[1])
+        place = responses.arguments_place(shapes.text(item, "type"), index)
+        asked = responses.called(item, index, path_of(place)) if place else None
+        if place and asked is not None:
+            self.tools[place] = asked if asked.name or place not in self.tools else self.tools[place]
 
     def treatment(self, shape: str) -> Treatment:
         """See `Dialect.treatment`."""
