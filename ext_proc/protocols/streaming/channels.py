@@ -17,11 +17,15 @@ from ext_proc.protocols.streaming.packed import is_packed
 from ext_proc.protocols.streaming.pieces import JsonPieces
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ext_proc.protocols.streaming.maskers import Maskers
     from ext_proc.protocols.streaming.masking import Limits, Masker
 
 Place = tuple[str | int, ...]
 """Keys and indexes that lead to a text."""
+if TYPE_CHECKING:
+    RowOf = Callable[[Place], Place | None]
 
 WITHHELD: Final = "[WITHHELD]"
 """Instead of what is clean by itself, but not together with what stood in its place before."""
@@ -37,6 +41,8 @@ _SAID_AGAIN: Final = frozenset({"arguments", "code", "delta", "input", "refusal"
 _TIME: Final = re.compile(
     r"20[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9](?:\.[0-9]{1,9})?(?:Z|[+-][0-2][0-9]:[0-5][0-9])"
 )
+_END_KEPT: Final = 160
+"""Longer values than most; what is open-ended needs only its beginning."""
 _CLEAN_MAX: Final = 1024
 _CLEAN_MAX_CHARACTERS: Final = 256
 
@@ -46,7 +52,8 @@ class Channel:
     """One text in pieces.
 
     ``where`` is the place of its last piece in the event ``event`` (named ``name``): a tail goes out in one like it.
-    ``ahead`` is what its masker was told, and what went out already: labels that stood there before.
+    ``ahead`` is what its masker was told before its first piece, as that goes out: labels that stood there, the end
+    of the text before it. It went out already. ``row`` is `Dialect.row`, ``end`` the end of the text so far.
     """
 
     path: str
@@ -61,6 +68,8 @@ class Channel:
     said: Any = None
     released: Any = None
     ahead: str = ""
+    row: Place | None = None
+    end: str = ""
     kept: list[str] = field(default_factory=list)
 
 
@@ -71,12 +80,15 @@ class Channels:
         maskers: makes the maskers.
         limits: see `Limits`.
         repeats: does the protocol say texts a second time? Then what was released is kept, to be said again.
+        row: see `Dialect.row`.
     """
 
-    def __init__(self, maskers: Maskers, limits: Limits, *, repeats: bool = False) -> None:
+    def __init__(self, maskers: Maskers, limits: Limits, *, repeats: bool = False, row: RowOf = lambda _: None) -> None:
         self._maskers = maskers
         self._limits = limits
         self._repeats = repeats
+        self._row = row
+        self._rows: dict[Place, Channel] = {}  # of each row, the text that began last
         self._open: dict[Place, Channel] = {}
         self._again: dict[bytes, str] = {}
         self._clean: set[tuple[str, str]] = set()
@@ -106,17 +118,32 @@ class Channels:
             return found
         if len(self._open) >= self._limits.channels:
             raise StreamRefused("stream_too_many_channels")
-        path = path_of(place)
+        path, before = path_of(place), self._before(place)
         is_json = kind == "arguments"
-        masker = JsonPieces(self._maskers, path, context) if is_json else self._maskers.piecewise(path, context)
-        made = Channel(path, masker, kind)
+        masker = (
+            JsonPieces(self._maskers, path, context)
+            if is_json
+            else self._maskers.piecewise(path, context, begins_at=len(before))
+        )
+        made = Channel(path, masker, kind, row=self._row(place))
         if is_json or self._repeats:
             made.said, made.released = hashlib.sha256(), hashlib.sha256()
-        if place in self._labels:  # what passed as a label may be the beginning of what comes now
-            made.ahead = self._labels[place][1]
-            self._released(made, made.masker.feed(made.ahead))
+        if before:
+            made.ahead = self._maskers.as_it_goes_out(path, context, before)
+            self._released(made, made.masker.feed(before))
+        if made.row is not None:
+            self._rows[made.row] = made
         self._open[place] = made
         return made
+
+    def _before(self, place: Place) -> str:
+        """What may be the beginning of what is said at ``place``: a label there, or the text that is read before it."""
+        label = self._labels.get(place)
+        if label is not None:
+            return label[1]
+        row = self._row(place)
+        previous = self._rows.get(row) if row is not None else None
+        return previous.end if previous is not None else ""
 
     def feed(self, channel: Channel, text: str) -> str:
         """The next piece in, what may pass out.
@@ -130,6 +157,8 @@ class Channels:
             return ""
         if channel.said is not None:
             channel.said.update(text.encode())
+        if channel.row is not None:
+            channel.end = (channel.end + text)[-_END_KEPT:]
         size = size_of(text)
         channel.scanned_bytes += size
         self.scanned_bytes += size
@@ -254,14 +283,11 @@ class Channels:
 
 
 def _less(channel: Channel, out: str) -> str:
-    """``out`` without what went out before as a label: as long as it is the same."""
-    ahead = channel.ahead
-    size = min(len(ahead), len(out))
-    if ahead[:size] != out[:size]:
-        channel.ahead = ""
-        return out
-    channel.ahead = ahead[size:]
-    return out[size:]
+    """``out`` without what went out before: as far as it is the same."""
+    size = min(len(channel.ahead), len(out))
+    same = next((at for at in range(size) if channel.ahead[at] != out[at]), size)
+    channel.ahead = channel.ahead[same:] if same == len(out) else ""
+    return out[same:]
 
 
 def size_of(text: str) -> int:

@@ -93,6 +93,11 @@ class Dialect:
         """Where the text is that the string belongs to. A block's first piece and its deltas are one text."""
         return (_DELTA, *place[1:]) if shape.startswith(_BEGUN) else place
 
+    def row(self, place: Place) -> Place | None:
+        """What the text at ``place`` is read in a row with, by one name for all of them; None: with nothing."""
+        del place
+        return None
+
     def closing(self, body: Any) -> Sequence[Place]:
         """What ends with this event: every text whose place begins with one of these."""
         return (ALL,) if isinstance(body, dict) and body.get("done") is True else ()

@@ -83,7 +83,7 @@ class StreamReader:
         self._wire = wire
         self._limits = limits
         self._maskers = maskers
-        self._channels = Channels(maskers, limits, repeats=dialect.repeats)
+        self._channels = Channels(maskers, limits, repeats=dialect.repeats, row=dialect.row)
         self._walk = Walk(self._channels, dialect, limits, offered)
         self._received_bytes = 0
         self._released_bytes = 0
@@ -104,6 +104,8 @@ class StreamReader:
                 raise StreamRefused("stream_too_large")
             for frame in self._wire.feed(data):
                 self._frame(frame, out)
+            if self._maskers.removal_count > self._limits.removals:
+                raise StreamRefused("stream_too_many_removals")
         except StreamRefused as refused:
             return self._refuse(refused.code, out)
         return self._released(out)

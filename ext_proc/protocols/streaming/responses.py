@@ -34,6 +34,7 @@ _WHOLE: Final = frozenset(
 _WHOLE_JSON: Final = ("arguments", "item/arguments", "response/output/*/arguments")
 _OPENING: Final = ("response.created", "response.in_progress", "response.queued")
 _BEGUN: Final = ("text", "refusal", "arguments", "input", "code")
+_SAID: Final = "response.output_text"
 _EVENTS_MAX: Final = 10**9
 _ENDS: Final = ("response.completed", "response.incomplete", "response.failed", "response.cancelled", "error")
 
@@ -92,6 +93,11 @@ class Responses(Dialect):
     def place(self, shape: str, place: Place) -> Place:
         """Of a delta: the output item, what of it, and which part."""
         return (*self._of, "delta") if shape == "delta" else place
+
+    def row(self, place: Place) -> Place | None:
+        """Parts of a message follow one another, and so do messages."""
+        family = place[2:3]
+        return family if place[-1:] == ("delta",) and family == (_SAID,) else None
 
     def closing(self, body: Any) -> Sequence[Place]:
         """See `Dialect.closing`."""
