@@ -75,6 +75,18 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
+class Recognition:
+    """How names are looked for on a connection, beside what the rules find.
+
+    ``streams`` is how answers that stream are looked at: ``off``, ``window`` or ``sentence``. ``may_fail``: what the
+    recogniser could not look at passes nevertheless, and the record says so.
+    """
+
+    streams: str = "sentence"
+    may_fail: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Connection:
     """A registered inference service, as the gate needs it. Envoy's route of the same name leads to it."""
 
@@ -86,6 +98,7 @@ class Connection:
     accepts: tuple[str, ...] = ("oidc",)
     unsafe_allow_upgrade: bool = False
     tags: tuple[str, ...] = ()
+    recognition: Recognition | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +174,20 @@ class Coverage:
 
 
 @dataclass(frozen=True, slots=True)
+class Recognised:
+    """What the recogniser of names did with a body: bytes of text that it looked at, and that it could not (law L7).
+
+    ``mode`` is ``whole``, ``sentence``, ``window`` or ``off``; ``failure`` the first of `errors.RECOGNISER_FAILURES`.
+    """
+
+    recogniser: str
+    mode: str
+    scanned_bytes: int = 0
+    failed_bytes: int = 0
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCall:
     """A tool the model asked for: name, and the SHA-256 (lower-case hex) of its arguments as released.
 
@@ -197,6 +224,8 @@ class Inspection:
     """The parsed body: opaque to everyone but the room that made it."""
     tool_results: tuple[str, ...] = ()
     """Of the tool calls whose results the request brings, the ids (`ToolCall.call_id`), in the order of the body."""
+    waits: bool = False
+    """Does reading its answer wait for another process? Then never in the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +235,7 @@ class Redaction:
     ``blocked`` names the entities whose rule said `Action.BLOCK`: the body must not pass.
     ``decoded`` is the body with its content encoding undone, before masking (for the encrypted payload).
     ``tainted_headers`` are the answer's fields in whose values a rule hit: they must not pass.
+    ``recognised`` is what a recogniser of names did, None on a connection that has none.
     """
 
     body: bytes
@@ -219,6 +249,7 @@ class Redaction:
     finish_reasons: tuple[str, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
     tainted_headers: tuple[str, ...] = ()
+    recognised: Recognised | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,11 @@ class Identities(Protocol):
 
 
 class Content(Protocol):
-    """What is in it, and what may pass. Pure computing: no I/O, safe to call from any thread."""
+    """What is in it, and what may pass. Pure computing: no I/O, safe to call from any thread.
+
+    But where the connection has a recogniser of names, `inspect`, `redact_response` and `AnswerStream.feed` wait for it
+    (within its deadline) and raise `errors.RecogniserUnavailable` where it fails and must not.
+    """
 
     def inspect(self, connection: Connection, method: str, path: str, headers: Headers, body: bytes) -> Inspection:
         """Read a whole request body (``body`` as on the wire) and scan it.
@@ -96,6 +100,11 @@ class Content(Protocol):
 
 class AnswerStream(Protocol):
     """A streamed answer on its way through. Pure computing, with a state: one call after the other."""
+
+    @property
+    def waits(self) -> bool:
+        """Does `feed` wait for another process? Then never in the event loop."""
+        ...
 
     def feed(self, data: bytes, *, is_last: bool) -> Piece:
         """The next bytes as on the wire; what may be released now. With ``is_last`` nothing is held back any more.

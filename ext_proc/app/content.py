@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from ext_proc import protocols, redaction
 from ext_proc.app.labels import UNLISTED, Labels, finish_reason, public_path
+from ext_proc.app.names import Names
 from ext_proc.app.streams import Maskers, StreamedAnswer
 from ext_proc.errors import BadBody, UnsupportedContent
 from ext_proc.model import Coverage, Inspection, Redaction, Refusal
@@ -22,7 +23,18 @@ from ext_proc.protocols.reading import media_type
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ext_proc.model import Connection, Edit, Headers, Operation, RedactionRule, Removal, Span, ToolCall
+    from ext_proc.model import (
+        Connection,
+        Edit,
+        Headers,
+        Operation,
+        Recognition,
+        RedactionRule,
+        Removal,
+        Span,
+        ToolCall,
+    )
+    from ext_proc.ner import Recogniser
     from ext_proc.ports import AnswerStream
     from ext_proc.protocols import Channel, Document
     from ext_proc.protocols.document import Facts
@@ -32,17 +44,26 @@ OPAQUE: Final = "opaque"
 
 
 class _Scanned:
-    """A document with the spans of each of its channels."""
+    """A document with the spans of each of its channels, names among them where the connection says so."""
 
-    __slots__ = ("document", "spans", "text_bytes")
+    __slots__ = ("document", "recognised", "spans", "text_bytes", "use")
 
-    def __init__(self, document: Document, detector: Detector) -> None:
+    def __init__(
+        self,
+        document: Document,
+        detector: Detector,
+        names: Names,
+        use: Recognition | None,
+        offered: frozenset[str] = frozenset(),
+    ) -> None:
         self.document = document
+        self.use = use
         channels = document.channels
         self.spans: list[Sequence[Span]] = [*detector.scan_all([(one.text, one.context) for one in channels])]
         for index, channel in enumerate(channels):
             if channel.cuts:
                 self.spans[index] = redaction.merged([*self.spans[index], *_in_parts(channel, detector)])
+        self.spans, self.recognised = names.added(document, self.spans, use, offered)
         self.text_bytes = sum(len(one.text) if one.text.isascii() else len(one.text.encode()) for one in channels)
 
     @property
@@ -56,12 +77,16 @@ class ContentGate:
     Args:
         hash_key: key of the one-way pseudonyms (action ``hash``).
         detector: the rules; the built-in ones where nothing is said.
+        recogniser: of names, for connections that ask for it.
     """
 
-    def __init__(self, hash_key: bytes, detector: Detector = redaction.BUILT_IN) -> None:
+    def __init__(
+        self, hash_key: bytes, detector: Detector = redaction.BUILT_IN, recogniser: Recogniser | None = None
+    ) -> None:
         self._detector = detector
         self._redactor = redaction.Redactor(hash_key, detector)
         self._maskers = Maskers(self._redactor, hash_key, detector)
+        self._names = Names(recogniser, self._redactor)
         self._labels = Labels(detector)
         self._maskers.warm_up()
 
@@ -72,7 +97,7 @@ class ContentGate:
         if operation.protocol == OPAQUE:
             return _opaque(operation)
         document = protocols.read_request(operation.protocol, headers, body)
-        scanned = _Scanned(document, self._detector)
+        scanned = _Scanned(document, self._detector, self._names, connection.recognition)
         if document.model is not None and self._labels.label(document.model) == UNLISTED:
             raise BadBody("model_name")
         return Inspection(
@@ -85,6 +110,7 @@ class ContentGate:
             text_bytes=scanned.text_bytes,
             document=scanned,
             tool_results=document.tool_results,
+            waits=scanned.use is not None,
         )
 
     def redact_request(self, inspection: Inspection, rules: Sequence[RedactionRule]) -> Redaction:
@@ -104,9 +130,8 @@ class ContentGate:
         """See `ports.Content.redact_response`."""
         request: _Scanned = inspection.document
         document = protocols.read_response(inspection.protocol, request.document, status, headers, body, limit_bytes)
-        made = replace(
-            self._redacted(_Scanned(document, self._detector), rules), tainted_headers=self._labels.tainted(headers)
-        )
+        scanned = _Scanned(document, self._detector, self._names, request.use, request.document.tool_names)
+        made = replace(self._redacted(scanned, rules), tainted_headers=self._labels.tainted(headers))
         return self._described(made, inspection, document.facts, document.tool_calls())
 
     def open_stream(
@@ -114,19 +139,21 @@ class ContentGate:
     ) -> AnswerStream:
         """See `ports.Content.open_stream`."""
         offered = inspection.document.document.tool_names
+        names = self._names.of_stream(inspection.document.use, rules)
         reader = streaming.stream_reader(
             inspection.protocol,
             media_type(headers),
-            self._maskers.of_pieces(rules),
+            names.of_pieces(self._maskers.of_pieces(rules)),
             limits=streaming.Limits(total_bytes=limit_bytes),
-            mask_whole=self._maskers.of_wholes(rules),
+            mask_whole=names.of_wholes(self._maskers.of_wholes(rules)),
             offered=offered,
         )
 
         def describe(known: Redaction, learnt: streaming.Learnt) -> Redaction:
+            known = replace(known, recognised=names.told())
             return self._described(known, inspection, learnt.facts, learnt.tool_calls)
 
-        return StreamedAnswer(reader, self._labels.tainted(headers), describe)
+        return StreamedAnswer(reader, self._labels.tainted(headers), describe, waits=names.is_on)
 
     def refusal(self, connection: Connection | None, path: str, refusal: Refusal) -> tuple[str, bytes]:
         """See `ports.Content.refusal`."""
@@ -150,7 +177,8 @@ class ContentGate:
         return Redaction(
             body=body,
             decoded=document.decoded,
-            removals=tuple(removals),
+            removals=tuple(self._names.versioned(removals)),
+            recognised=scanned.recognised,
             coverage=Coverage(
                 channel_count=len(document.channels),
                 scanned_bytes=scanned.text_bytes,

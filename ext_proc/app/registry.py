@@ -15,7 +15,8 @@ from ext_proc.errors import ConfigError
 from ext_proc.identity.authenticator import MtlsTrust
 from ext_proc.identity.keys import KeySet, KeySource
 from ext_proc.identity.token import ClaimNames, Trust
-from ext_proc.model import Connection, Credential, Operation
+from ext_proc.model import Connection, Credential, Operation, Recognition
+from ext_proc.ner import Pool, Recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from ext_proc.audit.attest import Outsiders
     from ext_proc.audit.note import Signer
-    from ext_proc.config import Claims, Config, Issuer
+    from ext_proc.config import Claims, Config, ConnectionNer, Issuer, NerSection
 
 
 def worker_socket(config: Config, index: int) -> Path:
@@ -136,9 +137,29 @@ def connections(config: Config) -> dict[str, Connection]:
             accepts=tuple(section.accepts),
             unsafe_allow_upgrade=section.unsafe_allow_upgrade,
             tags=tuple(section.tags),
+            recognition=_recognition(section.ner),
         )
         for section in config.connections
     }
+
+
+def _recognition(section: ConnectionNer | None) -> Recognition | None:
+    if section is None or section.mode == "off":
+        return None
+    return Recognition(streams=section.streams, may_fail=section.on_failure == "pass")
+
+
+def recipe(section: NerSection) -> Recipe:
+    """What the recogniser of names is made of."""
+    return Recipe(section.adapter, tuple(section.entities), section.score_min, section.options)
+
+
+def recogniser(config: Config) -> Pool | None:
+    """The recogniser of names, not started yet; None where there is none."""
+    section = config.redaction.ner
+    if section is None:
+        return None
+    return Pool(recipe(section), workers=section.workers, deadline_seconds=section.deadline_ms / 1000)
 
 
 def largest_body_bytes(config: Config) -> int:

@@ -34,9 +34,13 @@ class StreamedAnswer:
         reader: of the answer's events.
         tainted_headers: fields of its head that must not pass.
         describe: makes what is told of the model out of what the answer said of itself.
+        waits: is a recogniser of names waited for? Then pieces of any size are read in a thread.
     """
 
-    def __init__(self, reader: StreamReader, tainted_headers: tuple[str, ...], describe: Describe) -> None:
+    def __init__(
+        self, reader: StreamReader, tainted_headers: tuple[str, ...], describe: Describe, *, waits: bool = False
+    ) -> None:
+        self.waits = waits
         self._reader = reader
         self._tainted_headers = tainted_headers
         self._describe = describe
@@ -44,7 +48,7 @@ class StreamedAnswer:
 
     def feed(self, data: bytes, *, is_last: bool) -> Piece:
         """See `ports.AnswerStream.feed`."""
-        self._known = self._told() if len(data) > _ASKED_MEANWHILE_BYTES else None
+        self._known = self._told() if self.waits or len(data) > _ASKED_MEANWHILE_BYTES else None
         try:
             return self._fed(data, is_last=is_last)
         finally:

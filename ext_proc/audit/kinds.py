@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.audit.record import LEAF_MAX_BYTES, PART_PAYLOADS_MAX, SCHEMA
+from ext_proc.errors import RECOGNISER_FAILURES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -116,6 +117,16 @@ _SPAN: Final = _fields({"channel": _TEXT, "start": _COUNT, "end": _COUNT, "entit
 _COVERAGE: Final = _fields(
     {"channels": _COUNT, "scanned_bytes": _COUNT, "structure_bytes": _COUNT, "forwarded_bytes": _COUNT}
 )
+_NER: Final = _fields(
+    {
+        "recogniser": _text(r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,63}$"),
+        "mode": _one_of("whole", "sentence", "window", "off"),
+        "status": _one_of("complete", "failed", "off"),
+        "failure": _or_null(_one_of(*RECOGNISER_FAILURES)),
+        "scanned_bytes": _COUNT,
+        "failed_bytes": _COUNT,
+    }
+)
 _REDACTION: Final = _fields(
     {
         "removed": _list(_REMOVED),
@@ -123,7 +134,8 @@ _REDACTION: Final = _fields(
         "spans_unlisted": _COUNT,
         "blocked": _list(_TEXT),
         "coverage": _COVERAGE,
-    }
+    },
+    {"ner": _NER},
 )
 _MODEL: Final = _fields(
     {

@@ -379,9 +379,11 @@ def _is_waited_for(effect: do.Step) -> bool:
             return True
         case do.RedactRequest(inspection):
             return inspection.text_bytes > INLINE_BYTES
-        case do.Inspect(body=body) | do.RedactResponse(body=body):
-            return len(body) > INLINE_BYTES
-        case do.RedactPiece(body=body):
-            return len(body) > PIECE_INLINE_BYTES
+        case do.Inspect(connection=connection, body=body):
+            return connection.recognition is not None or len(body) > INLINE_BYTES
+        case do.RedactResponse(inspection=inspection, body=body):
+            return inspection.waits or len(body) > INLINE_BYTES
+        case do.RedactPiece(answer=answer, body=body):
+            return answer.waits or len(body) > PIECE_INLINE_BYTES
         case _:
             return False

@@ -80,6 +80,8 @@ class FakeContent:
 class FakeStream:
     """`ports.AnswerStream` that masks one address, a piece at a time."""
 
+    waits = False
+
     def __init__(self, content: FakeContent) -> None:
         self._content = content
 

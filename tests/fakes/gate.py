@@ -74,15 +74,20 @@ class FakeGate:
 
 @asynccontextmanager
 async def running_gate(
-    *, record_deadline_seconds: float = 10.0, grace_seconds: float = 0.0, upgrades: bool = False
+    *,
+    record_deadline_seconds: float = 10.0,
+    grace_seconds: float = 0.0,
+    upgrades: bool = False,
+    content: Any = None,
+    connection: Connection | None = None,
 ) -> AsyncIterator[FakeGate]:
-    """A gate that serves, and a fake Envoy connected to it."""
+    """A gate that serves, and a fake Envoy connected to it. ``content`` and ``connection`` instead of the fake ones."""
     gate = FakeGate()
     folder = Path(tempfile.mkdtemp(prefix="aff-gate-", dir="/tmp"))
-    demo = Connection("demo", (), None, LIMIT_BYTES, LIMIT_BYTES, unsafe_allow_upgrade=upgrades)
+    demo = connection or Connection("demo", (), None, LIMIT_BYTES, LIMIT_BYTES, unsafe_allow_upgrade=upgrades)
     rooms = Rooms(
         identities=gate.identities,
-        content=gate.content,
+        content=content or gate.content,
         policy=gate.policy,
         recorder=gate.recorder,
         credentials=gate.credentials,
