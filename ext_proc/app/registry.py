@@ -15,7 +15,8 @@ from ext_proc.errors import ConfigError
 from ext_proc.identity.authenticator import MtlsTrust
 from ext_proc.identity.keys import KeySet, KeySource
 from ext_proc.identity.token import ClaimNames, Trust
-from ext_proc.model import Connection, Credential, Operation
+from ext_proc.model import Connection, Credential, Direction, Operation
+from ext_proc.policy.field_rules import read_rules
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -136,6 +137,8 @@ def connections(config: Config) -> dict[str, Connection]:
             accepts=tuple(section.accepts),
             unsafe_allow_upgrade=section.unsafe_allow_upgrade,
             tags=tuple(section.tags),
+            request_fields=read_rules(section.redaction.fields.written("request"), Direction.REQUEST, "connection"),
+            response_fields=read_rules(section.redaction.fields.written("response"), Direction.RESPONSE, "connection"),
         )
         for section in config.connections
     }

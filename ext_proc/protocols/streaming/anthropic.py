@@ -9,7 +9,7 @@ from ext_proc.protocols import shapes
 from ext_proc.protocols.streaming.dialect import ALL, Dialect, Treatment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ext_proc.protocols.streaming.channels import Place
 
@@ -96,6 +96,19 @@ class Anthropic(Dialect):
         if shape.startswith(("delta/", "content_block/")):
             return ("content", self._index, *place[1:])
         return place
+
+    def whole(self, body: Any) -> Mapping[Place, Place]:
+        """See `Dialect.whole`."""
+        if shapes.text(body, "type") == "message_delta":
+            return {("delta",): ()}
+        block = ("content", self._index)
+        return {
+            ("message",): (),
+            ("content_block",): block,
+            ("delta",): block,
+            ("delta", "partial_json"): (*block, "input"),
+            ("delta", "citation"): (*block, "citations", 0),
+        }
 
     def closing(self, body: Any) -> Sequence[Place]:
         """See `Dialect.closing`."""

@@ -17,6 +17,7 @@ from ext_proc.protocols.streaming.packed import is_packed
 from ext_proc.protocols.streaming.pieces import JsonPieces
 
 if TYPE_CHECKING:
+    from ext_proc.protocols.streaming.fielding import EventFields
     from ext_proc.protocols.streaming.maskers import Maskers
     from ext_proc.protocols.streaming.masking import Limits, Masker
 
@@ -46,7 +47,8 @@ class Channel:
     """One text in pieces.
 
     ``where`` is the place of its last piece in the event ``event`` (named ``name``): a tail goes out in one like it.
-    ``ahead`` is what its masker was told, and what went out already: labels that stood there before.
+    ``is_fielded``: its masker is a strict field rule's. ``ahead`` is what its masker was told, and what went out
+    already: labels that stood there before.
     """
 
     path: str
@@ -58,6 +60,7 @@ class Channel:
     name: str = ""
     event: Any = None
     where: Place = ()
+    is_fielded: bool = False
     said: Any = None
     released: Any = None
     ahead: str = ""
@@ -71,10 +74,14 @@ class Channels:
         maskers: makes the maskers.
         limits: see `Limits`.
         repeats: does the protocol say texts a second time? Then what was released is kept, to be said again.
+        fields: field rules, if there are any.
     """
 
-    def __init__(self, maskers: Maskers, limits: Limits, *, repeats: bool = False) -> None:
+    def __init__(
+        self, maskers: Maskers, limits: Limits, *, repeats: bool = False, fields: EventFields | None = None
+    ) -> None:
         self._maskers = maskers
+        self._fields = fields
         self._limits = limits
         self._repeats = repeats
         self._open: dict[Place, Channel] = {}
@@ -84,6 +91,7 @@ class Channels:
         self._wholes: dict[Place, str] = {}  # the end of all that was said whole there
         self.scanned_bytes = 0
         self.structure_bytes = 0
+        self.excluded_bytes = 0
 
     def items(self) -> list[tuple[Place, Channel]]:
         """Every channel there was, in order."""
@@ -95,8 +103,8 @@ class Channels:
 
     # In pieces -----------------------------------------------------------------------------------------------------
 
-    def channel(self, place: Place, context: str, *, kind: str) -> Channel:
-        """The channel at ``place``; a new one if there is none.
+    def channel(self, place: Place, context: str, *, kind: str, about: Place | None = None) -> Channel:
+        """The channel at ``place``; a new one if there is none. ``about``: its place as field rules planned it.
 
         Raises:
             StreamRefused: there are too many.
@@ -108,8 +116,8 @@ class Channels:
             raise StreamRefused("stream_too_many_channels")
         path = path_of(place)
         is_json = kind == "arguments"
-        masker = JsonPieces(self._maskers, path, context) if is_json else self._maskers.piecewise(path, context)
-        made = Channel(path, masker, kind)
+        masker = self._masker(place, context, kind, about)
+        made = Channel(path, masker, kind, is_fielded=self._fields is not None and self._fields.is_strict(about))
         if is_json or self._repeats:
             made.said, made.released = hashlib.sha256(), hashlib.sha256()
         if place in self._labels:  # what passed as a label may be the beginning of what comes now
@@ -117,6 +125,27 @@ class Channels:
             self._released(made, made.masker.feed(made.ahead))
         self._open[place] = made
         return made
+
+    def _masker(self, place: Place, context: str, kind: str, about: Place | None) -> Masker:
+        path = path_of(place)
+
+        def usual() -> Masker:
+            is_json = kind == "arguments"
+            return JsonPieces(self._maskers, path, context) if is_json else self._maskers.piecewise(path, context)
+
+        def excluded(size: int) -> None:
+            self.exclude(size)
+            if place in self._open:
+                self._open[place].scanned_bytes -= size
+
+        if self._fields is None:
+            return usual()
+        return self._fields.masker(about, path, usual, excluded, is_plain=kind == "plain")
+
+    def exclude(self, size: int) -> None:
+        """So many bytes that were counted were not scanned: a field rule says so."""
+        self.excluded_bytes += size
+        self.scanned_bytes -= size
 
     def feed(self, channel: Channel, text: str) -> str:
         """The next piece in, what may pass out.

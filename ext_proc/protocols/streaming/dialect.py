@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ext_proc.protocols.document import Facts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ext_proc.protocols.streaming.channels import Place
 
@@ -87,6 +87,11 @@ class Dialect:
     def place(self, shape: str, place: Place) -> Place:
         """Where the text is that the string belongs to. A block's first piece and its deltas are one text."""
         return (_DELTA, *place[1:]) if shape.startswith(_BEGUN) else place
+
+    def whole(self, body: Any) -> Mapping[Place, Place]:
+        """Places in the event, and where in a whole answer what stands there (and below) would be."""
+        del body
+        return {}
 
     def closing(self, body: Any) -> Sequence[Place]:
         """What ends with this event: every text whose place begins with one of these."""

@@ -41,9 +41,24 @@ class Maskers:
 
     def piecewise(self, path: str, context: str) -> Masker:
         """The masker of a text in pieces."""
-        made = _Watched(self._make(path, context), self._running, self._removals)
+        return self.watched(self._make(path, context))
+
+    def watched(self, masker: Masker) -> Masker:
+        """A masker made elsewhere, of whose removals this knows."""
+        made = _Watched(masker, self._running, self._removals)
         self._running[id(made)] = made
         return made
+
+    def take(self, removals: Sequence[Removal], blocked: Sequence[str]) -> None:
+        """What was taken out of what has no masker.
+
+        Raises:
+            StreamRefused: a rule blocks.
+        """
+        self._removals.extend(removals)
+        if blocked:
+            self._blocked = tuple(blocked)
+            raise StreamRefused("content_blocked")
 
     def whole(self, path: str, context: str, text: str) -> str:
         """A text that is not in pieces, as it may pass.
@@ -55,10 +70,7 @@ class Maskers:
             masker = self.piecewise(path, context)
             return fed(masker, text) + finished(masker)
         masked = self._mask_whole(path, context, text)
-        self._removals.extend(masked.removals)
-        if masked.blocked:
-            self._blocked = tuple(masked.blocked)
-            raise StreamRefused("content_blocked")
+        self.take(masked.removals, masked.blocked)
         return masked.text
 
     def is_clean(self, path: str, context: str, text: str) -> bool:
