@@ -20,6 +20,8 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ext_proc.errors import ConfigError
+from ext_proc.model import Direction
+from ext_proc.policy.field_rules import BadFieldRule, read_rules
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
@@ -508,6 +510,49 @@ class ConnectionNer(_Section):
         return self
 
 
+class FieldRuleSection(_Section):
+    """What is done about every value that a path leads to, whatever it says (`docs/redaction.md`, Fields)."""
+
+    path: Text
+    """Which: `$.messages[*].metadata.ssn`, `$..birth_date`, `$.tools[0]['x-y']`. With `~` at the end: the names of
+    members themselves."""
+    action: Literal["mask", "hash", "drop", "partial", "block", "include", "exclude"]
+    """`include`: only such fields pass. `exclude`: such fields are not scanned, which every record says."""
+    keep: Literal["none", "date", "number", "email", "uuid", "length"] = "none"
+    """What a masked value stays, so that it still fits a schema."""
+    name: str | None = None
+    """What it is called in placeholders and records instead of `FIELD`: capitals, digits and `_`."""
+
+
+class FieldsSection(_Section):
+    """Rules for fields, by direction. A decision can add others, and undo none of these."""
+
+    request: list[FieldRuleSection] = []
+    """Of requests."""
+    response: list[FieldRuleSection] = []
+    """Of answers. Paths are those of a whole answer; they hold for a streamed one too."""
+
+    def written(self, direction: Literal["request", "response"]) -> list[dict[str, str]]:
+        """The rules of one direction, as mappings."""
+        return [one.model_dump(exclude_none=True) for one in getattr(self, direction)]
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> FieldsSection:
+        for direction in Direction:
+            try:
+                read_rules(self.written(direction.value), direction, "connection")
+            except BadFieldRule as bad:
+                raise ValueError(f"{direction.value}: {bad}") from None
+        return self
+
+
+class ConnectionRedactionSection(_Section):
+    """What may pass on this connection."""
+
+    fields: FieldsSection = FieldsSection()
+    """Rules for fields."""
+
+
 class ConnectionSection(_Section):
     """An inference service, registered once."""
 
@@ -533,6 +578,8 @@ class ConnectionSection(_Section):
     """Words for the policy, for example `high-risk`."""
     ner: ConnectionNer | None = None
     """Look for names too, with the recogniser of `redaction.ner`. Left out: not."""
+    redaction: ConnectionRedactionSection = ConnectionRedactionSection()
+    """What may pass, beside what the policy says."""
     unsafe_allow_upgrade: bool = False
     """Let protocol upgrades (WebSocket) through: what they carry is neither scanned nor masked nor kept."""
 

@@ -56,6 +56,58 @@ class Action(StrEnum):
     ALLOW = "allow"
 
 
+class FieldAction(StrEnum):
+    """What is done about a field that a rule names (`FieldRule`)."""
+
+    MASK = "mask"
+    HASH = "hash"
+    DROP = "drop"
+    PARTIAL = "partial"
+    BLOCK = "block"
+    INCLUDE = "include"
+    EXCLUDE = "exclude"
+
+
+class Keep(StrEnum):
+    """What a masked field stays, so that it still fits a strict reader's schema."""
+
+    NONE = "none"
+    DATE = "date"
+    NUMBER = "number"
+    EMAIL = "email"
+    UUID = "uuid"
+    LENGTH = "length"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldStep:
+    """One step of a path: to the member ``name``, to the item ``index``, or, with neither, to every child.
+
+    ``is_deep``: from any depth below (``..``).
+    """
+
+    name: str | None = None
+    index: int | None = None
+    is_deep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FieldRule:
+    """What to do about every value that a path leads to, whatever it says (`ext_proc.policy.field_rules`).
+
+    ``is_key``: about the member's name, not about its value. ``entity`` stands in placeholders and records, ``rule``
+    and ``source`` (``connection`` or ``decision``) in records.
+    """
+
+    steps: tuple[FieldStep, ...]
+    action: FieldAction
+    keep: Keep = Keep.NONE
+    is_key: bool = False
+    entity: str = "FIELD"
+    rule: str = "field:1"
+    source: str = "connection"
+
+
 @dataclass(frozen=True, slots=True)
 class Credential:
     """What the upstream gets instead of the caller's credential: header name, and the file that holds the value."""
@@ -99,6 +151,8 @@ class Connection:
     unsafe_allow_upgrade: bool = False
     tags: tuple[str, ...] = ()
     recognition: Recognition | None = None
+    request_fields: tuple[FieldRule, ...] = ()
+    response_fields: tuple[FieldRule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +219,14 @@ class Coverage:
     """How much of a body was looked at: sums over all channels, in UTF-8 bytes of decoded text (law L7).
 
     ``structure_bytes`` are values that the protocol fixes (numbers of ``usage``, embeddings): seen, typed, not scanned.
+    ``excluded_bytes`` are those of fields that a rule says are not to be scanned.
     """
 
     channel_count: int = 0
     scanned_bytes: int = 0
     structure_bytes: int = 0
     forwarded_bytes: int = 0
+    excluded_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,10 +323,14 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class RedactionRule:
-    """One line of a decision: what to do about ``entity`` (``*`` is any that no other line names)."""
+    """One line of a decision: what to do about ``entity`` (``*`` is any that no other line names).
+
+    With ``field`` it is about that instead: ``entity`` is empty, and ``action`` says nothing.
+    """
 
     entity: str
     action: Action
+    field: FieldRule | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc import protocols, redaction
+from ext_proc.app.fields import FieldGate, entity_rules, fielded
 from ext_proc.app.labels import UNLISTED, Labels, finish_reason, public_path
-from ext_proc.app.names import Names
+from ext_proc.app.names import Names, StreamNames
 from ext_proc.app.streams import Maskers, StreamedAnswer
-from ext_proc.errors import BadBody, UnsupportedContent
+from ext_proc.errors import BadBody, UnsupportedContent, UpstreamError
 from ext_proc.model import Coverage, Inspection, Redaction, Refusal
 from ext_proc.phases.head import VARIABLE
 from ext_proc.protocols import streaming
@@ -26,11 +27,11 @@ if TYPE_CHECKING:
     from ext_proc.model import (
         Connection,
         Edit,
+        FieldRule,
         Headers,
         Operation,
         Recognition,
         RedactionRule,
-        Removal,
         Span,
         ToolCall,
     )
@@ -44,20 +45,26 @@ OPAQUE: Final = "opaque"
 
 
 class _Scanned:
-    """A document with the spans of each of its channels, names among them where the connection says so."""
+    """A document with the spans of each of its channels, names among them where the connection says so.
 
-    __slots__ = ("document", "recognised", "spans", "text_bytes", "use")
+    A request's also knows its connection's field rules.
+    """
+
+    __slots__ = ("document", "recognised", "request_fields", "response_fields", "spans", "text_bytes", "use")
 
     def __init__(
         self,
         document: Document,
         detector: Detector,
-        names: Names,
-        use: Recognition | None,
+        names: Names | StreamNames,
+        use: Recognition | None = None,
         offered: frozenset[str] = frozenset(),
+        connection: Connection | None = None,
     ) -> None:
         self.document = document
         self.use = use
+        self.request_fields: tuple[FieldRule, ...] = connection.request_fields if connection else ()
+        self.response_fields: tuple[FieldRule, ...] = connection.response_fields if connection else ()
         channels = document.channels
         self.spans: list[Sequence[Span]] = [*detector.scan_all([(one.text, one.context) for one in channels])]
         for index, channel in enumerate(channels):
@@ -87,6 +94,7 @@ class ContentGate:
         self._redactor = redaction.Redactor(hash_key, detector)
         self._maskers = Maskers(self._redactor, hash_key, detector)
         self._names = Names(recogniser, self._redactor)
+        self._fields = FieldGate(hash_key)
         self._labels = Labels(detector)
         self._maskers.warm_up()
 
@@ -97,7 +105,7 @@ class ContentGate:
         if operation.protocol == OPAQUE:
             return _opaque(operation)
         document = protocols.read_request(operation.protocol, headers, body)
-        scanned = _Scanned(document, self._detector, self._names, connection.recognition)
+        scanned = _Scanned(document, self._detector, self._names, connection.recognition, connection=connection)
         if document.model is not None and self._labels.label(document.model) == UNLISTED:
             raise BadBody("model_name")
         return Inspection(
@@ -116,7 +124,11 @@ class ContentGate:
     def redact_request(self, inspection: Inspection, rules: Sequence[RedactionRule]) -> Redaction:
         """See `ports.Content.redact_request`."""
         scanned: _Scanned = inspection.document
-        return self._redacted(scanned, rules)
+        fields = self._fields.of(scanned.request_fields, rules)
+        document = scanned.document if fields is None else protocols.with_fields(scanned.document, fields)
+        if document is not scanned.document:
+            scanned = _Scanned(document, self._detector, self._names, scanned.use, document.tool_names)
+        return self._redacted(scanned, entity_rules(rules))
 
     def redact_response(
         self,
@@ -129,15 +141,22 @@ class ContentGate:
     ) -> Redaction:
         """See `ports.Content.redact_response`."""
         request: _Scanned = inspection.document
-        document = protocols.read_response(inspection.protocol, request.document, status, headers, body, limit_bytes)
+        fields = self._fields.of(request.response_fields, rules)
+        if fields is not None and media_type(headers) in streaming.STREAMED:
+            return self._whole_stream(inspection, rules, headers, body, limit_bytes)
+        document = protocols.read_response(
+            inspection.protocol, request.document, status, headers, body, limit_bytes, fields
+        )
         scanned = _Scanned(document, self._detector, self._names, request.use, request.document.tool_names)
-        made = replace(self._redacted(scanned, rules), tainted_headers=self._labels.tainted(headers))
+        made = replace(self._redacted(scanned, entity_rules(rules)), tainted_headers=self._labels.tainted(headers))
         return self._described(made, inspection, document.facts, document.tool_calls())
 
     def open_stream(
         self, inspection: Inspection, rules: Sequence[RedactionRule], headers: Headers, limit_bytes: int
     ) -> AnswerStream:
         """See `ports.Content.open_stream`."""
+        fields = self._fields.of(inspection.document.response_fields, rules)
+        rules = entity_rules(rules)
         offered = inspection.document.document.tool_names
         names = self._names.of_stream(inspection.document.use, rules)
         reader = streaming.stream_reader(
@@ -147,6 +166,7 @@ class ContentGate:
             limits=streaming.Limits(total_bytes=limit_bytes),
             mask_whole=names.of_wholes(self._maskers.of_wholes(rules)),
             offered=offered,
+            fields=None if fields is None else (fields, self._mask_tree(fields, rules, names)),
         )
 
         def describe(known: Redaction, learnt: streaming.Learnt) -> Redaction:
@@ -161,13 +181,38 @@ class ContentGate:
         spoken = [o.protocol for o in connection.operations if o.path == plain] if connection else []
         return protocols.refusal_body(spoken[0] if spoken else "generic", refusal)
 
+    def _whole_stream(
+        self,
+        inspection: Inspection,
+        rules: Sequence[RedactionRule],
+        headers: Headers,
+        body: bytes,
+        limit_bytes: int,
+    ) -> Redaction:
+        """A stream that came whole: field rules are about texts that are in pieces, so it is read as it would come."""
+        plain = protocols.undone(headers, body, limit_bytes)
+        answer = self.open_stream(inspection, rules, headers, len(plain))
+        piece = answer.feed(plain, is_last=True)
+        if piece.unreadable is not None:
+            raise UpstreamError(piece.unreadable)
+        return replace(answer.told(), body=piece.body, decoded=plain, blocked=piece.blocked)
+
+    def _mask_tree(
+        self, fields: protocols.Fields, rules: Sequence[RedactionRule], names: StreamNames
+    ) -> streaming.MaskTree:
+        def mask(root: list[Any], state: Any, place: tuple[str | int, ...], included: frozenset[str]) -> Redaction:
+            document = protocols.read_tree(fields, root, state, place, included)
+            return self._redacted(_Scanned(document, self._detector, names), rules)
+
+        return mask
+
     def _redacted(self, scanned: _Scanned, rules: Sequence[RedactionRule]) -> Redaction:
         document = scanned.document
         edits: dict[int, Sequence[Edit]] = {}
-        removals: list[Removal] = []
-        blocked: set[str] = set()
+        removals, blocked = fielded(document)
+        edits.update(document.field_edits())
         for index, (channel, spans) in enumerate(zip(document.channels, scanned.spans, strict=True)):
-            if spans:
+            if spans and index not in edits:
                 path = public_path(channel.path)
                 made = self._redactor.edits(path, channel.text, spans, rules, channel.context)
                 edits[index] = made.edits
@@ -184,6 +229,7 @@ class ContentGate:
                 scanned_bytes=scanned.text_bytes,
                 structure_bytes=document.structure_bytes,
                 forwarded_bytes=len(body),
+                excluded_bytes=document.fielded.excluded_bytes if document.fielded else 0,
             ),
             blocked=tuple(sorted(blocked)),
         )

@@ -68,7 +68,13 @@ class Names:
         joined = list(spans)
         if use is None:
             return joined, None
-        asked = Asked(self._recogniser, use, _WHOLE)
+        return self.beside_rules(document, spans, Asked(self._recogniser, use, _WHOLE), offered)
+
+    def beside_rules(
+        self, document: Document, spans: Sequence[Sequence[Span]], asked: Asked, offered: frozenset[str]
+    ) -> tuple[list[Sequence[Span]], Recognised]:
+        """`added`, with a recogniser that has been asked about other texts of the same body before."""
+        joined = list(spans)
         labels = {*offered, *document.tool_names, document.model}
         indexes = [index for index, channel in enumerate(document.channels) if _may_name(channel, labels)]
         pieces = [(index, begin, said) for index in indexes for begin, said in ner.parts(document.channels[index].text)]
@@ -88,7 +94,7 @@ class Names:
     def of_stream(self, use: Recognition | None, rules: Sequence[RedactionRule]) -> StreamNames:
         """What looks for names in one streamed answer."""
         asked = Asked(self._recogniser, use, use.streams) if use is not None else None
-        return StreamNames(asked, self._redactor, self._placeholder, rules)
+        return StreamNames(self, asked, self._redactor, self._placeholder, rules)
 
     def _beside(self, found: Sequence[Span], names: Sequence[Span], text: str) -> list[Span]:
         """The rules' spans, and of the names what is outside them and outside placeholders."""
@@ -102,6 +108,7 @@ class StreamNames:
     """Looks for names in the texts of one streamed answer, behind what masks them.
 
     Args:
+        names: of whole bodies.
         asked: the recogniser, as this answer asks it; None where the connection has none.
         redactor: replaces names.
         placeholder: what is never broken.
@@ -109,8 +116,14 @@ class StreamNames:
     """
 
     def __init__(
-        self, asked: Asked | None, redactor: Redactor, placeholder: re.Pattern[str], rules: Sequence[RedactionRule]
+        self,
+        names: Names,
+        asked: Asked | None,
+        redactor: Redactor,
+        placeholder: re.Pattern[str],
+        rules: Sequence[RedactionRule],
     ) -> None:
+        self._names = names
         self._asked = asked
         self.is_on = asked is not None and asked.mode != _OFF
         self._redactor = redactor
@@ -120,6 +133,19 @@ class StreamNames:
     def told(self) -> Recognised | None:
         """What was done; that nothing was, too."""
         return self._asked.told() if self._asked is not None else None
+
+    def added(
+        self,
+        document: Document,
+        spans: Sequence[Sequence[Span]],
+        use: Recognition | None,
+        offered: frozenset[str] = frozenset(),
+    ) -> tuple[list[Sequence[Span]], Recognised | None]:
+        """`Names.added`, of a JSON text that the answer held back to its end; `told` tells of it."""
+        del use  # the answer's own
+        if self._asked is None or not self.is_on:
+            return list(spans), None
+        return self._names.beside_rules(document, spans, self._asked, offered)
 
     def of_pieces(self, make: MakeMasker) -> MakeMasker:
         """What makes the masker of each text in pieces."""

@@ -15,8 +15,9 @@ from ext_proc.errors import ConfigError
 from ext_proc.identity.authenticator import MtlsTrust
 from ext_proc.identity.keys import KeySet, KeySource
 from ext_proc.identity.token import ClaimNames, Trust
-from ext_proc.model import Connection, Credential, Operation, Recognition
+from ext_proc.model import Connection, Credential, Direction, Operation, Recognition
 from ext_proc.ner import Pool, Recipe
+from ext_proc.policy.field_rules import read_rules
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,6 +139,8 @@ def connections(config: Config) -> dict[str, Connection]:
             unsafe_allow_upgrade=section.unsafe_allow_upgrade,
             tags=tuple(section.tags),
             recognition=_recognition(section.ner),
+            request_fields=read_rules(section.redaction.fields.written("request"), Direction.REQUEST, "connection"),
+            response_fields=read_rules(section.redaction.fields.written("response"), Direction.RESPONSE, "connection"),
         )
         for section in config.connections
     }

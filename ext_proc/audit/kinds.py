@@ -115,7 +115,13 @@ _POLICY: Final = _fields(
 _REMOVED: Final = _fields({"entity": _TEXT, "action": _TEXT, "rule": _TEXT, "version": _TEXT, "count": _number(1)})
 _SPAN: Final = _fields({"channel": _TEXT, "start": _COUNT, "end": _COUNT, "entity": _TEXT, "action": _TEXT})
 _COVERAGE: Final = _fields(
-    {"channels": _COUNT, "scanned_bytes": _COUNT, "structure_bytes": _COUNT, "forwarded_bytes": _COUNT}
+    {
+        "channels": _COUNT,
+        "scanned_bytes": _COUNT,
+        "structure_bytes": _COUNT,
+        "excluded_bytes": _COUNT,
+        "forwarded_bytes": _COUNT,
+    }
 )
 _NER: Final = _fields(
     {

@@ -90,6 +90,7 @@ def coverage_facts(coverage: Coverage) -> dict[str, int]:
         "channels": coverage.channel_count,
         "scanned_bytes": coverage.scanned_bytes,
         "structure_bytes": coverage.structure_bytes,
+        "excluded_bytes": coverage.excluded_bytes,
         "forwarded_bytes": coverage.forwarded_bytes,
     }
 

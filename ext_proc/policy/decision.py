@@ -9,7 +9,8 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.errors import PolicyUndefined
-from ext_proc.model import Action, Decision, RedactionRule
+from ext_proc.model import Action, Decision, Direction, RedactionRule
+from ext_proc.policy.field_rules import BadFieldRule, read_rule
 
 if TYPE_CHECKING:
     from ext_proc.model import PolicyVersion
@@ -48,8 +49,8 @@ def read_decision(answer: Any, decision_id: str, policy: PolicyVersion) -> Decis
     return Decision(
         allow=answer["allow"],
         reasons=reasons,
-        redact_request=_rules(redact["request"]),
-        redact_response=_rules(redact["response"]),
+        redact_request=_rules(redact["request"], Direction.REQUEST),
+        redact_response=_rules(redact["response"], Direction.RESPONSE),
         approval=_approval(answer["approval"]),
         record_payloads=record["payloads"],
         decision_id=decision_id,
@@ -65,16 +66,22 @@ def _reasons(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _rules(value: Any) -> tuple[RedactionRule, ...]:
+def _rules(value: Any, direction: Direction) -> tuple[RedactionRule, ...]:
     if not isinstance(value, list) or len(value) > LIST_MAX:
         raise PolicyUndefined("redact")
-    rules = tuple(map(_rule, value))
-    if len({rule.entity for rule in rules}) != len(rules):
+    rules = tuple(_rule(one, direction, number) for number, one in enumerate(value, 1))
+    entities = [rule.entity for rule in rules if rule.field is None]
+    if len(set(entities)) != len(entities):
         raise PolicyUndefined("redact")  # which of the two should count?
     return rules
 
 
-def _rule(value: Any) -> RedactionRule:
+def _rule(value: Any, direction: Direction, number: int) -> RedactionRule:
+    if isinstance(value, dict) and "path" in value:
+        try:
+            return RedactionRule("", Action.MASK, read_rule(value, direction, "decision", number))
+        except BadFieldRule:
+            raise PolicyUndefined("redact_field") from None
     if not isinstance(value, dict) or set(value) != {"entity", "action"}:
         raise PolicyUndefined("redact")
     entity, action = value["entity"], value["action"]

@@ -6,6 +6,7 @@ addresses are not found: no rule can, and a model that can is a separate detecto
 """
 
 from ext_proc.redaction.detect import BUILT_IN, Detector, merged, scan, scan_all
+from ext_proc.redaction.field_values import FieldMasker, FieldValues
 from ext_proc.redaction.redact import Edits, Redactor
 from ext_proc.redaction.rules import RULES, RULES_VERSION
 from ext_proc.redaction.stream import StreamRedactor
@@ -16,6 +17,8 @@ __all__ = [
     "RULES_VERSION",
     "Detector",
     "Edits",
+    "FieldMasker",
+    "FieldValues",
     "Redactor",
     "StreamRedactor",
     "merged",

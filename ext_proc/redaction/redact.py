@@ -104,12 +104,16 @@ class Redactor:
                 return ""
             case Action.HASH:
                 digest = hmac.new(self._hash_key, f"{entity}\0{value}".encode(errors="replace"), hashlib.sha256)
-                # Letters only: eight digits could be taken for a value again.
-                return f"[{entity}:{digest.hexdigest()[:8].translate(_LETTERS)}]"
+                return pseudonym(entity, digest.hexdigest())
             case Action.PARTIAL if len(value) >= PARTIAL_MIN:
                 return "****" + value[-PARTIAL_SHOWN:]
             case _:
                 return f"[{entity}]"
+
+
+def pseudonym(entity: str, digest: str) -> str:
+    """What stands for a value of this keyed hash. Letters only: eight digits could be taken for a value again."""
+    return f"[{entity}:{digest[:8].translate(_LETTERS)}]"
 
 
 def action_for(entity: str, rules: Sequence[RedactionRule]) -> Action:

@@ -378,7 +378,7 @@ def _is_waited_for(effect: do.Step) -> bool:
         case do.Authenticate() | do.Decide():
             return True
         case do.RedactRequest(inspection):
-            return inspection.text_bytes > INLINE_BYTES
+            return inspection.waits or inspection.text_bytes > INLINE_BYTES
         case do.Inspect(connection=connection, body=body):
             return connection.recognition is not None or len(body) > INLINE_BYTES
         case do.RedactResponse(inspection=inspection, body=body):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from ext_proc.errors import UpstreamError
 from ext_proc.protocols.streaming.anthropic import Anthropic
 from ext_proc.protocols.streaming.dialect import Dialect
+from ext_proc.protocols.streaming.fielding import EventFields, MaskTree
 from ext_proc.protocols.streaming.learnt import ChannelSeen, Learnt
 from ext_proc.protocols.streaming.maskers import Maskers
 from ext_proc.protocols.streaming.masking import TEXTS, Limits, MakeMasker, Masked, Masker, MaskWhole
@@ -20,6 +21,7 @@ from ext_proc.protocols.streaming.responses import Responses
 from ext_proc.protocols.streaming.wires import EventWire, LineWire, TextWire
 
 if TYPE_CHECKING:
+    from ext_proc.protocols.fielded import Fields
     from ext_proc.protocols.streaming.wires import Wire
 
 _DIALECTS: Final = {
@@ -40,6 +42,7 @@ def stream_reader(
     limits: Limits | None = None,
     mask_whole: MaskWhole | None = None,
     offered: frozenset[str] = frozenset(),
+    fields: tuple[Fields, MaskTree] | None = None,
 ) -> StreamReader:
     """The reader of one answer.
 
@@ -50,6 +53,7 @@ def stream_reader(
         limits: what the answer may cost.
         mask_whole: masks texts that are not in pieces; without it ``make`` must.
         offered: names of the tools that the caller offered.
+        fields: field rules, and what masks JSON that they lead into.
 
     Raises:
         UpstreamError: no media type of a stream.
@@ -64,7 +68,9 @@ def stream_reader(
         wire = TextWire()
     else:
         raise UpstreamError("content_type")
-    return StreamReader(protocol, _DIALECTS.get(protocol, Dialect)(), wire, Maskers(make, mask_whole), limits, offered)
+    maskers = Maskers(make, mask_whole)
+    about = EventFields(fields[0], maskers, fields[1]) if fields is not None else None
+    return StreamReader(protocol, _DIALECTS.get(protocol, Dialect)(), wire, maskers, limits, offered, about)
 
 
 __all__ = [
@@ -74,6 +80,7 @@ __all__ = [
     "Learnt",
     "Limits",
     "MakeMasker",
+    "MaskTree",
     "MaskWhole",
     "Masked",
     "Masker",

@@ -11,7 +11,7 @@ from ext_proc.protocols.streaming.channels import path_of
 from ext_proc.protocols.streaming.dialect import ALL, Dialect, Treatment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ext_proc.protocols.streaming.channels import Place
 
@@ -106,6 +106,19 @@ class Anthropic(Dialect):
     def row(self, place: Place) -> Place | None:
         """Blocks of text follow one another: citations cut an answer into many, in the midst of sentences."""
         return place[2:] if place[:1] == ("content",) and place[2:] == ("text",) else None
+
+    def whole(self, body: Any) -> Mapping[Place, Place]:
+        """See `Dialect.whole`."""
+        if shapes.text(body, "type") == "message_delta":
+            return {("delta",): ()}
+        block = ("content", self._index)
+        return {
+            ("message",): (),
+            ("content_block",): block,
+            ("delta",): block,
+            ("delta", "partial_json"): (*block, "input"),
+            ("delta", "citation"): (*block, "citations", 0),
+        }
 
     def closing(self, body: Any) -> Sequence[Place]:
         """See `Dialect.closing`."""

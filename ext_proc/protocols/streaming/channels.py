@@ -19,6 +19,7 @@ from ext_proc.protocols.streaming.pieces import JsonPieces
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ext_proc.protocols.streaming.fielding import EventFields
     from ext_proc.protocols.streaming.maskers import Maskers
     from ext_proc.protocols.streaming.masking import Limits, Masker
 
@@ -52,8 +53,9 @@ class Channel:
     """One text in pieces.
 
     ``where`` is the place of its last piece in the event ``event`` (named ``name``): a tail goes out in one like it.
-    ``ahead`` is what its masker was told before its first piece, as that goes out: labels that stood there, the end
-    of the text before it. It went out already. ``row`` is `Dialect.row`, ``end`` the end of the text so far.
+    ``is_fielded``: its masker is a strict field rule's. ``ahead`` is what its masker was told before its first piece,
+    as that goes out: labels that stood there, the end of the text before it. It went out already. ``row`` is
+    `Dialect.row`, ``end`` the end of the text so far.
     """
 
     path: str
@@ -65,6 +67,7 @@ class Channel:
     name: str = ""
     event: Any = None
     where: Place = ()
+    is_fielded: bool = False
     said: Any = None
     released: Any = None
     ahead: str = ""
@@ -81,10 +84,20 @@ class Channels:
         limits: see `Limits`.
         repeats: does the protocol say texts a second time? Then what was released is kept, to be said again.
         row: see `Dialect.row`.
+        fields: field rules, if there are any.
     """
 
-    def __init__(self, maskers: Maskers, limits: Limits, *, repeats: bool = False, row: RowOf = lambda _: None) -> None:
+    def __init__(
+        self,
+        maskers: Maskers,
+        limits: Limits,
+        *,
+        repeats: bool = False,
+        row: RowOf = lambda _: None,
+        fields: EventFields | None = None,
+    ) -> None:
         self._maskers = maskers
+        self._fields = fields
         self._limits = limits
         self._repeats = repeats
         self._row = row
@@ -96,6 +109,7 @@ class Channels:
         self._wholes: dict[Place, str] = {}  # the end of all that was said whole there
         self.scanned_bytes = 0
         self.structure_bytes = 0
+        self.excluded_bytes = 0
 
     def items(self) -> list[tuple[Place, Channel]]:
         """Every channel there was, in order."""
@@ -107,8 +121,8 @@ class Channels:
 
     # In pieces -----------------------------------------------------------------------------------------------------
 
-    def channel(self, place: Place, context: str, *, kind: str) -> Channel:
-        """The channel at ``place``; a new one if there is none.
+    def channel(self, place: Place, context: str, *, kind: str, about: Place | None = None) -> Channel:
+        """The channel at ``place``; a new one if there is none. ``about``: its place as field rules planned it.
 
         Raises:
             StreamRefused: there are too many.
@@ -118,14 +132,11 @@ class Channels:
             return found
         if len(self._open) >= self._limits.channels:
             raise StreamRefused("stream_too_many_channels")
-        path, before = path_of(place), self._before(place)
+        path, before = path_of(place), self._before(place, about)
         is_json = kind == "arguments"
-        masker = (
-            JsonPieces(self._maskers, path, context)
-            if is_json
-            else self._maskers.piecewise(path, context, begins_at=len(before))
-        )
-        made = Channel(path, masker, kind, row=self._row(place))
+        masker = self._masker(place, context, kind, about, len(before))
+        is_fielded = self._fields is not None and self._fields.is_strict(about)
+        made = Channel(path, masker, kind, is_fielded=is_fielded, row=self._row(place))
         if is_json or self._repeats:
             made.said, made.released = hashlib.sha256(), hashlib.sha256()
         if before:
@@ -136,14 +147,36 @@ class Channels:
         self._open[place] = made
         return made
 
-    def _before(self, place: Place) -> str:
+    def _before(self, place: Place, about: Place | None) -> str:
         """What may be the beginning of what is said at ``place``: a label there, or the text that is read before it."""
         label = self._labels.get(place)
         if label is not None:
             return label[1]
-        row = self._row(place)
+        row = self._row(place) if about is None else None  # what a rule is about stands by itself
         previous = self._rows.get(row) if row is not None else None
         return previous.end if previous is not None else ""
+
+    def _masker(self, place: Place, context: str, kind: str, about: Place | None, begins_at: int) -> Masker:
+        path = path_of(place)
+
+        def usual() -> Masker:
+            if kind == "arguments":
+                return JsonPieces(self._maskers, path, context)
+            return self._maskers.piecewise(path, context, begins_at=begins_at)
+
+        def excluded(size: int) -> None:
+            self.exclude(size)
+            if place in self._open:
+                self._open[place].scanned_bytes -= size
+
+        if self._fields is None:
+            return usual()
+        return self._fields.masker(about, path, usual, excluded, is_plain=kind == "plain")
+
+    def exclude(self, size: int) -> None:
+        """So many bytes that were counted were not scanned: a field rule says so."""
+        self.excluded_bytes += size
+        self.scanned_bytes -= size
 
     def feed(self, channel: Channel, text: str) -> str:
         """The next piece in, what may pass out.

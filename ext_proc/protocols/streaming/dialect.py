@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ext_proc.protocols.document import Facts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ext_proc.protocols.streaming.channels import Place
     from ext_proc.protocols.tools import Asked
@@ -97,6 +97,11 @@ class Dialect:
         """What the text at ``place`` is read in a row with, by one name for all of them; None: with nothing."""
         del place
         return None
+
+    def whole(self, body: Any) -> Mapping[Place, Place]:
+        """Places in the event, and where in a whole answer what stands there (and below) would be."""
+        del body
+        return {}
 
     def closing(self, body: Any) -> Sequence[Place]:
         """What ends with this event: every text whose place begins with one of these."""

@@ -47,9 +47,24 @@ class Maskers:
 
     def piecewise(self, path: str, context: str, *, begins_at: int = 0) -> Masker:
         """The masker of a text in pieces, which begins after as many characters as ``begins_at`` says."""
-        made = _Watched(self._make(path, context), self._running, self._removals, begins_at)
+        return self.watched(self._make(path, context), begins_at)
+
+    def watched(self, masker: Masker, begins_at: int = 0) -> Masker:
+        """A masker made elsewhere, of whose removals this knows."""
+        made = _Watched(masker, self._running, self._removals, begins_at)
         self._running[id(made)] = made
         return made
+
+    def take(self, removals: Sequence[Removal], blocked: Sequence[str]) -> None:
+        """What was taken out of what has no masker.
+
+        Raises:
+            StreamRefused: a rule blocks.
+        """
+        self._removals.extend(removals)
+        if blocked:
+            self._blocked = tuple(blocked)
+            raise StreamRefused("content_blocked")
 
     def whole(self, path: str, context: str, text: str) -> str:
         """A text that is not in pieces, as it may pass.
@@ -61,10 +76,7 @@ class Maskers:
             masker = self.piecewise(path, context)
             return fed(masker, text) + finished(masker)
         masked = self._mask_whole(path, context, text)
-        self._removals.extend(masked.removals)
-        if masked.blocked:
-            self._blocked = tuple(masked.blocked)
-            raise StreamRefused("content_blocked")
+        self.take(masked.removals, masked.blocked)
         return masked.text
 
     def as_it_goes_out(self, path: str, context: str, text: str) -> str:

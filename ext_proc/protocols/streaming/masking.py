@@ -80,6 +80,7 @@ TEXTS: Final = {
     "stream_too_many_removals": "The model's answer holds too much that may not be released, so it ends here.",
     "stream_text_after_end": "The model's answer goes on after its end, so it ends here.",
     "stream_text_out_of_place": "The model's answer says text where its events only begin one, so it ends here.",
+    "stream_json_too_large": "The model's answer holds JSON that is too large to be looked into, so it ends here.",
     "stream_truncated": "The model's answer was cut short.",
 }
 """Every code that a stream can be refused with, and what its reader is told."""

@@ -12,7 +12,7 @@ from ext_proc.protocols.streaming.dialect import Dialect, Treatment
 from ext_proc.protocols.tools import Asked
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ext_proc.protocols.streaming.channels import Place
 
@@ -82,6 +82,11 @@ class OpenAi(Dialect):
         if found is None:
             return Treatment.WHOLE if shape.startswith(_WHOLE) else Treatment.UNKNOWN
         return found
+
+    def whole(self, body: Any) -> Mapping[Place, Place]:
+        """See `Dialect.whole`."""
+        indexes = [_index(choice, position) for position, choice in enumerate(shapes.items(body, "choices"))]
+        return {("choices", index, "delta"): ("choices", index, "message") for index in indexes}
 
     def closing(self, body: Any) -> Sequence[Place]:
         """See `Dialect.closing`."""

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ext_proc.model import ToolCall
     from ext_proc.protocols.streaming.channels import Channel, Place
     from ext_proc.protocols.streaming.dialect import Dialect
+    from ext_proc.protocols.streaming.fielding import EventFields
     from ext_proc.protocols.streaming.framing import Frame
     from ext_proc.protocols.streaming.maskers import Maskers
     from ext_proc.protocols.streaming.wires import Wire
@@ -67,6 +68,7 @@ class StreamReader:
         maskers: makes the maskers.
         limits: see `Limits`.
         offered: names of the tools that the caller offered: those the model may name.
+        fields: field rules, if there are any.
     """
 
     def __init__(
@@ -77,14 +79,15 @@ class StreamReader:
         maskers: Maskers,
         limits: Limits,
         offered: frozenset[str] = frozenset(),
+        fields: EventFields | None = None,
     ) -> None:
         self._protocol = protocol
         self._dialect = dialect
         self._wire = wire
         self._limits = limits
         self._maskers = maskers
-        self._channels = Channels(maskers, limits, repeats=dialect.repeats, row=dialect.row)
-        self._walk = Walk(self._channels, dialect, limits, offered)
+        self._channels = Channels(maskers, limits, repeats=dialect.repeats, row=dialect.row, fields=fields)
+        self._walk = Walk(self._channels, dialect, limits, offered, fields)
         self._received_bytes = 0
         self._released_bytes = 0
         self._blocked: tuple[str, ...] = ()
@@ -283,6 +286,7 @@ class StreamReader:
                 scanned_bytes=channels.scanned_bytes,
                 structure_bytes=channels.structure_bytes,
                 forwarded_bytes=self._released_bytes,
+                excluded_bytes=channels.excluded_bytes,
             ),
             channels=tuple(ChannelSeen(one.path, one.scanned_bytes, one.released_bytes) for _, one in seen),
             received_bytes=self._received_bytes,

@@ -9,7 +9,7 @@ from ext_proc.protocols.streaming.channels import path_of
 from ext_proc.protocols.streaming.dialect import ALL, Dialect, Treatment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ext_proc.protocols.streaming.channels import Place
 
@@ -32,6 +32,15 @@ _WHOLE: Final = frozenset(
     }
 )
 _WHOLE_JSON: Final = ("arguments", "item/arguments", "response/output/*/arguments")
+_NAMED: Final = {
+    "response.function_call_arguments": "arguments",
+    "response.mcp_call_arguments": "arguments",
+    "response.custom_tool_call_input": "input",
+    "response.code_interpreter_call_code": "code",
+    "response.refusal": "refusal",
+}
+"""What the text is called, in a whole answer, that a family of events is about; the others' is ``text``."""
+_OF_ITEM: Final = ("arguments", "input", "code")
 _OPENING: Final = ("response.created", "response.in_progress", "response.queued")
 _BEGUN: Final = ("text", "refusal", "arguments", "input", "code")
 _SAID: Final = "response.output_text"
@@ -98,6 +107,20 @@ class Responses(Dialect):
         """Parts of a message follow one another, and so do messages."""
         family = place[2:3]
         return family if place[-1:] == ("delta",) and family == (_SAID,) else None
+
+    def whole(self, body: Any) -> Mapping[Place, Place]:
+        """See `Dialect.whole`."""
+        item = self._of[:2]
+        numbers = (shapes.number(body, name) or 0 for name in ("content_index", "summary_index", "annotation_index"))
+        content, summary, annotation = numbers
+        is_summary = self._kind.startswith("response.reasoning_summary")
+        part = (*item, "summary", summary) if is_summary else (*item, "content", content)
+        found: dict[Place, Place] = {("response",): (), ("item",): item, ("part",): part}
+        name = next((name for family, name in _NAMED.items() if self._kind.startswith(family)), "text")
+        of = item if name in _OF_ITEM else part
+        found[("delta",)] = found[(name,)] = (*of, name)
+        found[("annotation",)] = (*part, "annotations", annotation)
+        return found
 
     def closing(self, body: Any) -> Sequence[Place]:
         """See `Dialect.closing`."""

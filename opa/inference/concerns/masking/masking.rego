@@ -1,11 +1,14 @@
 # METADATA
-# title: What is done with what the scan finds
+# title: What is done with what the scan finds, and with fields
 # description: |
 #   `data.inference.masking` maps entities to actions, by direction. Whatever has no line is masked: an entity that the
-#   policy has never heard of does not pass in clear.
+#   policy has never heard of does not pass in clear. `data.inference.masking.fields` has rules for fields, by direction:
+#   what is done with every value that a path leads to, whatever it says.
 package inference.concerns.masking
 
 _actions := {"mask", "hash", "drop", "partial", "block", "allow"}
+
+_field_actions := {"mask", "hash", "drop", "partial", "block", "include", "exclude"}
 
 # METADATA
 # description: the data are well formed
@@ -17,6 +20,7 @@ allow if {
 		every entity, action in data.inference.masking[direction] {
 			_is_line(entity, action)
 		}
+		_has_fields(direction)
 	}
 }
 
@@ -31,9 +35,10 @@ redact := {
 	"response": _rules("response"),
 }
 
-_rules(direction) := [{"entity": entity, "action": action} |
-	some entity, action in object.union({"*": "mask"}, _lines(direction))
-]
+_rules(direction) := array.concat(
+	[{"entity": entity, "action": action} | some entity, action in object.union({"*": "mask"}, _lines(direction))],
+	[rule | some rule in data.inference.masking.fields[direction]; _is_field(rule)],
+)
 
 _lines(direction) := {entity: action |
 	some entity, action in data.inference.masking[direction]
@@ -43,4 +48,20 @@ _lines(direction) := {entity: action |
 _is_line(entity, action) if {
 	regex.match(`^(\*|[A-Z][A-Z0-9_]{0,63})$`, entity)
 	action in _actions
+}
+
+# No rules for fields, or well-formed ones. (The gate reads paths, and refuses what is none.)
+_has_fields(direction) if not data.inference.masking.fields[direction]
+
+_has_fields(direction) if {
+	is_array(data.inference.masking.fields[direction])
+	every rule in data.inference.masking.fields[direction] {
+		_is_field(rule)
+	}
+}
+
+_is_field(rule) if {
+	startswith(rule.path, "$")
+	rule.action in _field_actions
+	count(object.keys(rule) - {"path", "action", "keep", "name"}) == 0
 }
