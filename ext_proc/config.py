@@ -379,6 +379,13 @@ class AuditSection(_Section):
         return self
 
 
+class TokensSection(_Section):
+    """Tokens that stand for values (action `tokenise`): kept, encrypted, beside the subjects' keys."""
+
+    ttl_seconds: Annotated[int, Field(ge=60, le=31_536_000)] = 86_400
+    """How long a token that nobody uses again can be resolved. Then its value is gone from the registry."""
+
+
 class RedactionSection(_Section):
     """What may pass."""
 
@@ -387,6 +394,8 @@ class RedactionSection(_Section):
     rule_packs: tuple[Path, ...] = ()
     """Rules of your own, beside the built-in ones (`docs/redaction.md`); try them with `affidavit rules test FILE`.
     Read when a process starts: an unsafe rule keeps the gateway from starting."""
+    tokens: TokensSection = TokensSection()
+    """How long tokens live."""
 
 
 class Upstream(_Section):

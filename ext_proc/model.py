@@ -49,6 +49,7 @@ class Action(StrEnum):
     """What is done about a span (the policy chooses, per entity and direction)."""
 
     MASK = "mask"
+    TOKENISE = "tokenise"
     HASH = "hash"
     DROP = "drop"
     PARTIAL = "partial"
@@ -177,6 +178,32 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a request asks tokens for: values with their entities, and the conversation that it names ("": none)."""
+
+    values: tuple[tuple[str, str], ...]
+    conversation: str = ""
+
+    def __repr__(self) -> str:
+        return f"Wanted({len(self.values)} values)"
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What stands for what in one exchange.
+
+    ``minted`` tells the token of an entity's value in the request, ``restorable`` the value that may be put back for a
+    token in the answer: of this caller's conversation only, and of entities that the decision restores.
+    """
+
+    minted: Mapping[tuple[str, str], str]
+    restorable: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return f"Tokens({len(self.minted)} minted, {len(self.restorable)} restorable)"
+
+
+@dataclass(frozen=True, slots=True)
 class Inspection:
     """What is in a request. ``parameters`` are scalars only (temperature, max_tokens, stream, tool_count ...)."""
 
@@ -189,6 +216,8 @@ class Inspection:
     text_bytes: int
     document: Any = None
     """The parsed body: opaque to everyone but the room that made it."""
+    tokens: Tokens | None = None
+    """Known only once the policy has asked for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +227,7 @@ class Redaction:
     ``blocked`` names the entities whose rule said `Action.BLOCK`: the body must not pass.
     ``decoded`` is the body with its content encoding undone, before masking (for the encrypted payload).
     ``tainted_headers`` are the answer's fields in whose values a rule hit: they must not pass.
+    ``restored`` counts the tokens that were replaced by their values, by entity.
     """
 
     body: bytes
@@ -211,6 +241,7 @@ class Redaction:
     finish_reasons: tuple[str, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
     tainted_headers: tuple[str, ...] = ()
+    restored: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +275,10 @@ class PolicyVersion:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The policy's answer. ``approval`` is the demanded approval as the policy wrote it, None if none is needed."""
+    """The policy's answer. ``approval`` is the demanded approval as the policy wrote it, None if none is needed.
+
+    ``restore``: entities (``*``: all) whose tokens are replaced by their values in the answer.
+    """
 
     allow: bool
     reasons: tuple[str, ...]
@@ -254,6 +288,7 @@ class Decision:
     record_payloads: bool
     decision_id: str
     policy: PolicyVersion
+    restore: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,21 +12,23 @@ from typing import TYPE_CHECKING, Final
 
 from ext_proc import protocols, redaction
 from ext_proc.app.labels import UNLISTED, Labels, finish_reason, public_path
+from ext_proc.app.restoring import restorer_of, with_values
 from ext_proc.app.streams import Maskers, StreamedAnswer
 from ext_proc.errors import BadBody, UnsupportedContent
-from ext_proc.model import Coverage, Inspection, Redaction, Refusal, ToolCall
+from ext_proc.model import Coverage, Inspection, Redaction, Refusal, ToolCall, Wanted
 from ext_proc.phases.head import VARIABLE
 from ext_proc.protocols import streaming
 from ext_proc.protocols.reading import media_type
+from ext_proc.redaction.tokens import first_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ext_proc.model import Connection, Edit, Headers, Operation, RedactionRule, Removal, Span
     from ext_proc.ports import AnswerStream
     from ext_proc.protocols import Channel, Document
     from ext_proc.protocols.document import Facts
-    from ext_proc.redaction import Detector
+    from ext_proc.redaction import Detector, Restorer
 
 OPAQUE: Final = "opaque"
 
@@ -86,10 +88,21 @@ class ContentGate:
             document=scanned,
         )
 
+    def wanted(self, inspection: Inspection, rules: Sequence[RedactionRule]) -> Wanted:
+        """See `ports.Content.wanted`."""
+        scanned: _Scanned = inspection.document
+        found = (
+            value
+            for channel, spans in zip(scanned.document.channels, scanned.spans, strict=True)
+            if spans
+            for value in self._redactor.tokenised(channel.text, spans, rules, channel.context)
+        )
+        return Wanted(first_of(found), scanned.document.conversation)
+
     def redact_request(self, inspection: Inspection, rules: Sequence[RedactionRule]) -> Redaction:
         """See `ports.Content.redact_request`."""
         scanned: _Scanned = inspection.document
-        return self._redacted(scanned, rules)
+        return self._redacted(scanned, rules, minted=inspection.tokens.minted if inspection.tokens else {})
 
     def redact_response(
         self,
@@ -103,8 +116,10 @@ class ContentGate:
         """See `ports.Content.redact_response`."""
         request: _Scanned = inspection.document
         document = protocols.read_response(inspection.protocol, request.document, status, headers, body, limit_bytes)
+        restorer = restorer_of(inspection)
         made = replace(
-            self._redacted(_Scanned(document, self._detector), rules), tainted_headers=self._labels.tainted(headers)
+            self._redacted(_Scanned(document, self._detector), rules, restorer=restorer),
+            tainted_headers=self._labels.tainted(headers),
         )
         return self._described(made, inspection, document.facts, document.tool_calls())
 
@@ -113,16 +128,19 @@ class ContentGate:
     ) -> AnswerStream:
         """See `ports.Content.open_stream`."""
         offered = inspection.document.document.tool_names
+        restorer = restorer_of(inspection)
         reader = streaming.stream_reader(
             inspection.protocol,
             media_type(headers),
-            self._maskers.of_pieces(rules),
+            self._maskers.of_pieces(rules, restorer),
             limits=streaming.Limits(total_bytes=limit_bytes),
             mask_whole=self._maskers.of_wholes(rules),
             offered=offered,
+            restore=restorer.restored if restorer else None,
         )
 
         def describe(known: Redaction, learnt: streaming.Learnt) -> Redaction:
+            known = replace(known, restored=restorer.counts if restorer else ())
             return self._described(known, inspection, learnt.facts, [call.as_released() for call in learnt.tool_calls])
 
         return StreamedAnswer(reader, self._labels.tainted(headers), describe)
@@ -133,7 +151,13 @@ class ContentGate:
         spoken = [o.protocol for o in connection.operations if o.path == plain] if connection else []
         return protocols.refusal_body(spoken[0] if spoken else "generic", refusal)
 
-    def _redacted(self, scanned: _Scanned, rules: Sequence[RedactionRule]) -> Redaction:
+    def _redacted(
+        self,
+        scanned: _Scanned,
+        rules: Sequence[RedactionRule],
+        minted: Mapping[tuple[str, str], str] = redaction.NONE_MINTED,
+        restorer: Restorer | None = None,
+    ) -> Redaction:
         document = scanned.document
         edits: dict[int, Sequence[Edit]] = {}
         removals: list[Removal] = []
@@ -141,10 +165,12 @@ class ContentGate:
         for index, (channel, spans) in enumerate(zip(document.channels, scanned.spans, strict=True)):
             if spans:
                 path = public_path(channel.path)
-                made = self._redactor.edits(path, channel.text, spans, rules, channel.context)
+                made = self._redactor.edits(path, channel.text, spans, rules, channel.context, minted)
                 edits[index] = made.edits
                 removals.extend(made.removals)
                 blocked.update(made.blocked)
+            if restorer is not None:
+                edits[index] = with_values(channel.text, edits.get(index, ()), restorer)
         body = document.rewritten(edits)
         return Redaction(
             body=body,
@@ -157,6 +183,7 @@ class ContentGate:
                 forwarded_bytes=len(body),
             ),
             blocked=tuple(sorted(blocked)),
+            restored=restorer.counts if restorer else (),
         )
 
     def _described(self, made: Redaction, inspection: Inspection, facts: Facts, calls: Iterable[ToolCall]) -> Redaction:

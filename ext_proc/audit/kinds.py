@@ -123,7 +123,8 @@ _REDACTION: Final = _fields(
         "spans_unlisted": _COUNT,
         "blocked": _list(_TEXT),
         "coverage": _COVERAGE,
-    }
+    },
+    {"restored": _list(_fields({"entity": _TEXT, "count": _number(1)}))},
 )
 _MODEL: Final = _fields(
     {

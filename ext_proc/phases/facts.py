@@ -69,12 +69,14 @@ def policy_facts(decision: Decision) -> dict[str, Any]:
 def redaction_facts(redaction: Redaction) -> dict[str, Any]:
     """What was removed and how much was looked at (L7): counts by entity and action, then the first spans."""
     removals = redaction.removals
+    restored = [{"entity": entity, "count": count} for entity, count in redaction.restored]
     return {
         "removed": _counts(removals),
         "spans": [_span(removal) for removal in removals[:SPANS_MAX]],
         "spans_unlisted": max(0, len(removals) - SPANS_MAX),
         "blocked": list(redaction.blocked),
         "coverage": coverage_facts(redaction.coverage),
+        **({"restored": restored} if restored else {}),
     }
 
 

@@ -12,6 +12,8 @@ from ext_proc.errors import PolicyUndefined
 from ext_proc.model import Action, Decision, RedactionRule
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ext_proc.model import PolicyVersion
 
 LIST_MAX: Final = 64
@@ -22,6 +24,8 @@ _DECISION_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _CODE: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _ENTITY: Final = re.compile(r"\*|[A-Z][A-Z0-9_]{0,63}")
 _ACTIONS: Final = {action.value: action for action in Action}
+_IN_ANSWERS: Final = {name: action for name, action in _ACTIONS.items() if action is not Action.TOKENISE}
+"""Tokens are for values that the caller sent: the model's own are nobody's to get back."""
 
 
 def read_decision(answer: Any, decision_id: str, policy: PolicyVersion) -> Decision:
@@ -41,20 +45,29 @@ def read_decision(answer: Any, decision_id: str, policy: PolicyVersion) -> Decis
     if answer["allow"] and reasons:
         raise PolicyUndefined("allow_with_reasons")  # which of the two should count?
     redact, record = answer["redact"], answer["record"]
-    if not isinstance(redact, dict) or set(redact) != {"request", "response"}:
+    if not isinstance(redact, dict) or set(redact) - {"restore"} != {"request", "response"}:
         raise PolicyUndefined("redact")
     if not isinstance(record, dict) or set(record) != {"payloads"} or not isinstance(record["payloads"], bool):
         raise PolicyUndefined("record")
     return Decision(
         allow=answer["allow"],
         reasons=reasons,
-        redact_request=_rules(redact["request"]),
-        redact_response=_rules(redact["response"]),
+        redact_request=_rules(redact["request"], _ACTIONS),
+        redact_response=_rules(redact["response"], _IN_ANSWERS),
         approval=_approval(answer["approval"]),
         record_payloads=record["payloads"],
         decision_id=decision_id,
         policy=policy,
+        restore=_entities(redact.get("restore", [])),
     )
+
+
+def _entities(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > LIST_MAX:
+        raise PolicyUndefined("restore")
+    if not all(isinstance(one, str) and _ENTITY.fullmatch(one) for one in value):
+        raise PolicyUndefined("restore")
+    return tuple(value)
 
 
 def _reasons(value: Any) -> tuple[str, ...]:
@@ -65,24 +78,24 @@ def _reasons(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _rules(value: Any) -> tuple[RedactionRule, ...]:
+def _rules(value: Any, actions: Mapping[str, Action]) -> tuple[RedactionRule, ...]:
     if not isinstance(value, list) or len(value) > LIST_MAX:
         raise PolicyUndefined("redact")
-    rules = tuple(map(_rule, value))
+    rules = tuple(_rule(one, actions) for one in value)
     if len({rule.entity for rule in rules}) != len(rules):
         raise PolicyUndefined("redact")  # which of the two should count?
     return rules
 
 
-def _rule(value: Any) -> RedactionRule:
+def _rule(value: Any, actions: Mapping[str, Action]) -> RedactionRule:
     if not isinstance(value, dict) or set(value) != {"entity", "action"}:
         raise PolicyUndefined("redact")
     entity, action = value["entity"], value["action"]
     if not isinstance(entity, str) or not _ENTITY.fullmatch(entity):
         raise PolicyUndefined("redact")
-    if not isinstance(action, str) or action not in _ACTIONS:
+    if not isinstance(action, str) or action not in actions:
         raise PolicyUndefined("redact")
-    return RedactionRule(entity, _ACTIONS[action])
+    return RedactionRule(entity, actions[action])
 
 
 def _approval(value: Any) -> dict[str, Any] | None:

@@ -34,19 +34,24 @@ anything = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
     max_leaves=12,
 )
-actions = st.sampled_from(["mask", "hash", "drop", "partial", "block", "allow"])
+actions = ["mask", "hash", "drop", "partial", "block", "allow"]
 entities = st.just("*") | st.from_regex(r"[A-Z][A-Z0-9_]{0,8}", fullmatch=True)
-rules = st.lists(
-    st.fixed_dictionaries({"entity": entities, "action": actions}),
-    max_size=4,
-    unique_by=lambda rule: rule["entity"],
-)
+
+
+def rules(*more: str) -> Any:
+    """Lines of one direction."""
+    line = st.fixed_dictionaries({"entity": entities, "action": st.sampled_from([*actions, *more])})
+    return st.lists(line, max_size=4, unique_by=lambda rule: rule["entity"])
+
+
 counts = st.integers(min_value=1, max_value=10**6)
 decisions = st.fixed_dictionaries(
     {
         "allow": st.booleans(),
         "reasons": st.lists(st.from_regex(r"[a-z][a-z0-9_.-]{0,12}", fullmatch=True), max_size=4),
-        "redact": st.fixed_dictionaries({"request": rules, "response": rules}),
+        "redact": st.fixed_dictionaries(
+            {"request": rules("tokenise"), "response": rules()}, optional={"restore": st.lists(entities, max_size=3)}
+        ),
         "approval": st.none()
         | st.fixed_dictionaries(
             {
@@ -113,7 +118,8 @@ def test_every_decision_is_read_as_it_is(answer: Any) -> None:
     written = {
         "allow": decision.allow,
         "reasons": list(decision.reasons),
-        "redact": {
+        "redact": ({"restore": list(decision.restore)} if "restore" in answer["redact"] else {})
+        | {
             way: [{"entity": rule.entity, "action": rule.action.value} for rule in lines]
             for way, lines in (("request", decision.redact_request), ("response", decision.redact_response))
         },

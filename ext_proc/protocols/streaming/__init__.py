@@ -20,6 +20,8 @@ from ext_proc.protocols.streaming.responses import Responses
 from ext_proc.protocols.streaming.wires import EventWire, LineWire, TextWire
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ext_proc.protocols.streaming.wires import Wire
 
 _DIALECTS: Final = {
@@ -40,6 +42,7 @@ def stream_reader(
     limits: Limits | None = None,
     mask_whole: MaskWhole | None = None,
     offered: frozenset[str] = frozenset(),
+    restore: Callable[[str], str] | None = None,
 ) -> StreamReader:
     """The reader of one answer.
 
@@ -50,6 +53,7 @@ def stream_reader(
         limits: what the answer may cost.
         mask_whole: masks texts that are not in pieces; without it ``make`` must.
         offered: names of the tools that the caller offered.
+        restore: puts the caller's own values back in what ``mask_whole`` made; ``make`` sees to its maskers' itself.
 
     Raises:
         UpstreamError: no media type of a stream.
@@ -64,7 +68,8 @@ def stream_reader(
         wire = TextWire()
     else:
         raise UpstreamError("content_type")
-    return StreamReader(protocol, _DIALECTS.get(protocol, Dialect)(), wire, Maskers(make, mask_whole), limits, offered)
+    maskers = Maskers(make, mask_whole, restore)
+    return StreamReader(protocol, _DIALECTS.get(protocol, Dialect)(), wire, maskers, limits, offered)
 
 
 __all__ = [

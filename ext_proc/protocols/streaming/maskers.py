@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ext_proc.protocols.streaming.masking import StreamRefused, fed, finished
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ext_proc.model import Removal
     from ext_proc.protocols.streaming.masking import MakeMasker, Masker, MaskWhole
@@ -19,11 +19,15 @@ class Maskers:
     Args:
         make: makes the masker of a text in pieces.
         mask_whole: masks a text that is not; without it a masker is made for each.
+        restore: puts the caller's own values back in what ``mask_whole`` made.
     """
 
-    def __init__(self, make: MakeMasker, mask_whole: MaskWhole | None = None) -> None:
+    def __init__(
+        self, make: MakeMasker, mask_whole: MaskWhole | None = None, restore: Callable[[str], str] | None = None
+    ) -> None:
         self._make = make
         self._mask_whole = mask_whole
+        self._restore = restore
         self._running: dict[int, _Watched] = {}
         self._removals: list[Removal] = []
         self._blocked: tuple[str, ...] = ()
@@ -45,8 +49,8 @@ class Maskers:
         self._running[id(made)] = made
         return made
 
-    def whole(self, path: str, context: str, text: str) -> str:
-        """A text that is not in pieces, as it may pass.
+    def whole(self, path: str, context: str, text: str, *, restores: bool = True) -> str:
+        """A text that is not in pieces, as it may pass; with the caller's own values, if it is one that ``restores``.
 
         Raises:
             StreamRefused: a rule of the decision blocks.
@@ -59,7 +63,11 @@ class Maskers:
         if masked.blocked:
             self._blocked = tuple(masked.blocked)
             raise StreamRefused("content_blocked")
-        return masked.text
+        return self.restored(masked.text) if restores else masked.text
+
+    def restored(self, text: str) -> str:
+        """A text that was masked, with the caller's own values in it."""
+        return text if self._restore is None else self._restore(text)
 
     def is_clean(self, path: str, context: str, text: str) -> bool:
         """Would nothing of a text be taken out? Nothing is told of it: it does not go out as it stands here."""

@@ -70,7 +70,7 @@ class Walk:
         renames: list[tuple[str, str]] = []
         prefix = f"{shape}/" if shape else ""
         for key, value in node.items():
-            said = key if key in _KNOWN else self._channels.whole(place, "", key)
+            said = key if key in _KNOWN else self._channels.whole(place, "", key, restores=False)
             if said != key:
                 renames.append((key, said))
             if key in _INDEXES and self._dialect.is_json and not _is_index(value):
@@ -146,10 +146,11 @@ class Walk:
             treatment = Treatment.WHOLE if self._dialect.repeats else Treatment.UNKNOWN
         if treatment is Treatment.WHOLE or treatment is Treatment.WHOLE_ARGUMENTS:
             is_json = treatment is Treatment.WHOLE_ARGUMENTS
-            said = channels.whole(place, context, value, is_json=is_json)
+            is_final = is_json or self._dialect.repeats
+            said = channels.whole(place, context, value, is_json=is_json, restores=is_final)
             if said == value and not self._dialect.repeats and channels.goes_on(place, value):
                 said = WITHHELD
-            holder[key] = said
+            holder[key] = said if is_final else channels.restored(said)
         else:
             holder[key] = self._piece(value, shape, place, context, treatment)
 
@@ -164,7 +165,8 @@ class Walk:
         of = self._dialect.place(shape, place)
         is_unknown = treatment is Treatment.UNKNOWN
         if is_unknown and not self._channels.is_clean(of, context, value):
-            value = self._channels.whole(of, context, value)  # by itself too: a reader may take it for a whole
+            # By itself too: a reader may take it for a whole.
+            value = self._channels.whole(of, context, value, restores=False)
         kind = "unknown" if is_unknown else ("arguments" if treatment is Treatment.ARGUMENTS else "text")
         channel = self._channels.channel(of, context, kind=kind)
         said = self._channels.feed(channel, value)
