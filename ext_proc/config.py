@@ -429,6 +429,13 @@ class NerSection(_Section):
         return self
 
 
+class TokensSection(_Section):
+    """Tokens that stand for values (action `tokenise`): kept, encrypted, beside the subjects' keys."""
+
+    ttl_seconds: Annotated[int, Field(ge=60, le=31_536_000)] = 86_400
+    """How long a token that nobody uses again can be resolved. Then its value is gone from the registry."""
+
+
 class RedactionSection(_Section):
     """What may pass."""
 
@@ -439,6 +446,8 @@ class RedactionSection(_Section):
     Read when a process starts: an unsafe rule keeps the gateway from starting."""
     ner: NerSection | None = None
     """A recogniser of names, which no rule can find. Left out: none."""
+    tokens: TokensSection = TokensSection()
+    """How long tokens live."""
 
 
 class Upstream(_Section):

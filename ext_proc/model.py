@@ -49,6 +49,7 @@ class Action(StrEnum):
     """What is done about a span (the policy chooses, per entity and direction)."""
 
     MASK = "mask"
+    TOKENISE = "tokenise"
     HASH = "hash"
     DROP = "drop"
     PARTIAL = "partial"
@@ -266,6 +267,32 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a request asks tokens for: values with their entities, and the conversation that it names ("": none)."""
+
+    values: tuple[tuple[str, str], ...]
+    conversation: str = ""
+
+    def __repr__(self) -> str:
+        return f"Wanted({len(self.values)} values)"
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What stands for what in one exchange.
+
+    ``minted`` tells the token of an entity's value in the request, ``restorable`` the value that may be put back for a
+    token in the answer: of this caller's conversation only, and of entities that the decision restores.
+    """
+
+    minted: Mapping[tuple[str, str], str]
+    restorable: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return f"Tokens({len(self.minted)} minted, {len(self.restorable)} restorable)"
+
+
+@dataclass(frozen=True, slots=True)
 class Inspection:
     """What is in a request. ``parameters`` are scalars only (temperature, max_tokens, stream, tool_count ...)."""
 
@@ -282,6 +309,8 @@ class Inspection:
     """Of the tool calls whose results the request brings, the ids (`ToolCall.call_id`), in the order of the body."""
     waits: bool = False
     """Does reading its answer wait for another process? Then never in the event loop."""
+    tokens: Tokens | None = None
+    """Known only once the policy has asked for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +321,7 @@ class Redaction:
     ``decoded`` is the body with its content encoding undone, before masking (for the encrypted payload).
     ``tainted_headers`` are the answer's fields in whose values a rule hit: they must not pass.
     ``recognised`` is what a recogniser of names did, None on a connection that has none.
+    ``restored`` counts the tokens that were replaced by their values, by entity.
     """
 
     body: bytes
@@ -306,6 +336,7 @@ class Redaction:
     tool_calls: tuple[ToolCall, ...] = ()
     tainted_headers: tuple[str, ...] = ()
     recognised: Recognised | None = None
+    restored: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,7 +374,10 @@ class PolicyVersion:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The policy's answer. ``approval`` is the demanded approval as the policy wrote it, None if none is needed."""
+    """The policy's answer. ``approval`` is the demanded approval as the policy wrote it, None if none is needed.
+
+    ``restore``: entities (``*``: all) whose tokens are replaced by their values in the answer.
+    """
 
     allow: bool
     reasons: tuple[str, ...]
@@ -353,6 +387,7 @@ class Decision:
     record_payloads: bool
     decision_id: str
     policy: PolicyVersion
+    restore: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,15 +14,17 @@ from ext_proc import protocols, redaction
 from ext_proc.app.fields import FieldGate, entity_rules, fielded
 from ext_proc.app.labels import UNLISTED, Labels, finish_reason, public_path
 from ext_proc.app.names import Names, StreamNames
+from ext_proc.app.restoring import restorer_of, restoring, with_values
 from ext_proc.app.streams import Maskers, StreamedAnswer
 from ext_proc.errors import BadBody, UnsupportedContent, UpstreamError
-from ext_proc.model import Coverage, Inspection, Redaction, Refusal
+from ext_proc.model import Coverage, Inspection, Redaction, Refusal, Wanted
 from ext_proc.phases.head import VARIABLE
 from ext_proc.protocols import streaming
 from ext_proc.protocols.reading import media_type
+from ext_proc.redaction.tokens import first_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ext_proc.model import (
         Connection,
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from ext_proc.ports import AnswerStream
     from ext_proc.protocols import Channel, Document
     from ext_proc.protocols.document import Facts
-    from ext_proc.redaction import Detector
+    from ext_proc.redaction import Detector, Restorer
 
 OPAQUE: Final = "opaque"
 
@@ -121,6 +123,17 @@ class ContentGate:
             waits=scanned.use is not None,
         )
 
+    def wanted(self, inspection: Inspection, rules: Sequence[RedactionRule]) -> Wanted:
+        """See `ports.Content.wanted`."""
+        scanned: _Scanned = inspection.document
+        found = (
+            value
+            for channel, spans in zip(scanned.document.channels, scanned.spans, strict=True)
+            if spans
+            for value in self._redactor.tokenised(channel.text, spans, rules, channel.context)
+        )
+        return Wanted(first_of(found), scanned.document.conversation)
+
     def redact_request(self, inspection: Inspection, rules: Sequence[RedactionRule]) -> Redaction:
         """See `ports.Content.redact_request`."""
         scanned: _Scanned = inspection.document
@@ -128,7 +141,8 @@ class ContentGate:
         document = scanned.document if fields is None else protocols.with_fields(scanned.document, fields)
         if document is not scanned.document:
             scanned = _Scanned(document, self._detector, self._names, scanned.use, document.tool_names)
-        return self._redacted(scanned, entity_rules(rules))
+        minted = inspection.tokens.minted if inspection.tokens else redaction.NONE_MINTED
+        return self._redacted(scanned, entity_rules(rules), minted)
 
     def redact_response(
         self,
@@ -148,7 +162,8 @@ class ContentGate:
             inspection.protocol, request.document, status, headers, body, limit_bytes, fields
         )
         scanned = _Scanned(document, self._detector, self._names, request.use, request.document.tool_names)
-        made = replace(self._redacted(scanned, entity_rules(rules)), tainted_headers=self._labels.tainted(headers))
+        known = self._redacted(scanned, entity_rules(rules), restorer=restorer_of(inspection))
+        made = replace(known, tainted_headers=self._labels.tainted(headers))
         return self._described(made, inspection, document.facts, document.tool_calls())
 
     def open_stream(
@@ -158,19 +173,21 @@ class ContentGate:
         fields = self._fields.of(inspection.document.response_fields, rules)
         rules = entity_rules(rules)
         offered = inspection.document.document.tool_names
+        restorer = restorer_of(inspection)
         names = self._names.of_stream(inspection.document.use, rules)
         reader = streaming.stream_reader(
             inspection.protocol,
             media_type(headers),
-            names.of_pieces(self._maskers.of_pieces(rules)),
+            restoring(names.of_pieces(self._maskers.of_pieces(rules)), restorer),
             limits=streaming.Limits(total_bytes=limit_bytes),
             mask_whole=names.of_wholes(self._maskers.of_wholes(rules)),
             offered=offered,
-            fields=None if fields is None else (fields, self._mask_tree(fields, rules, names)),
+            fields=None if fields is None else (fields, self._mask_tree(fields, rules, names, restorer)),
+            restore=restorer.restored if restorer else None,
         )
 
         def describe(known: Redaction, learnt: streaming.Learnt) -> Redaction:
-            known = replace(known, recognised=names.told())
+            known = replace(known, recognised=names.told(), restored=restorer.counts if restorer else ())
             return self._described(known, inspection, learnt.facts, learnt.tool_calls)
 
         return StreamedAnswer(reader, self._labels.tainted(headers), describe, waits=names.is_on)
@@ -198,26 +215,41 @@ class ContentGate:
         return replace(answer.told(), body=piece.body, decoded=plain, blocked=piece.blocked)
 
     def _mask_tree(
-        self, fields: protocols.Fields, rules: Sequence[RedactionRule], names: StreamNames
+        self,
+        fields: protocols.Fields,
+        rules: Sequence[RedactionRule],
+        names: StreamNames,
+        restorer: Restorer | None,
     ) -> streaming.MaskTree:
         def mask(root: list[Any], state: Any, place: tuple[str | int, ...], included: frozenset[str]) -> Redaction:
             document = protocols.read_tree(fields, root, state, place, included)
-            return self._redacted(_Scanned(document, self._detector, names), rules)
+            return self._redacted(_Scanned(document, self._detector, names), rules, restorer=restorer)
 
         return mask
 
-    def _redacted(self, scanned: _Scanned, rules: Sequence[RedactionRule]) -> Redaction:
+    def _redacted(
+        self,
+        scanned: _Scanned,
+        rules: Sequence[RedactionRule],
+        minted: Mapping[tuple[str, str], str] = redaction.NONE_MINTED,
+        restorer: Restorer | None = None,
+    ) -> Redaction:
         document = scanned.document
         edits: dict[int, Sequence[Edit]] = {}
         removals, blocked = fielded(document)
-        edits.update(document.field_edits())
+        named = document.field_edits()
+        edits.update(named)
         for index, (channel, spans) in enumerate(zip(document.channels, scanned.spans, strict=True)):
-            if spans and index not in edits:
+            if index in named:
+                continue
+            if spans:
                 path = public_path(channel.path)
-                made = self._redactor.edits(path, channel.text, spans, rules, channel.context)
+                made = self._redactor.edits(path, channel.text, spans, rules, channel.context, minted)
                 edits[index] = made.edits
                 removals.extend(made.removals)
                 blocked.update(made.blocked)
+            if restorer is not None:
+                edits[index] = with_values(channel.text, edits.get(index, ()), restorer)
         body = document.rewritten(edits)
         return Redaction(
             body=body,
@@ -232,6 +264,7 @@ class ContentGate:
                 excluded_bytes=document.fielded.excluded_bytes if document.fielded else 0,
             ),
             blocked=tuple(sorted(blocked)),
+            restored=restorer.counts if restorer else (),
         )
 
     def _described(self, made: Redaction, inspection: Inspection, facts: Facts, calls: Iterable[ToolCall]) -> Redaction:

@@ -5,11 +5,14 @@ What Envoy needs is in `ext_proc.app.edge_files`: a worker has no use for it, an
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from ext_proc.app.tokens import VaultDesk
 from ext_proc.audit.database import sqlite_url
 from ext_proc.audit.keys import KeyRing
 from ext_proc.audit.signer import LocalSigner
+from ext_proc.audit.vault_sql import SqlVault
 from ext_proc.audit.writer import WalLimits
 from ext_proc.errors import ConfigError
 from ext_proc.identity.authenticator import MtlsTrust
@@ -52,13 +55,26 @@ def keyring(config: Config) -> KeyRing:
         AuditUnavailable: the registry cannot be opened.
     """
     audit = config.audit
-    url = audit.registry_url or sqlite_url(config.state_dir / "registry.sqlite")
-    return KeyRing.from_url(
-        audit.key_encryption_key_file,
-        audit.pepper_file,
-        url,
-        audit.registry_password_file if audit.registry_url else None,
+    return KeyRing.from_url(audit.key_encryption_key_file, audit.pepper_file, *_registry(config))
+
+
+def token_desk(config: Config, keys: KeyRing) -> VaultDesk:
+    """Where tokens are made and looked up. The vault is opened when one is first asked for.
+
+    Raises:
+        ConfigError: the registry's address is not as it must be.
+    """
+    return VaultDesk(
+        keys, SqlVault.from_url(*_registry(config)), timedelta(seconds=config.redaction.tokens.ttl_seconds)
     )
+
+
+def _registry(config: Config) -> tuple[str, Path | None]:
+    """Address and password file of the registry's database."""
+    audit = config.audit
+    if audit.registry_url:
+        return audit.registry_url, audit.registry_password_file
+    return sqlite_url(config.state_dir / "registry.sqlite"), None
 
 
 def log_signer(config: Config) -> Signer:

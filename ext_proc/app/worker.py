@@ -89,6 +89,7 @@ class _Worker:
             await asyncio.to_thread(recogniser.start)
         content = ContentGate(read_key(config.redaction.hash_key_file), detector_of(config), recogniser)
         keyring = registry.keyring(config)
+        tokens = registry.token_desk(config, keyring)
         writer = await open_log(config, self._digest, str(self._index), keyring, registry.receipt_signer(config))
         authenticator = Authenticator(registry.trusts(config), registry.mtls(config))
         section = config.policy
@@ -105,6 +106,7 @@ class _Worker:
             credentials=FileCredentials(),
             connections=lambda: self._connections,
             clock=clock,
+            tokens=tokens,
         )
         socket = registry.worker_socket(config, self._index)
         _settle_memory()
@@ -115,8 +117,10 @@ class _Worker:
                 beating = group.create_task(beat_forever(writer, config))
                 await wait_for_birth(writer, lambda: read_states(config.run_dir).get("shipper", {}), self._stop)
                 telling = group.create_task(self._tell_forever(writer, policy))
+                sweeping = group.create_task(tokens.sweep_forever(clock))
                 await listener.serve(self._stop, config.drain_seconds)
                 telling.cancel()
+                sweeping.cancel()
                 beating.cancel()
         finally:
             await policy.close()

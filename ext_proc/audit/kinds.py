@@ -141,7 +141,7 @@ _REDACTION: Final = _fields(
         "blocked": _list(_TEXT),
         "coverage": _COVERAGE,
     },
-    {"ner": _NER},
+    {"ner": _NER, "restored": _list(_fields({"entity": _TEXT, "count": _number(1)}))},
 )
 _MODEL: Final = _fields(
     {

@@ -74,6 +74,7 @@ def redaction_facts(redaction: Redaction) -> dict[str, Any]:
     """What was removed and how much was looked at (L7): counts by entity and action, then the first spans."""
     removals = redaction.removals
     told = {} if redaction.recognised is None else {"ner": recognised_facts(redaction.recognised)}
+    restored = [{"entity": entity, "count": count} for entity, count in redaction.restored]
     return {
         **told,
         "removed": _counts(removals),
@@ -81,6 +82,7 @@ def redaction_facts(redaction: Redaction) -> dict[str, Any]:
         "spans_unlisted": max(0, len(removals) - SPANS_MAX),
         "blocked": list(redaction.blocked),
         "coverage": coverage_facts(redaction.coverage),
+        **({"restored": restored} if restored else {}),
     }
 
 

@@ -23,6 +23,8 @@ _DECISION_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _CODE: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _ENTITY: Final = re.compile(r"\*|[A-Z][A-Z0-9_]{0,63}")
 _ACTIONS: Final = {action.value: action for action in Action}
+_IN_ANSWERS: Final = {name: action for name, action in _ACTIONS.items() if action is not Action.TOKENISE}
+"""Tokens are for values that the caller sent: the model's own are nobody's to get back."""
 
 
 def read_decision(answer: Any, decision_id: str, policy: PolicyVersion) -> Decision:
@@ -42,7 +44,7 @@ def read_decision(answer: Any, decision_id: str, policy: PolicyVersion) -> Decis
     if answer["allow"] and reasons:
         raise PolicyUndefined("allow_with_reasons")  # which of the two should count?
     redact, record = answer["redact"], answer["record"]
-    if not isinstance(redact, dict) or set(redact) != {"request", "response"}:
+    if not isinstance(redact, dict) or set(redact) - {"restore"} != {"request", "response"}:
         raise PolicyUndefined("redact")
     if not isinstance(record, dict) or set(record) != {"payloads"} or not isinstance(record["payloads"], bool):
         raise PolicyUndefined("record")
@@ -55,7 +57,16 @@ def read_decision(answer: Any, decision_id: str, policy: PolicyVersion) -> Decis
         record_payloads=record["payloads"],
         decision_id=decision_id,
         policy=policy,
+        restore=_entities(redact.get("restore", [])),
     )
+
+
+def _entities(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > LIST_MAX:
+        raise PolicyUndefined("restore")
+    if not all(isinstance(one, str) and _ENTITY.fullmatch(one) for one in value):
+        raise PolicyUndefined("restore")
+    return tuple(value)
 
 
 def _reasons(value: Any) -> tuple[str, ...]:
@@ -87,9 +98,10 @@ def _rule(value: Any, direction: Direction, number: int) -> RedactionRule:
     entity, action = value["entity"], value["action"]
     if not isinstance(entity, str) or not _ENTITY.fullmatch(entity):
         raise PolicyUndefined("redact")
-    if not isinstance(action, str) or action not in _ACTIONS:
+    actions = _ACTIONS if direction is Direction.REQUEST else _IN_ANSWERS
+    if not isinstance(action, str) or action not in actions:
         raise PolicyUndefined("redact")
-    return RedactionRule(entity, _ACTIONS[action])
+    return RedactionRule(entity, actions[action])
 
 
 def _approval(value: Any) -> dict[str, Any] | None:

@@ -66,6 +66,17 @@ allow if {
 
 reasons contains "outside_hours" if not allow
 ```
+
+Tokens that come back ([redaction](redaction.md#tokens)) are a matter of `masking`. Nobody gets values back unless the
+data say so, by group:
+
+```json
+{"masking": {
+  "request": {"*": "mask", "EMAIL": "tokenise"},
+  "response": {"*": "mask"},
+  "restore": {"support": ["EMAIL"]}
+}}
+```
 """
 
 

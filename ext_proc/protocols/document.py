@@ -115,6 +115,7 @@ class Document:
         self.parameters: Mapping[str, int | float | str | bool | None] = {}
         self.tool_names: frozenset[str] = frozenset()  # of a request: what the model may call
         self.tool_results: tuple[str, ...] = ()  # of a request: ids of the calls whose results it brings
+        self.conversation = ""  # of a request: what it calls the conversation that it goes on with
         self.facts = Facts()
         self.structure_bytes = 0
         self.has_fractions = False

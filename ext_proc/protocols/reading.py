@@ -83,6 +83,8 @@ def read_request(protocol: str, headers: Headers, body: bytes) -> Document:
     document.parameters = parameters(protocol, tree[0])
     document.tool_names = declared_tools(tree[0])
     document.tool_results = results_sent(tree[0])
+    if protocol == "openai.responses":
+        document.conversation = responses.conversation(tree[0])
     return document
 
 

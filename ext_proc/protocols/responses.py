@@ -26,6 +26,14 @@ _JSON_DELTAS: Final = ("response.function_call_arguments", "response.mcp_call_ar
 _PENDING: Final = ("in_progress", "queued")
 
 
+def conversation(body: Any) -> str:
+    """What a request calls the conversation that it goes on with; "" where it names none.
+
+    ``previous_response_id`` is no such name: it is another one at each turn.
+    """
+    return shapes.text(body, "conversation") or shapes.text(body, "conversation", "id") or ""
+
+
 def answer_facts(body: Any) -> Facts:
     """What one answer says of itself. An incomplete one says why, the others how they stand."""
     status = shapes.text(body, "status")

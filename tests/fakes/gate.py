@@ -19,6 +19,7 @@ from tests.fakes.envoy import FakeEnvoy
 from tests.fakes.identity import FakeIdentities
 from tests.fakes.policy import FakePolicy
 from tests.fakes.recorder import FakeRecorder
+from tests.fakes.tokens import FakeTokenDesk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -62,6 +63,7 @@ class FakeGate:
     policy: HeldPolicy = field(default_factory=HeldPolicy)
     recorder: FakeRecorder = field(default_factory=FakeRecorder)
     credentials: FakeCredentials = field(default_factory=FakeCredentials)
+    tokens: FakeTokenDesk = field(default_factory=FakeTokenDesk)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     serving: asyncio.Task[None] | None = None
     envoy: FakeEnvoy | None = None
@@ -94,6 +96,7 @@ async def running_gate(
         connections=lambda: {"demo": demo},
         clock=lambda: datetime.now(UTC),
         record_deadline_seconds=record_deadline_seconds,
+        tokens=gate.tokens,
     )
     listener = Listener(rooms, folder / "gate.sock", LIMIT_BYTES, leave_seconds=0.0)
     gate.serving = asyncio.create_task(listener.serve(gate.stop, grace_seconds))

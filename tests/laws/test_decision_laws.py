@@ -44,7 +44,7 @@ anything = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
     max_leaves=12,
 )
-actions = st.sampled_from(["mask", "hash", "drop", "partial", "block", "allow"])
+actions = ["mask", "hash", "drop", "partial", "block", "allow"]
 entities = st.just("*") | st.from_regex(r"[A-Z][A-Z0-9_]{0,8}", fullmatch=True)
 steps = st.sampled_from([".b", "..c", ".*", "[0]", "[*]", "['x-y']", "..['x y']"])
 paths = st.lists(steps, max_size=3).map(lambda some: "$.a" + "".join(some))
@@ -52,17 +52,22 @@ fields = st.fixed_dictionaries(
     {"path": paths, "action": st.sampled_from(["mask", "hash", "drop", "partial", "block", "include", "exclude"])},
     optional={"name": st.sampled_from(["CASE", "BIRTH_DATE"])},
 )
-rules = st.lists(
-    st.fixed_dictionaries({"entity": entities, "action": actions}) | fields,
-    max_size=4,
-    unique_by=lambda rule: rule.get("entity", id(rule)),
-)
+
+
+def rules(*more: str) -> Any:
+    """Lines of one direction."""
+    line = st.fixed_dictionaries({"entity": entities, "action": st.sampled_from([*actions, *more])})
+    return st.lists(line | fields, max_size=4, unique_by=lambda rule: rule.get("entity", id(rule)))
+
+
 counts = st.integers(min_value=1, max_value=10**6)
 decisions = st.fixed_dictionaries(
     {
         "allow": st.booleans(),
         "reasons": st.lists(st.from_regex(r"[a-z][a-z0-9_.-]{0,12}", fullmatch=True), max_size=4),
-        "redact": st.fixed_dictionaries({"request": rules, "response": rules}),
+        "redact": st.fixed_dictionaries(
+            {"request": rules("tokenise"), "response": rules()}, optional={"restore": st.lists(entities, max_size=3)}
+        ),
         "approval": st.none()
         | st.fixed_dictionaries(
             {
@@ -138,7 +143,8 @@ def test_every_decision_is_read_as_it_is(answer: Any) -> None:
     as_read = {
         "allow": decision.allow,
         "reasons": list(decision.reasons),
-        "redact": {
+        "redact": ({"restore": list(decision.restore)} if "restore" in answer["redact"] else {})
+        | {
             way: [written(line, rule) for line, rule in zip(answer["redact"][way], lines, strict=True)]
             for way, lines in (("request", decision.redact_request), ("response", decision.redact_response))
         },

@@ -21,6 +21,8 @@ from ext_proc.protocols.streaming.responses import Responses
 from ext_proc.protocols.streaming.wires import EventWire, LineWire, TextWire
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ext_proc.protocols.fielded import Fields
     from ext_proc.protocols.streaming.wires import Wire
 
@@ -35,7 +37,7 @@ STREAMED: Final = ("text/event-stream", *_LINES)
 """Media types of answers that are read as they come."""
 
 
-def stream_reader(
+def stream_reader(  # noqa: PLR0913, PLR0917 - all that the reading of an answer depends on
     protocol: str,
     media_type: str,
     make: MakeMasker,
@@ -43,6 +45,7 @@ def stream_reader(
     mask_whole: MaskWhole | None = None,
     offered: frozenset[str] = frozenset(),
     fields: tuple[Fields, MaskTree] | None = None,
+    restore: Callable[[str], str] | None = None,
 ) -> StreamReader:
     """The reader of one answer.
 
@@ -54,6 +57,7 @@ def stream_reader(
         mask_whole: masks texts that are not in pieces; without it ``make`` must.
         offered: names of the tools that the caller offered.
         fields: field rules, and what masks JSON that they lead into.
+        restore: puts the caller's own values back in what ``mask_whole`` made; ``make`` sees to its maskers' itself.
 
     Raises:
         UpstreamError: no media type of a stream.
@@ -68,7 +72,7 @@ def stream_reader(
         wire = TextWire()
     else:
         raise UpstreamError("content_type")
-    maskers = Maskers(make, mask_whole)
+    maskers = Maskers(make, mask_whole, restore)
     about = EventFields(fields[0], maskers, fields[1]) if fields is not None else None
     return StreamReader(protocol, _DIALECTS.get(protocol, Dialect)(), wire, maskers, limits, offered, about)
 

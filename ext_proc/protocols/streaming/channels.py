@@ -104,7 +104,7 @@ class Channels:
         self._rows: dict[Place, Channel] = {}  # of each row, the text that began last
         self._open: dict[Place, Channel] = {}
         self._again: dict[bytes, str] = {}
-        self._clean: set[tuple[str, str]] = set()
+        self._clean: set[tuple[str, str, bool]] = set()
         self._labels: dict[Place, tuple[str, str]] = {}  # the last one, and the end of all of them
         self._wholes: dict[Place, str] = {}  # the end of all that was said whole there
         self.scanned_bytes = 0
@@ -233,16 +233,18 @@ class Channels:
 
     # Whole ---------------------------------------------------------------------------------------------------------
 
-    def whole(self, place: Place, context: str, text: str, *, is_json: bool = False) -> str:
+    def whole(self, place: Place, context: str, text: str, *, is_json: bool = False, restores: bool = True) -> str:
         """A text that is not in pieces; what was said in pieces before is said again as it was released.
+
+        ``restores``: with the caller's own values in it. Not in what is looked at once more, or names a place.
 
         Raises:
             StreamRefused: a rule blocks.
         """
         self.scanned_bytes += size_of(text)
-        if (not context and len(text) <= SHORT) or (context, text) in self._clean:
+        if (not context and len(text) <= SHORT) or (context, text, restores) in self._clean:
             return text
-        if self._again and context in _SAID_AGAIN:
+        if self._again and restores and context in _SAID_AGAIN:
             again = self._again.get(hashlib.sha256(text.encode()).digest())
             if again is not None:
                 return again
@@ -251,12 +253,16 @@ class Channels:
             pieces = JsonPieces(self._maskers, path, context)
             out = pieces.feed(text) + pieces.finish()
         else:
-            out = self._maskers.whole(path, context, text)
+            out = self._maskers.whole(path, context, text, restores=restores)
         if out == text and len(text) <= _CLEAN_MAX_CHARACTERS:
             if len(self._clean) >= _CLEAN_MAX:
                 self._clean.clear()
-            self._clean.add((context, text))
+            self._clean.add((context, text, restores))
         return out
+
+    def restored(self, text: str) -> str:
+        """A text that was masked, with the caller's own values in it."""
+        return self._maskers.restored(text)
 
     def is_clean(self, place: Place, context: str, text: str) -> bool:
         """Does a text, put together for this question, hold nothing to be taken out?"""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ext_proc.protocols.streaming.masking import StreamRefused, fed, finished
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ext_proc.model import Removal
     from ext_proc.protocols.streaming.masking import MakeMasker, Masker, MaskWhole
@@ -20,11 +20,15 @@ class Maskers:
     Args:
         make: makes the masker of a text in pieces.
         mask_whole: masks a text that is not; without it a masker is made for each.
+        restore: puts the caller's own values back in what ``mask_whole`` made.
     """
 
-    def __init__(self, make: MakeMasker, mask_whole: MaskWhole | None = None) -> None:
+    def __init__(
+        self, make: MakeMasker, mask_whole: MaskWhole | None = None, restore: Callable[[str], str] | None = None
+    ) -> None:
         self._make = make
         self._mask_whole = mask_whole
+        self._restore = restore
         self._running: dict[int, _Watched] = {}
         self._removals: list[Removal] = []
         self._blocked: tuple[str, ...] = ()
@@ -66,8 +70,8 @@ class Maskers:
             self._blocked = tuple(blocked)
             raise StreamRefused("content_blocked")
 
-    def whole(self, path: str, context: str, text: str) -> str:
-        """A text that is not in pieces, as it may pass.
+    def whole(self, path: str, context: str, text: str, *, restores: bool = True) -> str:
+        """A text that is not in pieces, as it may pass; with the caller's own values, if it is one that ``restores``.
 
         Raises:
             StreamRefused: a rule of the decision blocks.
@@ -77,12 +81,16 @@ class Maskers:
             return fed(masker, text) + finished(masker)
         masked = self._mask_whole(path, context, text)
         self.take(masked.removals, masked.blocked)
-        return masked.text
+        return self.restored(masked.text) if restores else masked.text
+
+    def restored(self, text: str) -> str:
+        """A text that was masked, with the caller's own values in it."""
+        return text if self._restore is None else self._restore(text)
 
     def as_it_goes_out(self, path: str, context: str, text: str) -> str:
         """What becomes of a text. Nothing is told of it: it went out before."""
         if self._mask_whole is not None:
-            return self._mask_whole(path, context, text).text
+            return self.restored(self._mask_whole(path, context, text).text)
         masker = self._make(path, context)
         return masker.feed(text) + masker.finish()
 

@@ -102,7 +102,7 @@ class Walk:
     def _said_key(self, node: dict[str, Any], key: str, place: Place) -> str:
         if self._fielded is not None and (id(node), key) in self._fielded.names:
             return self._fielded.names[id(node), key]
-        return key if key in _KNOWN else self._channels.whole(place, "", key)
+        return key if key in _KNOWN else self._channels.whole(place, "", key, restores=False)
 
     def _list(self, node: list[Any], shape: str, place: Place, context: str, depth: int) -> None:
         self._count(len(node), depth)
@@ -168,10 +168,11 @@ class Walk:
             treatment = Treatment.WHOLE if self._dialect.repeats else Treatment.UNKNOWN
         if treatment is Treatment.WHOLE or treatment is Treatment.WHOLE_ARGUMENTS:
             is_json = treatment is Treatment.WHOLE_ARGUMENTS
-            said = channels.whole(place, context, value, is_json=is_json)
+            is_final = is_json or self._dialect.repeats
+            said = channels.whole(place, context, value, is_json=is_json, restores=is_final)
             if said == value and not self._dialect.repeats and channels.goes_on(place, value):
                 said = WITHHELD
-            holder[key] = said
+            holder[key] = said if is_final else channels.restored(said)
         else:
             about = self._fielded.about(holder, key) if self._fielded is not None else None
             holder[key] = self._piece(value, shape, place, context, treatment, about)
@@ -189,7 +190,8 @@ class Walk:
         of = self._dialect.place(shape, place)
         is_unknown = treatment is Treatment.UNKNOWN
         if is_unknown and about is None and not self._channels.is_clean(of, context, value):
-            value = self._channels.whole(of, context, value)  # by itself too: a reader may take it for a whole
+            # By itself too: a reader may take it for a whole.
+            value = self._channels.whole(of, context, value, restores=False)
         kind = "unknown" if is_unknown else ("arguments" if treatment is Treatment.ARGUMENTS else "text")
         channel = self._channels.channel(of, context, kind=kind, about=about)
         if self._fields is not None and about is not None and not channel.is_fielded and self._fields.is_strict(about):

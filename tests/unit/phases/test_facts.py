@@ -45,6 +45,15 @@ def test_request_once_read() -> None:
     assert not [value for value in told["parameters"].values() if isinstance(value, float)]
 
 
+def test_what_came_back_is_counted_and_a_token_is_no_mask() -> None:
+    made = Redaction(b"", b"", removals=(_removal(1, action=Action.TOKENISE), _removal(5)), restored=(("EMAIL", 2),))
+    told = facts.redaction_facts(made)
+
+    assert [(one["action"], one["count"]) for one in told["removed"]] == [("mask", 1), ("tokenise", 1)]
+    assert told["restored"] == [{"entity": "EMAIL", "count": 2}]
+    assert "restored" not in facts.redaction_facts(Redaction(b"", b""))
+
+
 def test_policy() -> None:
     told = facts.policy_facts(replace(DECISION, allow=False, reasons=("a", "b"), approval={"group": "x"}))
 

@@ -59,6 +59,16 @@ def test_allow() -> None:
     assert agrees(GOOD)
 
 
+def test_tokens() -> None:
+    answer = changed("redact/request", [{"entity": "EMAIL", "action": "tokenise"}])
+    answer["redact"]["restore"] = ["EMAIL", "*"]
+    decision = read_decision(answer, "d-1", VERSION)
+    assert decision.redact_request == (RedactionRule("EMAIL", Action.TOKENISE),)
+    assert decision.restore == ("EMAIL", "*")
+    assert read_decision(GOOD, "d-1", VERSION).restore == ()
+    assert agrees(answer)
+
+
 def test_deny_with_reasons() -> None:
     answer = {**GOOD, "allow": False, "reasons": ["secret_in_prompt", "a.b-c_1"]}
     decision = read_decision(answer, "d-1", VERSION)
@@ -90,7 +100,9 @@ WRONG: list[Any] = [
     *({name: value for name, value in GOOD.items() if name != left} for left in GOOD),
     *each("allow", 1, 0, "true", None, [], {}, [True]),
     *each("reasons", None, "x", {}, ["Bad"], [1], [None], ["a" * 65], ["a"] * 65, [""]),
-    *each("redact", None, [], {}, {"request": []}, {**GOOD["redact"], "both": []}),
+    *each("redact", None, [], {}, {"request": []}, {**GOOD["redact"], "both": []}, {"request": [], "restore": []}),
+    *each("redact/restore", None, "*", {}, [1], ["email"], [["EMAIL"]], [{"entity": "EMAIL"}], ["E"] * 65),
+    changed("redact/response", [{"entity": "EMAIL", "action": "tokenise"}]),
     *each(
         "redact/request",
         None,
