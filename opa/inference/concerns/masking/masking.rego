@@ -27,6 +27,7 @@ allow if {
 		every entity, action in data.inference.masking[direction] {
 			_is_line(direction, entity, action)
 		}
+		_has_fields(direction)
 	}
 	is_object(_restore)
 	every entities in _restore {
@@ -34,7 +35,6 @@ allow if {
 		every entity in entities {
 			_is_entity(entity)
 		}
-		_has_fields(direction)
 	}
 }
 
