@@ -61,8 +61,8 @@ rego: ## fmt, check --strict, tests with full coverage
 	done
 	@$(OPA) fmt --fail --list opa/ || { echo "mend the layout with: $(OPA) fmt --write opa/"; exit 1; }
 	@$(OPA) check --strict --schema opa/schemas opa/inference opa/system
-	@$(OPA) test --coverage --threshold 100 opa/inference opa/system opa/data.json > /dev/null \
-	  || { $(OPA) test -v opa/inference opa/system opa/data.json; exit 1; }
+	@$(OPA) test --timeout 60s --coverage --threshold 100 opa/inference opa/system opa/data.json > /dev/null \
+	  || { $(OPA) test --timeout 60s -v opa/inference opa/system opa/data.json; exit 1; }
 	@echo "rego: formatted, strict, tested with full coverage"
 
 generated: ## are the generated files up to date?

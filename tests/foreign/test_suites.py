@@ -152,10 +152,6 @@ def test_nothing_leaks_at_any_split(cut: Ran) -> None:
     assert checks["response_injection_containment"]["fragmentation_strategy"] == "exhaustive-2-part"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="of a field that no protocol has: where a later piece is a value by itself, the beginning held before goes out",
-)
 def test_no_piece_of_a_value_comes_before_it_is_masked(cut: Ran) -> None:
     """The tier of its own: five characters of a value are too many."""
     told = cut.report("out/affidavit.partial-emission.json")["metrics"]

@@ -189,14 +189,16 @@ class Walk:
     ) -> str:
         of = self._dialect.place(shape, place)
         is_unknown = treatment is Treatment.UNKNOWN
-        if is_unknown and about is None and not self._channels.is_clean(of, context, value):
-            # By itself too: a reader may take it for a whole.
-            value = self._channels.whole(of, context, value, restores=False)
         kind = "unknown" if is_unknown else ("arguments" if treatment is Treatment.ARGUMENTS else "text")
         channel = self._channels.channel(of, context, kind=kind, about=about)
+        said = ""
+        if is_unknown and about is None and not self._channels.is_clean(of, context, value):
+            # By itself too: a reader may take it for a whole. What is held may be the beginning of what is found there.
+            said = self._channels.flush(channel)
+            value = self._channels.whole(of, context, value, restores=False)
         if self._fields is not None and about is not None and not channel.is_fielded and self._fields.is_strict(about):
             value = self._fields.late(about, channel.path, value)
-        said = self._channels.feed(channel, value)
+        said += self._channels.feed(channel, value)
         if any(of[: len(scope)] == scope for scope in self._closing if scope == ALL or not is_unknown):
             said += self._channels.close(channel)
         self._touched.append((channel, place))
