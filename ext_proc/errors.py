@@ -7,7 +7,7 @@ A denial by policy is a value (`ext_proc.model.Decision`), not an exception.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 class GateError(Exception):
@@ -129,6 +129,21 @@ class CredentialUnavailable(DependencyError):
     """The connection's upstream credential file cannot be read."""
 
     code = "credential_unavailable"
+
+
+class RecogniserUnavailable(DependencyError):
+    """The recogniser of names is not there, too slow, too busy, or says what cannot be: nothing was looked for.
+
+    ``detail`` is one of `RECOGNISER_FAILURES`, and stands in the record.
+    """
+
+    code = "recogniser_unavailable"
+    client_text = "The gateway cannot look for names in this at the moment, so it was not passed on. Try again."
+
+
+RECOGNISER_FAILURES: Final = ("absent", "dead", "late", "busy", "garbage", "error")
+"""There is none; its processes are not up; no answer by the deadline; too many asked; an answer that cannot be; it said
+that it failed."""
 
 
 class UpstreamError(GateError):

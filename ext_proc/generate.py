@@ -91,12 +91,13 @@ def _type(annotation: Any) -> str:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "section"
     arguments = get_args(annotation)
-    if get_origin(annotation) in (list, Annotated):  # of what a constraint says, the meaning tells as much as is needed
-        return f"list of {_type(arguments[0])}" if get_origin(annotation) is list else _type(arguments[0])
+    origin = get_origin(annotation)
+    if origin in (list, tuple, Annotated):  # of what a constraint says, the meaning tells as much as is needed
+        return _type(arguments[0]) if origin is Annotated else f"list of {_type(arguments[0])}"
     if arguments and all(isinstance(one, str) for one in arguments):
         return " or ".join(f"`{one}`" for one in arguments)
     if arguments:
-        return " or ".join(_type(one) for one in arguments)
+        return "mapping" if origin is dict else " or ".join(_type(one) for one in arguments)
     name = getattr(annotation, "__name__", str(annotation))
     return _TYPES.get(name, name)
 

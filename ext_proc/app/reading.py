@@ -141,6 +141,7 @@ def run_show(
     if not located:
         print(f"no record of {options.exchange} in the bucket (evidence of the last seconds may still be on its way)")
         return 1
+    linked = show.links(store, located, **_span(options))
     opened: list[show.Opened] = []
     if keyring is not None and journal is not None:
         opened = show.open_payloads(store, keyring, journal, located, by=options.by, purpose=options.purpose)
@@ -150,9 +151,13 @@ def run_show(
         for one in located:
             mine = [payload for payload in opened if whole_in.get(payload.role) is one]
             print(json.dumps(_told(one, mine, is_opened=bool(opened)), sort_keys=True, ensure_ascii=False))
+        for link in linked:
+            print(json.dumps({"link": asdict(link)}, sort_keys=True))
     else:
         for one in located:
             print(f"{one.key}\n{json.dumps(one.leaf, indent=2, sort_keys=True)}\n")
+        for link in linked:
+            print(f"tool call {link.call_ref}: asked for in {link.called_in}, its result came with {link.brought_by}\n")
         for payload in opened:
             text, unplaced = rendering.shown(payload, located)
             print(f"--- {payload.role} ({payload.content_type or 'no content type'})\n{text}")

@@ -5,17 +5,22 @@ What Envoy needs is in `ext_proc.app.edge_files`: a worker has no use for it, an
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from ext_proc.app.tokens import VaultDesk
 from ext_proc.audit.database import sqlite_url
 from ext_proc.audit.keys import KeyRing
 from ext_proc.audit.signer import LocalSigner
+from ext_proc.audit.vault_sql import SqlVault
 from ext_proc.audit.writer import WalLimits
 from ext_proc.errors import ConfigError
 from ext_proc.identity.authenticator import MtlsTrust
 from ext_proc.identity.keys import KeySet, KeySource
 from ext_proc.identity.token import ClaimNames, Trust
-from ext_proc.model import Connection, Credential, Operation
+from ext_proc.model import Connection, Credential, Direction, Operation, Recognition
+from ext_proc.ner import Pool, Recipe
+from ext_proc.policy.field_rules import read_rules
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
 
     from ext_proc.audit.attest import Outsiders
     from ext_proc.audit.note import Signer
-    from ext_proc.config import Claims, Config, Issuer
+    from ext_proc.config import Claims, Config, ConnectionNer, Issuer, NerSection
 
 
 def worker_socket(config: Config, index: int) -> Path:
@@ -50,13 +55,26 @@ def keyring(config: Config) -> KeyRing:
         AuditUnavailable: the registry cannot be opened.
     """
     audit = config.audit
-    url = audit.registry_url or sqlite_url(config.state_dir / "registry.sqlite")
-    return KeyRing.from_url(
-        audit.key_encryption_key_file,
-        audit.pepper_file,
-        url,
-        audit.registry_password_file if audit.registry_url else None,
+    return KeyRing.from_url(audit.key_encryption_key_file, audit.pepper_file, *_registry(config))
+
+
+def token_desk(config: Config, keys: KeyRing) -> VaultDesk:
+    """Where tokens are made and looked up. The vault is opened when one is first asked for.
+
+    Raises:
+        ConfigError: the registry's address is not as it must be.
+    """
+    return VaultDesk(
+        keys, SqlVault.from_url(*_registry(config)), timedelta(seconds=config.redaction.tokens.ttl_seconds)
     )
+
+
+def _registry(config: Config) -> tuple[str, Path | None]:
+    """Address and password file of the registry's database."""
+    audit = config.audit
+    if audit.registry_url:
+        return audit.registry_url, audit.registry_password_file
+    return sqlite_url(config.state_dir / "registry.sqlite"), None
 
 
 def log_signer(config: Config) -> Signer:
@@ -136,9 +154,31 @@ def connections(config: Config) -> dict[str, Connection]:
             accepts=tuple(section.accepts),
             unsafe_allow_upgrade=section.unsafe_allow_upgrade,
             tags=tuple(section.tags),
+            recognition=_recognition(section.ner),
+            request_fields=read_rules(section.redaction.fields.written("request"), Direction.REQUEST, "connection"),
+            response_fields=read_rules(section.redaction.fields.written("response"), Direction.RESPONSE, "connection"),
         )
         for section in config.connections
     }
+
+
+def _recognition(section: ConnectionNer | None) -> Recognition | None:
+    if section is None or section.mode == "off":
+        return None
+    return Recognition(streams=section.streams, may_fail=section.on_failure == "pass")
+
+
+def recipe(section: NerSection) -> Recipe:
+    """What the recogniser of names is made of."""
+    return Recipe(section.adapter, tuple(section.entities), section.score_min, section.options)
+
+
+def recogniser(config: Config) -> Pool | None:
+    """The recogniser of names, not started yet; None where there is none."""
+    section = config.redaction.ner
+    if section is None:
+        return None
+    return Pool(recipe(section), workers=section.workers, deadline_seconds=section.deadline_ms / 1000)
 
 
 def largest_body_bytes(config: Config) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ext_proc.app.labels import public_path
+from ext_proc.app.restoring import RestoringMasker
 from ext_proc.model import Piece, Redaction
 from ext_proc.protocols import streaming
 from ext_proc.protocols.document import with_edits
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from ext_proc.model import RedactionRule
     from ext_proc.protocols.streaming import Learnt, StreamReader
-    from ext_proc.redaction import Detector, Redactor
+    from ext_proc.redaction import Detector, Redactor, Restorer
 
     Describe = Callable[[Redaction, Learnt], Redaction]
 
@@ -34,9 +35,13 @@ class StreamedAnswer:
         reader: of the answer's events.
         tainted_headers: fields of its head that must not pass.
         describe: makes what is told of the model out of what the answer said of itself.
+        waits: is a recogniser of names waited for? Then pieces of any size are read in a thread.
     """
 
-    def __init__(self, reader: StreamReader, tainted_headers: tuple[str, ...], describe: Describe) -> None:
+    def __init__(
+        self, reader: StreamReader, tainted_headers: tuple[str, ...], describe: Describe, *, waits: bool = False
+    ) -> None:
+        self.waits = waits
         self._reader = reader
         self._tainted_headers = tainted_headers
         self._describe = describe
@@ -44,7 +49,7 @@ class StreamedAnswer:
 
     def feed(self, data: bytes, *, is_last: bool) -> Piece:
         """See `ports.AnswerStream.feed`."""
-        self._known = self._told() if len(data) > _ASKED_MEANWHILE_BYTES else None
+        self._known = self._told() if self.waits or len(data) > _ASKED_MEANWHILE_BYTES else None
         try:
             return self._fed(data, is_last=is_last)
         finally:
@@ -96,12 +101,13 @@ class Maskers:
         self._hash_key = hash_key
         self._detector = detector
 
-    def of_pieces(self, rules: Sequence[RedactionRule]) -> streaming.MakeMasker:
-        """What makes the masker of each text in pieces."""
+    def of_pieces(self, rules: Sequence[RedactionRule], restorer: Restorer | None = None) -> streaming.MakeMasker:
+        """What makes the masker of each text in pieces; ``restorer`` then puts the caller's own values back."""
 
-        def make(path: str, context: str) -> StreamRedactor:
+        def make(path: str, context: str) -> streaming.Masker:
             public = public_path(path)
-            return StreamRedactor(rules, path=public, context=context, hash_key=self._hash_key, detector=self._detector)
+            made = StreamRedactor(rules, path=public, context=context, hash_key=self._hash_key, detector=self._detector)
+            return made if restorer is None else RestoringMasker(made, restorer)
 
         return make
 

@@ -30,6 +30,7 @@ from ext_proc.app.shipping import store_of
 from ext_proc.audit.keys import read_key
 from ext_proc.config import load
 from ext_proc.errors import ConfigError
+from ext_proc.ner import try_out
 from ext_proc.policy.bundle import read_version
 
 if TYPE_CHECKING:
@@ -291,7 +292,7 @@ def _check_files(config: Config) -> None:
     """Load what no worker can start without: it would end, and be started again, for ever.
 
     Raises:
-        ConfigError: a key file or the bundle cannot be used.
+        ConfigError: a key file, the bundle, a rule pack or the recogniser of names cannot be used.
     """
     audit = config.audit
     needed = (audit.key_encryption_key_file, audit.pepper_file, audit.receipt_key_file, audit.signing.file)
@@ -300,6 +301,8 @@ def _check_files(config: Config) -> None:
             read_key(path)
     read_version(config.policy.bundle_file)
     detector_of(config)
+    if config.redaction.ner is not None:
+        try_out(registry.recipe(config.redaction.ner))
 
 
 def _locked(path: Path, setting: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +22,7 @@ from ext_proc.audit.keys import read_key
 from ext_proc.config import load
 from ext_proc.errors import GateError
 from ext_proc.identity.authenticator import Authenticator
+from ext_proc.ner.pool import WAITING_MAX
 from ext_proc.policy.opa import OpaPolicy
 from ext_proc.server.listener import Listener
 from ext_proc.server.stream import Rooms
@@ -37,6 +39,9 @@ BIRTH_PATIENCE: Final = 100
 """So many looks, and it is said what is waited for."""
 GC_ALLOCATIONS: Final = 20_000
 """Objects more than before that begin a round of the garbage collector; Python's own number is 700."""
+
+READING_THREADS: Final = 8
+"""Beside those that wait for a recogniser of names."""
 
 _log = telemetry.logger()
 
@@ -59,6 +64,12 @@ def _settle_memory() -> None:
     gc.set_threshold(GC_ALLOCATIONS, 20, 20)
 
 
+def _make_room_for_waiting() -> None:
+    """Threads that wait for a recogniser must not be those that large bodies are read in."""
+    threads = WAITING_MAX + READING_THREADS
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="reading"))
+
+
 class _Worker:
     def __init__(self, config_path: Path, index: int) -> None:
         self._path = config_path
@@ -72,8 +83,13 @@ class _Worker:
         """Open, serve, close."""
         config = self._config
         # Before the log: it compiles the rules for a second or two, and a log that is open must give signs of life.
-        content = ContentGate(read_key(config.redaction.hash_key_file), detector_of(config))
+        recogniser = registry.recogniser(config)
+        if recogniser is not None:
+            _make_room_for_waiting()
+            await asyncio.to_thread(recogniser.start)
+        content = ContentGate(read_key(config.redaction.hash_key_file), detector_of(config), recogniser)
         keyring = registry.keyring(config)
+        tokens = registry.token_desk(config, keyring)
         writer = await open_log(config, self._digest, str(self._index), keyring, registry.receipt_signer(config))
         authenticator = Authenticator(registry.trusts(config), registry.mtls(config))
         section = config.policy
@@ -90,6 +106,7 @@ class _Worker:
             credentials=FileCredentials(),
             connections=lambda: self._connections,
             clock=clock,
+            tokens=tokens,
         )
         socket = registry.worker_socket(config, self._index)
         _settle_memory()
@@ -100,13 +117,17 @@ class _Worker:
                 beating = group.create_task(beat_forever(writer, config))
                 await wait_for_birth(writer, lambda: read_states(config.run_dir).get("shipper", {}), self._stop)
                 telling = group.create_task(self._tell_forever(writer, policy))
+                sweeping = group.create_task(tokens.sweep_forever(clock))
                 await listener.serve(self._stop, config.drain_seconds)
                 telling.cancel()
+                sweeping.cancel()
                 beating.cancel()
         finally:
             await policy.close()
             await authenticator.close()
             await writer.close(clock())
+            if recogniser is not None:
+                await asyncio.to_thread(recogniser.close)
             telemetry.tell_metrics()
 
     def _handle_signals(self, group: asyncio.TaskGroup, writer: Writer) -> None:

@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ext_proc.audit.database import sqlite_url
 from ext_proc.audit.key_files import KEY_BYTES, create_key_files, read_key
@@ -48,6 +50,7 @@ NOBODY: Final = "nobody"
 _NONCE_BYTES: Final = 12
 _KEPT_SUBJECTS: Final = 4096
 _TRIES: Final = 8
+_TOKENS: Final = b"affidavit tokens v1"
 _LABEL: Final = re.compile(r"subject:([a-z0-9:-]{1,128})#([1-9][0-9]{0,8})")
 
 
@@ -73,6 +76,7 @@ class Shredded(GateError):
 class _Kept:
     label: str
     key: AESGCM
+    tokens: bytes
 
 
 class KeyRing:
@@ -234,6 +238,16 @@ class KeyRing:
         """Would `encrypt` do without the registry now?"""
         return subject_ref in self._kept and self._ticks() - self._checked_at < KEPT_SECONDS
 
+    def token_key(self, subject_ref: str) -> bytes:
+        """The key of the subject's tokens, derived from theirs, so that an erasure takes it too. For a thread.
+
+        As for payloads, a destroyed key may go on being used from memory for `KEPT_SECONDS`, never longer.
+
+        Raises:
+            AuditUnavailable: the registry of keys cannot be used.
+        """
+        return self._subject_key(subject_ref).tokens
+
     def _subject_key(self, subject_ref: str) -> _Kept:
         if self._ticks() - self._checked_at >= KEPT_SECONDS:
             self.refresh()
@@ -254,7 +268,8 @@ class KeyRing:
         found = self.registry.newest(subject_ref)
         for _ in range(_TRIES):
             if found is not None and found.wrapped is not None:
-                return _Kept(_label(subject_ref, found.generation), self._unwrap(subject_ref, found, found.wrapped))
+                raw = self._unwrap(subject_ref, found, found.wrapped)
+                return _Kept(_label(subject_ref, found.generation), _cipher(raw), _derived(raw, _TOKENS))
             generation = found.generation + 1 if found is not None else 1
             nonce = os.urandom(_NONCE_BYTES)
             name = _label(subject_ref, generation).encode()
@@ -266,17 +281,29 @@ class KeyRing:
     def _past_key(self, subject_ref: str, generation: int) -> AESGCM:
         found = self.registry.key(subject_ref, generation)
         if found is not None and found.wrapped is not None:
-            return self._unwrap(subject_ref, found, found.wrapped)
+            return _cipher(self._unwrap(subject_ref, found, found.wrapped))
         if found is not None and found.tombstone is not None:
             raise Shredded(found.tombstone)
         raise IntegrityError("subject key is gone, and no erasure explains it")
 
-    def _unwrap(self, subject_ref: str, found: SubjectKey, wrapped: bytes) -> AESGCM:
+    def _unwrap(self, subject_ref: str, found: SubjectKey, wrapped: bytes) -> bytes:
         name = _label(subject_ref, found.generation).encode()  # a key that was moved to another row does not open
         try:
-            return AESGCM(self._wrapper.decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], name))
+            return self._wrapper.decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], name)
         except (InvalidTag, ValueError):
             raise AuditUnavailable("key_encryption_key") from None
+
+
+def _cipher(key: bytes) -> AESGCM:
+    try:
+        return AESGCM(key)
+    except ValueError:
+        raise AuditUnavailable("key_encryption_key") from None
+
+
+def _derived(key: bytes, purpose: bytes) -> bytes:
+    """Another key, which tells nothing of this one."""
+    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=purpose).derive(key)
 
 
 def _label(subject_ref: str, generation: int) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.audit.record import LEAF_MAX_BYTES, PART_PAYLOADS_MAX, SCHEMA
+from ext_proc.errors import RECOGNISER_FAILURES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -114,7 +115,23 @@ _POLICY: Final = _fields(
 _REMOVED: Final = _fields({"entity": _TEXT, "action": _TEXT, "rule": _TEXT, "version": _TEXT, "count": _number(1)})
 _SPAN: Final = _fields({"channel": _TEXT, "start": _COUNT, "end": _COUNT, "entity": _TEXT, "action": _TEXT})
 _COVERAGE: Final = _fields(
-    {"channels": _COUNT, "scanned_bytes": _COUNT, "structure_bytes": _COUNT, "forwarded_bytes": _COUNT}
+    {
+        "channels": _COUNT,
+        "scanned_bytes": _COUNT,
+        "structure_bytes": _COUNT,
+        "excluded_bytes": _COUNT,
+        "forwarded_bytes": _COUNT,
+    }
+)
+_NER: Final = _fields(
+    {
+        "recogniser": _text(r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,63}$"),
+        "mode": _one_of("whole", "sentence", "window", "off"),
+        "status": _one_of("complete", "failed", "off"),
+        "failure": _or_null(_one_of(*RECOGNISER_FAILURES)),
+        "scanned_bytes": _COUNT,
+        "failed_bytes": _COUNT,
+    }
 )
 _REDACTION: Final = _fields(
     {
@@ -123,7 +140,8 @@ _REDACTION: Final = _fields(
         "spans_unlisted": _COUNT,
         "blocked": _list(_TEXT),
         "coverage": _COVERAGE,
-    }
+    },
+    {"ner": _NER, "restored": _list(_fields({"entity": _TEXT, "count": _number(1)}))},
 )
 _MODEL: Final = _fields(
     {
@@ -245,7 +263,7 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
             "policy": _POLICY,
             "time": _times("received", "decided", "recorded"),
         },
-        {"request_redaction": _REDACTION},
+        {"request_redaction": _REDACTION, "tool_results": {**_list(_REF), "maxItems": 32}},
     ),
     "inference.part": (
         {
@@ -266,6 +284,22 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
             "response_redaction": _REDACTION,
             "model": _MODEL,
         },
+    ),
+    "effect.tool_call": (
+        {
+            "exchange_id": _EXCHANGE["exchange_id"],
+            "intent_sequence": _or_null(_COUNT),
+            "tool_call": _fields(
+                {
+                    "number": _COUNT,
+                    "name": _LABEL,
+                    "channel": _TEXT,
+                    "arguments_sha256": _SHA256,
+                    "call_ref": _or_null(_REF),
+                }
+            ),
+        },
+        {},
     ),
     "inference.undelivered": (
         {

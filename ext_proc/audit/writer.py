@@ -25,6 +25,7 @@ import os
 from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from time import monotonic
@@ -50,6 +51,8 @@ LISTED: Final = ("request_redaction", "response_redaction")
 _SPACE_CHECK_SECONDS: Final = 0.5
 _BATCH_MAX: Final = 256
 _KNOWN_PEOPLE_MAX: Final = 1024
+EFFECT: Final = "effect.tool_call"
+_TOOL_CALL: Final = "tool-call"
 _STREAMED: Final = frozenset({PART, "inference.outcome"})
 """Kinds that tell of a streamed answer, and of which a caller gets a receipt: a stream's head goes before its end."""
 _FRAME: Final = "part frame"
@@ -225,11 +228,25 @@ class Writer:
         await asyncio.to_thread(self._keyring.prepare, subject)
         return await self._begin(entry, now, subject)
 
-    def _begin(self, entry: Entry, now: datetime, subject: str) -> asyncio.Future[Receipt]:
+    def settle_parts(self, now: datetime) -> None:
+        """Write leaves for streamed answers that stand still: what is in frames only is carried to each new segment."""
+        for entry in list(self._parts.overdue(now)):
+            try:
+                begun = self._begin(entry, now, self._keyring.subject_reference(entry.identity), is_overdue=True)
+            except GateError:
+                self._parts.untold(entry)
+            else:
+                begun.add_done_callback(partial(self._settled, entry))
+
+    def _settled(self, entry: Entry, done: asyncio.Future[Receipt]) -> None:
+        if done.cancelled() or done.exception() is not None:
+            self._parts.untold(entry)
+
+    def _begin(self, entry: Entry, now: datetime, subject: str, *, is_overdue: bool = False) -> asyncio.Future[Receipt]:
         self._raise_if_unusable()
         is_part = entry.kind == PART
-        is_leaf = not is_part or self._parts.is_leaf(entry, now)
-        payloads = self._parts.whole(entry) if is_leaf else entry.payloads
+        is_leaf = not is_part or is_overdue or self._parts.is_leaf(entry, now)
+        payloads = self._parts.whole(entry) if is_leaf and not is_overdue else entry.payloads
         if payloads and (self._is_nearly_full() or self._used_bytes() > self._limits.max_bytes):
             if entry.payloads or is_part:
                 raise AuditUnavailable("full")
@@ -240,12 +257,32 @@ class Writer:
             return self._append_part(entry, fields, now, ciphertexts)
         if not is_part:
             fields |= self._people(entry, subject)
+        if entry.tool_results:
+            fields["tool_results"] = [self._keyring.reference(_TOOL_CALL, one) for one in entry.tool_results]
+        self._append_effects(entry, now)
         begun = self._append(entry.kind, fields, now, ciphertexts, str(entry.exchange_id), part=entry.facts.get("part"))
         if entry.kind in _STREAMED:
             _if_durable(begun, lambda: self._parts.told(entry, now))
         if entry.kind == "inference.outcome":
             self._counts[str(entry.facts.get("outcome", {}).get("status"))] += 1
         return begun
+
+    def _append_effects(self, entry: Entry, now: datetime) -> None:
+        """A record of each tool call, before the outcome: where that is durable, so are they. Nobody waits for them."""
+        for number, call in enumerate(entry.tool_calls):
+            told = {
+                "number": number,
+                "name": call.name,
+                "channel": call.channel,
+                "arguments_sha256": call.arguments_sha256,
+                "call_ref": self._keyring.reference(_TOOL_CALL, call.call_id) if call.call_id else None,
+            }
+            fields = {
+                "exchange_id": entry.exchange_id,
+                "intent_sequence": entry.facts.get("intent_sequence"),
+                "tool_call": told,
+            }
+            self._append(EFFECT, fields, now, [], str(entry.exchange_id)).add_done_callback(_heard)
 
     def _append_part(
         self, entry: Entry, fields: dict[str, Any], now: datetime, ciphertexts: list[bytes]
@@ -509,9 +546,12 @@ class Writer:
             return True
         needed = len(waiting.frame) + (0 if waiting.is_last else _RESERVED_BYTES)
         if self._segment.has_leaf:
-            if not self._has_spare():
+            if self._is_full and not self._has_spare():
                 return False
-            self._next_segment(waiting.sequence)
+            carry = self._carry(waiting.sequence)
+            if not self._has_spare(len(carry)):
+                return False
+            self._next_segment(waiting.sequence, carry)
         return self._is_large_enough(self._segment.offset + needed)
 
     def _is_large_enough(self, size_bytes: int) -> bool:
@@ -565,8 +605,10 @@ class Writer:
         if self._is_full:
             self._has_spare()
         segment = self._segment
-        if segment.has_leaf and monotonic() - segment.opened_at >= self._limits.seal_seconds and self._has_spare():
-            self._next_segment(self._last_written + 1)
+        if segment.has_leaf and monotonic() - segment.opened_at >= self._limits.seal_seconds:
+            carry = self._carry(self._last_written + 1)
+            if self._has_spare(len(carry)):
+                self._next_segment(self._last_written + 1, carry)
 
     def _refuse_forever(self) -> None:
         while not self._loop.is_closed():
@@ -589,33 +631,42 @@ class Writer:
         """Step 4: the spare becomes the segment; a crash in between leaves an empty ``.wal``."""
         path = self._folder / segments.name_of(first, segments.WRITING)
         (self._folder / segments.SPARE).rename(path)
-        segment = _Segment(path, os.open(path, os.O_RDWR), self._limits.segment_bytes)
+        descriptor = os.open(path, os.O_RDWR)
+        segment = _Segment(path, descriptor, os.fstat(descriptor).st_size)
         segments.sync_folder(self._folder)
         self._has_spare()
         return segment
 
-    def _next_segment(self, first: int) -> None:
-        """Steps 4 to 6; the spare is there."""
+    def _carry(self, first: int) -> bytes:
+        """What the next segment begins with, so that recovery needs no other: who is open, and what no leaf tells."""
+        going_on = list(self._open.values()), list(self._untaken.values())
+        carried = [frames.encode_carry(first, self.origin, *going_on)]
+        return b"".join([*carried, *(frame for unsealed in self._unsealed.values() for frame in unsealed)])
+
+    def _next_segment(self, first: int, carry: bytes) -> None:
+        """Steps 4 to 6; the spare is there, and large enough."""
         # Or the carry could outlive records that it counts, and the log's numbers would have a hole after a power cut.
         self._ops.sync(self._segment.descriptor)
         old, self._segment = self._segment, self._opened(first)
-        going_on = list(self._open.values()), list(self._untaken.values())
-        carried = [frames.encode_carry(first, self.origin, *going_on)]
-        carry = b"".join([*carried, *(frame for unsealed in self._unsealed.values() for frame in unsealed)])
         self._ops.write(self._segment.descriptor, carry, 0)
         self._ops.sync(self._segment.descriptor)
         self._segment.offset = len(carry)
         self._seal(old)
 
-    def _has_spare(self) -> bool:
-        """Is there a preallocated file for the next segment? Without one only what fits in this segment is taken."""
+    def _has_spare(self, carry_bytes: int = 0) -> bool:
+        """Is there a preallocated file for the next segment? Without one only what fits in this segment is taken.
+
+        Args:
+            carry_bytes: what it begins with. So much may go on in it that it must be larger than others.
+        """
+        size_bytes = max(self._limits.segment_bytes, carry_bytes + _RESERVED_BYTES)
         spare = self._folder / segments.SPARE
-        if not spare.exists():
+        if not spare.exists() or spare.stat().st_size < size_bytes:
             if self._is_full and monotonic() - self._looked_at < _LOOK_AGAIN_SECONDS:
                 return False
             temporary = self._folder / "spare.tmp"
             try:
-                self._ops.allocate(temporary, self._limits.segment_bytes)
+                self._ops.allocate(temporary, size_bytes)
                 temporary.rename(spare)
             except OSError:
                 temporary.unlink(missing_ok=True)
@@ -646,6 +697,12 @@ def _if_durable(begun: asyncio.Future[Receipt], do: Callable[[], None]) -> None:
             do()
 
     begun.add_done_callback(told)
+
+
+def _heard(done: asyncio.Future[Receipt]) -> None:
+    """Where it failed, so did the record behind it, and that one is waited for."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _resolve(batch: list[_Waiting], failure: str | None) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.evidence.cache import cached
 from ext_proc.evidence.events import objects, window
-from ext_proc.evidence.tables import EXCHANGES, INSERT, LEAVES
+from ext_proc.evidence.tables import EXCHANGES, INSERT, LEAVES, TOOL_CALLS
 from ext_proc.evidence.versions import EvidenceError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def query(  # noqa: PLR0913 - as on the command line
 
     Args:
         store: the bucket.
-        sql: one SELECT over ``leaves`` and ``exchanges``.
+        sql: one SELECT over ``leaves``, ``exchanges`` and ``tool_calls``.
         cache: a folder that keeps objects for the next time.
         take: is given the answer.
         progress: is told how many objects are there.
@@ -114,6 +114,7 @@ def _load(engine: Any, files: Iterator[Path], cache: str, since: datetime | None
     if batch:
         _insert(engine, batch, cache, since, until)
     engine.execute(EXCHANGES)
+    engine.execute(TOOL_CALLS)
 
 
 def _insert(engine: Any, files: Sequence[str], cache: str, since: datetime | None, until: datetime | None) -> None:

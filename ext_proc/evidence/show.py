@@ -93,6 +93,68 @@ def find(
     return made
 
 
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A tool call and an exchange that brought its result: one of them is the exchange that is shown."""
+
+    call_ref: str
+    called_in: str
+    brought_by: str
+
+
+def links(
+    store: VersionedStore,
+    located: Sequence[Located],
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> list[Link]:
+    """What the exchange's tool calls and tool results have to do with other exchanges: the ids of calls join them.
+
+    Args:
+        store: the bucket.
+        located: the exchange's leaves.
+        since: reads nothing older; without it, the whole bucket is read.
+        until: reads nothing newer.
+
+    Raises:
+        EvidenceError: the store cannot be read.
+        IntegrityError: an object is damaged: verify.
+    """
+    calls, results = _calls(located), _results(located)
+    if not calls and not results:
+        return []
+    needles = [ref.encode() for ref in calls | results]
+    after, is_before = window(since, until)
+    others: list[Located] = []
+    for _, version, leaves in read_ahead(store, (one for one in objects(store, after) if is_before(one[0]))):
+        others += [
+            Located(version.key, parse_leaf(line, version.key))
+            for line in leaves
+            if any(needle in line for needle in needles)
+        ]
+    mine = str(located[0].leaf.get("exchange_id"))
+    made = [Link(ref, mine, by) for one in others for ref in calls & _results([one]) if (by := _of(one)) != mine]
+    made += [Link(ref, by, mine) for one in others for ref in results & _calls([one]) if (by := _of(one)) != mine]
+    return sorted(set(made), key=lambda link: (link.called_in, link.brought_by, link.call_ref))
+
+
+def _of(located: Located) -> str:
+    return str(located.leaf.get("exchange_id"))
+
+
+def _calls(located: Sequence[Located]) -> set[str]:
+    """References of the tool calls that are asked for."""
+    told = [one.leaf.get("tool_call") for one in located if one.leaf.get("kind") == "effect.tool_call"]
+    return {ref for one in told if isinstance(one, dict) and isinstance(ref := one.get("call_ref"), str)}
+
+
+def _results(located: Sequence[Located]) -> set[str]:
+    """References of the tool calls whose results are brought."""
+    told = [one.leaf.get("tool_results") for one in located if one.leaf.get("kind") == "inference.intent"]
+    return {ref for refs in told if isinstance(refs, list) for ref in refs if isinstance(ref, str)}
+
+
 def open_payloads(
     store: VersionedStore,
     keyring: KeyRing,

@@ -81,6 +81,27 @@ WHERE (?::TIMESTAMPTZ IS NULL OR t."at"::TIMESTAMPTZ >= ?::TIMESTAMPTZ)
   AND (?::TIMESTAMPTZ IS NULL OR t."at"::TIMESTAMPTZ <= ?::TIMESTAMPTZ)
 """  # noqa: S608 - nothing of a caller is in it
 
+TOOL_CALLS: Final = """
+CREATE VIEW tool_calls AS
+WITH brought AS (
+    SELECT unnest(leaf->>'$.tool_results[*]') AS call_ref, exchange_id, recorded_at
+    FROM leaves WHERE kind = 'inference.intent' AND leaf LIKE '%"tool_results":%'
+), results AS (
+    SELECT call_ref, arg_min(exchange_id, recorded_at) AS result_exchange_id, min(recorded_at) AS result_at
+    FROM brought GROUP BY call_ref
+)
+SELECT
+    exchange_id, recorded_at, origin, sequence,
+    (leaf->>'$.tool_call.number')::BIGINT AS number,
+    leaf->>'$.tool_call.name' AS name,
+    leaf->>'$.tool_call.channel' AS channel,
+    leaf->>'$.tool_call.arguments_sha256' AS arguments_sha256,
+    leaf->>'$.tool_call.call_ref' AS call_ref,
+    results.result_exchange_id, results.result_at
+FROM leaves LEFT JOIN results ON results.call_ref = leaf->>'$.tool_call.call_ref'
+WHERE kind = 'effect.tool_call'
+"""
+
 EXCHANGES: Final = """
 CREATE VIEW exchanges AS
 SELECT

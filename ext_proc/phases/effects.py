@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ext_proc.model import (
         Call,
         Connection,
+        Decision,
         Entry,
         Headers,
         Inspection,
@@ -58,6 +59,14 @@ class Decide:
     """May they? `Decided`."""
 
     call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTokens:
+    """Tokens for what the decision tokenises, durable, and those that the answer may bring back. `TokensOpened`."""
+
+    call: Call
+    decision: Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +157,7 @@ Step = (
     | Authenticate
     | Inspect
     | Decide
+    | OpenTokens
     | RedactRequest
     | RedactResponse
     | OpenStream

@@ -13,7 +13,18 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ext_proc.errors import GateError
-    from ext_proc.model import Decision, ExchangeId, Headers, Identity, Inspection, Piece, Receipt, Redaction, Secret
+    from ext_proc.model import (
+        Decision,
+        ExchangeId,
+        Headers,
+        Identity,
+        Inspection,
+        Piece,
+        Receipt,
+        Redaction,
+        Secret,
+        Tokens,
+    )
     from ext_proc.ports import AnswerStream
 
 
@@ -130,6 +141,14 @@ class Decided:
 
 
 @dataclass(frozen=True, slots=True)
+class TokensOpened:
+    """The vault keeps what stands for what."""
+
+    at: datetime
+    tokens: Tokens
+
+
+@dataclass(frozen=True, slots=True)
 class Redacted:
     """A body was made fit to pass."""
 
@@ -183,6 +202,7 @@ AnswerEvent = (
     | Authenticated
     | Inspected
     | Decided
+    | TokensOpened
     | Redacted
     | StreamOpened
     | PieceRedacted

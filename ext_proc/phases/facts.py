@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from ext_proc.model import Call, Connection, Coverage, Decision, Redaction, Removal
+    from ext_proc.model import Call, Connection, Coverage, Decision, Recognised, Redaction, Removal
     from ext_proc.phases.head import Head
 
 SPANS_MAX: Final = 64
@@ -17,6 +17,10 @@ SPANS_MAX: Final = 64
 
 TOOLS_MAX: Final = 32
 """Tool calls listed one by one: a model that asks for hundreds must not make a leaf that cannot be written."""
+EFFECTS_MAX: Final = 256
+"""Tool calls that get a record of their own each."""
+RESULTS_MAX: Final = 32
+"""Tool results that are named, the latest ones: a long talk repeats those of all its turns."""
 REASONS_MAX: Final = 16
 """One for each choice; the first ones say enough."""
 INTEGER_MAX: Final = 2**53 - 1
@@ -69,12 +73,16 @@ def policy_facts(decision: Decision) -> dict[str, Any]:
 def redaction_facts(redaction: Redaction) -> dict[str, Any]:
     """What was removed and how much was looked at (L7): counts by entity and action, then the first spans."""
     removals = redaction.removals
+    told = {} if redaction.recognised is None else {"ner": recognised_facts(redaction.recognised)}
+    restored = [{"entity": entity, "count": count} for entity, count in redaction.restored]
     return {
+        **told,
         "removed": _counts(removals),
         "spans": [_span(removal) for removal in removals[:SPANS_MAX]],
         "spans_unlisted": max(0, len(removals) - SPANS_MAX),
         "blocked": list(redaction.blocked),
         "coverage": coverage_facts(redaction.coverage),
+        **({"restored": restored} if restored else {}),
     }
 
 
@@ -84,7 +92,21 @@ def coverage_facts(coverage: Coverage) -> dict[str, int]:
         "channels": coverage.channel_count,
         "scanned_bytes": coverage.scanned_bytes,
         "structure_bytes": coverage.structure_bytes,
+        "excluded_bytes": coverage.excluded_bytes,
         "forwarded_bytes": coverage.forwarded_bytes,
+    }
+
+
+def recognised_facts(recognised: Recognised) -> dict[str, Any]:
+    """What the recogniser of names looked at. ``complete`` only where there was nothing that it could not look at."""
+    is_failed = recognised.failure is not None or recognised.failed_bytes > 0
+    return {
+        "recogniser": recognised.recogniser,
+        "mode": recognised.mode,
+        "status": "failed" if is_failed else "off" if recognised.mode == "off" else "complete",
+        "failure": recognised.failure,
+        "scanned_bytes": recognised.scanned_bytes,
+        "failed_bytes": recognised.failed_bytes,
     }
 
 

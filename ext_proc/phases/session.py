@@ -2,7 +2,8 @@
 
  1. The head is read, room for the records is made sure of, the caller is authenticated.
  2. The body comes in whole; it is read, scanned, and the policy is asked.
- 3. What the model may see is made, the upstream credential fetched, the *intent* recorded.
+ 3. What the model may see is made (with tokens, where the policy says so), the upstream credential fetched, the
+    *intent* recorded.
  4. Only when the intent is durable does the call go on (L1), with the word that opens the gate behind us.
  5. The answer comes in whole and is made fit for the caller; the *outcome* is recorded.
  6. Only when the outcome is durable is the answer released (L1).
@@ -26,7 +27,7 @@ from ext_proc.errors import (
     UpgradeRefused,
     UpstreamError,
 )
-from ext_proc.model import Call, Entry, Payload, Refusal
+from ext_proc.model import Action, Call, Entry, Payload, Refusal
 from ext_proc.phases import effects as do
 from ext_proc.phases import events as ev
 from ext_proc.phases import facts
@@ -47,7 +48,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from ext_proc.model import Connection, Decision, ExchangeId, Headers, Identity, Inspection, Receipt, Redaction
+    from ext_proc.model import (
+        Connection,
+        Decision,
+        ExchangeId,
+        Headers,
+        Identity,
+        Inspection,
+        Receipt,
+        Redaction,
+        ToolCall,
+    )
 
 RETRY_AFTER_SECONDS: Final = 5
 """What a caller is told to wait after a 503: long enough for a worker, OPA or a disk to come back."""
@@ -217,10 +228,22 @@ class Session:
             return self._deny("approval_required", "This call needs a person's approval first.", event.at)
         if self._known_head.is_upgrade:
             return self._unlock()
-        self.state = State.REDACTING_REQUEST
-        return (do.RedactRequest(self._known_inspection, event.decision.redact_request),)
+        if self._call is not None and _has_tokens(event.decision):
+            self.state = State.OPENING_TOKENS
+            return (do.OpenTokens(self._call, event.decision),)
+        return self._redact_request()
 
     # 3. What the model may see -------------------------------------------------------------------------------------
+
+    def on_tokens_opened(self, event: ev.TokensOpened) -> tuple[do.Effect, ...]:
+        """The vault has kept them: they can go on, and the answer's can be known without asking again."""
+        self._inspection = replace(self._known_inspection, tokens=event.tokens)
+        return self._redact_request()
+
+    def _redact_request(self) -> tuple[do.Effect, ...]:
+        rules = self._decision.redact_request if self._decision else ()
+        self.state = State.REDACTING_REQUEST
+        return (do.RedactRequest(self._known_inspection, rules),)
 
     def on_request_redacted(self, event: ev.Redacted) -> tuple[do.Effect, ...]:
         """Blocked by a rule of the decision, or on to the credential."""
@@ -238,7 +261,9 @@ class Session:
         self._unlocked = tuple(event.headers.items())
         self.state = State.RECORDING_INTENT
         roles = self._request_payloads()
-        return (do.Record(self._entry("inference.intent", {"time": self._times(event.at)}, roles)),)
+        entry = self._entry("inference.intent", {"time": self._times(event.at)}, roles)
+        brought = self._inspection.tool_results[-facts.RESULTS_MAX :] if self._inspection else ()
+        return (do.Record(replace(entry, tool_results=brought)),)
 
     # 4. The call goes on -------------------------------------------------------------------------------------------
 
@@ -522,7 +547,11 @@ class Session:
             parts["response_redaction"] = facts.redaction_facts(self._released)
             requested = self._inspection.model if self._inspection else None
             parts["model"] = facts.model_facts(self._released, requested)
-        return self._entry("inference.outcome", parts, bodies)
+        calls = self._calls_released(released)[: facts.EFFECTS_MAX]
+        return replace(self._entry("inference.outcome", parts, bodies), tool_calls=calls)
+
+    def _calls_released(self, released: Redaction | None) -> tuple[ToolCall, ...]:
+        return released.tool_calls if released else ()
 
     def _outcome_told(self, status: str, http_status: int, released: Redaction | None) -> dict[str, Any]:
         return {
@@ -612,6 +641,10 @@ _FINAL_STATUS: Final = 200  # below: interim (Envoy keeps those to itself), a sw
 _ERROR_STATUS: Final = 400
 _FORBIDDEN: Final = 403
 _SERVER_ERROR: Final = 500
+
+
+def _has_tokens(decision: Decision) -> bool:
+    return bool(decision.restore) or any(rule.action is Action.TOKENISE for rule in decision.redact_request)
 
 
 def _upstream_facts(told: ev.UpstreamAttributes, status: int | None) -> dict[str, Any]:

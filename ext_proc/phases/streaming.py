@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ext_proc.errors import GateError
-    from ext_proc.model import Connection, Headers, Redaction
+    from ext_proc.model import Connection, Headers, Redaction, ToolCall
     from ext_proc.ports import AnswerStream
 
 PART: Final = "inference.part"
@@ -218,6 +218,11 @@ class StreamingSession(Session):
                 "is_inspected": True,
             }
         return told
+
+    def _calls_released(self, released: Redaction | None) -> tuple[ToolCall, ...]:
+        """Of a streamed answer also where it ended early: as far as it had come."""
+        known = self._released if self._answer is not None else released
+        return known.tool_calls if known else ()
 
     def _response_payloads(self, released: Redaction | None) -> tuple[Payload, ...]:
         """Of a streamed answer, what came and what goes since the last record: together they are the whole."""

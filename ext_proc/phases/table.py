@@ -20,6 +20,7 @@ class State(Enum):
     AWAIT_REQUEST_BODY = auto()
     INSPECTING = auto()
     DECIDING = auto()
+    OPENING_TOKENS = auto()
     REDACTING_REQUEST = auto()
     UNLOCKING = auto()
     RECORDING_INTENT = auto()
@@ -65,6 +66,7 @@ TABLE: Final[dict[State, dict[type, str]]] = {
     },
     State.INSPECTING: {ev.Inspected: "on_inspected", **_INTERRUPTIBLE},
     State.DECIDING: {ev.Decided: "on_decided", **_INTERRUPTIBLE},
+    State.OPENING_TOKENS: {ev.TokensOpened: "on_tokens_opened", **_INTERRUPTIBLE},
     State.REDACTING_REQUEST: {ev.Redacted: "on_request_redacted", **_INTERRUPTIBLE},
     State.UNLOCKING: {ev.Unlocked: "on_unlocked", **_INTERRUPTIBLE},
     State.RECORDING_INTENT: {ev.Recorded: "on_intent_recorded", **_RECORDING_UNANSWERED},

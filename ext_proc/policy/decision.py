@@ -9,7 +9,8 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.errors import PolicyUndefined
-from ext_proc.model import Action, Decision, RedactionRule
+from ext_proc.model import Action, Decision, Direction, RedactionRule
+from ext_proc.policy.field_rules import BadFieldRule, read_rule
 
 if TYPE_CHECKING:
     from ext_proc.model import PolicyVersion
@@ -22,6 +23,8 @@ _DECISION_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _CODE: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _ENTITY: Final = re.compile(r"\*|[A-Z][A-Z0-9_]{0,63}")
 _ACTIONS: Final = {action.value: action for action in Action}
+_IN_ANSWERS: Final = {name: action for name, action in _ACTIONS.items() if action is not Action.TOKENISE}
+"""Tokens are for values that the caller sent: the model's own are nobody's to get back."""
 
 
 def read_decision(answer: Any, decision_id: str, policy: PolicyVersion) -> Decision:
@@ -41,20 +44,29 @@ def read_decision(answer: Any, decision_id: str, policy: PolicyVersion) -> Decis
     if answer["allow"] and reasons:
         raise PolicyUndefined("allow_with_reasons")  # which of the two should count?
     redact, record = answer["redact"], answer["record"]
-    if not isinstance(redact, dict) or set(redact) != {"request", "response"}:
+    if not isinstance(redact, dict) or set(redact) - {"restore"} != {"request", "response"}:
         raise PolicyUndefined("redact")
     if not isinstance(record, dict) or set(record) != {"payloads"} or not isinstance(record["payloads"], bool):
         raise PolicyUndefined("record")
     return Decision(
         allow=answer["allow"],
         reasons=reasons,
-        redact_request=_rules(redact["request"]),
-        redact_response=_rules(redact["response"]),
+        redact_request=_rules(redact["request"], Direction.REQUEST),
+        redact_response=_rules(redact["response"], Direction.RESPONSE),
         approval=_approval(answer["approval"]),
         record_payloads=record["payloads"],
         decision_id=decision_id,
         policy=policy,
+        restore=_entities(redact.get("restore", [])),
     )
+
+
+def _entities(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > LIST_MAX:
+        raise PolicyUndefined("restore")
+    if not all(isinstance(one, str) and _ENTITY.fullmatch(one) for one in value):
+        raise PolicyUndefined("restore")
+    return tuple(value)
 
 
 def _reasons(value: Any) -> tuple[str, ...]:
@@ -65,24 +77,31 @@ def _reasons(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _rules(value: Any) -> tuple[RedactionRule, ...]:
+def _rules(value: Any, direction: Direction) -> tuple[RedactionRule, ...]:
     if not isinstance(value, list) or len(value) > LIST_MAX:
         raise PolicyUndefined("redact")
-    rules = tuple(map(_rule, value))
-    if len({rule.entity for rule in rules}) != len(rules):
+    rules = tuple(_rule(one, direction, number) for number, one in enumerate(value, 1))
+    entities = [rule.entity for rule in rules if rule.field is None]
+    if len(set(entities)) != len(entities):
         raise PolicyUndefined("redact")  # which of the two should count?
     return rules
 
 
-def _rule(value: Any) -> RedactionRule:
+def _rule(value: Any, direction: Direction, number: int) -> RedactionRule:
+    if isinstance(value, dict) and "path" in value:
+        try:
+            return RedactionRule("", Action.MASK, read_rule(value, direction, "decision", number))
+        except BadFieldRule:
+            raise PolicyUndefined("redact_field") from None
     if not isinstance(value, dict) or set(value) != {"entity", "action"}:
         raise PolicyUndefined("redact")
     entity, action = value["entity"], value["action"]
     if not isinstance(entity, str) or not _ENTITY.fullmatch(entity):
         raise PolicyUndefined("redact")
-    if not isinstance(action, str) or action not in _ACTIONS:
+    actions = _ACTIONS if direction is Direction.REQUEST else _IN_ANSWERS
+    if not isinstance(action, str) or action not in actions:
         raise PolicyUndefined("redact")
-    return RedactionRule(entity, _ACTIONS[action])
+    return RedactionRule(entity, actions[action])
 
 
 def _approval(value: Any) -> dict[str, Any] | None:

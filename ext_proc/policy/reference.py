@@ -34,6 +34,23 @@ deployment replaces: `models` (groups and operations by model), `without_model`,
 `record`, and `reasons`: a text for each code, for people and programs of yours that explain a refusal. The gate does
 not read them: a caller gets the codes, in the error's `reasons` and at the end of its `message`.
 
+`masking` says what is done with what the scan finds, by entity, and in `fields` with fields, whatever they say
+(`docs/redaction.md`, Fields). Here e-mail addresses become pseudonyms; of the requests' tool results nobody's birthday
+goes on, though it stays a date; and what the model asks of a tool must not name a salary:
+
+```json
+{
+  "masking": {
+    "request": {"*": "mask", "EMAIL": "hash"},
+    "response": {"*": "mask"},
+    "fields": {
+      "request": [{"path": "$.messages..birth_date", "action": "mask", "keep": "date", "name": "BIRTH_DATE"}],
+      "response": [{"path": "$.choices[*].message.tool_calls[*].function.arguments.salary", "action": "block"}]
+    }
+  }
+}
+```
+
 Each folder under `opa/inference/concerns/` is one concern, with a rule `allow`, false by default, and a set `reasons`.
 A call passes only if every concern allows and none gives a reason. A concern of your own is one more folder:
 
@@ -48,6 +65,17 @@ allow if {
 }
 
 reasons contains "outside_hours" if not allow
+```
+
+Tokens that come back ([redaction](redaction.md#tokens)) are a matter of `masking`. Nobody gets values back unless the
+data say so, by group:
+
+```json
+{"masking": {
+  "request": {"*": "mask", "EMAIL": "tokenise"},
+  "response": {"*": "mask"},
+  "restore": {"support": ["EMAIL"]}
+}}
 ```
 """
 
@@ -73,7 +101,8 @@ def _fields(root: Mapping[str, Any], schema: Mapping[str, Any], path: str) -> It
         for one in (shown, *shown.get("oneOf", ())):
             yield from _fields(root, one, here)
             items = _resolved(root, one.get("items", {}))
-            yield from _fields(root, items, f"{here}[]")
+            for either in (items, *(_resolved(root, other) for other in items.get("oneOf", ()))):
+                yield from _fields(root, either, f"{here}[]")
 
 
 def _resolved(root: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:

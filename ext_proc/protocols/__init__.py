@@ -5,7 +5,19 @@ forwarded is written again from what was read; what cannot be read is refused (L
 """
 
 from ext_proc.protocols.document import Channel, Document
-from ext_proc.protocols.reading import operation_of, read_request, read_response
+from ext_proc.protocols.fielded import Fields
+from ext_proc.protocols.reading import operation_of, read_request, read_response, read_tree, undone, with_fields
 from ext_proc.protocols.refusals import refusal_body
 
-__all__ = ["Channel", "Document", "operation_of", "read_request", "read_response", "refusal_body"]
+__all__ = [
+    "Channel",
+    "Document",
+    "Fields",
+    "operation_of",
+    "read_request",
+    "read_response",
+    "read_tree",
+    "refusal_body",
+    "undone",
+    "with_fields",
+]

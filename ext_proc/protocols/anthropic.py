@@ -9,6 +9,7 @@ from ext_proc.protocols import shapes
 from ext_proc.protocols.document import Facts
 from ext_proc.protocols.joining import add_joined, collect
 from ext_proc.protocols.json_text import render
+from ext_proc.protocols.tools import Asked
 
 if TYPE_CHECKING:
     from ext_proc.protocols.document import Document
@@ -28,13 +29,22 @@ def answer_facts(body: Any) -> Facts:
     )
 
 
-def answer_tools(body: Any) -> list[tuple[str, str]]:
-    """Tool calls of one answer: name, arguments as compact JSON."""
+def answer_tools(body: Any) -> list[Asked]:
+    """Tool calls of one answer, arguments as compact JSON."""
     return [
-        (shapes.text(block, "name") or "", render(shapes.at(block, "input")))
-        for block in shapes.items(body, "content")
-        if shapes.text(block, "type") == "tool_use"
+        called(block, f"/content/{at}/input") for at, block in enumerate(shapes.items(body, "content")) if calls(block)
     ]
+
+
+def calls(block: Any) -> bool:
+    """Is a content block a tool call: the caller's tools, the provider's, those of MCP servers?"""
+    return (shapes.text(block, "type") or "").endswith("tool_use")
+
+
+def called(block: Any, channel: str) -> Asked:
+    """The tool call that a block is, as it stands."""
+    name, said = shapes.text(block, "name") or "", render(shapes.at(block, "input"))
+    return Asked(name, said, channel, shapes.text(block, "id") or "")
 
 
 def add_stream(document: Document, events: list[Event]) -> None:
@@ -64,14 +74,16 @@ def stream_facts(events: list[Event]) -> Facts:
     return facts
 
 
-def stream_tools(events: list[Event]) -> list[tuple[str, str]]:
+def stream_tools(events: list[Event]) -> list[Asked]:
     """Tool calls of a stream, put together."""
-    names: dict[int, str] = {}
-    said: dict[int, str] = {}
+    found: dict[int, Asked] = {}
     for body in (event.data[0] for event in events if not event.is_done):
         index = shapes.number(body, "index") or 0
-        if shapes.text(body, "content_block", "type") == "tool_use":
-            names[index] = shapes.text(body, "content_block", "name") or ""
-        if index in names:
-            said[index] = said.get(index, "") + (shapes.text(body, "delta", "partial_json") or "")
-    return [(names[index], said.get(index, "")) for index in names]
+        block = shapes.at(body, "content_block")
+        if calls(block):
+            whole = called(block, f"/content/{index}/partial_json")
+            found[index] = whole if shapes.at(block, "input") else whole._replace(arguments="")
+        if index in found:
+            more = shapes.text(body, "delta", "partial_json") or ""
+            found[index] = found[index]._replace(arguments=found[index].arguments + more)
+    return list(found.values())

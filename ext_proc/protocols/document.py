@@ -7,18 +7,19 @@ call it once.
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ext_proc.model import ToolCall, Usage
+from ext_proc.model import Edit, Usage
 from ext_proc.protocols.json_text import DEPTH_MAX, JsonError, parse, render
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ext_proc.model import Edit
+    from ext_proc.model import ToolCall
+    from ext_proc.protocols.fielded import Fielded
+    from ext_proc.protocols.tools import Asked
 
 NUMBER_MIN: Final = 1000
 """Numbers below have at most three digits: no rule is that short, so they are structure."""
@@ -113,23 +114,26 @@ class Document:
         self.is_stream = False
         self.parameters: Mapping[str, int | float | str | bool | None] = {}
         self.tool_names: frozenset[str] = frozenset()  # of a request: what the model may call
+        self.tool_results: tuple[str, ...] = ()  # of a request: ids of the calls whose results it brings
+        self.conversation = ""  # of a request: what it calls the conversation that it goes on with
         self.facts = Facts()
         self.structure_bytes = 0
         self.has_fractions = False
+        self.fielded: Fielded | None = None  # what field rules did before any channel was made
         self._to_bytes = to_bytes
         self._channels: list[Channel] = []
         self._slots: list[tuple[_Fragment, ...]] = []
         self._nested: list[_Nested] = []
         self._claimed: set[tuple[int, Any]] = set()  # places that belong to a channel of fragments already
-        self._tools: Callable[[], list[tuple[str, str]]] = list
+        self._tools: Callable[[], list[Asked]] = list
 
     @property
     def channels(self) -> Sequence[Channel]:
         """Every piece of text, in the order of the body."""
         return self._channels
 
-    def set_tools(self, tools: Callable[[], list[tuple[str, str]]]) -> None:
-        """Say how to find the tool calls (name, arguments) in the tree as it stands."""
+    def set_tools(self, tools: Callable[[], list[Asked]]) -> None:
+        """Say how to find the tool calls in the tree as it stands."""
         self._tools = tools
 
     # Reading -------------------------------------------------------------------------------------------------------
@@ -176,8 +180,8 @@ class Document:
         self._slot(Channel(path, whole, kind, context, tuple(cuts)), *parts)
 
     def is_claimed(self, holder: Any, key: Any) -> bool:
-        """Does the place belong to a channel of fragments already?"""
-        return (id(holder), key) in self._claimed
+        """Does the place belong to a channel of fragments already, or to a field rule?"""
+        return (id(holder), key) in self._claimed or (self.fielded is not None and self.fielded.is_settled(holder, key))
 
     def _slot(self, channel: Channel, *fragments: _Fragment) -> None:
         self._channels.append(channel)
@@ -216,6 +220,8 @@ class Document:
         is_structure: Callable[[str, Any], bool],
     ) -> None:
         value = holder[key]
+        if self.fielded is not None and self.fielded.is_settled(holder, key):
+            return
         if isinstance(value, str):
             if self._claimed and (id(holder), key) in self._claimed:
                 return
@@ -264,7 +270,7 @@ class Document:
         if levels == 0 or not _looks_nested(text):
             return False
         try:
-            root = [parse(text)]
+            root = self._parsed(fragments) or [parse(text)]
         except JsonError:
             return False
         if not isinstance(root[0], dict | list):
@@ -273,6 +279,12 @@ class Document:
         self._walk(root[0], path, "", kind, levels - 1, 0, is_structure)
         self._nested.append(_Nested(fragments, root, first, len(self._slots)))
         return True
+
+    def _parsed(self, fragments: list[_Fragment]) -> list[Any] | None:
+        """What field rules made of a string of JSON: they know its values by where they are."""
+        if self.fielded is None or len(fragments) != 1:
+            return None
+        return self.fielded.parsed.get(id(fragments[0].holder), {}).get(fragments[0].key)
 
     # Writing -------------------------------------------------------------------------------------------------------
 
@@ -295,9 +307,18 @@ class Document:
         _rename(list(renames.values()))
         return self._to_bytes()
 
+    def field_edits(self) -> dict[int, Sequence[Edit]]:
+        """The new names that field rules give to keys, as edits of their channels."""
+        names = self.fielded.names if self.fielded is not None else {}
+        return {
+            index: [Edit(0, len(channel.text), names[place])]
+            for index, channel in enumerate(self._channels if names else ())
+            if channel.kind == "key" and (place := (id(self._slots[index][0].holder), channel.text)) in names
+        }
+
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The tools asked for, as the tree stands (after `rewritten`: as released)."""
-        return tuple(ToolCall(name, hashlib.sha256(said.encode()).hexdigest()) for name, said in self._tools())
+        return tuple(one.told() for one in self._tools())
 
 
 def _never(_path: str, _value: Any) -> bool:

@@ -12,8 +12,11 @@ from ext_proc.model import Usage
 from ext_proc.protocols import shapes
 from ext_proc.protocols.document import Facts
 from ext_proc.protocols.joining import add_joined, collect
+from ext_proc.protocols.tools import Asked
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ext_proc.protocols.document import Document, Place
     from ext_proc.protocols.joining import Found
     from ext_proc.protocols.sse import Event
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 _COMPONENT_MIN: Final = 1e-12
 _COMPONENT_MAX: Final = 1e3
 _EMBEDDING: Final = re.compile(r"/data/\d+/embedding")
+_FUNCTION: Final = ("function", "arguments")
 _DELTA_TEXTS: Final = ("content", "reasoning_content", "reasoning", "refusal", "text")
 
 
@@ -50,13 +54,29 @@ def answer_facts(body: Any) -> Facts:
     )
 
 
-def answer_tools(body: Any) -> list[tuple[str, str]]:
-    """Tool calls of one answer: name, arguments."""
+def answer_tools(body: Any) -> list[Asked]:
+    """Tool calls of one answer."""
     return [
-        (shapes.text(call, "function", "name") or "", shapes.text(call, "function", "arguments") or "")
-        for choice in shapes.items(body, "choices")
-        for call in shapes.items(choice, "message", "tool_calls")
+        asked
+        for position, choice in enumerate(shapes.items(body, "choices"))
+        for asked in _message_tools(shapes.at(choice, "message"), f"/choices/{position}/message")
     ]
+
+
+def _message_tools(message: Any, path: str) -> Iterator[Asked]:
+    for at, call in enumerate(shapes.items(message, "tool_calls")):
+        kind, said = called_as(call)
+        name, text = shapes.text(call, kind, "name") or "", shapes.text(call, kind, said) or ""
+        yield Asked(name, text, f"{path}/tool_calls/{at}/{kind}/{said}", shapes.text(call, "id") or "")
+    old = shapes.at(message, "function_call")  # before there were several, and ids
+    if isinstance(old, dict):
+        text = shapes.text(old, "arguments") or ""
+        yield Asked(shapes.text(old, "name") or "", text, f"{path}/function_call/arguments", "")
+
+
+def called_as(call: Any) -> tuple[str, str]:
+    """Where a tool call says what it calls, and under which key with what."""
+    return ("custom", "input") if shapes.at(call, "custom") and not shapes.at(call, "function") else _FUNCTION
 
 
 def add_stream(document: Document, events: list[Event]) -> None:
@@ -139,17 +159,23 @@ def stream_facts(events: list[Event]) -> Facts:
     return facts
 
 
-def stream_tools(events: list[Event]) -> list[tuple[str, str]]:
+def stream_tools(events: list[Event]) -> list[Asked]:
     """Tool calls of a stream, put together."""
-    names: dict[tuple[int, int], str] = {}
-    said: dict[tuple[int, int], str] = {}
+    found: dict[tuple[int, int], Asked] = {}
     for body in (event.data[0] for event in events if not event.is_done):
         for choice in shapes.items(body, "choices"):
             for position, call in enumerate(shapes.items(choice, "delta", "tool_calls")):
                 key = (shapes.number(choice, "index") or 0, _call_index(call, position))
-                names[key] = names.get(key, "") + (shapes.text(call, "function", "name") or "")
-                said[key] = said.get(key, "") + (shapes.text(call, "function", "arguments") or "")
-    return [(names[key], said[key]) for key in names]
+                kind, said = called_as(call)
+                path = f"/choices/{key[0]}/delta/tool_calls/{key[1]}/{kind}/{said}"
+                one = found.get(key, Asked("", "", path, ""))
+                found[key] = Asked(
+                    one.name + (shapes.text(call, kind, "name") or ""),
+                    one.arguments + (shapes.text(call, kind, said) or ""),
+                    one.channel,
+                    one.call_id or shapes.text(call, "id") or "",
+                )
+    return list(found.values())
 
 
 def _call_index(call: Any, position: int) -> int:

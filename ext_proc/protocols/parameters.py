@@ -126,10 +126,3 @@ def refuse_ambiguous_keys(protocol: str, body: dict[str, Any]) -> None:
         # A generic service may have camelCase names of its own.
         if key.casefold() in _FOLDED or (protocol != GENERIC and _squeezed(key) in _SQUEEZED):
             raise BadBody("key_case")
-
-
-def declared_tools(body: Any) -> frozenset[str]:
-    """Names of the tools that the caller offers to the model."""
-    offered = [*shapes.items(body, "tools"), *shapes.items(body, "functions")]
-    places = ((), ("function",), ("custom",))
-    return frozenset(name for tool in offered for place in places if (name := shapes.text(tool, *place, "name")))

@@ -6,15 +6,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.errors import BadBody, UnknownOperation, UnsupportedContent, UpstreamError
 from ext_proc.protocols import anthropic, openai, responses, shapes
-from ext_proc.protocols.document import Document, Facts
+from ext_proc.protocols.document import NESTED_LEVELS, Document, Facts
 from ext_proc.protocols.encoding import CodingError, decoded
+from ext_proc.protocols.field_frame import REQUEST_ROOT
+from ext_proc.protocols.field_tree import FieldPass
+from ext_proc.protocols.fielded import path_of
 from ext_proc.protocols.joining import add_joined, collect_at
 from ext_proc.protocols.json_text import JsonError, parse, parse_bytes, render, render_whole
-from ext_proc.protocols.parameters import declared_tools, parameters, refuse_ambiguous_keys
+from ext_proc.protocols.parameters import parameters, refuse_ambiguous_keys
 from ext_proc.protocols.sse import read_events, write_events
+from ext_proc.protocols.tools import declared_tools, results_sent
 
 if TYPE_CHECKING:
     from ext_proc.model import Connection, Headers, Operation
+    from ext_proc.protocols.field_states import State
+    from ext_proc.protocols.fielded import Fields
     from ext_proc.protocols.joining import Found
     from ext_proc.protocols.sse import Event
 
@@ -76,42 +82,93 @@ def read_request(protocol: str, headers: Headers, body: bytes) -> Document:
     document.is_stream = shapes.at(tree[0], "stream") is True
     document.parameters = parameters(protocol, tree[0])
     document.tool_names = declared_tools(tree[0])
+    document.tool_results = results_sent(tree[0])
+    if protocol == "openai.responses":
+        document.conversation = responses.conversation(tree[0])
     return document
 
 
-def read_response(
-    protocol: str, request: Document, status: int, headers: Headers, body: bytes, limit_bytes: int
+def with_fields(document: Document, fields: Fields) -> Document:
+    """A request that was read, once more: with what field rules make of it. The very same where that is nothing."""
+    if not document.decoded:
+        return document
+    tree = [parse_bytes(document.decoded)]
+    fielded = FieldPass(fields, root=REQUEST_ROOT).run(tree)
+    if fielded.is_nothing:
+        return document
+    made = Document(document.protocol, document.operation, document.decoded, lambda: _rendered(made, tree[0]))
+    made.fielded = fielded
+    made.add_tree(tree if fielded.is_settled(tree, 0) else tree[0])
+    made.tool_names = document.tool_names
+    return made
+
+
+def read_tree(
+    fields: Fields, root: list[Any], state: State, place: tuple[str | int, ...], included: frozenset[str]
 ) -> Document:
-    """A whole answer.
+    """A JSON text that stands in a body, in a list of one: with what field rules make of it.
+
+    Raises:
+        JsonError: nested too deeply.
+    """
+    document = Document("generic", "generic", b"", lambda: render(root[0]).encode())
+    document.fielded = FieldPass(fields).run(root, state, place, included, NESTED_LEVELS - 1)
+    if isinstance(root[0], dict | list):
+        document.add_tree(root[0], path_of(place))
+    return document
+
+
+def undone(headers: Headers, body: bytes, limit_bytes: int) -> bytes:
+    """An answer with its content coding undone.
+
+    Raises:
+        UpstreamError: it cannot be.
+    """
+    try:
+        return decoded(body, ",".join(_fields(headers, "content-encoding")), limit_bytes)
+    except CodingError as error:
+        raise UpstreamError(f"coding: {error}") from None
+
+
+def read_response(
+    protocol: str,
+    request: Document,
+    status: int,
+    headers: Headers,
+    body: bytes,
+    limit_bytes: int,
+    fields: Fields | None = None,
+) -> Document:
+    """A whole answer. Of one that is a stream, fields are the business of `protocols.streaming`.
 
     Raises:
         UpstreamError: it cannot be decoded, or is not of a kind that can be inspected.
     """
     del request, status  # how an answer is read depends on what it is, not on what was asked
     try:
-        plain = decoded(body, ",".join(_fields(headers, "content-encoding")), limit_bytes)
+        plain = undone(headers, body, limit_bytes)
         kind = media_type(headers)
         operation = _OPERATIONS.get(protocol, "generic")
         if not plain:
             return Document(protocol, operation, b"", bytes)
         if kind in ("application/json", "application/problem+json"):
-            return _json(protocol, operation, plain)
+            return _json(protocol, operation, plain, fields)
         if kind == "text/event-stream":
             return _stream(protocol, operation, plain)
         if kind in ("application/x-ndjson", "application/jsonl"):
             return _lines(protocol, operation, plain)
         if kind == "text/plain":
-            return _text(protocol, operation, plain)
-    except CodingError as error:
-        raise UpstreamError(f"coding: {error}") from None
+            return _text(protocol, operation, plain, fields)
     except JsonError as error:
         raise UpstreamError(f"json: {error}") from None
     raise UpstreamError("content_type")
 
 
-def _json(protocol: str, operation: str, body: bytes) -> Document:
+def _json(protocol: str, operation: str, body: bytes, fields: Fields | None) -> Document:
     tree = [parse_bytes(body)]
     document = Document(protocol, operation, body, lambda: _rendered(document, tree[0]))
+    if fields is not None:
+        document.fielded = FieldPass(fields, is_answer=True).run(tree)
     root = tree[0] if isinstance(tree[0], dict | list) else tree
     if protocol.startswith("anthropic."):
         document.facts = anthropic.answer_facts(tree[0])
@@ -194,14 +251,17 @@ def _lines(protocol: str, operation: str, body: bytes) -> Document:
     return document
 
 
-def _text(protocol: str, operation: str, body: bytes) -> Document:
+def _text(protocol: str, operation: str, body: bytes, fields: Fields | None) -> Document:
     try:
         holder = [body.decode("utf-8")]
     except UnicodeDecodeError:
         raise UpstreamError("not UTF-8") from None
     document = Document(protocol, operation, body, lambda: holder[0].encode())  # noqa: PLW0108 - the text of then, not of now
     document.facts = Facts()
-    document.add_text(holder, 0, "")
+    if fields is not None:
+        document.fielded = FieldPass(fields).run(holder)
+    if not document.is_claimed(holder, 0):
+        document.add_text(holder, 0, "")
     return document
 
 

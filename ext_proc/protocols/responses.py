@@ -9,6 +9,7 @@ from ext_proc.protocols import shapes
 from ext_proc.protocols.document import Facts
 from ext_proc.protocols.joining import add_joined
 from ext_proc.protocols.openai import add_token
+from ext_proc.protocols.tools import Asked
 
 if TYPE_CHECKING:
     from ext_proc.protocols.document import Document, Place
@@ -23,6 +24,14 @@ _CALLS: Final = {
 _INDEXES: Final = ("output_index", "content_index", "summary_index", "command_index")
 _JSON_DELTAS: Final = ("response.function_call_arguments", "response.mcp_call_arguments")
 _PENDING: Final = ("in_progress", "queued")
+
+
+def conversation(body: Any) -> str:
+    """What a request calls the conversation that it goes on with; "" where it names none.
+
+    ``previous_response_id`` is no such name: it is another one at each turn.
+    """
+    return shapes.text(body, "conversation") or shapes.text(body, "conversation", "id") or ""
 
 
 def answer_facts(body: Any) -> Facts:
@@ -47,13 +56,28 @@ def merged(known: Facts, said: Facts, *, is_last: bool) -> Facts:
     )
 
 
-def answer_tools(body: Any) -> list[tuple[str, str]]:
-    """Tool calls of one answer: name, arguments."""
+def answer_tools(body: Any) -> list[Asked]:
+    """Tool calls of one answer."""
     return [
-        (shapes.text(item, "name") or "", shapes.text(item, _CALLS[kind][0]) or "")
-        for item in shapes.items(body, "output")
-        if (kind := shapes.text(item, "type")) in _CALLS
+        asked for at, item in enumerate(shapes.items(body, "output")) if (asked := called(item, at, "")) is not None
     ]
+
+
+def called(item: Any, output_index: int, channel: str) -> Asked | None:
+    """The tool call that an output item is, as it stands; None for another one.
+
+    Args:
+        item: the output item.
+        output_index: its place.
+        channel: where its arguments are, if not in the item.
+    """
+    kind = shapes.text(item, "type")
+    if kind not in _CALLS:
+        return None
+    said = _CALLS[kind][0]
+    path = channel or f"/output/{output_index}/{said}"
+    name, call_id = shapes.text(item, "name") or "", shapes.text(item, "call_id") or shapes.text(item, "id") or ""
+    return Asked(name, shapes.text(item, said) or "", path, call_id)
 
 
 def arguments_place(kind: str | None, output_index: int) -> tuple[str | int, ...] | None:
@@ -112,10 +136,11 @@ def stream_facts(events: list[Event]) -> Facts:
     return facts
 
 
-def stream_tools(events: list[Event]) -> list[tuple[str, str]]:
+def stream_tools(events: list[Event]) -> list[Asked]:
     """Tool calls of a stream: items that are done say them whole."""
-    found: dict[int, list[tuple[str, str]]] = {}
+    found: dict[int, Asked | None] = {}
     for body in (event.data[0] for event in events if not event.is_done):
         if (shapes.text(body, "type") or "").startswith("response.output_item."):
-            found[shapes.number(body, "output_index") or 0] = answer_tools({"output": [shapes.at(body, "item")]})
-    return [call for calls in found.values() for call in calls]
+            index = shapes.number(body, "output_index") or 0
+            found[index] = called(shapes.at(body, "item"), index, "")
+    return [call for call in found.values() if call is not None]

@@ -15,7 +15,7 @@ from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Final
 
 from ext_proc.model import Span
-from ext_proc.redaction import gate
+from ext_proc.redaction import gate, tokens
 from ext_proc.redaction.normalise import normalised
 from ext_proc.redaction.rule import ANCHOR_MAX
 from ext_proc.redaction.rules import KEY_MARK, RULES, YIELDING, is_secret, version_of
@@ -72,9 +72,9 @@ class Detector:
         self.gate = gate.built_in() if self.rules == RULES and not engine else gate.Gate(self.rules, engine)
         # What we put in a value's place ourselves: to find it again would mask masks. Only exactly that: anything
         # that a caller writes around it is looked at.
-        placeholder = rf"\[(?:{'|'.join(self.entities)})(?::[a-p]{{8}})?\]"
-        self._placeholder = re.compile(rf"{placeholder}[.,;:!?)\]}}]*")
-        self._said_by_us = re.compile(placeholder)
+        ours = rf"\[(?:{'|'.join(self.entities)})(?::[a-p]{{8}})?\]|{tokens.form_of(self.entities)}"
+        self._placeholder = re.compile(rf"(?:{ours})[.,;:!?)\]}}]*")
+        self._said_by_us = re.compile(ours)
 
     def scan(self, text: str, context: str = "") -> list[Span]:
         """Spans in ``text``, sorted, not overlapping; offsets are code points of the text as it is.
@@ -116,7 +116,7 @@ class Detector:
 
     def headed(self, context: str) -> str:
         """What stands before a text that is scanned with its key; nothing where the key tells nothing."""
-        if "[" in context:
+        if "[" in context or "<" in context:
             context = self._placeholder.sub(" ", context)  # ``[US_SSN]`` as a key was a value, not a name
         telling = _TELLING.search(context)
         if telling is None:
@@ -204,7 +204,7 @@ class Detector:
         """Is it a placeholder, or the part of a value that the action ``partial`` shows?"""
         if end - start <= len(_SHOWN):
             return text[max(start - len(_SHOWN), 0) : start] == _SHOWN
-        return text[start] == "[" and self._placeholder.fullmatch(text, start, end) is not None
+        return text[start] in "[<" and self._placeholder.fullmatch(text, start, end) is not None
 
     def _in_base64(self, text: str, stretches: Sequence[tuple[int, int]]) -> Iterator[Span]:
         for match in _runs(text, stretches):

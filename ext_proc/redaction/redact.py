@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from operator import attrgetter
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from ext_proc.model import Action, Edit, Removal, Span
 from ext_proc.redaction.detect import BUILT_IN, merged
 from ext_proc.redaction.rules import YIELDING, is_secret
+from ext_proc.redaction.tokens import written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +27,10 @@ PARTIAL_SHOWN: Final = 4
 PARTIAL_MIN: Final = 8
 """Shorter values are masked whole: four of seven characters would be most of it."""
 
+
+Minted = Mapping[tuple[str, str], str]
+"""Names of tokens by entity and value."""
+NONE_MINTED: Final[Minted] = {}
 
 LOOKS: Final = 4
 """At a text and at what is left of it. More than two are needed for made-up texts only."""
@@ -53,9 +59,17 @@ class Redactor:
         self.detector = detector
 
     def edits(
-        self, path: str, text: str, spans: Sequence[Span], rules: Sequence[RedactionRule], context: str = ""
+        self,
+        path: str,
+        text: str,
+        spans: Sequence[Span],
+        rules: Sequence[RedactionRule],
+        context: str = "",
+        minted: Minted = NONE_MINTED,
     ) -> Edits:
         """What to do about ``spans`` of ``text``, the channel at ``path`` whose key is ``context``.
+
+        A rule that tokenises takes the value's token from ``minted``; a value that has none is masked.
 
         What is left afterwards is looked at again, as a text of its own: taking a value out can join what stood on
         both sides of it. At the last look, everything from the first value on goes. (`stream` does the same as the
@@ -71,14 +85,16 @@ class Redactor:
             if look == LOOKS:
                 found = [replace(found[0], end=len(seen))]
             begins = [0, *accumulate(len(piece.said) for piece in pieces)][:-1]
-            taken = []
+            taken, gone = [], []
             for span in found:
                 action = action_for(span.entity, rules)
-                said = self.replacement(action, span.entity, seen[span.start : span.end])
+                value = seen[span.start : span.end]
+                token = minted.get((span.entity, value)) if action is Action.TOKENISE else None
+                said = written(token) if token else self.replacement(action, span.entity, value)
                 start, end = placed(pieces, begins, span.start, span.end)
                 taken.append((span, Piece(said, start, end, is_same=False)))
+                gone.append(self.removal(path, start, end, span, rules, is_token=token is not None))
                 blocked += [span.entity] if action is Action.BLOCK else []
-            gone = [self.removal(path, put.start, put.end, span, rules) for span, put in taken]
             removals = sorted([*not_within(removals, gone), *gone], key=attrgetter("start", "end"))
             pieces = _cut(pieces, [(span.start, span.end, put) for span, put in taken])
             seen = "".join([piece.said for piece in pieces])
@@ -92,10 +108,22 @@ class Redactor:
         kept = [text[end : edit.start] + edit.replacement for end, edit in zip(ends, made, strict=False)]
         return "".join(kept) + text[ends[-1] :]
 
-    def removal(self, path: str, start: int, end: int, span: Span, rules: Sequence[RedactionRule]) -> Removal:
+    def removal(
+        self, path: str, start: int, end: int, span: Span, rules: Sequence[RedactionRule], *, is_token: bool = False
+    ) -> Removal:
         """What is said about a span that was taken out from ``start`` to ``end`` of the channel's own text."""
-        version = self.detector.version
-        return Removal(path, start, end, span.entity, span.rule, version, action_for(span.entity, rules))
+        action = action_for(span.entity, rules)
+        if action is Action.TOKENISE and not is_token:
+            action = Action.MASK  # there was no token for it
+        return Removal(path, start, end, span.entity, span.rule, self.detector.version, action)
+
+    def tokenised(
+        self, text: str, spans: Sequence[Span], rules: Sequence[RedactionRule], context: str = ""
+    ) -> Iterator[tuple[str, str]]:
+        """Entities and values of ``text`` that the rules want tokens for."""
+        for span in acted_on(self.detector, text, context, spans, rules):
+            if action_for(span.entity, rules) is Action.TOKENISE:
+                yield span.entity, text[span.start : span.end]
 
     def replacement(self, action: Action, entity: str, value: str) -> str:
         """What stands in the place of ``value``."""
@@ -104,12 +132,16 @@ class Redactor:
                 return ""
             case Action.HASH:
                 digest = hmac.new(self._hash_key, f"{entity}\0{value}".encode(errors="replace"), hashlib.sha256)
-                # Letters only: eight digits could be taken for a value again.
-                return f"[{entity}:{digest.hexdigest()[:8].translate(_LETTERS)}]"
+                return pseudonym(entity, digest.hexdigest())
             case Action.PARTIAL if len(value) >= PARTIAL_MIN:
                 return "****" + value[-PARTIAL_SHOWN:]
             case _:
                 return f"[{entity}]"
+
+
+def pseudonym(entity: str, digest: str) -> str:
+    """What stands for a value of this keyed hash. Letters only: eight digits could be taken for a value again."""
+    return f"[{entity}:{digest[:8].translate(_LETTERS)}]"
 
 
 def action_for(entity: str, rules: Sequence[RedactionRule]) -> Action:
@@ -143,6 +175,22 @@ def acted_on(
         and not any(one.start < span.end and span.start < one.end for one in kept)
     ]
     return merged([*kept, *under])
+
+
+def with_more(text: str, edits: Sequence[Edit], more: Sequence[Edit]) -> tuple[Edit, ...]:
+    """Edits of ``text``, and then ``more`` in what they make of it: all as edits of ``text``."""
+    pieces: list[Piece] = []
+    at = 0
+    for edit in edits:
+        pieces += (
+            Piece(text[at : edit.start], at, edit.start),
+            Piece(edit.replacement, edit.start, edit.end, is_same=False),
+        )
+        at = edit.end
+    pieces = [piece for piece in (*pieces, Piece(text[at:], at, len(text))) if piece.said or not piece.is_same]
+    begins = [0, *accumulate(len(piece.said) for piece in pieces)][:-1]
+    puts = [Piece(one.replacement, *placed(pieces, begins, one.start, one.end), is_same=False) for one in more]
+    return tuple(_edits(_cut(pieces, [(one.start, one.end, put) for one, put in zip(more, puts, strict=True)])))
 
 
 @dataclass(slots=True)

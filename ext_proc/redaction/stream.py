@@ -135,6 +135,11 @@ class StreamRedactor:
         return sum(look.held for look in self._looks)
 
     @property
+    def removal_count(self) -> int:
+        """How much was taken out so far, at most: what a later look takes out once more counts again."""
+        return len(self._removed)
+
+    @property
     def removals(self) -> tuple[Removal, ...]:
         """What was taken out so far, in the order of the text."""
         found: list[Removal] = []

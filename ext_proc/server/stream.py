@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from ext_proc.model import Connection, Receipt
-    from ext_proc.ports import Content, Credentials, Identities, Policy, Recorder
+    from ext_proc.model import Call, Connection, Decision, Receipt, Tokens
+    from ext_proc.ports import Content, Credentials, Identities, Policy, Recorder, TokenDesk
 
 RECORD_DEADLINE_SECONDS: Final = 10.0
 """After this a record is taken as failed and the caller refused: a disk that takes longer is broken."""
@@ -63,6 +63,7 @@ class Rooms:
     connections: Callable[[], Mapping[str, Connection]]
     clock: Callable[[], datetime]
     record_deadline_seconds: float = RECORD_DEADLINE_SECONDS
+    tokens: TokenDesk | None = None
 
 
 class Stream:
@@ -242,11 +243,22 @@ class Stream:
             case do.Decide(call):
                 decision = await rooms.policy.decide(call)
                 return ev.Decided(rooms.clock(), decision)
+            case do.OpenTokens(call, decision):
+                tokens = await self._tokens(call, decision)
+                return ev.TokensOpened(rooms.clock(), tokens)
             case do.Authenticate(presented, connection):
                 identity = await rooms.identities.authenticate(presented, connection, rooms.clock())
                 return ev.Authenticated(rooms.clock(), identity)
             case _:
                 return await asyncio.to_thread(self._compute, effect)
+
+    async def _tokens(self, call: Call, decision: Decision) -> Tokens:
+        rooms, told = self._rooms, (call.inspection, decision.redact_request)
+        if rooms.tokens is None:
+            raise AuditUnavailable("token_vault: none is joined")
+        is_large = call.inspection.text_bytes > INLINE_BYTES
+        wanted = await asyncio.to_thread(rooms.content.wanted, *told) if is_large else rooms.content.wanted(*told)
+        return await rooms.tokens.open(call, decision, wanted, rooms.clock())
 
     def _recorded(self, effect: do.Record) -> asyncio.Future[ev.AnswerEvent]:
         """Begin a record. It goes on by itself (L4): whoever waits for the answer may leave.
@@ -375,13 +387,15 @@ async def _first_of(one: asyncio.Future[Any], other: asyncio.Future[Any]) -> Non
 def _is_waited_for(effect: do.Step) -> bool:
     """Does the step wait (or compute for so long that no stream should wait for it)?"""
     match effect:
-        case do.Authenticate() | do.Decide():
+        case do.Authenticate() | do.Decide() | do.OpenTokens():
             return True
         case do.RedactRequest(inspection):
-            return inspection.text_bytes > INLINE_BYTES
-        case do.Inspect(body=body) | do.RedactResponse(body=body):
-            return len(body) > INLINE_BYTES
-        case do.RedactPiece(body=body):
-            return len(body) > PIECE_INLINE_BYTES
+            return inspection.waits or inspection.text_bytes > INLINE_BYTES
+        case do.Inspect(connection=connection, body=body):
+            return connection.recognition is not None or len(body) > INLINE_BYTES
+        case do.RedactResponse(inspection=inspection, body=body):
+            return inspection.waits or len(body) > INLINE_BYTES
+        case do.RedactPiece(answer=answer, body=body):
+            return answer.waits or len(body) > PIECE_INLINE_BYTES
         case _:
             return False

@@ -32,6 +32,7 @@ RECOVERED: Final = "log.recovered"
 PART: Final = "inference.part"
 KINDS: Final = (
     "log.open", "log.close", RECOVERED, "log.lost", "heartbeat", INTENT, PART, OUTCOME, "inference.undelivered",
+    "effect.tool_call",
     "inference.refused_by_envoy",
     "config.changed", "epoch.born", "epoch.ended", "access.shipped", "digest.made", "worm.canary",
     "segment.quarantined", "reconcile.result", "rollup.made", "key.rotated", "erasure.requested",

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 ROUNDS = int(os.environ.get("AFFIDAVIT_KILL_ROUNDS", "30"))
 AWAY = max(3, min(ROUNDS // 10, 20))
 """Rounds without any S3 server."""
+PATIENCE = 120 + 2 * ROUNDS
+"""Seconds for a command: each kill leaves a log of its own, and all of them are read."""
 SLOW = "/v1/slow"
 NOT_YET = {"record_not_shipped", "line_not_shipped", "still_connected"}
 
@@ -80,7 +82,7 @@ def beating(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 def affidavit(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "ext_proc", *arguments], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", "ext_proc", *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
 
 
@@ -96,7 +98,7 @@ def settled(gateway: Gateway, since: str, wanted: Callable[[dict[str, int]], boo
     assert marker.status == 200
     exchange_id = marker.header("x-affidavit-exchange")
     gateway.outcome(marker)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 60 + 2 * PATIENCE
     while True:
         time.sleep(2)
         status, told = reconcile(gateway, since)
@@ -153,7 +155,7 @@ def verify(gateway: Gateway) -> dict[str, Any]:
     command = [sys.executable, "-m", "ext_proc", "verify", f"s3://{s3.bucket}/", "--json", "--policy"]
     done = subprocess.run(
         [*command, str(gateway.stack.auditor_policy)],
-        capture_output=True, text=True, timeout=120, check=False, env=environment,
+        capture_output=True, text=True, timeout=PATIENCE, check=False, env=environment,
     )  # fmt: skip
     assert done.returncode in (0, 1), done.stderr
     told: dict[str, Any] = json.loads(done.stdout)

@@ -226,6 +226,33 @@ def test_anthropic_stream_with_a_tool_call(streaming: Gateway) -> None:
 # What is on record ----------------------------------------------------------------------------------------------------
 
 
+def test_a_tool_call_is_on_record_and_linked_to_the_request_that_brings_its_result(streaming: Gateway) -> None:
+    tools = [{"type": "function", "function": {"name": "send", "parameters": {"type": "object"}}}]
+    reply = streaming.chat("hello", stream=True, tools=tools)
+    asked = reply.header("x-affidavit-exchange") or ""
+    [(_, call)] = streaming.records(asked, "effect.tool_call")
+    assert call["tool_call"]["name"] == "send"
+    result = {"role": "tool", "tool_call_id": "t1", "content": "sent"}
+    body = {"model": "demo", "messages": [{"role": "user", "content": "hello"}, result], "stream": True}
+    second = streaming.send("POST", CHAT, json.dumps(body).encode(), streaming.analyst)
+    brought = second.header("x-affidavit-exchange") or ""
+    [(_, intent)] = streaming.records(brought, "inference.intent")
+    assert intent["tool_results"] == [call["tool_call"]["call_ref"]]
+    for exchange_id in (asked, brought):
+        run = [
+            sys.executable,
+            "-m",
+            "ext_proc",
+            "records",
+            "show",
+            exchange_id,
+            "--config",
+            str(streaming.stack.config),
+        ]
+        shown = subprocess.run(run, capture_output=True, text=True, timeout=120, check=True).stdout
+        assert f"asked for in {asked}, its result came with {brought}" in shown
+
+
 def test_the_record_holds_what_was_answered_and_what_was_released(streaming: Gateway) -> None:
     reply = streaming.chat("hello", stream=True)
     exchange_id = reply.header("x-affidavit-exchange")

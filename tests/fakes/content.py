@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from ext_proc.model import Inspection, Piece, Redaction, Secret
+from ext_proc.model import Inspection, Piece, Redaction, Secret, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,11 +34,18 @@ class FakeContent:
             "fake", "chat", "demo", is_stream=False, parameters={}, findings={}, text_bytes=size, document=body
         )
 
+    def wanted(self, inspection: Inspection, rules: Sequence[RedactionRule]) -> Wanted:
+        """See `ports.Content.wanted`."""
+        del rules
+        self._fail("wanted")
+        return Wanted((("EMAIL", PLAIN.decode()),) if PLAIN in inspection.document else ())
+
     def redact_request(self, inspection: Inspection, rules: Sequence[RedactionRule]) -> Redaction:
         """See `ports.Content.redact_request`."""
         del rules
         self._fail("redact_request")
-        return self._masked(inspection.document, "redact_request")
+        token = inspection.tokens.minted.get(("EMAIL", PLAIN.decode()), "") if inspection.tokens else ""
+        return self._masked(inspection.document, "redact_request", f"<{token}>".encode() if token else MASKED)
 
     def redact_response(
         self,
@@ -68,8 +75,8 @@ class FakeContent:
         self._fail("refusal")
         return "application/json", json.dumps({"code": refusal.code}).encode()
 
-    def _masked(self, body: bytes, method: str) -> Redaction:
-        return Redaction(body=body.replace(PLAIN, MASKED), decoded=body, blocked=self.blocked.get(method, ()))
+    def _masked(self, body: bytes, method: str, masked: bytes = MASKED) -> Redaction:
+        return Redaction(body=body.replace(PLAIN, masked), decoded=body, blocked=self.blocked.get(method, ()))
 
     def _fail(self, method: str) -> None:
         error = self.errors.get(method)
@@ -79,6 +86,8 @@ class FakeContent:
 
 class FakeStream:
     """`ports.AnswerStream` that masks one address, a piece at a time."""
+
+    waits = False
 
     def __init__(self, content: FakeContent) -> None:
         self._content = content

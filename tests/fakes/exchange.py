@@ -20,6 +20,7 @@ from ext_proc.model import (
     Redaction,
     RedactionRule,
     Secret,
+    Tokens,
 )
 from ext_proc.phases import StreamingSession
 from ext_proc.phases import effects as do
@@ -42,6 +43,8 @@ ANSWER = b'{"answer":"bob@example.com"}'
 RELEASED = b'{"answer":"<email>"}'
 INSPECTION = Inspection("fake", "chat", "demo", is_stream=False, parameters={}, findings={"EMAIL": 1}, text_bytes=20)
 RULES = (RedactionRule("*", Action.MASK),)
+TOKENISED = (RedactionRule("EMAIL", Action.TOKENISE),)
+TOKENS = Tokens({("EMAIL", "ada@example.com"): "EMAIL_QWRTZB"}, {"EMAIL_QWRTZB": "ada@example.com"})
 DECISION = Decision(
     allow=True,
     reasons=(),
@@ -156,6 +159,8 @@ def done(effect: do.Effect) -> ev.AnswerEvent:  # noqa: PLR0911 - one for each s
             return ev.Inspected(AT, INSPECTION)
         case do.Decide():
             return ev.Decided(AT, DECISION)
+        case do.OpenTokens():
+            return ev.TokensOpened(AT, TOKENS)
         case do.RedactRequest():
             return ev.Redacted(AT, Redaction(SENT, BODY))
         case do.RedactResponse(body=body):

@@ -19,6 +19,7 @@ from tests.fakes.envoy import FakeEnvoy
 from tests.fakes.identity import FakeIdentities
 from tests.fakes.policy import FakePolicy
 from tests.fakes.recorder import FakeRecorder
+from tests.fakes.tokens import FakeTokenDesk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -62,6 +63,7 @@ class FakeGate:
     policy: HeldPolicy = field(default_factory=HeldPolicy)
     recorder: FakeRecorder = field(default_factory=FakeRecorder)
     credentials: FakeCredentials = field(default_factory=FakeCredentials)
+    tokens: FakeTokenDesk = field(default_factory=FakeTokenDesk)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     serving: asyncio.Task[None] | None = None
     envoy: FakeEnvoy | None = None
@@ -74,21 +76,27 @@ class FakeGate:
 
 @asynccontextmanager
 async def running_gate(
-    *, record_deadline_seconds: float = 10.0, grace_seconds: float = 0.0, upgrades: bool = False
+    *,
+    record_deadline_seconds: float = 10.0,
+    grace_seconds: float = 0.0,
+    upgrades: bool = False,
+    content: Any = None,
+    connection: Connection | None = None,
 ) -> AsyncIterator[FakeGate]:
-    """A gate that serves, and a fake Envoy connected to it."""
+    """A gate that serves, and a fake Envoy connected to it. ``content`` and ``connection`` instead of the fake ones."""
     gate = FakeGate()
     folder = Path(tempfile.mkdtemp(prefix="aff-gate-", dir="/tmp"))
-    demo = Connection("demo", (), None, LIMIT_BYTES, LIMIT_BYTES, unsafe_allow_upgrade=upgrades)
+    demo = connection or Connection("demo", (), None, LIMIT_BYTES, LIMIT_BYTES, unsafe_allow_upgrade=upgrades)
     rooms = Rooms(
         identities=gate.identities,
-        content=gate.content,
+        content=content or gate.content,
         policy=gate.policy,
         recorder=gate.recorder,
         credentials=gate.credentials,
         connections=lambda: {"demo": demo},
         clock=lambda: datetime.now(UTC),
         record_deadline_seconds=record_deadline_seconds,
+        tokens=gate.tokens,
     )
     listener = Listener(rooms, folder / "gate.sock", LIMIT_BYTES, leave_seconds=0.0)
     gate.serving = asyncio.create_task(listener.serve(gate.stop, grace_seconds))

@@ -31,6 +31,10 @@ class FakeMasker:
         self.is_finished = False
         self._held = ""
 
+    @property
+    def removal_count(self) -> int:
+        return len(self.removals)
+
     def feed(self, text: str) -> str:
         assert not self.is_finished
         self.fed += text

@@ -109,6 +109,14 @@ class Log:
         self.waiting.append((at, leaf, ciphertexts or []))
         return len(self.leaves) - 1
 
+    def tool_call(self, name: str, at: datetime, call_id: str, tool: str = "send_mail") -> None:
+        """An answer of the exchange asks for a tool."""
+        told = {
+            "number": 0, "name": tool, "channel": "/choices/0/message/tool_calls/0/function/arguments",
+            "arguments_sha256": "a" * 64, "call_ref": self.of.keyring.reference("tool-call", call_id),
+        }  # fmt: skip
+        self.add("effect.tool_call", at, {"exchange_id": name, "intent_sequence": None, "tool_call": told})
+
     def exchange(self, name: str, at: datetime, who: Identity = ADA, *, outcome: bool = True, **changes: Any) -> None:
         intent, said = self.intent_fields(name, who, **changes)
         sequence = self.add("inference.intent", at, intent, said)
@@ -137,6 +145,8 @@ class Log:
             "request_redaction": {"removed": REMOVED, "spans": [SPAN], "spans_unlisted": 0, "blocked": []},
             "payloads": told,
         }  # fmt: skip
+        if "results" in changes:
+            fields["tool_results"] = [self.of.keyring.reference("tool-call", one) for one in changes["results"]]
         return fields, sealed
 
     def outcome(self, name: str, at: datetime, intent: int | None, who: Identity = ADA, **changes: Any) -> None:

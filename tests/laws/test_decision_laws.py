@@ -14,8 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ext_proc.errors import PolicyUndefined
-from ext_proc.model import Call, Connection, ExchangeId, Identity, Inspection, PolicyVersion, Source
+from ext_proc.model import (
+    Call,
+    Connection,
+    ExchangeId,
+    Identity,
+    Inspection,
+    PolicyVersion,
+    RedactionRule,
+    Source,
+)
 from ext_proc.policy.decision import read_decision
+from ext_proc.policy.field_rules import parse_path
 from ext_proc.policy.question import question
 from tests.fakes.policy import ROOT
 
@@ -34,19 +44,30 @@ anything = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
     max_leaves=12,
 )
-actions = st.sampled_from(["mask", "hash", "drop", "partial", "block", "allow"])
+actions = ["mask", "hash", "drop", "partial", "block", "allow"]
 entities = st.just("*") | st.from_regex(r"[A-Z][A-Z0-9_]{0,8}", fullmatch=True)
-rules = st.lists(
-    st.fixed_dictionaries({"entity": entities, "action": actions}),
-    max_size=4,
-    unique_by=lambda rule: rule["entity"],
+steps = st.sampled_from([".b", "..c", ".*", "[0]", "[*]", "['x-y']", "..['x y']"])
+paths = st.lists(steps, max_size=3).map(lambda some: "$.a" + "".join(some))
+fields = st.fixed_dictionaries(
+    {"path": paths, "action": st.sampled_from(["mask", "hash", "drop", "partial", "block", "include", "exclude"])},
+    optional={"name": st.sampled_from(["CASE", "BIRTH_DATE"])},
 )
+
+
+def rules(*more: str) -> Any:
+    """Lines of one direction."""
+    line = st.fixed_dictionaries({"entity": entities, "action": st.sampled_from([*actions, *more])})
+    return st.lists(line | fields, max_size=4, unique_by=lambda rule: rule.get("entity", id(rule)))
+
+
 counts = st.integers(min_value=1, max_value=10**6)
 decisions = st.fixed_dictionaries(
     {
         "allow": st.booleans(),
         "reasons": st.lists(st.from_regex(r"[a-z][a-z0-9_.-]{0,12}", fullmatch=True), max_size=4),
-        "redact": st.fixed_dictionaries({"request": rules, "response": rules}),
+        "redact": st.fixed_dictionaries(
+            {"request": rules("tokenise"), "response": rules()}, optional={"restore": st.lists(entities, max_size=3)}
+        ),
         "approval": st.none()
         | st.fixed_dictionaries(
             {
@@ -102,6 +123,15 @@ def test_only_an_allow_allows(answer: Any) -> None:
     assert decision.allow == _is_exactly_an_allow(answer)
 
 
+def written(line: dict[str, Any], rule: RedactionRule) -> dict[str, Any]:
+    """A line again, from what was read of it; a path as it was, if it was read as it is."""
+    if rule.field is None:
+        return {"entity": rule.entity, "action": rule.action.value}
+    said: dict[str, Any] = {"path": line["path"], "action": rule.field.action.value}
+    assert rule.field.steps == parse_path(line["path"])[0]
+    return {**said, "name": rule.field.entity} if "name" in line else said
+
+
 @given(decisions)
 def test_every_decision_is_read_as_it_is(answer: Any) -> None:
     assert IS_DECISION.is_valid(answer)
@@ -110,17 +140,18 @@ def test_every_decision_is_read_as_it_is(answer: Any) -> None:
             read_decision(answer, "d-1", VERSION)
         return
     decision = read_decision(copy.deepcopy(answer), "d-1", VERSION)
-    written = {
+    as_read = {
         "allow": decision.allow,
         "reasons": list(decision.reasons),
-        "redact": {
-            way: [{"entity": rule.entity, "action": rule.action.value} for rule in lines]
+        "redact": ({"restore": list(decision.restore)} if "restore" in answer["redact"] else {})
+        | {
+            way: [written(line, rule) for line, rule in zip(answer["redact"][way], lines, strict=True)]
             for way, lines in (("request", decision.redact_request), ("response", decision.redact_response))
         },
         "approval": decision.approval,
         "record": {"payloads": decision.record_payloads},
     }
-    assert written == answer
+    assert as_read == answer
 
 
 zones = st.integers(-12, 12).map(lambda hours: timezone(timedelta(hours=hours)))

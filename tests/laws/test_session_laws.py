@@ -28,6 +28,7 @@ from tests.fakes.exchange import (
     DECISION,
     FAREWELL,
     PIECE,
+    TOKENISED,
     answer_head,
     done,
     head,
@@ -299,7 +300,9 @@ def _ended(step: do.Step, how: str) -> ev.AnswerEvent:  # noqa: PLR0911 - one fo
         case do.Decide(), "approval":
             return ev.Decided(AT, replace(DECISION, approval={"group": "leads"}))
         case do.Decide(), "no payloads":
-            return ev.Decided(AT, replace(DECISION, record_payloads=False))
+            # And with tokens: one more step, and no further way to choose from, which would make mistakes rarer.
+            tokens = replace(DECISION, redact_request=TOKENISED, restore=("*",))
+            return ev.Decided(AT, replace(tokens, record_payloads=False))
         case (do.RedactRequest() | do.RedactResponse(), "blocked"):
             return ev.Redacted(AT, Redaction(b"x", BODY, blocked=("SECRET_KEY",)))
         case do.RedactPiece(), "blocked":

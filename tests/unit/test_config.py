@@ -128,6 +128,31 @@ WRONG: dict[str, tuple[str, Any, str]] = {
     ),
     "mtls without authority": ("identity.mtls", {}, "listen.tls.client_ca_file: identity.mtls needs it"),
     "accepts what is not set up": ("connections.0.accepts", ["mtls"], "identity.mtls: a connection accepts mtls"),
+    "a field rule without a path": (
+        "connections.0.redaction",
+        {"fields": {"request": [{"action": "mask"}]}},
+        "connections.0.redaction.fields.request.0.path (connection model): Field required",
+    ),
+    "a field rule's action": (
+        "connections.0.redaction",
+        {"fields": {"request": [{"path": "$.a", "action": "allow"}]}},
+        "connections.0.redaction.fields.request.0.action (connection model): Input should be 'mask'",
+    ),
+    "a path that is none": (
+        "connections.0.redaction",
+        {"fields": {"request": [{"path": "$.a", "action": "mask"}, {"path": "$.x-y", "action": "mask"}]}},
+        "connections.0.redaction.fields (connection model): request: rule 2: '$.x-y', character 4: names with other",
+    ),
+    "a field that must stay": (
+        "connections.0.redaction",
+        {"fields": {"response": [{"path": "$..usage", "action": "drop"}]}},
+        "response: rule 1: the path also leads to the response's `usage`, which must stay",
+    ),
+    "a misspelt direction of fields": (
+        "connections.0.redaction",
+        {"fields": {"answer": []}},
+        "connections.0.redaction.fields.answer (connection model): unknown field",
+    ),
     "no connection": ("connections", [], "connections: List should have at least 1 item"),
     "name of a connection": (
         "connections.0.name",

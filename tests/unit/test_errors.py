@@ -29,6 +29,7 @@ CODES = {
     "PolicyUndefined": ("policy_undefined", 503),
     "AuditUnavailable": ("audit_unavailable", 503),
     "CredentialUnavailable": ("credential_unavailable", 503),
+    "RecogniserUnavailable": ("recogniser_unavailable", 503),
     "UpstreamError": ("upstream_unreadable", 502),
     "PeerError": ("peer_out_of_turn", 500),
     "ConfigError": ("bad_configuration", 500),

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 from ext_proc.errors import UpstreamError
 from ext_proc.protocols.streaming.anthropic import Anthropic
 from ext_proc.protocols.streaming.dialect import Dialect
-from ext_proc.protocols.streaming.learnt import ChannelSeen, Learnt, ToolSeen
+from ext_proc.protocols.streaming.fielding import EventFields, MaskTree
+from ext_proc.protocols.streaming.learnt import ChannelSeen, Learnt
 from ext_proc.protocols.streaming.maskers import Maskers
 from ext_proc.protocols.streaming.masking import TEXTS, Limits, MakeMasker, Masked, Masker, MaskWhole
 from ext_proc.protocols.streaming.openai import OpenAi
@@ -20,6 +21,9 @@ from ext_proc.protocols.streaming.responses import Responses
 from ext_proc.protocols.streaming.wires import EventWire, LineWire, TextWire
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ext_proc.protocols.fielded import Fields
     from ext_proc.protocols.streaming.wires import Wire
 
 _DIALECTS: Final = {
@@ -33,13 +37,15 @@ STREAMED: Final = ("text/event-stream", *_LINES)
 """Media types of answers that are read as they come."""
 
 
-def stream_reader(
+def stream_reader(  # noqa: PLR0913, PLR0917 - all that the reading of an answer depends on
     protocol: str,
     media_type: str,
     make: MakeMasker,
     limits: Limits | None = None,
     mask_whole: MaskWhole | None = None,
     offered: frozenset[str] = frozenset(),
+    fields: tuple[Fields, MaskTree] | None = None,
+    restore: Callable[[str], str] | None = None,
 ) -> StreamReader:
     """The reader of one answer.
 
@@ -50,6 +56,8 @@ def stream_reader(
         limits: what the answer may cost.
         mask_whole: masks texts that are not in pieces; without it ``make`` must.
         offered: names of the tools that the caller offered.
+        fields: field rules, and what masks JSON that they lead into.
+        restore: puts the caller's own values back in what ``mask_whole`` made; ``make`` sees to its maskers' itself.
 
     Raises:
         UpstreamError: no media type of a stream.
@@ -64,7 +72,9 @@ def stream_reader(
         wire = TextWire()
     else:
         raise UpstreamError("content_type")
-    return StreamReader(protocol, _DIALECTS.get(protocol, Dialect)(), wire, Maskers(make, mask_whole), limits, offered)
+    maskers = Maskers(make, mask_whole, restore)
+    about = EventFields(fields[0], maskers, fields[1]) if fields is not None else None
+    return StreamReader(protocol, _DIALECTS.get(protocol, Dialect)(), wire, maskers, limits, offered, about)
 
 
 __all__ = [
@@ -74,12 +84,12 @@ __all__ = [
     "Learnt",
     "Limits",
     "MakeMasker",
+    "MaskTree",
     "MaskWhole",
     "Masked",
     "Masker",
     "Released",
     "StreamReader",
-    "ToolSeen",
     "refusal_event",
     "stream_reader",
 ]

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.model import Usage
 from ext_proc.protocols import shapes
+from ext_proc.protocols.anthropic import called, calls
+from ext_proc.protocols.streaming.channels import path_of
 from ext_proc.protocols.streaming.dialect import ALL, Dialect, Treatment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ext_proc.protocols.streaming.channels import Place
 
@@ -59,12 +61,16 @@ class Anthropic(Dialect):
         self._is_begin = kind == "message_start"
         if self._begins or self._is_begin:
             self._begins += 1
-        if kind == "content_block_start":
-            if (shapes.text(body, "content_block", "type") or "").endswith("tool_use"):
-                place = ("content", self._index, "partial_json")
-                self.tools[place] = shapes.text(body, "content_block", "name") or ""
-        elif kind in ("message_start", "message_delta"):
+        if kind in ("message_start", "message_delta"):
             self._learn(body)
+
+    def leave(self, body: Any) -> None:
+        """See `Dialect.leave`."""
+        block = shapes.at(body, "content_block")
+        if calls(block):
+            place = ("content", self._index, "partial_json")
+            whole = called(block, path_of(place))
+            self.tools[place] = whole if shapes.at(block, "input") else whole._replace(arguments="")
 
     def _learn(self, body: Any) -> None:
         facts = self.facts
@@ -96,6 +102,23 @@ class Anthropic(Dialect):
         if shape.startswith(("delta/", "content_block/")):
             return ("content", self._index, *place[1:])
         return place
+
+    def row(self, place: Place) -> Place | None:
+        """Blocks of text follow one another: citations cut an answer into many, in the midst of sentences."""
+        return place[2:] if place[:1] == ("content",) and place[2:] == ("text",) else None
+
+    def whole(self, body: Any) -> Mapping[Place, Place]:
+        """See `Dialect.whole`."""
+        if shapes.text(body, "type") == "message_delta":
+            return {("delta",): ()}
+        block = ("content", self._index)
+        return {
+            ("message",): (),
+            ("content_block",): block,
+            ("delta",): block,
+            ("delta", "partial_json"): (*block, "input"),
+            ("delta", "citation"): (*block, "citations", 0),
+        }
 
     def closing(self, body: Any) -> Sequence[Place]:
         """See `Dialect.closing`."""

@@ -17,11 +17,16 @@ from ext_proc.protocols.streaming.packed import is_packed
 from ext_proc.protocols.streaming.pieces import JsonPieces
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ext_proc.protocols.streaming.fielding import EventFields
     from ext_proc.protocols.streaming.maskers import Maskers
     from ext_proc.protocols.streaming.masking import Limits, Masker
 
 Place = tuple[str | int, ...]
 """Keys and indexes that lead to a text."""
+if TYPE_CHECKING:
+    RowOf = Callable[[Place], Place | None]
 
 WITHHELD: Final = "[WITHHELD]"
 """Instead of what is clean by itself, but not together with what stood in its place before."""
@@ -37,6 +42,8 @@ _SAID_AGAIN: Final = frozenset({"arguments", "code", "delta", "input", "refusal"
 _TIME: Final = re.compile(
     r"20[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9](?:\.[0-9]{1,9})?(?:Z|[+-][0-2][0-9]:[0-5][0-9])"
 )
+_END_KEPT: Final = 160
+"""Longer values than most; what is open-ended needs only its beginning."""
 _CLEAN_MAX: Final = 1024
 _CLEAN_MAX_CHARACTERS: Final = 256
 
@@ -46,7 +53,9 @@ class Channel:
     """One text in pieces.
 
     ``where`` is the place of its last piece in the event ``event`` (named ``name``): a tail goes out in one like it.
-    ``ahead`` is what its masker was told, and what went out already: labels that stood there before.
+    ``is_fielded``: its masker is a strict field rule's. ``ahead`` is what its masker was told before its first piece,
+    as that goes out: labels that stood there, the end of the text before it. It went out already. ``row`` is
+    `Dialect.row`, ``end`` the end of the text so far.
     """
 
     path: str
@@ -58,9 +67,12 @@ class Channel:
     name: str = ""
     event: Any = None
     where: Place = ()
+    is_fielded: bool = False
     said: Any = None
     released: Any = None
     ahead: str = ""
+    row: Place | None = None
+    end: str = ""
     kept: list[str] = field(default_factory=list)
 
 
@@ -71,19 +83,33 @@ class Channels:
         maskers: makes the maskers.
         limits: see `Limits`.
         repeats: does the protocol say texts a second time? Then what was released is kept, to be said again.
+        row: see `Dialect.row`.
+        fields: field rules, if there are any.
     """
 
-    def __init__(self, maskers: Maskers, limits: Limits, *, repeats: bool = False) -> None:
+    def __init__(
+        self,
+        maskers: Maskers,
+        limits: Limits,
+        *,
+        repeats: bool = False,
+        row: RowOf = lambda _: None,
+        fields: EventFields | None = None,
+    ) -> None:
         self._maskers = maskers
+        self._fields = fields
         self._limits = limits
         self._repeats = repeats
+        self._row = row
+        self._rows: dict[Place, Channel] = {}  # of each row, the text that began last
         self._open: dict[Place, Channel] = {}
         self._again: dict[bytes, str] = {}
-        self._clean: set[tuple[str, str]] = set()
+        self._clean: set[tuple[str, str, bool]] = set()
         self._labels: dict[Place, tuple[str, str]] = {}  # the last one, and the end of all of them
         self._wholes: dict[Place, str] = {}  # the end of all that was said whole there
         self.scanned_bytes = 0
         self.structure_bytes = 0
+        self.excluded_bytes = 0
 
     def items(self) -> list[tuple[Place, Channel]]:
         """Every channel there was, in order."""
@@ -95,8 +121,8 @@ class Channels:
 
     # In pieces -----------------------------------------------------------------------------------------------------
 
-    def channel(self, place: Place, context: str, *, kind: str) -> Channel:
-        """The channel at ``place``; a new one if there is none.
+    def channel(self, place: Place, context: str, *, kind: str, about: Place | None = None) -> Channel:
+        """The channel at ``place``; a new one if there is none. ``about``: its place as field rules planned it.
 
         Raises:
             StreamRefused: there are too many.
@@ -106,17 +132,51 @@ class Channels:
             return found
         if len(self._open) >= self._limits.channels:
             raise StreamRefused("stream_too_many_channels")
-        path = path_of(place)
+        path, before = path_of(place), self._before(place, about)
         is_json = kind == "arguments"
-        masker = JsonPieces(self._maskers, path, context) if is_json else self._maskers.piecewise(path, context)
-        made = Channel(path, masker, kind)
+        masker = self._masker(place, context, kind, about, len(before))
+        is_fielded = self._fields is not None and self._fields.is_strict(about)
+        made = Channel(path, masker, kind, is_fielded=is_fielded, row=self._row(place))
         if is_json or self._repeats:
             made.said, made.released = hashlib.sha256(), hashlib.sha256()
-        if place in self._labels:  # what passed as a label may be the beginning of what comes now
-            made.ahead = self._labels[place][1]
-            self._released(made, made.masker.feed(made.ahead))
+        if before:
+            made.ahead = self._maskers.as_it_goes_out(path, context, before)
+            self._released(made, made.masker.feed(before))
+        if made.row is not None:
+            self._rows[made.row] = made
         self._open[place] = made
         return made
+
+    def _before(self, place: Place, about: Place | None) -> str:
+        """What may be the beginning of what is said at ``place``: a label there, or the text that is read before it."""
+        label = self._labels.get(place)
+        if label is not None:
+            return label[1]
+        row = self._row(place) if about is None else None  # what a rule is about stands by itself
+        previous = self._rows.get(row) if row is not None else None
+        return previous.end if previous is not None else ""
+
+    def _masker(self, place: Place, context: str, kind: str, about: Place | None, begins_at: int) -> Masker:
+        path = path_of(place)
+
+        def usual() -> Masker:
+            if kind == "arguments":
+                return JsonPieces(self._maskers, path, context)
+            return self._maskers.piecewise(path, context, begins_at=begins_at)
+
+        def excluded(size: int) -> None:
+            self.exclude(size)
+            if place in self._open:
+                self._open[place].scanned_bytes -= size
+
+        if self._fields is None:
+            return usual()
+        return self._fields.masker(about, path, usual, excluded, is_plain=kind == "plain")
+
+    def exclude(self, size: int) -> None:
+        """So many bytes that were counted were not scanned: a field rule says so."""
+        self.excluded_bytes += size
+        self.scanned_bytes -= size
 
     def feed(self, channel: Channel, text: str) -> str:
         """The next piece in, what may pass out.
@@ -130,6 +190,8 @@ class Channels:
             return ""
         if channel.said is not None:
             channel.said.update(text.encode())
+        if channel.row is not None:
+            channel.end = (channel.end + text)[-_END_KEPT:]
         size = size_of(text)
         channel.scanned_bytes += size
         self.scanned_bytes += size
@@ -171,16 +233,18 @@ class Channels:
 
     # Whole ---------------------------------------------------------------------------------------------------------
 
-    def whole(self, place: Place, context: str, text: str, *, is_json: bool = False) -> str:
+    def whole(self, place: Place, context: str, text: str, *, is_json: bool = False, restores: bool = True) -> str:
         """A text that is not in pieces; what was said in pieces before is said again as it was released.
+
+        ``restores``: with the caller's own values in it. Not in what is looked at once more, or names a place.
 
         Raises:
             StreamRefused: a rule blocks.
         """
         self.scanned_bytes += size_of(text)
-        if (not context and len(text) <= SHORT) or (context, text) in self._clean:
+        if (not context and len(text) <= SHORT) or (context, text, restores) in self._clean:
             return text
-        if self._again and context in _SAID_AGAIN:
+        if self._again and restores and context in _SAID_AGAIN:
             again = self._again.get(hashlib.sha256(text.encode()).digest())
             if again is not None:
                 return again
@@ -189,12 +253,16 @@ class Channels:
             pieces = JsonPieces(self._maskers, path, context)
             out = pieces.feed(text) + pieces.finish()
         else:
-            out = self._maskers.whole(path, context, text)
+            out = self._maskers.whole(path, context, text, restores=restores)
         if out == text and len(text) <= _CLEAN_MAX_CHARACTERS:
             if len(self._clean) >= _CLEAN_MAX:
                 self._clean.clear()
-            self._clean.add((context, text))
+            self._clean.add((context, text, restores))
         return out
+
+    def restored(self, text: str) -> str:
+        """A text that was masked, with the caller's own values in it."""
+        return self._maskers.restored(text)
 
     def is_clean(self, place: Place, context: str, text: str) -> bool:
         """Does a text, put together for this question, hold nothing to be taken out?"""
@@ -254,14 +322,11 @@ class Channels:
 
 
 def _less(channel: Channel, out: str) -> str:
-    """``out`` without what went out before as a label: as long as it is the same."""
-    ahead = channel.ahead
-    size = min(len(ahead), len(out))
-    if ahead[:size] != out[:size]:
-        channel.ahead = ""
-        return out
-    channel.ahead = ahead[size:]
-    return out[size:]
+    """``out`` without what went out before: as far as it is the same."""
+    size = min(len(channel.ahead), len(out))
+    same = next((at for at in range(size) if channel.ahead[at] != out[at]), size)
+    channel.ahead = channel.ahead[same:] if same == len(out) else ""
+    return out[same:]
 
 
 def size_of(text: str) -> int:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 from ext_proc.protocols.document import Facts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ext_proc.protocols.streaming.channels import Place
+    from ext_proc.protocols.tools import Asked
 
 ALL: Final[Place] = ()
 """Everything begins with it: every text is over."""
@@ -66,7 +67,8 @@ class Dialect:
         is_json: must every event be JSON?
         repeats: does it say texts a second time?
         facts: what the stream said of itself so far.
-        tools: the tools that it asked for, by the place of their arguments.
+        tools: the tools that it asked for, by the place of their arguments' pieces; with arguments where an event
+            said them whole.
     """
 
     is_json = False
@@ -74,10 +76,13 @@ class Dialect:
 
     def __init__(self) -> None:
         self.facts = Facts()
-        self.tools: dict[Place, str] = {}
+        self.tools: dict[Place, Asked] = {}
 
     def enter(self, body: Any) -> None:
         """A new event, before anything in it is changed: learn from it."""
+
+    def leave(self, body: Any) -> None:
+        """The same event as it goes out: learn what it asks for."""
 
     def treatment(self, shape: str) -> Treatment:
         """What to do about the string of this shape in the present event."""
@@ -87,6 +92,16 @@ class Dialect:
     def place(self, shape: str, place: Place) -> Place:
         """Where the text is that the string belongs to. A block's first piece and its deltas are one text."""
         return (_DELTA, *place[1:]) if shape.startswith(_BEGUN) else place
+
+    def row(self, place: Place) -> Place | None:
+        """What the text at ``place`` is read in a row with, by one name for all of them; None: with nothing."""
+        del place
+        return None
+
+    def whole(self, body: Any) -> Mapping[Place, Place]:
+        """Places in the event, and where in a whole answer what stands there (and below) would be."""
+        del body
+        return {}
 
     def closing(self, body: Any) -> Sequence[Place]:
         """What ends with this event: every text whose place begins with one of these."""

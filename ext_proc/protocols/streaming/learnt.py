@@ -5,25 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ext_proc.model import ToolCall
-
 if TYPE_CHECKING:
-    from ext_proc.model import Coverage, Removal
+    from ext_proc.model import Coverage, Removal, ToolCall
     from ext_proc.protocols.document import Facts
-
-
-@dataclass(frozen=True, slots=True)
-class ToolSeen:
-    """A tool call as it came (``arguments_sha256``) and as it went out (``released_sha256``)."""
-
-    name: str
-    channel: str
-    arguments_sha256: str
-    released_sha256: str
-
-    def as_released(self) -> ToolCall:
-        """As a whole answer tells it."""
-        return ToolCall(self.name, self.released_sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +24,7 @@ class Learnt:
     """What is known so far. ``coverage`` counts everything; ``channels`` are the texts in pieces one by one."""
 
     facts: Facts
-    tool_calls: tuple[ToolSeen, ...]
+    tool_calls: tuple[ToolCall, ...]
     removals: tuple[Removal, ...]
     blocked: tuple[str, ...]
     coverage: Coverage

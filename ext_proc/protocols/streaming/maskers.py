@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ext_proc.protocols.streaming.masking import StreamRefused, fed, finished
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ext_proc.model import Removal
     from ext_proc.protocols.streaming.masking import MakeMasker, Masker, MaskWhole
@@ -19,11 +20,15 @@ class Maskers:
     Args:
         make: makes the masker of a text in pieces.
         mask_whole: masks a text that is not; without it a masker is made for each.
+        restore: puts the caller's own values back in what ``mask_whole`` made.
     """
 
-    def __init__(self, make: MakeMasker, mask_whole: MaskWhole | None = None) -> None:
+    def __init__(
+        self, make: MakeMasker, mask_whole: MaskWhole | None = None, restore: Callable[[str], str] | None = None
+    ) -> None:
         self._make = make
         self._mask_whole = mask_whole
+        self._restore = restore
         self._running: dict[int, _Watched] = {}
         self._removals: list[Removal] = []
         self._blocked: tuple[str, ...] = ()
@@ -34,19 +39,39 @@ class Maskers:
         return self._removals + [one for masker in self._running.values() for one in masker.removals]
 
     @property
+    def removal_count(self) -> int:
+        """How much was taken out so far, at most: what stands before a text counts for it, too."""
+        return len(self._removals) + sum(masker.removal_count for masker in self._running.values())
+
+    @property
     def blocked(self) -> tuple[str, ...]:
         """Entities that nothing may pass with."""
         found = {entity for masker in self._running.values() for entity in masker.blocked}
         return tuple(sorted({*found, *self._blocked}))
 
-    def piecewise(self, path: str, context: str) -> Masker:
-        """The masker of a text in pieces."""
-        made = _Watched(self._make(path, context), self._running, self._removals)
+    def piecewise(self, path: str, context: str, *, begins_at: int = 0) -> Masker:
+        """The masker of a text in pieces, which begins after as many characters as ``begins_at`` says."""
+        return self.watched(self._make(path, context), begins_at)
+
+    def watched(self, masker: Masker, begins_at: int = 0) -> Masker:
+        """A masker made elsewhere, of whose removals this knows."""
+        made = _Watched(masker, self._running, self._removals, begins_at)
         self._running[id(made)] = made
         return made
 
-    def whole(self, path: str, context: str, text: str) -> str:
-        """A text that is not in pieces, as it may pass.
+    def take(self, removals: Sequence[Removal], blocked: Sequence[str]) -> None:
+        """What was taken out of what has no masker.
+
+        Raises:
+            StreamRefused: a rule blocks.
+        """
+        self._removals.extend(removals)
+        if blocked:
+            self._blocked = tuple(blocked)
+            raise StreamRefused("content_blocked")
+
+    def whole(self, path: str, context: str, text: str, *, restores: bool = True) -> str:
+        """A text that is not in pieces, as it may pass; with the caller's own values, if it is one that ``restores``.
 
         Raises:
             StreamRefused: a rule of the decision blocks.
@@ -55,11 +80,19 @@ class Maskers:
             masker = self.piecewise(path, context)
             return fed(masker, text) + finished(masker)
         masked = self._mask_whole(path, context, text)
-        self._removals.extend(masked.removals)
-        if masked.blocked:
-            self._blocked = tuple(masked.blocked)
-            raise StreamRefused("content_blocked")
-        return masked.text
+        self.take(masked.removals, masked.blocked)
+        return self.restored(masked.text) if restores else masked.text
+
+    def restored(self, text: str) -> str:
+        """A text that was masked, with the caller's own values in it."""
+        return text if self._restore is None else self._restore(text)
+
+    def as_it_goes_out(self, path: str, context: str, text: str) -> str:
+        """What becomes of a text. Nothing is told of it: it went out before."""
+        if self._mask_whole is not None:
+            return self.restored(self._mask_whole(path, context, text).text)
+        masker = self._make(path, context)
+        return masker.feed(text) + masker.finish()
 
     def is_clean(self, path: str, context: str, text: str) -> bool:
         """Would nothing of a text be taken out? Nothing is told of it: it does not go out as it stands here."""
@@ -74,9 +107,10 @@ class Maskers:
 class _Watched:
     """A masker that leaves its removals with the stream when it has finished."""
 
-    __slots__ = ("_masker", "_removals", "_running")
+    __slots__ = ("_begins_at", "_masker", "_removals", "_running")
 
-    def __init__(self, masker: Masker, running: dict[int, _Watched], removals: list[Removal]) -> None:
+    def __init__(self, masker: Masker, running: dict[int, _Watched], removals: list[Removal], begins_at: int) -> None:
+        self._begins_at = begins_at
         self._masker = masker
         self._running = running
         self._removals = removals
@@ -87,7 +121,15 @@ class _Watched:
 
     @property
     def removals(self) -> Sequence[Removal]:
-        return self._masker.removals
+        first = self._begins_at
+        if not first:
+            return self._masker.removals
+        mine = [one for one in self._masker.removals if one.end > first]
+        return [replace(one, start=max(one.start - first, 0), end=one.end - first) for one in mine]
+
+    @property
+    def removal_count(self) -> int:
+        return self._masker.removal_count
 
     def feed(self, text: str) -> str:
         return self._masker.feed(text)
@@ -98,6 +140,6 @@ class _Watched:
     def finish(self) -> str:
         said = self._masker.finish()
         if not self._masker.blocked:  # who blocks is asked who it was
-            self._removals.extend(self._masker.removals)
+            self._removals.extend(self.removals)
             self._running.pop(id(self), None)
         return said

@@ -24,6 +24,11 @@ class Masker(Protocol):
         """What was taken out so far."""
         ...
 
+    @property
+    def removal_count(self) -> int:
+        """How many those are, at most."""
+        ...
+
     def feed(self, text: str) -> str:
         """Take the next piece; give what may pass now (perhaps nothing, perhaps what was held before)."""
         ...
@@ -72,8 +77,10 @@ TEXTS: Final = {
     "stream_too_large": "The model's answer is larger than this connection accepts, so it ends here.",
     "stream_too_many_channels": "The model's answer says too many things at once, so it ends here.",
     "stream_too_many_values": "The model's answer has an event with too many values, so it ends here.",
+    "stream_too_many_removals": "The model's answer holds too much that may not be released, so it ends here.",
     "stream_text_after_end": "The model's answer goes on after its end, so it ends here.",
     "stream_text_out_of_place": "The model's answer says text where its events only begin one, so it ends here.",
+    "stream_json_too_large": "The model's answer holds JSON that is too large to be looked into, so it ends here.",
     "stream_truncated": "The model's answer was cut short.",
 }
 """Every code that a stream can be refused with, and what its reader is told."""
@@ -96,12 +103,14 @@ class Limits:
         event_bytes: of a line, and of an event. Final events of the Responses API repeat the whole answer.
         channels: texts that are open or were; each keeps a masker.
         values: strings, keys and numbers in one event.
+        removals: values taken out of the whole answer; each is kept until it is on record.
     """
 
     total_bytes: int = 64 * 1024 * 1024
     event_bytes: int = 1024 * 1024
     channels: int = 512
     values: int = 20_000
+    removals: int = 50_000
 
 
 def fed(masker: Masker, text: str) -> str:

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.model import Usage
 from ext_proc.protocols import shapes
+from ext_proc.protocols.openai import called_as
+from ext_proc.protocols.streaming.channels import path_of
 from ext_proc.protocols.streaming.dialect import Dialect, Treatment
+from ext_proc.protocols.tools import Asked
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ext_proc.protocols.streaming.channels import Place
 
@@ -29,6 +32,7 @@ _SHAPES: Final = {
 }
 _WHOLE: Final = ("error/", "usage/", _CHOICE + "delta/annotations/", "prompt_filter_results/")
 
+_NAME_MAX: Final = 256
 _REASONS_MAX: Final = 16
 """More are not on record either; a stream may say one in each of a million events."""
 
@@ -48,22 +52,29 @@ class OpenAi(Dialect):
                 shapes.count(body, "usage", "prompt_tokens"), shapes.count(body, "usage", "completion_tokens")
             )
             facts.usage = facts.usage if usage == Usage() else usage
-        for position, choice in enumerate(shapes.items(body, "choices")):
-            index = _index(choice, position)
+        for choice in shapes.items(body, "choices"):
             reason = shapes.text(choice, "finish_reason")
             if reason and len(facts.finish_reasons) < _REASONS_MAX:
                 facts.finish_reasons = (*facts.finish_reasons, reason)
+
+    def leave(self, body: Any) -> None:
+        """See `Dialect.leave`."""
+        for position, choice in enumerate(shapes.items(body, "choices")):
+            place: Place = ("choices", _index(choice, position), "delta")
             for at, call in enumerate(shapes.items(choice, "delta", "tool_calls")):
-                name = shapes.text(call, "function", "name") or shapes.text(call, "custom", "name")
-                if name:
-                    kind = ("function", "arguments") if shapes.at(call, "function") else ("custom", "input")
-                    self._named(("choices", index, "delta", "tool_calls", _index(call, at), *kind), name)
+                kind = called_as(call)
+                here = (*place, "tool_calls", _index(call, at), *kind)
+                self._asked(here, shapes.text(call, kind[0], "name"), shapes.text(call, "id"))
             name = shapes.text(choice, "delta", "function_call", "name")
             if name:
-                self._named(("choices", index, "delta", "function_call", "arguments"), name)
+                self._asked((*place, "function_call", "arguments"), name, None)
 
-    def _named(self, place: Place, name: str) -> None:
-        self.tools[place] = (self.tools.get(place, "") + name)[:256]  # some send names in pieces
+    def _asked(self, place: Place, name: str | None, call_id: str | None) -> None:
+        known = self.tools.get(place)
+        if known is None:
+            self.tools[place] = Asked((name or "")[:_NAME_MAX], "", path_of(place), call_id or "")
+        elif name:  # some send names in pieces
+            self.tools[place] = known._replace(name=(known.name + name)[:_NAME_MAX])
 
     def treatment(self, shape: str) -> Treatment:
         """See `Dialect.treatment`."""
@@ -71,6 +82,11 @@ class OpenAi(Dialect):
         if found is None:
             return Treatment.WHOLE if shape.startswith(_WHOLE) else Treatment.UNKNOWN
         return found
+
+    def whole(self, body: Any) -> Mapping[Place, Place]:
+        """See `Dialect.whole`."""
+        indexes = [_index(choice, position) for position, choice in enumerate(shapes.items(body, "choices"))]
+        return {("choices", index, "delta"): ("choices", index, "message") for index in indexes}
 
     def closing(self, body: Any) -> Sequence[Place]:
         """See `Dialect.closing`."""

@@ -80,6 +80,11 @@ class JsonPieces:
         """Nothing: `Maskers` knows those of the maskers within."""
         return ()
 
+    @property
+    def removal_count(self) -> int:
+        """None, as above."""
+        return 0
+
     def feed(self, text: str) -> str:
         """See `Masker.feed`.
 

@@ -10,10 +10,9 @@ midst of an answer does not cut a value in two.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -22,9 +21,9 @@ from ext_proc.model import Coverage
 from ext_proc.protocols.document import NUMBER_MIN
 from ext_proc.protocols.json_text import JsonError, parse_bytes
 from ext_proc.protocols.sse import DONE
-from ext_proc.protocols.streaming.channels import Channels, path_of
+from ext_proc.protocols.streaming.channels import Channels
 from ext_proc.protocols.streaming.dialect import ALL
-from ext_proc.protocols.streaming.learnt import ChannelSeen, Learnt, ToolSeen
+from ext_proc.protocols.streaming.learnt import ChannelSeen, Learnt
 from ext_proc.protocols.streaming.masking import TEXTS, Limits, StreamRefused
 from ext_proc.protocols.streaming.refusals import refusal_event
 from ext_proc.protocols.streaming.tails import tail_of
@@ -33,11 +32,14 @@ from ext_proc.protocols.streaming.walking import Walk
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ext_proc.model import ToolCall
     from ext_proc.protocols.streaming.channels import Channel, Place
     from ext_proc.protocols.streaming.dialect import Dialect
+    from ext_proc.protocols.streaming.fielding import EventFields
     from ext_proc.protocols.streaming.framing import Frame
     from ext_proc.protocols.streaming.maskers import Maskers
     from ext_proc.protocols.streaming.wires import Wire
+    from ext_proc.protocols.tools import Asked
 
 _BIG: Final = re.compile(rb"[0-9]{19}")
 """More digits than the fast parser keeps."""
@@ -46,7 +48,6 @@ _NAME_MAX: Final = 128
 _COUNTER: Final = re.compile(rb"[0-9]{1,9}")
 _TEXT: Final[Place] = ("",)
 """The text that is no JSON: all such data of a stream is one."""
-_NO_TEXT: Final = hashlib.sha256(b"").hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class StreamReader:
         maskers: makes the maskers.
         limits: see `Limits`.
         offered: names of the tools that the caller offered: those the model may name.
+        fields: field rules, if there are any.
     """
 
     def __init__(
@@ -77,14 +79,15 @@ class StreamReader:
         maskers: Maskers,
         limits: Limits,
         offered: frozenset[str] = frozenset(),
+        fields: EventFields | None = None,
     ) -> None:
         self._protocol = protocol
         self._dialect = dialect
         self._wire = wire
         self._limits = limits
         self._maskers = maskers
-        self._channels = Channels(maskers, limits, repeats=dialect.repeats)
-        self._walk = Walk(self._channels, dialect, limits, offered)
+        self._channels = Channels(maskers, limits, repeats=dialect.repeats, row=dialect.row, fields=fields)
+        self._walk = Walk(self._channels, dialect, limits, offered, fields)
         self._received_bytes = 0
         self._released_bytes = 0
         self._blocked: tuple[str, ...] = ()
@@ -104,6 +107,8 @@ class StreamReader:
                 raise StreamRefused("stream_too_large")
             for frame in self._wire.feed(data):
                 self._frame(frame, out)
+            if self._maskers.removal_count > self._limits.removals:
+                raise StreamRefused("stream_too_many_removals")
         except StreamRefused as refused:
             return self._refuse(refused.code, out)
         return self._released(out)
@@ -192,6 +197,7 @@ class StreamReader:
             self._tails(closing, out)
         touched = self._walk.event(holder, closing)
         body = holder[0]
+        dialect.leave(body)
         for channel, where in touched:
             channel.name, channel.event, channel.where = name, body, where
         if closing:
@@ -272,7 +278,7 @@ class StreamReader:
         seen = channels.items()
         return Learnt(
             facts=self._dialect.facts,
-            tool_calls=tuple(self._tool(name, place) for place, name in self._dialect.tools.items()),
+            tool_calls=tuple(self._tool(asked, place) for place, asked in self._dialect.tools.items()),
             removals=tuple(self._maskers.removals),
             blocked=self._blocked,
             coverage=Coverage(
@@ -280,16 +286,18 @@ class StreamReader:
                 scanned_bytes=channels.scanned_bytes,
                 structure_bytes=channels.structure_bytes,
                 forwarded_bytes=self._released_bytes,
+                excluded_bytes=channels.excluded_bytes,
             ),
             channels=tuple(ChannelSeen(one.path, one.scanned_bytes, one.released_bytes) for _, one in seen),
             received_bytes=self._received_bytes,
         )
 
-    def _tool(self, name: str, place: Place) -> ToolSeen:
-        channel = self._channels.known(place)
-        if channel is None or channel.said is None:
-            return ToolSeen(name, path_of(place), _NO_TEXT, _NO_TEXT)
-        return ToolSeen(name, channel.path, channel.said.hexdigest(), channel.released.hexdigest())
+    def _tool(self, asked: Asked, place: Place) -> ToolCall:
+        """With the digest of its pieces as they were released, or of what one event said whole."""
+        told, channel = asked.told(), self._channels.known(place)
+        if channel is None or channel.released is None:
+            return told
+        return replace(told, arguments_sha256=channel.released.hexdigest())
 
 
 def _decoded(data: bytes) -> str:

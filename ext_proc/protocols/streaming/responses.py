@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.protocols import responses, shapes
+from ext_proc.protocols.streaming.channels import path_of
 from ext_proc.protocols.streaming.dialect import ALL, Dialect, Treatment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ext_proc.protocols.streaming.channels import Place
 
@@ -31,8 +32,18 @@ _WHOLE: Final = frozenset(
     }
 )
 _WHOLE_JSON: Final = ("arguments", "item/arguments", "response/output/*/arguments")
+_NAMED: Final = {
+    "response.function_call_arguments": "arguments",
+    "response.mcp_call_arguments": "arguments",
+    "response.custom_tool_call_input": "input",
+    "response.code_interpreter_call_code": "code",
+    "response.refusal": "refusal",
+}
+"""What the text is called, in a whole answer, that a family of events is about; the others' is ``text``."""
+_OF_ITEM: Final = ("arguments", "input", "code")
 _OPENING: Final = ("response.created", "response.in_progress", "response.queued")
 _BEGUN: Final = ("text", "refusal", "arguments", "input", "code")
+_SAID: Final = "response.output_text"
 _EVENTS_MAX: Final = 10**9
 _ENDS: Final = ("response.completed", "response.incomplete", "response.failed", "response.cancelled", "error")
 
@@ -60,14 +71,19 @@ class Responses(Dialect):
         said = shapes.number(body, "sequence_number")
         if said is not None and 0 <= said < _EVENTS_MAX:  # else it counts nothing, and is looked at like any number
             self._number = said
-        if self._kind.startswith("response.output_item."):
-            item = shapes.at(body, "item")
-            place = responses.arguments_place(shapes.text(item, "type"), int(self._of[1]))
-            if place:
-                self.tools[place] = shapes.text(item, "name") or self.tools.get(place, "")
         answer = shapes.at(body, "response")
         if answer is not None:
             self.facts = responses.merged(self.facts, responses.answer_facts(answer), is_last=self._kind in _ENDS)
+
+    def leave(self, body: Any) -> None:
+        """See `Dialect.leave`."""
+        if not self._kind.startswith("response.output_item."):
+            return
+        item, index = shapes.at(body, "item"), int(self._of[1])
+        place = responses.arguments_place(shapes.text(item, "type"), index)
+        asked = responses.called(item, index, path_of(place)) if place else None
+        if place and asked is not None:
+            self.tools[place] = asked if asked.name or place not in self.tools else self.tools[place]
 
     def treatment(self, shape: str) -> Treatment:
         """See `Dialect.treatment`."""
@@ -86,6 +102,25 @@ class Responses(Dialect):
     def place(self, shape: str, place: Place) -> Place:
         """Of a delta: the output item, what of it, and which part."""
         return (*self._of, "delta") if shape == "delta" else place
+
+    def row(self, place: Place) -> Place | None:
+        """Parts of a message follow one another, and so do messages."""
+        family = place[2:3]
+        return family if place[-1:] == ("delta",) and family == (_SAID,) else None
+
+    def whole(self, body: Any) -> Mapping[Place, Place]:
+        """See `Dialect.whole`."""
+        item = self._of[:2]
+        numbers = (shapes.number(body, name) or 0 for name in ("content_index", "summary_index", "annotation_index"))
+        content, summary, annotation = numbers
+        is_summary = self._kind.startswith("response.reasoning_summary")
+        part = (*item, "summary", summary) if is_summary else (*item, "content", content)
+        found: dict[Place, Place] = {("response",): (), ("item",): item, ("part",): part}
+        name = next((name for family, name in _NAMED.items() if self._kind.startswith(family)), "text")
+        of = item if name in _OF_ITEM else part
+        found[("delta",)] = found[(name,)] = (*of, name)
+        found[("annotation",)] = (*part, "annotations", annotation)
+        return found
 
     def closing(self, body: Any) -> Sequence[Place]:
         """See `Dialect.closing`."""

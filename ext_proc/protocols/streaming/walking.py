@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ext_proc.protocols.streaming.channels import Channel, Channels, Place
     from ext_proc.protocols.streaming.dialect import Dialect
+    from ext_proc.protocols.streaming.fielding import EventFielded, EventFields
     from ext_proc.protocols.streaming.masking import Limits
 
 _SEVERAL: Final = 2
@@ -31,10 +32,16 @@ class Walk:
         dialect: what its events mean.
         limits: see `Limits`.
         offered: names of the tools that the caller offered: the model may name those.
+        fields: field rules, if there are any: they come first.
     """
 
     def __init__(
-        self, channels: Channels, dialect: Dialect, limits: Limits, offered: frozenset[str] = frozenset()
+        self,
+        channels: Channels,
+        dialect: Dialect,
+        limits: Limits,
+        offered: frozenset[str] = frozenset(),
+        fields: EventFields | None = None,
     ) -> None:
         self._channels = channels
         self._dialect = dialect
@@ -43,6 +50,8 @@ class Walk:
         self._values = 0
         self._closing: Sequence[Place] = ()
         self._touched: list[tuple[Channel, Place]] = []
+        self._fields = fields
+        self._fielded: EventFielded | None = None
 
     def event(self, holder: list[Any], closing: Sequence[Place]) -> list[tuple[Channel, Place]]:
         """Change the event in ``holder``, a list of one; give the channels that have a piece in it, and where.
@@ -51,10 +60,15 @@ class Walk:
             StreamRefused: see `Channels`, or the event is too deep, or holds too many values.
         """
         self._values, self._closing, self._touched = 0, closing, []
+        if self._fields is not None:
+            self._fielded = self._fields.event(holder, self._dialect)
+            self._channels.excluded_bytes += self._fielded.excluded_bytes
         self._value(holder, 0, holder[0], "", (), "", 0)
         return self._touched
 
     def _value(self, holder: Any, key: Any, value: Any, shape: str, place: Place, context: str, depth: int) -> None:
+        if self._fielded is not None and self._fielded.is_settled(holder, key):
+            return
         kind = type(value)
         if kind is str:
             self._text(holder, key, value, shape, place, context)
@@ -70,7 +84,7 @@ class Walk:
         renames: list[tuple[str, str]] = []
         prefix = f"{shape}/" if shape else ""
         for key, value in node.items():
-            said = key if key in _KNOWN else self._channels.whole(place, "", key)
+            said = self._said_key(node, key, place)
             if said != key:
                 renames.append((key, said))
             if key in _INDEXES and self._dialect.is_json and not _is_index(value):
@@ -84,6 +98,11 @@ class Walk:
                 self._value(node, key, value, inner, (*place, said), key, depth + 1)
         if renames:
             _rename(node, dict(renames))
+
+    def _said_key(self, node: dict[str, Any], key: str, place: Place) -> str:
+        if self._fielded is not None and (id(node), key) in self._fielded.names:
+            return self._fielded.names[id(node), key]
+        return key if key in _KNOWN else self._channels.whole(place, "", key, restores=False)
 
     def _list(self, node: list[Any], shape: str, place: Place, context: str, depth: int) -> None:
         self._count(len(node), depth)
@@ -100,7 +119,10 @@ class Walk:
         parts = [
             item
             for item in node
-            if type(item) is dict and type(item.get("text")) is str and type(item.get("index")) is not int
+            if type(item) is dict
+            and type(item.get("text")) is str
+            and type(item.get("index")) is not int
+            and not (self._fielded is not None and self._fielded.is_apart(item, "text"))
         ]
         if len(parts) < _SEVERAL:
             return
@@ -146,12 +168,14 @@ class Walk:
             treatment = Treatment.WHOLE if self._dialect.repeats else Treatment.UNKNOWN
         if treatment is Treatment.WHOLE or treatment is Treatment.WHOLE_ARGUMENTS:
             is_json = treatment is Treatment.WHOLE_ARGUMENTS
-            said = channels.whole(place, context, value, is_json=is_json)
+            is_final = is_json or self._dialect.repeats
+            said = channels.whole(place, context, value, is_json=is_json, restores=is_final)
             if said == value and not self._dialect.repeats and channels.goes_on(place, value):
                 said = WITHHELD
-            holder[key] = said
+            holder[key] = said if is_final else channels.restored(said)
         else:
-            holder[key] = self._piece(value, shape, place, context, treatment)
+            about = self._fielded.about(holder, key) if self._fielded is not None else None
+            holder[key] = self._piece(value, shape, place, context, treatment, about)
 
     def _named(self, key: str, value: str, place: Place) -> str | None:
         if key == PADDING:
@@ -160,14 +184,21 @@ class Walk:
             return value
         return self._channels.label(place, value)
 
-    def _piece(self, value: str, shape: str, place: Place, context: str, treatment: Treatment) -> str:
+    def _piece(
+        self, value: str, shape: str, place: Place, context: str, treatment: Treatment, about: Place | None
+    ) -> str:
         of = self._dialect.place(shape, place)
         is_unknown = treatment is Treatment.UNKNOWN
-        if is_unknown and not self._channels.is_clean(of, context, value):
-            value = self._channels.whole(of, context, value)  # by itself too: a reader may take it for a whole
         kind = "unknown" if is_unknown else ("arguments" if treatment is Treatment.ARGUMENTS else "text")
-        channel = self._channels.channel(of, context, kind=kind)
-        said = self._channels.feed(channel, value)
+        channel = self._channels.channel(of, context, kind=kind, about=about)
+        said = ""
+        if is_unknown and about is None and not self._channels.is_clean(of, context, value):
+            # By itself too: a reader may take it for a whole. What is held may be the beginning of what is found there.
+            said = self._channels.flush(channel)
+            value = self._channels.whole(of, context, value, restores=False)
+        if self._fields is not None and about is not None and not channel.is_fielded and self._fields.is_strict(about):
+            value = self._fields.late(about, channel.path, value)
+        said += self._channels.feed(channel, value)
         if any(of[: len(scope)] == scope for scope in self._closing if scope == ALL or not is_unknown):
             said += self._channels.close(channel)
         self._touched.append((channel, place))

@@ -14,6 +14,7 @@ import yaml
 from ext_proc.app import edge_files, registry
 from ext_proc.config import MIB, Config, load
 from ext_proc.errors import ConfigError
+from ext_proc.model import FieldStep, Keep
 from tests.unit.test_config import VALID
 
 if TYPE_CHECKING:
@@ -53,6 +54,12 @@ FULL: dict[str, Any] = {
             "request_limit_bytes": 1 * MIB,
             "response_limit_bytes": 2 * MIB,
             "tags": ["high-risk"],
+            "redaction": {
+                "fields": {
+                    "request": [{"path": "$..a", "action": "mask", "keep": "date", "name": "BIRTH"}],
+                    "response": [{"path": "$.b[0]", "action": "drop"}, {"path": "$.c.*~", "action": "hash"}],
+                }
+            },
             "unsafe_allow_upgrade": True,
         },
         {"name": "second", "path_prefix": "/", "upstream": {"url": "http://127.0.0.1:9"}, "request_limit_bytes": 10},
@@ -81,6 +88,18 @@ def test_connections_of_the_gate(config: Config) -> None:
     assert (first.accepts, first.tags, first.unsafe_allow_upgrade) == (("oidc", "mtls"), ("high-risk",), True)
     assert ("POST", "/v1/messages", "anthropic.messages") in [(o.method, o.path, o.protocol) for o in first.operations]
     assert (second.credential, second.accepts, second.tags, second.unsafe_allow_upgrade) == (None, ("oidc",), (), False)
+
+
+def test_field_rules_of_a_connection(config: Config) -> None:
+    first, second = registry.connections(config).values()
+    [one] = first.request_fields
+    assert (one.steps, one.keep, one.entity, one.rule) == (
+        (FieldStep("a", is_deep=True),), Keep.DATE, "BIRTH", "field:BIRTH",
+    )  # fmt: skip
+    assert [(one.action.value, one.is_key, one.rule, one.source) for one in first.response_fields] == [
+        ("drop", False, "field:1", "connection"), ("hash", True, "field:2", "connection"),
+    ]  # fmt: skip
+    assert (second.request_fields, second.response_fields) == ((), ())
 
 
 def test_connections_of_envoy(config: Config) -> None:

@@ -183,6 +183,22 @@ def test_a_key_fetched_while_it_was_destroyed_is_not_kept() -> None:
     assert keys.encrypt(REF, PAYLOADS, "bound")[0][0]["key"].endswith("#2")
 
 
+def test_the_key_of_tokens_goes_with_the_subjects() -> None:
+    registry, ticks = FakeRegistry(), Ticks()
+    keys = ring(registry, ticks)
+    first = keys.token_key(REF)
+    assert len(first) == 32 and first != keys.token_key("hmac-sha256:" + "cd" * 32)
+    assert ring(registry).token_key(REF) == first  # another replica's is the same
+    row = registry.rows[REF, 1]
+    assert row.wrapped is not None
+    raw = keys._unwrap(REF, row, row.wrapped)
+    assert len(raw) == 32 and raw != first
+    destroy(registry)
+    ticks.now += KEPT_SECONDS
+    assert keys.token_key(REF) not in (first, raw)
+    assert ring(registry).token_key(REF) == keys.token_key(REF)
+
+
 def test_calls_of_known_people_do_not_ask_the_registry() -> None:
     registry, ticks = FakeRegistry(), Ticks()
     keys = ring(registry, ticks)

@@ -6,11 +6,12 @@ import threading
 from dataclasses import replace
 
 import pytest
+from jsonschema import Draft202012Validator
 
-from ext_proc.audit import frames, segments
+from ext_proc.audit import frames, kinds, segments
 from ext_proc.audit.record import leaf_hash
 from ext_proc.errors import AuditUnavailable, IntegrityError
-from ext_proc.model import Entry, ExchangeId, Receipt
+from ext_proc.model import Entry, ExchangeId, Receipt, ToolCall
 from tests.fakes.disk import BadDisk, Faults
 from tests.fakes.log import ADA, AT, E1, LIMITS, ORIGIN, SOURCE, a_writer, files, intent, on_disk, outcome, told
 
@@ -69,6 +70,55 @@ async def test_people_are_references_alike_in_both_records(tmp_path, folder):
     assert asked["actor"]["subject_ref"].startswith("hmac-sha256:")
     assert asked["source"]["address_ref"] == answered["source"]["address_ref"]
     assert unknown["actor"] is None and unknown["source"] is None
+
+
+async def test_each_tool_call_is_a_record_before_the_outcome_and_its_result_refers_to_it(tmp_path, folder):
+    writer = await a_writer(tmp_path)
+    calls = (ToolCall("weather", "a" * 64, "/choices/0", "call_1"), ToolCall("weather", "b" * 64, "/choices/1"))
+    await writer.record(intent(1), AT)
+    answered = outcome(1)
+    receipt = await writer.record(
+        replace(answered, facts={**answered.facts, "intent_sequence": 1}, tool_calls=calls), AT
+    )
+    await writer.record(replace(intent(2), tool_results=("call_1", "call_2")), AT)
+    await writer.close(AT)
+    _, _, first, second, said, brought, _ = on_disk(folder)
+    assert [one["kind"] for one in (first, second, said)] == ["effect.tool_call"] * 2 + ["inference.outcome"]
+    assert said["sequence"] == receipt.sequence
+    assert (first["exchange_id"], first["intent_sequence"]) == ("exchange-1", 1)
+    told = first["tool_call"]
+    assert (told["number"], told["name"], told["channel"], told["arguments_sha256"]) == (
+        0, "weather", "/choices/0", "a" * 64,
+    )  # fmt: skip
+    assert (second["tool_call"]["number"], second["tool_call"]["call_ref"]) == (1, None)
+    assert brought["tool_results"][0] == told["call_ref"] != brought["tool_results"][1]
+    assert "tool_results" not in said
+    assert b"call_1" not in b"".join(path.read_bytes() for path in folder.iterdir())
+    for leaf in (first, second, brought):
+        schema = kinds.schema_of(leaf["kind"])["properties"]
+        for name in ("tool_call", "tool_results"):
+            if name in leaf:
+                Draft202012Validator(schema[name]).validate(leaf[name])
+
+
+async def test_where_the_outcome_is_acknowledged_its_tool_calls_are_on_the_disk(tmp_path, folder):
+    """And where the disk is full in their midst, the outcome is refused: nobody is told that it is whole."""
+    faults = Faults()
+    writer = await a_writer(tmp_path, ops=BadDisk(faults), seal_seconds=0.4)
+    await until((folder / "spare").exists)
+    faults.allocate = "ENOSPC"
+    calls = tuple(ToolCall(f"t{number}", "a" * 64) for number in range(20))
+    answers = await gather(*(writer.record(replace(outcome(n), tool_calls=calls), AT) for n in range(60)))
+    kept = [number for number, one in enumerate(answers) if not isinstance(one, Exception)]
+    assert kept and len(kept) < 60
+    faults.allocate = ""
+    await until(lambda: writer.health().is_writable)
+    await writer.close(AT)
+    leaves = on_disk(folder)
+    assert [leaf["sequence"] for leaf in leaves] == list(range(len(leaves)))
+    for number in kept:
+        of = [leaf["kind"] for leaf in leaves if leaf.get("exchange_id") == f"exchange-{number}"]
+        assert of == ["effect.tool_call"] * 20 + ["inference.outcome"]
 
 
 async def test_the_port_of_a_caller_is_no_part_of_the_reference(tmp_path, folder):

@@ -83,6 +83,22 @@ def test_exchanges_are_one_row_each(recorded, tmp_path):
     ]
 
 
+def test_tool_calls_are_one_row_each_with_the_exchange_that_brought_the_result(recorded, tmp_path):
+    log = recorded.log("gw-0-1")
+    log.tool_call("five", NOON, "call_1")
+    log.tool_call("five", NOON, "call_2", "search")
+    log.exchange("six", NOON + HOUR, results=["call_1", "call_9"])
+    log.exchange("seven", NOON + 2 * HOUR, results=["call_1"])
+    log.seal()
+    rows = run(recorded, "SELECT * FROM tool_calls ORDER BY name", tmp_path)
+    assert [(one["exchange_id"], one["name"], one["result_exchange_id"]) for one in rows] == [
+        ("five", "search", None),
+        ("five", "send_mail", "six"),
+    ]
+    assert rows[1]["result_at"] == NOON + HOUR
+    assert rows[1]["call_ref"] == recorded.keyring.reference("tool-call", "call_1")
+
+
 def test_time_bounds_prune_objects_and_rows(recorded, tmp_path):
     rows = run(recorded, "SELECT exchange_id FROM exchanges", tmp_path, since=NOON + HOUR / 4, until=NOON + HOUR)
     assert [one["exchange_id"] for one in rows] == ["two"]

@@ -8,7 +8,7 @@ import pytest
 from ext_proc.audit.erasure import Order, erase
 from ext_proc.errors import AuditUnavailable, ConfigError
 from ext_proc.evidence.rendering import indented, shown
-from ext_proc.evidence.show import ROLES, Opened, find, open_payloads
+from ext_proc.evidence.show import ROLES, Link, Opened, find, links, open_payloads
 from ext_proc.model import Receipt
 from tests.fakes.recorded import ADA, ANSWER, MASKED, NOON, QUESTION, SPAN, FakeJournal, Recorded, as_json
 
@@ -260,3 +260,29 @@ def test_an_erasure_that_the_log_does_not_hold_is_unexplained(recorded, journal,
     opened = read(recorded, journal, find(recorded.store, "wanted", quiet))
     assert {one.state for one in opened} == {"damaged"}
     assert all(one.why.startswith("unexplained: ") for one in opened)
+
+
+def test_a_tool_call_and_the_requests_that_bring_its_result_are_linked(recorded):
+    log, ref = recorded.log(), recorded.keyring.reference("tool-call", "call_1")
+    log.tool_call("asks", NOON, "call_1")
+    log.exchange("brings", NOON + timedelta(minutes=1), results=["call_1"])
+    log.exchange("repeats", NOON + timedelta(minutes=2), results=["call_1", "call_2"])
+    log.exchange("another", NOON + timedelta(minutes=3), results=["call_3"])
+    log.seal()
+    first, second = Link(ref, "asks", "brings"), Link(ref, "asks", "repeats")
+
+    def linked(name):
+        return links(recorded.store, find(recorded.store, name, quiet))
+
+    assert linked("asks") == [first, second]
+    assert (linked("brings"), linked("repeats"), linked("another")) == ([first], [second], [])
+
+
+@pytest.mark.parametrize("told", [{"tool_call": 1}, {"tool_call": {"call_ref": 2}}, {}])
+def test_tool_calls_of_another_form_are_no_traceback(recorded, told):
+    log = recorded.log()
+    log.add("effect.tool_call", NOON, {"exchange_id": "odd", **told})
+    log.exchange("even", NOON, results=["call_1"])
+    log.seal()
+    assert links(recorded.store, find(recorded.store, "odd", quiet)) == []
+    assert links(recorded.store, find(recorded.store, "even", quiet)) == []

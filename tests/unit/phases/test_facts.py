@@ -45,6 +45,15 @@ def test_request_once_read() -> None:
     assert not [value for value in told["parameters"].values() if isinstance(value, float)]
 
 
+def test_what_came_back_is_counted_and_a_token_is_no_mask() -> None:
+    made = Redaction(b"", b"", removals=(_removal(1, action=Action.TOKENISE), _removal(5)), restored=(("EMAIL", 2),))
+    told = facts.redaction_facts(made)
+
+    assert [(one["action"], one["count"]) for one in told["removed"]] == [("mask", 1), ("tokenise", 1)]
+    assert told["restored"] == [{"entity": "EMAIL", "count": 2}]
+    assert "restored" not in facts.redaction_facts(Redaction(b"", b""))
+
+
 def test_policy() -> None:
     told = facts.policy_facts(replace(DECISION, allow=False, reasons=("a", "b"), approval={"group": "x"}))
 
@@ -60,7 +69,7 @@ def test_policy() -> None:
 
 def test_removals_are_counted_whole_and_listed_to_a_limit() -> None:
     removals = (*(_removal(n) for n in range(100)), _removal(1, "PHONE", Action.HASH))
-    coverage = Coverage(2, 300, 40, 350)
+    coverage = Coverage(2, 300, 40, 350, 7)
     told = facts.redaction_facts(Redaction(b"", b"", removals, coverage, ("SECRET",)))
 
     assert [(c["entity"], c["action"], c["count"]) for c in told["removed"]] == [
@@ -70,7 +79,9 @@ def test_removals_are_counted_whole_and_listed_to_a_limit() -> None:
     assert (len(told["spans"]), told["spans_unlisted"]) == (facts.SPANS_MAX, 101 - facts.SPANS_MAX)
     assert told["spans"][3] == {"channel": "/a", "start": 3, "end": 4, "entity": "EMAIL", "action": "mask"}
     assert told["blocked"] == ["SECRET"]
-    assert told["coverage"] == {"channels": 2, "scanned_bytes": 300, "structure_bytes": 40, "forwarded_bytes": 350}
+    assert told["coverage"] == {
+        "channels": 2, "scanned_bytes": 300, "structure_bytes": 40, "forwarded_bytes": 350, "excluded_bytes": 7,
+    }  # fmt: skip
 
 
 def test_exactly_the_limit_of_spans() -> None:

@@ -29,6 +29,8 @@ from tests.fakes.exchange import (
     RELEASED,
     RULES,
     SENT,
+    TOKENISED,
+    TOKENS,
     VIA_UPSTREAM,
     Conversation,
     FakeAnswer,
@@ -77,6 +79,10 @@ def in_state(state: State) -> Conversation:  # noqa: PLR0912 - one for each stat
         case State.INSPECTING | State.DECIDING | State.REDACTING_REQUEST | State.UNLOCKING | State.RECORDING_INTENT:
             told.settle(head())
             told.until(STEPS[state], REQUEST)
+        case State.OPENING_TOKENS:
+            told = Conversation(instead(do.Decide, TOKENISES))
+            told.settle(head())
+            told.until(do.OpenTokens, REQUEST)
         case State.AWAIT_RESPONSE:
             told.settle(head(), REQUEST)
         case State.AWAIT_RESPONSE_BODY:
@@ -120,9 +126,11 @@ def in_state(state: State) -> Conversation:  # noqa: PLR0912 - one for each stat
     return told
 
 
+TOKENISES = ev.Decided(AT, replace(DECISION, redact_request=TOKENISED, restore=("EMAIL",)))
 STEPS: dict[State, type[Any]] = {
     State.INSPECTING: do.Inspect,
     State.DECIDING: do.Decide,
+    State.OPENING_TOKENS: do.OpenTokens,
     State.REDACTING_REQUEST: do.RedactRequest,
     State.UNLOCKING: do.Unlock,
     State.RECORDING_INTENT: do.Record,
@@ -132,12 +140,13 @@ STEPS: dict[State, type[Any]] = {
     State.RECORDING_PIECE: do.Record,
 }
 BEFORE_THE_INTENT = [
-    State.ADMITTING, State.AUTHENTICATING, State.INSPECTING, State.DECIDING, State.REDACTING_REQUEST, State.UNLOCKING,
+    State.ADMITTING, State.AUTHENTICATING, State.INSPECTING, State.DECIDING, State.OPENING_TOKENS, State.REDACTING_REQUEST,
+    State.UNLOCKING,
 ]  # fmt: skip
 EVERY_EVENT: list[ev.Event] = [
     head(), REQUEST, answer_head(), ANSWERED, ev.Unknown(AT, "request_trailers"), ENDED, ev.Admitted(AT),
     ev.Authenticated(AT, ADA), ev.Inspected(AT, INSPECTION), ev.Decided(AT, DECISION), ev.Redacted(AT, Redaction(b"", b"")),
-    ev.StreamOpened(AT, FakeAnswer()), ev.PieceRedacted(AT, Piece(b"")), ev.Unlocked(AT, CREDENTIAL),
+    ev.TokensOpened(AT, TOKENS), ev.StreamOpened(AT, FakeAnswer()), ev.PieceRedacted(AT, Piece(b"")), ev.Unlocked(AT, CREDENTIAL),
     ev.Recorded(AT, receipt()), FAILED,
 ]  # fmt: skip
 
@@ -182,6 +191,40 @@ def test_whole_story_step_by_step() -> None:
     assert told.say(ENDED) is None
     assert told.session.state is State.ENDED
     assert (told.session.outcome, told.session.code, told.session.detail) == ("completed", None, None)
+
+
+@pytest.mark.parametrize("decided", [{"redact_request": TOKENISED}, {"restore": ("*",)}])
+def test_tokens_are_kept_before_anything_goes_on(decided: dict[str, Any]) -> None:
+    decision = replace(DECISION, **decided)
+    told = Conversation(instead(do.Decide, ev.Decided(AT, decision)))
+    told.settle(head())
+    opening = told.until(do.OpenTokens, REQUEST)
+    assert isinstance(opening, do.OpenTokens)
+    assert (opening.decision, opening.call.identity, opening.call.inspection) == (decision, ADA, INSPECTION)
+    assert not told.entries
+    known = replace(INSPECTION, tokens=TOKENS)
+    assert told.say(ev.TokensOpened(AT, TOKENS)) == do.RedactRequest(known, decision.redact_request)
+    told.settle(ev.Redacted(AT, Redaction(SENT, BODY)), answer_head())
+    assert told.until(do.RedactResponse, ANSWERED) == do.RedactResponse(
+        known, DECISION.redact_response, 200, ANSWER_HEADERS, ANSWER, 1000
+    )
+
+
+def test_without_the_vault_nothing_goes_on() -> None:
+    told = in_state(State.OPENING_TOKENS)
+    told.settle(ev.Failed(AT, AuditUnavailable("token_vault")))
+    assert outcome(told)["released_bytes"] == 0
+    assert (outcome(told)["status"], outcome(told)["http_status"], outcome(told)["code"], outcome(told)["detail"]) == (
+        "error", 503, "audit_unavailable", "token_vault"
+    )  # fmt: skip
+    refused = told.effects[-1]
+    assert isinstance(refused, do.Refuse) and refused.refusal.retry_after_seconds
+
+
+def test_no_tokens_where_the_decision_wants_none() -> None:
+    told = Conversation()
+    told.settle(head(), REQUEST, answer_head(), ANSWERED)
+    assert not [effect for effect in told.effects if isinstance(effect, do.OpenTokens)]
 
 
 def test_question_to_the_policy() -> None:

@@ -59,6 +59,16 @@ def test_allow() -> None:
     assert agrees(GOOD)
 
 
+def test_tokens() -> None:
+    answer = changed("redact/request", [{"entity": "EMAIL", "action": "tokenise"}])
+    answer["redact"]["restore"] = ["EMAIL", "*"]
+    decision = read_decision(answer, "d-1", VERSION)
+    assert decision.redact_request == (RedactionRule("EMAIL", Action.TOKENISE),)
+    assert decision.restore == ("EMAIL", "*")
+    assert read_decision(GOOD, "d-1", VERSION).restore == ()
+    assert agrees(answer)
+
+
 def test_deny_with_reasons() -> None:
     answer = {**GOOD, "allow": False, "reasons": ["secret_in_prompt", "a.b-c_1"]}
     decision = read_decision(answer, "d-1", VERSION)
@@ -90,7 +100,9 @@ WRONG: list[Any] = [
     *({name: value for name, value in GOOD.items() if name != left} for left in GOOD),
     *each("allow", 1, 0, "true", None, [], {}, [True]),
     *each("reasons", None, "x", {}, ["Bad"], [1], [None], ["a" * 65], ["a"] * 65, [""]),
-    *each("redact", None, [], {}, {"request": []}, {**GOOD["redact"], "both": []}),
+    *each("redact", None, [], {}, {"request": []}, {**GOOD["redact"], "both": []}, {"request": [], "restore": []}),
+    *each("redact/restore", None, "*", {}, [1], ["email"], [["EMAIL"]], [{"entity": "EMAIL"}], ["E"] * 65),
+    changed("redact/response", [{"entity": "EMAIL", "action": "tokenise"}]),
     *each(
         "redact/request",
         None,
@@ -105,6 +117,24 @@ WRONG: list[Any] = [
         [{"entity": "EMAIL", "action": None}],
         [{"entity": "EMAIL", "action": ["mask"]}],
         [{"entity": f"E{n}", "action": "mask"} for n in range(65)],
+        [{"path": "$.a"}],
+        [{"path": "$.a", "action": "allow"}],
+        [{"path": "$.a", "action": "mask", "why": ""}],
+        [{"path": "$.a", "entity": "EMAIL", "action": "mask"}],
+        [{"path": "a", "action": "mask"}],
+        [{"path": "$", "action": "mask"}],
+        [{"path": "$.x-y", "action": "mask"}],
+        [{"path": "$[-1]", "action": "mask"}],
+        [{"path": "$[?@.a]", "action": "mask"}],
+        [{"path": "$" + ".a" * 17, "action": "mask"}],
+        [{"path": "$['" + "a" * 256 + "']", "action": "mask"}],
+        [{"path": 1, "action": "mask"}],
+        [{"path": "$.a", "action": "mask", "keep": "phone"}],
+        [{"path": "$.a", "action": "hash", "keep": "date"}],
+        [{"path": "$.a.*~", "action": "drop"}],
+        [{"path": "$.a.*~", "action": "mask", "keep": "date"}],
+        [{"path": "$.a", "action": "mask", "name": "case"}],
+        [{"path": "$.a", "action": "mask"}] * 65,
     ),
     *each("record", None, True, {}, {"payloads": 1}, {"payloads": True, "more": 1}),
     *each("approval", False, [], {}, "approvers", {**APPROVAL, "more": 1}),
@@ -133,6 +163,40 @@ def test_anything_else_is_no_decision(answer: Any) -> None:
     with pytest.raises(PolicyUndefined):
         read_decision(answer, "d-1", VERSION)
     assert not agrees(answer)
+
+
+def test_lines_for_fields() -> None:
+    lines = [
+        {"entity": "*", "action": "mask"},
+        {"path": "$.messages..birth_date", "action": "mask", "keep": "date", "name": "BIRTH_DATE"},
+        {"path": "$.messages[*]['x-y']", "action": "drop"},
+        {"path": "$.messages[*]['x-y']", "action": "exclude"},
+        {"path": "$.metadata.*~", "action": "hash", "keep": "none"},
+    ]
+    answer = changed("redact/request", lines)
+    decision = read_decision(answer, "d-1", VERSION)
+    assert agrees(answer)
+    first, *others = decision.redact_request
+    assert first == RedactionRule("*", Action.MASK)
+    assert [one.field and (one.field.rule, one.field.source) for one in others] == [
+        ("field:BIRTH_DATE", "decision"), ("field:3", "decision"), ("field:4", "decision"), ("field:5", "decision"),
+    ]  # fmt: skip
+    assert {one.entity for one in others} == {""}  # no entity is called so
+
+
+@pytest.mark.parametrize(
+    ("direction", "path"),
+    [
+        ("request", "$.model"),
+        ("request", "$..stream"),
+        ("request", "$.*"),
+        ("response", "$.usage"),
+        ("response", "$..*"),
+    ],
+)
+def test_no_decision_takes_what_no_call_works_without(direction: str, path: str) -> None:
+    with pytest.raises(PolicyUndefined, match="redact_field"):
+        read_decision(changed(f"redact/{direction}", [{"path": path, "action": "drop"}]), "d-1", VERSION)
 
 
 def test_two_lines_for_one_entity_are_no_decision() -> None:

@@ -534,7 +534,7 @@ def test_only_streams() -> None:
 
 # What ends a stream ------------------------------------------------------------------------------------------------
 
-LIMITS = Limits(total_bytes=4000, event_bytes=1000, channels=4, values=100)
+LIMITS = Limits(total_bytes=4000, event_bytes=1000, channels=4, values=100, removals=20)
 BAD = [
     (b'data: {"a":"\xff"}\n\n', "stream_not_utf8"),
     (b"event: \xff\ndata: {}\n\n", "stream_not_utf8"),
@@ -544,6 +544,7 @@ BAD = [
     (b"data: {}{}\n\n", "stream_not_json"),
     (b"data: " + b"[" * 70 + b"]" * 70 + b"\n\n", "stream_too_deep"),
     (b"data: [" + b"[1]," * 120 + b"1]\n\n", "stream_too_many_values"),
+    (sse(*(chunk({"content": "a@b.example " * 4}) for _ in range(30)))[:3900], "stream_too_many_removals"),
     (b"data: " + b"x" * 1001, "stream_line_too_long"),
     (b"data: xxxxxxxxxxxxxxxxxxxx\n" * 100, "stream_event_too_large"),
     (sse(chunk({"content": "x"})) * 100, "stream_too_large"),
@@ -687,9 +688,7 @@ def test_digests_of_arguments() -> None:
     ).data
     (call,) = one.learnt().tool_calls
     released = joined(events_of(out))["0/tool/0"]
-    assert call.arguments_sha256 == hashlib.sha256("".join(raw).encode()).hexdigest()
-    assert call.released_sha256 == hashlib.sha256(released.encode()).hexdigest()
-    assert call.as_released().arguments_sha256 == call.released_sha256
+    assert call.arguments_sha256 == hashlib.sha256(released.encode()).hexdigest()
     assert (call.name, call.channel) == ("f", "/choices/0/delta/tool_calls/0/function/arguments")
 
 
@@ -705,3 +704,67 @@ def test_nothing_scanned_is_not_success() -> None:
     one.feed(b": \n\n: \n\n")
     assert one.learnt().coverage.scanned_bytes == 0
     assert one.learnt().coverage.forwarded_bytes == 6
+
+
+# Texts in a row --------------------------------------------------------------------------------------------------------
+
+
+def blocks(*texts: str) -> bytes:
+    events = []
+    for index, text in enumerate(texts):
+        events.append({"type": "content_block_start", "index": index, "content_block": {"type": "text", "text": ""}})
+        events += [
+            {"type": "content_block_delta", "index": index, "delta": {"type": "text_delta", "text": piece}}
+            for piece in (text[:3], text[3:])
+        ]
+        events.append({"type": "content_block_stop", "index": index})
+    return sse(*events)
+
+
+def messages(*texts: str) -> bytes:
+    said = [
+        {"type": "response.output_text.delta", "output_index": 0, "content_index": index, "delta": piece}
+        for index, text in enumerate(texts)
+        for piece in (text[:3], text[3:])
+    ]
+    return sse(*said)
+
+
+def texts_of(out: bytes) -> dict[int, str]:
+    made: dict[int, str] = {}
+    for event in events_of(out):
+        index = event.get("content_index", event.get("index"))
+        said = event["delta"] if isinstance(event.get("delta"), str) else event.get("delta", {}).get("text", "")
+        made[index] = made.get(index, "") + said
+    return made
+
+
+ROWS = {"anthropic.messages": blocks, "openai.responses": messages}
+
+
+@pytest.mark.parametrize("protocol", ROWS)
+@pytest.mark.parametrize(
+    ("texts", "released"),
+    [
+        (("write to bob@exam", "ple.org today"), ("write to bob@exam", f"{EMAIL} today")),
+        (("a bob@example.org", " and so on"), (f"a {EMAIL}", " and so on")),
+        (("a bob@example.org", ".uk it is"), (f"a {EMAIL}", " it is")),
+        (("said in ", "two parts, ", "and three"), ("said in ", "two parts, ", "and three")),
+        (("x" * 200, "y" * 200), ("x" * 200, "y" * 200)),
+    ],
+    ids=["split", "whole at the end", "it goes on", "nothing", "long"],
+)
+def test_texts_in_a_row_are_read_in_a_row(protocol: str, texts: tuple[str, ...], released: tuple[str, ...]) -> None:
+    """What began in one and ends in the next is masked there; what was said before is not said again."""
+    one = reader(protocol)
+    out = one.feed(ROWS[protocol](*texts)).data + one.finish().data
+    assert tuple(texts_of(out).values()) == released
+
+
+def test_a_removal_in_a_row_is_where_its_own_text_says() -> None:
+    one = reader("anthropic.messages")
+    one.feed(blocks("mail bob@exam", "ple.org, eve@example.org"))
+    assert [(gone.channel, gone.start, gone.end) for gone in one.learnt().removals] == [
+        ("/content/1/text", 0, 7),
+        ("/content/1/text", 9, 24),
+    ]

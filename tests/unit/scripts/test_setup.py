@@ -308,14 +308,28 @@ def test_program_inside_a_wheel(place: str, setup: ModuleType, tmp_path: Path, m
 
 def test_every_program_of_a_wheel_has_its_pins(setup: ModuleType) -> None:
     made = {one.result.name: one for one in setup.steps()}
-    assert {"envoy", "weed", "bao", "aics-tlog", "aics-witness", "opa", "tessera-fsck"} <= set(made)
+    assert {"envoy", "weed", "bao", "aics-tlog", "aics-witness", "canarywire", "opa", "tessera-fsck"} <= set(made)
     assert {(setup.PINS / f"{name}.txt").exists() for name, _, _ in setup._WHEELS} == {True}
+
+
+def test_what_only_a_bench_needs_is_made_when_it_is_named(
+    setup: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: Said
+) -> None:
+    assert not {"presidio", "litellm"} & {one.name for one in setup.steps()}
+    ran = []
+    monkeypatch.setattr(setup, "run", lambda *command: ran.append([str(part) for part in command]))
+    assert setup.main(["presidio"]) == 0
+    [(*_, folder), install] = ran
+    assert folder == str(setup.TOOLS / "presidio")
+    assert {"--require-hashes", "--no-deps", str(setup.PINS / "presidio.txt")} <= set(install)
+    assert setup.main(["presidia"]) == 1
+    assert "presidia is not known: presidio, litellm" in capsys.readouterr().err
 
 
 def test_pins_have_a_hash_each() -> None:
     """`--require-hashes` refuses the rest; here it is found without a network."""
     pins = sorted((SCRIPT.parent / "pins").glob("*.txt"))
-    assert len(pins) == 9
+    assert len(pins) == 13
     for path in pins:
         text = path.read_text()
         assert text.count("==") >= 1, path

@@ -1,6 +1,8 @@
 package inference_test.masking
 
+import data.inference
 import data.inference.concerns.masking
+import data.inference_test.example
 
 _mask_all := [{"entity": "*", "action": "mask"}]
 
@@ -18,6 +20,32 @@ test_lines_are_kept if {
 	} with data.inference.masking as data_lines
 }
 
+test_fields_are_carried if {
+	birth := {"path": "$..birth_date", "action": "mask", "keep": "date", "name": "BIRTH_DATE"}
+	lists := {"request": {}, "response": {}, "fields": {"request": [birth]}}
+	masking.allow with data.inference.masking as lists
+	masking.redact == {
+		"request": [{"entity": "*", "action": "mask"}, birth],
+		"response": _mask_all,
+	} with data.inference.masking as lists
+}
+
+test_malformed_fields if {
+	every fields in [
+		{"request": {"path": "$.a", "action": "mask"}},
+		{"request": [{"path": "a", "action": "mask"}]},
+		{"request": [{"path": 1, "action": "mask"}]},
+		{"request": [{"path": "$.a", "action": "allow"}]},
+		{"response": [{"path": "$.a"}]},
+		{"response": [{"path": "$.a", "action": "mask", "why": "so"}]},
+		{"response": ["$.a"]},
+	] {
+		lists := {"request": {}, "response": {}, "fields": fields}
+		masking.reasons == {"masking_malformed"} with data.inference.masking as lists
+		masking.redact == {"request": _mask_all, "response": _mask_all} with data.inference.masking as lists
+	}
+}
+
 test_malformed if {
 	every lines in [
 		{},
@@ -26,9 +54,49 @@ test_malformed if {
 		{"request": {"*": "mask"}, "response": []},
 		{"request": {"*": "maks"}, "response": {}},
 		{"request": {"email": "mask"}, "response": {}},
+		{"request": {}, "response": {"EMAIL": "tokenise"}},
+		{"request": {}, "response": {}, "restore": ["EMAIL"]},
+		{"request": {}, "response": {}, "restore": null},
+		{"request": {}, "response": {}, "restore": {"support": "EMAIL"}},
+		{"request": {}, "response": {}, "restore": {"support": ["email"]}},
+		{"request": {}, "response": {}, "restore": {"support": [1]}},
 	] {
 		masking.reasons == {"masking_malformed"} with data.inference.masking as lines
 		not masking.allow with data.inference.masking as lines
 		masking.redact.response == _mask_all with data.inference.masking as lines
 	}
+}
+
+# An example to take over: the model reads tokens for addresses and numbers, and the people of support, who wrote them,
+# get them back in the answer.
+_worked := {
+	"request": {"*": "mask", "EMAIL": "tokenise", "PHONE": "tokenise"},
+	"response": {"*": "mask"},
+	"restore": {"support": ["EMAIL", "PHONE"], "leads": ["EMAIL"]},
+}
+
+test_support_gets_its_values_back if {
+	decision := inference.decision with input as example.with_value("/identity/groups", ["analysts", "support"])
+		with data.inference.masking as _worked
+	decision.allow
+	decision.redact == {
+		"request": [
+			{"entity": "*", "action": "mask"},
+			{"entity": "EMAIL", "action": "tokenise"},
+			{"entity": "PHONE", "action": "tokenise"},
+		],
+		"response": _mask_all,
+		"restore": ["EMAIL", "PHONE"],
+	}
+}
+
+test_others_keep_the_tokens if {
+	decision := inference.decision with input as example.chat with data.inference.masking as _worked
+	decision.allow
+	not "restore" in object.keys(decision.redact)
+}
+
+test_nothing_is_restored_by_default if {
+	decision := inference.decision with input as example.with_value("/identity/groups", ["analysts", "support"])
+	decision.redact == {"request": _mask_all, "response": _mask_all}
 }
