@@ -72,9 +72,11 @@ class Detector:
         self.gate = gate.built_in() if self.rules == RULES and not engine else gate.Gate(self.rules, engine)
         # What we put in a value's place ourselves: to find it again would mask masks. Only exactly that: anything
         # that a caller writes around it is looked at.
-        ours = rf"\[(?:{'|'.join(self.entities)})(?::[a-p]{{8}})?\]|{tokens.form_of(self.entities)}"
-        self._placeholder = re.compile(rf"(?:{ours})[.,;:!?)\]}}]*")
-        self._said_by_us = re.compile(ours)
+        entities = "|".join(self.entities)
+        ours = (rf"\[(?:{entities})(?::[a-p]{{8}})?\]", tokens.form_of(self.entities))
+        self._placeholder = re.compile(rf"(?:{'|'.join(ours)})[.,;:!?)\]}}]*")
+        self._ours = tuple((mark, re.compile(one)) for mark, one in zip("[<", ours, strict=True))
+        """Apart: an expression that begins with one certain character is looked for ten times as fast."""
 
     def scan(self, text: str, context: str = "") -> list[Span]:
         """Spans in ``text``, sorted, not overlapping; offsets are code points of the text as it is.
@@ -161,8 +163,8 @@ class Detector:
         """What the rules find around the places of their anchors; only near what is ``changed``, if that is told."""
         rules, anchors, single, count = self.rules, self.gate.anchors, self.gate.single, len(self.rules)
         # What we put in a value's place announces nothing, whatever it is called.
-        ours = [match.span() for match in self._said_by_us.finditer(text)] if "[" in text else ()
-        announcing = self._said_by_us.sub(_blank, text) if ours else text
+        ours = sorted(m.span() for mark, form in self._ours if mark in text for m in form.finditer(text))
+        announcing = _blanked(text, ours) if ours else text
         for index in sorted(places):
             if index < count:
                 rule = rules[index]
@@ -245,8 +247,14 @@ def _outside(ours: Sequence[tuple[int, int]], places: Iterable[tuple[int, int]])
             yield begin, finish
 
 
-def _blank(placeholder: re.Match[str]) -> str:
-    return f"[{'.' * (placeholder.end() - placeholder.start() - 2)}]"
+def _blanked(text: str, ours: Sequence[tuple[int, int]]) -> str:
+    """With dots for what placeholders say: every other character stays in its place."""
+    said: list[str] = []
+    at = 0
+    for start, end in ours:
+        said += text[at : start + 1], "." * (end - start - 2)
+        at = end - 1
+    return "".join([*said, text[at:]])
 
 
 def _belonging(rule: Rule, text: str, match_start: int, start: int, end: int) -> int:

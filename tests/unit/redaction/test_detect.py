@@ -140,6 +140,13 @@ def test_a_placeholder_announces_nothing(said: str) -> None:
     assert found(f"{said}, phone 5550199") == [("PHONE", "5550199")]
 
 
+@pytest.mark.parametrize("around", ["{}", "[a] {}", "<b> {}", "{} [a]", "[PHONE] {}"])
+def test_a_token_announces_nothing_whatever_else_is_in_the_text(around: str) -> None:
+    text = around.format("<BANK_ACCOUNT_QWRTZB> or 111222333")
+    assert found(text) == []
+    assert found(text.replace("<BANK_ACCOUNT_QWRTZB>", "bank account")) == [("BANK_ACCOUNT", "111222333")]
+
+
 def test_what_only_looks_like_ours_is_found() -> None:
     assert found("password: [HUNTER2]") == [("SECRET_PASSWORD", "[HUNTER2]")]
     assert found("password: [EMAIL]hunter2") == [("SECRET_PASSWORD", "[EMAIL]hunter2")]
