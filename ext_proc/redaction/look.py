@@ -174,6 +174,11 @@ class Look:
         self._forget()
         return said
 
+    def may_hold(self, text: str, rest: str) -> bool:
+        """Would something of ``text`` be held back when ``rest`` has come as well? Takes both in."""
+        self._reading.feed(text + rest)
+        return self._reading.settled() < len(text)
+
     @property
     def is_quick(self) -> bool:
         """May a short text be given to `take`?"""

@@ -239,10 +239,13 @@ class StreamRedactor:
         return said
 
     def _is_nearer(self, look: Look, said: str) -> bool:
-        """Would the next look find a value here, because words before it are nearer now that others are gone?"""
+        """May the next look find a value here, or its beginning, because words before it are nearer now?"""
         if not look.has_scanned or self._since_removal >= REACH:
             return False
         begin, end = len(self._shown), len(self._shown) + len(said)
+        next_one = Look(self._looker, self._shown, self._limit, self._replaced, is_careful=False)
+        if next_one.may_hold(said, look.rest):
+            return True
         return any(s.start < end and s.end > begin for s in self._looker.spans(self._shown + said + look.rest))
 
     def _show(self, said: str) -> str:

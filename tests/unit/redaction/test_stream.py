@@ -188,6 +188,8 @@ WITHHELD_ALIKE = (
     (20, "defgh12345678sk-abcdefgh12345678sk-abcdefgh12345678..eyJ" + "a" * 30 + "%40%"),
     # What follows is too long as well, and the second look is there in one chunking only.
     (52, "A1" * 6 + "sk-abcdefgh12345678" * 2 + "sk-bfgh12345678" + "QUJD" * 12 + "\n1A1AJ" + "DQUJ" * 11 + "D%40\n"),
+    # The next look has only the beginning of what it will find, and that of what the first one let go.
+    (27, "call npassword see born the is, key=vercelb @ example.com407768.)8"),
 )
 
 
