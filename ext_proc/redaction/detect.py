@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from ext_proc.model import Span
 from ext_proc.redaction import gate, tokens
 from ext_proc.redaction.normalise import normalised
-from ext_proc.redaction.rule import ANCHOR_MAX
+from ext_proc.redaction.rule import ANCHOR_MAX, ANNOUNCED_MAX
 from ext_proc.redaction.rules import KEY_MARK, RULES, YIELDING, is_secret, version_of
 
 if TYPE_CHECKING:
@@ -270,7 +270,7 @@ def _is_announced(rule: Rule, anchor: re.Pattern[str], text: str, start: int, en
 
     So a stream need not hold back a value until it knows what is written after it.
     """
-    low = max(start - rule.after - ANCHOR_MAX, 0)
+    low = max(start - min(rule.after, ANNOUNCED_MAX) - ANCHOR_MAX, 0)
     return anchor.search(text, low, min(end + rule.lookahead, len(text))) is not None
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ext_proc.model import Span
 from ext_proc.redaction.looker import UNLIKE_WORDS, is_told_by_head, outranks
 from ext_proc.redaction.reading import Reading
-from ext_proc.redaction.rule import KEY_MARK
+from ext_proc.redaction.rule import ANCHOR_MAX, ANNOUNCED_MAX, KEY_MARK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ WITHHELD: Final = "WITHHELD"
 """The entity of what was held back too long to know what it is."""
 HELD_TOO_LONG: Final = "held-too-long"
 
-REACH: Final = 256
+REACH: Final = ANNOUNCED_MAX + ANCHOR_MAX
 """Characters before a value that have a say in what it is: words that announce it, and what they stand behind."""
 _WINDOW_MAX: Final = 8192
 """A text that no place cuts for so long is cut all the same: numbers in columns, for one."""

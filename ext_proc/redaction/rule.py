@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SECRET_PREFIX: Final = "SECRET_"  # noqa: S105 - it names secrets, it holds none
 ANCHOR_MAX: Final = 64
 """Characters of the longest anchor."""
+ANNOUNCED_MAX: Final = 192
+"""Characters after an anchor in which it may announce a value that has none of its own: a stream keeps so much."""
 KEY_MARK: Final = "\x1f"
 """Stands between a key and its value when they are scanned together (ASCII's unit separator)."""
 

@@ -181,6 +181,15 @@ def test_a_placeholder_does_not_announce_what_follows_it() -> None:
         assert streamed(in_chunks(text, size)) == whole(text)
 
 
+def test_what_announces_from_afar_is_not_forgotten() -> None:
+    """A value without an anchor of its own is announced from no further back than a stream keeps."""
+    said = "bob@x.orgYm9iQGV4YW1wbGUuY29tbob {at} example {dot} comsession_"
+    for far in range(160, 400, 8):
+        text = "and on. " * 40 + "bob @ example.com" + " so it is."[:10] * (far // 10) + " " + said + " and on"
+        for size in (1, 4, 100):
+            assert streamed(in_chunks(text, size)) == whole(text)
+
+
 WITHHELD_ALIKE = (
     # The end of what is masked, where a text is known to be no value only by its length.
     (91, "a" * 28 + "bob@example.org " + "QUJD" * 24 + " sk-abcdefgh12345645678eyJ" + "a" * 26),
