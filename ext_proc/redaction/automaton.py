@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
     Starts: TypeAlias = tuple[int, ...]
     Keeper: TypeAlias = Callable[[Starts], Starts]
-    Aged: TypeAlias = tuple[int, float]
-    Special: TypeAlias = tuple[Aged | None, Aged | None, frozenset[int], tuple[Aged, ...]]
+    Special: TypeAlias = tuple[tuple[int, float] | None, tuple[int, float] | None, frozenset[int], bool]
     Edge: TypeAlias = "tuple[State, Keeper | None, Special | None]"
 
 _STATES_MAX: Final = 12_000
@@ -96,8 +95,8 @@ class State(dict[str, "Edge"]):
 
     An edge is the next state; what takes the starts that stay (None: all, as they are); and where there is anything to
     say: the oldest start that may have ended here, and the oldest one that goes through a placeholder, each
-    with how far back it can be at most, the rules that may have ended, and of those that stay the starts that could be
-    as old as they like and can no more, each with how old it can be.
+    with how far back it can be at most, the rules that may have ended, and whether a start that could be as old as it
+    likes is one no more.
     """
 
     __slots__ = ("_automaton", "after", "groups", "most")
@@ -223,7 +222,7 @@ class Automaton:
         hit: tuple[int, float] | None = None
         hits = _NOTHING
         resists: tuple[int, float] | None = None
-        narrower: list[tuple[int, float]] = []
+        is_narrower = False
         ways = [group[char] for group in state.groups]
         ways.append(self.begun(state.after, char))
         last = len(ways) - 1
@@ -237,13 +236,12 @@ class Automaton:
             if group.resists and resists is None:
                 resists = index, group.most
             covered |= group.covers
-            if index >= 0 and group.most < state.most[index] == math.inf:
-                narrower.append((len(kept), group.most))
             kept.append(index)
             groups.append(group)
+            is_narrower |= group.most < math.inf and index >= 0 and state.most[index] == math.inf
         is_same = len(kept) == last and (not kept or kept[-1] >= 0)
-        is_plain = hit is None and resists is None and not narrower
-        special = None if is_plain else (hit, resists, hits, tuple(narrower))
+        is_plain = hit is None and resists is None and not is_narrower
+        special = None if is_plain else (hit, resists, hits, is_narrower)
         return self._state(tuple(groups), self.bars_after(char)), None if is_same else self._keeper(kept), special
 
     def pruned(self, alive: list[tuple[int, Group]]) -> list[tuple[int, Group]]:

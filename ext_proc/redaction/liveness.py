@@ -66,15 +66,13 @@ class Cursor:
         state, starts, at, before = self.state, self.starts, self.at, automaton.worked_out
         for char in text.translate(automaton.seen_as):
             state, keep, special = state[char]
-            if special is not None and (special[0] is not None or special[1] is not None):
+            if special is not None:
                 self._note(special, starts, at)
             if keep is not None:
                 starts = keep((*starts, at))
             at += 1
-            if special is not None:
-                for index, most in special[3]:
-                    if starts[index] < at - most:
-                        starts = (*starts[:index], int(at - most), *starts[index + 1 :])
+            if special is not None and special[3]:
+                starts = _clamped(starts, state.most, at)
         self.state, self.starts, self.at = state, starts, at
         if automaton.worked_out != before:
             self._debt += (automaton.worked_out - before) * _WORTH
@@ -122,29 +120,27 @@ class Cursor:
                 on.append((int(max(start, at + 1 - group.most)) if is_narrower else start, group))
                 if resists is None and group.resists:
                     resists = start, group.most
-        if hit is not None:
-            self._hit(int(max(hit[0], at - hit[1])), hits, at)
-        if resists is not None:
-            self._resist(at + 1, int(max(resists[0], at + 1 - resists[1])))
+        if hit is not None or resists is not None:
+            self._note_at(hit, resists, hits, at)
         return on
 
     def _note(self, special: Special, starts: Starts, at: int) -> None:
-        """With the character at ``at``, something may have ended, or something goes through a placeholder."""
         hit, resists, rules, _ = special
-        if hit is not None:
-            index, most = hit
-            self._hit(at if index < 0 else int(max(starts[index], at - most)), rules, at)
-        if resists is not None:
-            index, most = resists
-            self._resist(at + 1, at if index < 0 else int(max(starts[index], at + 1 - most)))
+        self._note_at(_from(hit, starts, at), _from(resists, starts, at), rules, at)
 
-    def _hit(self, start: int, rules: frozenset[int], at: int) -> None:
-        if self.hit_first is None or start < self.hit_first:
-            self.hit_first = start
-        self.hit_last = at + 1
-        if not rules <= self.hit_rules:
-            self.hit_rules |= rules
-        self._resist(at + 1, start)
+    def _note_at(
+        self, hit: tuple[int, float] | None, resists: tuple[int, float] | None, rules: frozenset[int], at: int
+    ) -> None:
+        """With the character at ``at``, something may have ended, and something goes through a placeholder."""
+        if hit is not None:
+            start = int(max(hit[0], at - hit[1]))
+            self.hit_first = start if self.hit_first is None else min(self.hit_first, start)
+            self.hit_last = at + 1
+            if not rules <= self.hit_rules:
+                self.hit_rules |= rules
+            self._resist(at + 1, start)
+        if resists is not None:
+            self._resist(at + 1, int(max(resists[0], at + 1 - resists[1])))
 
     def _resist(self, at: int, start: int) -> None:
         while self.resisting and self.resisting[-1][1] >= start:  # the new one says more
@@ -177,6 +173,14 @@ class Cursor:
         resisting = self.resisting
         while resisting and resisting[0][0] < to:
             resisting.pop(0)  # there are few
+
+
+def _from(found: tuple[int, float] | None, starts: Starts, at: int) -> tuple[int, float] | None:
+    """With the place of a start instead of its number."""
+    if found is None:
+        return None
+    index, most = found
+    return (at, math.inf) if index < 0 else (starts[index], most)
 
 
 def _clamped(starts: Starts, mosts: tuple[float, ...], at: int) -> Starts:

@@ -42,7 +42,6 @@ _READ_AGAIN: Final = 32
 _QUICK: Final = 48
 _GRID: Final = 64
 """At multiples of this, a value without an end may be told before it ends."""
-_AT_ONCE: Final = 512
 _TIMES: Final = 5
 """Characters that may be scanned for one that comes, ..."""
 _SAVED_MAX: Final = 16 * REACH
@@ -193,16 +192,7 @@ class Look:
             self._text += part
             self._may_scan = min(self._may_scan, _SAVED_MAX) + _TIMES * len(part)
             self._read(part)
-            if not (text and self._may_read_on()):
-                yield self.step()
-
-    def _may_read_on(self) -> bool:
-        """Is there nothing to decide here, as nearly all is settled? More is let go at once then."""
-        held = self.at - self.let_go
-        if self._swallow is not None or held >= min(_AT_ONCE, self._limit // 2) or (self.at + self._origin) % _GRID:
-            return False
-        self._reading.clamp()
-        return self.at - self._reading.settled() < _GRID
+            yield self.step()
 
     def _room(self) -> int:
         """How much may be read at once, so that nothing is decided at another place than in another chunking."""
