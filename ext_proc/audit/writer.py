@@ -274,7 +274,8 @@ class Writer:
                 "number": number,
                 "name": call.name,
                 "channel": call.channel,
-                "arguments_sha256": call.arguments_sha256,
+                # Keyed: a decision may let values through, and a plain hash of few digits is as good as they are.
+                "arguments_ref": self._keyring.reference("arguments", call.arguments_sha256),
                 "call_ref": self._keyring.reference(_TOOL_CALL, call.call_id) if call.call_id else None,
             }
             fields = {
