@@ -154,7 +154,10 @@ class Channels:
             return label[1]
         row = self._row(place) if about is None else None  # what a rule is about stands by itself
         previous = self._rows.get(row) if row is not None else None
-        return previous.end if previous is not None else ""
+        said = previous.end if previous is not None else ""
+        return said[
+            max(said.rfind("<"), said.rfind(">")) + 1 :
+        ]  # no token of ours: a value is put back, and counted, once
 
     def _masker(self, place: Place, context: str, kind: str, about: Place | None, begins_at: int) -> Masker:
         path = path_of(place)
