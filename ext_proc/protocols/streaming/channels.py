@@ -193,13 +193,20 @@ class Channels:
             return ""
         if channel.said is not None:
             channel.said.update(text.encode())
-        if channel.row is not None:
+        if channel.row is not None or channel.kind == "unknown":
             channel.end = (channel.end + text)[-_END_KEPT:]
         size = size_of(text)
         channel.scanned_bytes += size
         self.scanned_bytes += size
         out = fed(channel.masker, text)
         return self._released(channel, out)
+
+    def is_begun_before(self, channel: Channel, context: str, text: str) -> bool:
+        """Is what is found at the beginning of the next piece part of a value that began in the pieces before?"""
+        if not channel.end:
+            return False
+        apart = self._maskers.as_it_goes_out(channel.path, context, channel.end)
+        return not self._maskers.as_it_goes_out(channel.path, context, channel.end + text).startswith(apart)
 
     def close(self, channel: Channel) -> str:
         """What was held, masked; nothing may come after it.

@@ -193,8 +193,9 @@ class Walk:
         channel = self._channels.channel(of, context, kind=kind, about=about)
         said = ""
         if is_unknown and about is None and not self._channels.is_clean(of, context, value):
-            # By itself too: a reader may take it for a whole. What is held may be the beginning of what is found there.
-            said = self._channels.flush(channel)
+            # By itself too: a reader may take it for a whole.
+            if self._channels.is_begun_before(channel, context, value):
+                said = self._channels.flush(channel)
             value = self._channels.whole(of, context, value, restores=False)
         if self._fields is not None and about is not None and not channel.is_fielded and self._fields.is_strict(about):
             value = self._fields.late(about, channel.path, value)
