@@ -243,24 +243,3 @@ def test_what_was_waited_for_long_enough_goes_on_masked() -> None:
     held = RestoringMasker(StreamRedactor(), Restorer(KEPT.restorable))
     assert held.feed("to <EMAIL_QWRTZB ") == "to "
     assert held.flush_masked().startswith("<")
-
-
-@pytest.mark.parametrize("size", [1, 7, 1 << 20])
-def test_what_was_put_back_in_one_block_is_not_said_again_in_the_next(size: int) -> None:
-    """The end of a text is told to the masker of the text behind it."""
-    texts = ["for <EMAIL_QWRTZB>", " it is <EMAIL_QWRTZB>, or bob@exam", "ple.org"]
-    events = [
-        one
-        for index, text in enumerate(texts)
-        for one in (
-            {"type": "content_block_start", "index": index, "content_block": {"type": "text", "text": ""}},
-            {"type": "content_block_delta", "index": index, "delta": {"type": "text_delta", "text": text}},
-            {"type": "content_block_stop", "index": index},
-        )
-    ]
-    body, told = streamed(stream(*events), "anthropic.messages", size=size)
-    said = ["", "", ""]
-    for event in events_of(body):
-        said[event["index"]] += event.get("delta", {}).get("text", "")
-    assert said == [f"for {ADA_MAIL}", f" it is {ADA_MAIL}, or bob@exam", "[EMAIL]"]
-    assert told.restored == (("EMAIL", 2),) and len(told.removals) == 1
