@@ -50,7 +50,7 @@ class Channel:
 
     ``where`` is the place of its last piece in the event ``event`` (named ``name``): a tail goes out in one like it.
     ``is_fielded``: its masker is a strict field rule's. ``ahead`` is what its masker was told before its first piece,
-    as that goes out: labels that stood there. It went out already. ``end`` is the end of an unknown text so far.
+    and what went out already: labels that stood there. ``end`` is the end of an unknown text so far.
     """
 
     path: str
@@ -131,7 +131,7 @@ class Channels:
         if is_json or self._repeats:
             made.said, made.released = hashlib.sha256(), hashlib.sha256()
         if before:
-            made.ahead = self._maskers.as_it_goes_out(path, context, before)
+            made.ahead = before
             self._released(made, made.masker.feed(before))
         self._open[place] = made
         return made
