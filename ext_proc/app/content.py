@@ -140,7 +140,8 @@ class ContentGate:
         fields = self._fields.of(scanned.request_fields, rules)
         document = scanned.document if fields is None else protocols.with_fields(scanned.document, fields)
         if document is not scanned.document:
-            scanned = _Scanned(document, self._detector, self._names, scanned.use, document.tool_names)
+            known = document.tool_names | {inspection.model or ""}
+            scanned = _Scanned(document, self._detector, self._names, scanned.use, known)
         minted = inspection.tokens.minted if inspection.tokens else redaction.NONE_MINTED
         return self._redacted(scanned, entity_rules(rules), minted)
 
@@ -170,11 +171,22 @@ class ContentGate:
         self, inspection: Inspection, rules: Sequence[RedactionRule], headers: Headers, limit_bytes: int
     ) -> AnswerStream:
         """See `ports.Content.open_stream`."""
+        return self._opened(inspection, rules, headers, limit_bytes)
+
+    def _opened(
+        self,
+        inspection: Inspection,
+        rules: Sequence[RedactionRule],
+        headers: Headers,
+        limit_bytes: int,
+        *,
+        is_whole: bool = False,
+    ) -> StreamedAnswer:
         fields = self._fields.of(inspection.document.response_fields, rules)
         rules = entity_rules(rules)
         offered = inspection.document.document.tool_names
         restorer = restorer_of(inspection)
-        names = self._names.of_stream(inspection.document.use, rules)
+        names = self._names.of_stream(inspection.document.use, rules, is_whole=is_whole)
         reader = streaming.stream_reader(
             inspection.protocol,
             media_type(headers),
@@ -208,7 +220,7 @@ class ContentGate:
     ) -> Redaction:
         """A stream that came whole: field rules are about texts that are in pieces, so it is read as it would come."""
         plain = protocols.undone(headers, body, limit_bytes)
-        answer = self.open_stream(inspection, rules, headers, len(plain))
+        answer = self._opened(inspection, rules, headers, len(plain), is_whole=True)
         piece = answer.feed(plain, is_last=True)
         if piece.unreadable is not None:
             raise UpstreamError(piece.unreadable)

@@ -122,7 +122,6 @@ async def beat_forever(writer: Writer, config: Config, envoy_requests: Callable[
             "envoy_requests": counted,
         }
         try:
-            writer.settle_parts(clock())
             await writer.note("heartbeat", facts, clock())
         except AuditUnavailable:
             writer.give_back_counts(counts)

@@ -8,6 +8,7 @@ text up to the end of a sentence (or a window of words) and looks at that.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from ext_proc import ner
@@ -15,10 +16,11 @@ from ext_proc.app.asked import NOBODY, Asked
 from ext_proc.app.labels import public_path
 from ext_proc.app.name_stage import NamedMasker, NameStage
 from ext_proc.protocols.streaming import Masked
+from ext_proc.redaction import merged
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from ext_proc.model import Recognised, Recognition, RedactionRule, Removal, Span
     from ext_proc.ner import Recogniser
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 RULE_PREFIX: Final = "ner:"
 _WHOLE: Final = "whole"
 _OFF: Final = "off"
+_SENTENCE: Final = "sentence"
 _KEY_WORDS_MIN: Final = 2
 """Words of a key in which there can be a name: one word is a field's."""
 
@@ -77,13 +80,13 @@ class Names:
         joined = list(spans)
         labels = {*offered, *document.tool_names, document.model}
         indexes = [index for index, channel in enumerate(document.channels) if _may_name(channel, labels)]
-        pieces = [(index, begin, said) for index in indexes for begin, said in ner.parts(document.channels[index].text)]
+        pieces = [(index, begin, said) for index in indexes for begin, said in _pieces(document.channels[index])]
         named: dict[int, list[Span]] = {}
         for (index, begin, _), found in zip(pieces, asked.names([said for _, _, said in pieces]), strict=True):
             moved = (replace(one, start=one.start + begin, end=one.end + begin) for one in found)
             named.setdefault(index, []).extend(moved)
         for index, names in named.items():
-            joined[index] = self._beside(joined[index], names, document.channels[index].text)
+            joined[index] = self._beside(joined[index], merged(names), document.channels[index].text)
         return joined, asked.told()
 
     def versioned(self, removals: Sequence[Removal]) -> list[Removal]:
@@ -91,9 +94,13 @@ class Names:
         version = self._recogniser.version if self._recogniser else NOBODY
         return [replace(one, version=version) if one.rule.startswith(RULE_PREFIX) else one for one in removals]
 
-    def of_stream(self, use: Recognition | None, rules: Sequence[RedactionRule]) -> StreamNames:
-        """What looks for names in one streamed answer."""
-        asked = Asked(self._recogniser, use, use.streams) if use is not None else None
+    def of_stream(
+        self, use: Recognition | None, rules: Sequence[RedactionRule], *, is_whole: bool = False
+    ) -> StreamNames:
+        """What looks for names in one streamed answer; in one that came whole also where streams are let be."""
+        asked = None
+        if use is not None:
+            asked = Asked(self._recogniser, use, _SENTENCE if is_whole and use.streams == _OFF else use.streams)
         return StreamNames(self, asked, self._redactor, self._placeholder, rules)
 
     def _beside(self, found: Sequence[Span], names: Sequence[Span], text: str) -> list[Span]:
@@ -164,7 +171,7 @@ class StreamNames:
 
         def named(path: str, context: str, text: str) -> Masked:
             masked = mask(path, context, text)
-            if masked.blocked or not ner.is_prose(text, words_min=_KEY_WORDS_MIN):
+            if masked.blocked or not ner.is_prose(text, words_min=1 if context else _KEY_WORDS_MIN):
                 return masked
             stage = self._stage(path)
             said = stage.take(masked.text, is_over=True)
@@ -182,3 +189,10 @@ def _may_name(channel: Channel, labels: Collection[str | None]) -> bool:
     """Can there be a name in a channel? A model's and a tool's are none."""
     words_min = _KEY_WORDS_MIN if channel.kind == "key" else 1
     return ner.is_prose(channel.text, words_min=words_min) and channel.text not in labels
+
+
+def _pieces(channel: Channel) -> Iterator[tuple[int, str]]:
+    """What is looked at of a channel, and where it begins; what could be read apart also part by part."""
+    yield from ner.parts(channel.text)
+    for begin, end in pairwise((0, *channel.cuts)):
+        yield from ((begin + at, said) for at, said in ner.parts(channel.text[begin:end]))

@@ -151,7 +151,7 @@ _MODEL: Final = _fields(
         "input_tokens": _or_null(_COUNT),
         "output_tokens": _or_null(_COUNT),
         "finish_reasons": {**_list(_LABEL), "maxItems": 16},
-        "tool_calls": {**_list(_fields({"name": _LABEL, "arguments_sha256": _SHA256})), "maxItems": 32},
+        "tool_calls": {**_list(_fields({"name": _LABEL})), "maxItems": 32},
         "tool_calls_unlisted": _COUNT,
     }
 )
@@ -294,7 +294,7 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
                     "number": _COUNT,
                     "name": _LABEL,
                     "channel": _TEXT,
-                    "arguments_sha256": _SHA256,
+                    "arguments_ref": _REF,
                     "call_ref": _or_null(_REF),
                 }
             ),

@@ -25,7 +25,6 @@ import os
 from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from time import monotonic
@@ -228,25 +227,11 @@ class Writer:
         await asyncio.to_thread(self._keyring.prepare, subject)
         return await self._begin(entry, now, subject)
 
-    def settle_parts(self, now: datetime) -> None:
-        """Write leaves for streamed answers that stand still: what is in frames only is carried to each new segment."""
-        for entry in list(self._parts.overdue(now)):
-            try:
-                begun = self._begin(entry, now, self._keyring.subject_reference(entry.identity), is_overdue=True)
-            except GateError:
-                self._parts.untold(entry)
-            else:
-                begun.add_done_callback(partial(self._settled, entry))
-
-    def _settled(self, entry: Entry, done: asyncio.Future[Receipt]) -> None:
-        if done.cancelled() or done.exception() is not None:
-            self._parts.untold(entry)
-
-    def _begin(self, entry: Entry, now: datetime, subject: str, *, is_overdue: bool = False) -> asyncio.Future[Receipt]:
+    def _begin(self, entry: Entry, now: datetime, subject: str) -> asyncio.Future[Receipt]:
         self._raise_if_unusable()
         is_part = entry.kind == PART
-        is_leaf = not is_part or is_overdue or self._parts.is_leaf(entry, now)
-        payloads = self._parts.whole(entry) if is_leaf and not is_overdue else entry.payloads
+        is_leaf = not is_part or self._parts.is_leaf(entry, now)
+        payloads = self._parts.whole(entry) if is_leaf else entry.payloads
         if payloads and (self._is_nearly_full() or self._used_bytes() > self._limits.max_bytes):
             if entry.payloads or is_part:
                 raise AuditUnavailable("full")
@@ -274,7 +259,8 @@ class Writer:
                 "number": number,
                 "name": call.name,
                 "channel": call.channel,
-                "arguments_sha256": call.arguments_sha256,
+                # Keyed: a decision may let values through, and a plain hash of few digits is as good as they are.
+                "arguments_ref": self._keyring.reference("arguments", call.arguments_sha256),
                 "call_ref": self._keyring.reference(_TOOL_CALL, call.call_id) if call.call_id else None,
             }
             fields = {

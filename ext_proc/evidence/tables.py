@@ -95,7 +95,7 @@ SELECT
     (leaf->>'$.tool_call.number')::BIGINT AS number,
     leaf->>'$.tool_call.name' AS name,
     leaf->>'$.tool_call.channel' AS channel,
-    leaf->>'$.tool_call.arguments_sha256' AS arguments_sha256,
+    leaf->>'$.tool_call.arguments_ref' AS arguments_ref,
     leaf->>'$.tool_call.call_ref' AS call_ref,
     results.result_exchange_id, results.result_at
 FROM leaves LEFT JOIN results ON results.call_ref = leaf->>'$.tool_call.call_ref'

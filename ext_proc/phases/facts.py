@@ -119,9 +119,7 @@ def model_facts(redaction: Redaction, requested: str | None) -> dict[str, Any]:
         "input_tokens": _counted(redaction.usage.input_tokens),
         "output_tokens": _counted(redaction.usage.output_tokens),
         "finish_reasons": list(redaction.finish_reasons[:REASONS_MAX]),
-        "tool_calls": [
-            {"name": call.name, "arguments_sha256": call.arguments_sha256} for call in redaction.tool_calls[:TOOLS_MAX]
-        ],
+        "tool_calls": [{"name": call.name} for call in redaction.tool_calls[:TOOLS_MAX]],
         "tool_calls_unlisted": max(0, len(redaction.tool_calls) - TOOLS_MAX),
     }
 

@@ -113,6 +113,11 @@ class States:
         """The state of a value that stands at two places, or has two names."""
         return one if one is other else self._state(one.positions | other.positions)
 
+    def without_passes(self, state: State) -> State:
+        """Less the rules that let something through: an item's place in an event is not its index."""
+        kept = (one for one in state.positions if self._rules[one[0]].action not in _CHANGES_NOTHING)
+        return self._state(frozenset(kept))
+
     def _moved(self, positions: Positions, part: str | int) -> Iterable[tuple[int, int]]:
         for number, taken in positions:
             steps = self._rules[number].steps

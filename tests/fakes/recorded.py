@@ -113,7 +113,7 @@ class Log:
         """An answer of the exchange asks for a tool."""
         told = {
             "number": 0, "name": tool, "channel": "/choices/0/message/tool_calls/0/function/arguments",
-            "arguments_sha256": "a" * 64, "call_ref": self.of.keyring.reference("tool-call", call_id),
+            "arguments_ref": self.of.keyring.reference("arguments", "a" * 64), "call_ref": self.of.keyring.reference("tool-call", call_id),
         }  # fmt: skip
         self.add("effect.tool_call", at, {"exchange_id": name, "intent_sequence": None, "tool_call": told})
 

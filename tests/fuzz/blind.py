@@ -53,6 +53,10 @@ class Blind:
         self._held = ""
         self.is_finished = False
 
+    @property
+    def removal_count(self) -> int:
+        return len(self.removals)
+
     def feed(self, text: str) -> str:
         assert not self.is_finished, "a masker is fed after its end"
         self._maskers.fed_characters += len(text)

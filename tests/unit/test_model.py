@@ -66,5 +66,5 @@ def test_connection_defaults_to_what_is_safe() -> None:
 
 
 def test_actions_and_directions_are_the_words_of_records() -> None:
-    assert {str(one) for one in model.Action} == {"mask", "hash", "drop", "partial", "block", "allow"}
+    assert {str(one) for one in model.Action} == {"mask", "tokenise", "hash", "drop", "partial", "block", "allow"}
     assert {str(one) for one in model.Direction} == {"request", "response"}

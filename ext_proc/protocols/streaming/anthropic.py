@@ -103,10 +103,6 @@ class Anthropic(Dialect):
             return ("content", self._index, *place[1:])
         return place
 
-    def row(self, place: Place) -> Place | None:
-        """Blocks of text follow one another: citations cut an answer into many, in the midst of sentences."""
-        return place[2:] if place[:1] == ("content",) and place[2:] == ("text",) else None
-
     def whole(self, body: Any) -> Mapping[Place, Place]:
         """See `Dialect.whole`."""
         if shapes.text(body, "type") == "message_delta":

@@ -17,16 +17,12 @@ from ext_proc.protocols.streaming.packed import is_packed
 from ext_proc.protocols.streaming.pieces import JsonPieces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ext_proc.protocols.streaming.fielding import EventFields
     from ext_proc.protocols.streaming.maskers import Maskers
     from ext_proc.protocols.streaming.masking import Limits, Masker
 
 Place = tuple[str | int, ...]
 """Keys and indexes that lead to a text."""
-if TYPE_CHECKING:
-    RowOf = Callable[[Place], Place | None]
 
 WITHHELD: Final = "[WITHHELD]"
 """Instead of what is clean by itself, but not together with what stood in its place before."""
@@ -54,8 +50,7 @@ class Channel:
 
     ``where`` is the place of its last piece in the event ``event`` (named ``name``): a tail goes out in one like it.
     ``is_fielded``: its masker is a strict field rule's. ``ahead`` is what its masker was told before its first piece,
-    as that goes out: labels that stood there, the end of the text before it. It went out already. ``row`` is
-    `Dialect.row`, ``end`` the end of the text so far.
+    and what went out already: labels that stood there. ``end`` is the end of an unknown text so far.
     """
 
     path: str
@@ -71,7 +66,6 @@ class Channel:
     said: Any = None
     released: Any = None
     ahead: str = ""
-    row: Place | None = None
     end: str = ""
     kept: list[str] = field(default_factory=list)
 
@@ -83,7 +77,6 @@ class Channels:
         maskers: makes the maskers.
         limits: see `Limits`.
         repeats: does the protocol say texts a second time? Then what was released is kept, to be said again.
-        row: see `Dialect.row`.
         fields: field rules, if there are any.
     """
 
@@ -93,15 +86,12 @@ class Channels:
         limits: Limits,
         *,
         repeats: bool = False,
-        row: RowOf = lambda _: None,
         fields: EventFields | None = None,
     ) -> None:
         self._maskers = maskers
         self._fields = fields
         self._limits = limits
         self._repeats = repeats
-        self._row = row
-        self._rows: dict[Place, Channel] = {}  # of each row, the text that began last
         self._open: dict[Place, Channel] = {}
         self._again: dict[bytes, str] = {}
         self._clean: set[tuple[str, str, bool]] = set()
@@ -132,29 +122,19 @@ class Channels:
             return found
         if len(self._open) >= self._limits.channels:
             raise StreamRefused("stream_too_many_channels")
-        path, before = path_of(place), self._before(place, about)
+        path = path_of(place)
+        before = self._labels.get(place, ("", ""))[1]  # what passed as a label may be the beginning of what comes now
         is_json = kind == "arguments"
         masker = self._masker(place, context, kind, about, len(before))
         is_fielded = self._fields is not None and self._fields.is_strict(about)
-        made = Channel(path, masker, kind, is_fielded=is_fielded, row=self._row(place))
+        made = Channel(path, masker, kind, is_fielded=is_fielded)
         if is_json or self._repeats:
             made.said, made.released = hashlib.sha256(), hashlib.sha256()
         if before:
-            made.ahead = self._maskers.as_it_goes_out(path, context, before)
+            made.ahead = before
             self._released(made, made.masker.feed(before))
-        if made.row is not None:
-            self._rows[made.row] = made
         self._open[place] = made
         return made
-
-    def _before(self, place: Place, about: Place | None) -> str:
-        """What may be the beginning of what is said at ``place``: a label there, or the text that is read before it."""
-        label = self._labels.get(place)
-        if label is not None:
-            return label[1]
-        row = self._row(place) if about is None else None  # what a rule is about stands by itself
-        previous = self._rows.get(row) if row is not None else None
-        return previous.end if previous is not None else ""
 
     def _masker(self, place: Place, context: str, kind: str, about: Place | None, begins_at: int) -> Masker:
         path = path_of(place)
@@ -190,13 +170,20 @@ class Channels:
             return ""
         if channel.said is not None:
             channel.said.update(text.encode())
-        if channel.row is not None:
+        if channel.kind == "unknown":
             channel.end = (channel.end + text)[-_END_KEPT:]
         size = size_of(text)
         channel.scanned_bytes += size
         self.scanned_bytes += size
         out = fed(channel.masker, text)
         return self._released(channel, out)
+
+    def is_begun_before(self, channel: Channel, context: str, text: str) -> bool:
+        """Is what is found at the beginning of the next piece part of a value that began in the pieces before?"""
+        if not channel.end:
+            return False
+        apart = self._maskers.as_it_goes_out(channel.path, context, channel.end)
+        return not self._maskers.as_it_goes_out(channel.path, context, channel.end + text).startswith(apart)
 
     def close(self, channel: Channel) -> str:
         """What was held, masked; nothing may come after it.

@@ -93,11 +93,6 @@ class Dialect:
         """Where the text is that the string belongs to. A block's first piece and its deltas are one text."""
         return (_DELTA, *place[1:]) if shape.startswith(_BEGUN) else place
 
-    def row(self, place: Place) -> Place | None:
-        """What the text at ``place`` is read in a row with, by one name for all of them; None: with nothing."""
-        del place
-        return None
-
     def whole(self, body: Any) -> Mapping[Place, Place]:
         """Places in the event, and where in a whole answer what stands there (and below) would be."""
         del body

@@ -80,10 +80,6 @@ class EventFielded(Fielded):
         if planned:
             self.planned[id(node)] = moved(planned, gone)
 
-    def is_apart(self, holder: Any, key: Any) -> bool:
-        """Is a rule about it, so that it must not be moved?"""
-        return self.about(holder, key) is not None or self.is_settled(holder, key)
-
 
 class EventFields:
     """The field rules of one stream.
@@ -221,7 +217,7 @@ class _EventPass(FieldPass):
         inner = self.states.after(state, position)
         if type(index) is not int:
             return position, inner
-        return index, self.states.both(inner, self.states.after(state, index))
+        return index, self.states.both(self.states.without_passes(inner), self.states.after(state, index))
 
     def text(
         self,

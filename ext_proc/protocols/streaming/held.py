@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.protocols.field_json import json_in
-from ext_proc.protocols.streaming.masking import StreamRefused, fed, finished, flushed
+from ext_proc.protocols.streaming.masking import StreamRefused, Within, fed, finished, flushed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from ext_proc.model import Removal
     from ext_proc.protocols.streaming.masking import Masker
 
 HELD_MAX: Final = 256 * 1024
@@ -18,7 +17,7 @@ HELD_MAX: Final = 256 * 1024
 _BLANKS_MAX: Final = 4096
 
 
-class HeldJson:
+class HeldJson(Within):
     """Holds a text that may be JSON to its end; what is seen to be none goes on as it comes.
 
     Args:
@@ -40,21 +39,6 @@ class HeldJson:
         self._size = 0
         self._is_json = False
         self._text: Masker | None = None
-
-    @property
-    def blocked(self) -> Sequence[str]:
-        """Nothing: the maskers within are asked at every piece."""
-        return ()
-
-    @property
-    def removals(self) -> Sequence[Removal]:
-        """Nothing: `Maskers` knows those of the maskers within."""
-        return ()
-
-    @property
-    def removal_count(self) -> int:
-        """As above."""
-        return 0
 
     def feed(self, text: str) -> str:
         """See `Masker.feed`.
@@ -106,7 +90,7 @@ class HeldJson:
         return "" if self._text is None else flushed(self._text)
 
 
-class PassThrough:
+class PassThrough(Within):
     """A text that a rule excludes from the scan.
 
     Args:
@@ -115,21 +99,6 @@ class PassThrough:
 
     def __init__(self, excluded: Callable[[int], None]) -> None:
         self._excluded = excluded
-
-    @property
-    def blocked(self) -> Sequence[str]:
-        """Nothing is looked for."""
-        return ()
-
-    @property
-    def removals(self) -> Sequence[Removal]:
-        """As above."""
-        return ()
-
-    @property
-    def removal_count(self) -> int:
-        """As above."""
-        return 0
 
     def feed(self, text: str) -> str:
         """See `Masker.feed`."""

@@ -88,9 +88,9 @@ class Maskers:
         return text if self._restore is None else self._restore(text)
 
     def as_it_goes_out(self, path: str, context: str, text: str) -> str:
-        """What becomes of a text. Nothing is told of it: it went out before."""
+        """What masking makes of a text. Nothing is told of it: it went out before, or will."""
         if self._mask_whole is not None:
-            return self.restored(self._mask_whole(path, context, text).text)
+            return self._mask_whole(path, context, text).text
         masker = self._make(path, context)
         return masker.feed(text) + masker.finish()
 

@@ -50,6 +50,25 @@ class MakeMasker(Protocol):
         ...
 
 
+class Within:
+    """What a masker says of itself that leaves all masking to maskers within: `Maskers` knows, and asks, those."""
+
+    @property
+    def blocked(self) -> Sequence[str]:
+        """Nothing: the maskers within are asked at every piece."""
+        return ()
+
+    @property
+    def removals(self) -> Sequence[Removal]:
+        """Nothing of its own."""
+        return ()
+
+    @property
+    def removal_count(self) -> int:
+        """None of its own."""
+        return 0
+
+
 @dataclass(frozen=True, slots=True)
 class Masked:
     """A whole text made fit to pass; ``blocked`` as in `Masker`."""

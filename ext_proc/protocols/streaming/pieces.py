@@ -14,13 +14,10 @@ from typing import TYPE_CHECKING, Final
 
 from ext_proc.protocols.document import NESTED_LEVELS, pointer
 from ext_proc.protocols.json_text import DEPTH_MAX
-from ext_proc.protocols.streaming.masking import StreamRefused, fed, finished, flushed
+from ext_proc.protocols.streaming.masking import StreamRefused, Within, fed, finished, flushed
 from ext_proc.protocols.streaming.strings import StringPieces, number_in
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ext_proc.model import Removal
     from ext_proc.protocols.streaming.maskers import Maskers
     from ext_proc.protocols.streaming.masking import Masker
 
@@ -39,7 +36,7 @@ _VALUE, _VALUE_OR_END, _KEY, _KEY_OR_END, _COLON, _COMMA_OR_END, _END = range(7)
 _CLOSES: Final = {"}": ("{", (_KEY_OR_END, _COMMA_OR_END)), "]": ("[", (_VALUE_OR_END, _COMMA_OR_END))}
 
 
-class JsonPieces:
+class JsonPieces(Within):
     """A masker of text that may be JSON: its strings, keys and numbers are masked one by one.
 
     Args:
@@ -69,21 +66,6 @@ class JsonPieces:
         self._value: Masker | None = None  # of the string that is open; None for a key
         self._key = ""
         self._string = StringPieces()
-
-    @property
-    def blocked(self) -> Sequence[str]:
-        """Nothing: the maskers within are asked at every piece."""
-        return ()
-
-    @property
-    def removals(self) -> Sequence[Removal]:
-        """Nothing: `Maskers` knows those of the maskers within."""
-        return ()
-
-    @property
-    def removal_count(self) -> int:
-        """None, as above."""
-        return 0
 
     def feed(self, text: str) -> str:
         """See `Masker.feed`.

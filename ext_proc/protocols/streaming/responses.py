@@ -43,7 +43,6 @@ _NAMED: Final = {
 _OF_ITEM: Final = ("arguments", "input", "code")
 _OPENING: Final = ("response.created", "response.in_progress", "response.queued")
 _BEGUN: Final = ("text", "refusal", "arguments", "input", "code")
-_SAID: Final = "response.output_text"
 _EVENTS_MAX: Final = 10**9
 _ENDS: Final = ("response.completed", "response.incomplete", "response.failed", "response.cancelled", "error")
 
@@ -102,11 +101,6 @@ class Responses(Dialect):
     def place(self, shape: str, place: Place) -> Place:
         """Of a delta: the output item, what of it, and which part."""
         return (*self._of, "delta") if shape == "delta" else place
-
-    def row(self, place: Place) -> Place | None:
-        """Parts of a message follow one another, and so do messages."""
-        family = place[2:3]
-        return family if place[-1:] == ("delta",) and family == (_SAID,) else None
 
     def whole(self, body: Any) -> Mapping[Place, Place]:
         """See `Dialect.whole`."""

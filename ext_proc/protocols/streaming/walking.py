@@ -122,7 +122,7 @@ class Walk:
             if type(item) is dict
             and type(item.get("text")) is str
             and type(item.get("index")) is not int
-            and not (self._fielded is not None and self._fielded.is_apart(item, "text"))
+            and not self._is_apart(item, "text")
         ]
         if len(parts) < _SEVERAL:
             return
@@ -131,6 +131,17 @@ class Walk:
             for part in parts:
                 part["text"] = ""
             parts[0]["text"] = text
+
+    def _is_apart(self, holder: Any, key: Any) -> bool:
+        """Does a rule say something about it, so that it must not be moved, nor anything into it?"""
+        if self._fielded is None:
+            return False
+        return self._fielded.is_settled(holder, key) or self._has_rule(self._fielded.about(holder, key))
+
+    def _has_rule(self, about: Place | None) -> bool:
+        """Is a rule about the text itself? (Rules that only may lead into it do not keep it from being looked at.)"""
+        plan = self._fields.known(about) if self._fields is not None and about is not None else None
+        return plan is not None and plan.rule is not None
 
     def _count(self, more: int, depth: int) -> None:
         self._values += more
@@ -192,9 +203,10 @@ class Walk:
         kind = "unknown" if is_unknown else ("arguments" if treatment is Treatment.ARGUMENTS else "text")
         channel = self._channels.channel(of, context, kind=kind, about=about)
         said = ""
-        if is_unknown and about is None and not self._channels.is_clean(of, context, value):
-            # By itself too: a reader may take it for a whole. What is held may be the beginning of what is found there.
-            said = self._channels.flush(channel)
+        if is_unknown and not self._has_rule(about) and not self._channels.is_clean(of, context, value):
+            # By itself too: a reader may take it for a whole.
+            if self._channels.is_begun_before(channel, context, value):
+                said = self._channels.flush(channel)
             value = self._channels.whole(of, context, value, restores=False)
         if self._fields is not None and about is not None and not channel.is_fielded and self._fields.is_strict(about):
             value = self._fields.late(about, channel.path, value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import shutil
 from datetime import timedelta
 from typing import Any
@@ -22,7 +21,6 @@ from ext_proc.model import Entry, ExchangeId, Payload
 from tests.fakes.disk import BadDisk, Faults
 from tests.fakes.log import ADA, AT, E1, a_keyring, a_writer, intent, on_disk, outcome
 
-SAID = random.Random(4).randbytes(9000)
 LATER = AT + timedelta(minutes=5)
 KIND = "text/event-stream"
 
@@ -186,56 +184,6 @@ async def test_a_full_disk_refuses_a_part_and_still_takes_the_end(tmp_path):
     await writer.close(AT)
 
 
-async def test_an_answer_that_stands_still_gets_its_leaf_all_the_same(writer, tmp_path):
-    await writer.record(part(0, b""), AT)
-    await writer.record(part(1, b"one ", came=b"ONE "), AT)
-    writer.settle_parts(AT + timedelta(seconds=3))
-    assert told_of(tmp_path) == [0], "too early"
-    later = AT + timedelta(seconds=5)
-    writer.settle_parts(later)
-    meanwhile = await writer.record(part(2, b"two ", before=4), later)
-    assert not meanwhile.leaf_hash, "what comes while the leaf is on its way is not in it"
-    writer.settle_parts(later)
-    assert told_of(tmp_path) == [0, 1]
-    await writer.record(outcome(1, b"three"), later)
-    folder = tmp_path / "evidence" / E1
-    assert released(tmp_path, on_disk(folder), in_leaves(folder)) == b"one two three"
-    assert released(tmp_path, on_disk(folder), in_leaves(folder), "response.upstream") == b"ONE "
-
-
-async def test_an_outcome_behind_a_leaf_that_is_on_its_way_does_not_say_it_again(writer, tmp_path):
-    await writer.record(part(0, b""), AT)
-    await writer.record(part(1, b"one "), AT)
-    later = AT + timedelta(seconds=5)
-    writer.settle_parts(later)
-    await writer.record(outcome(1, b"two"), later)
-    folder = tmp_path / "evidence" / E1
-    assert released(tmp_path, on_disk(folder), in_leaves(folder)) == b"one two"
-
-
-async def test_a_leaf_that_is_given_back_loses_nothing(tmp_path):
-    """The disk is full when the leaf is written: what it was to hold is in the next one."""
-    faults = Faults(allocate="ENOSPC", after=1)  # one segment only
-    writer = await a_writer(tmp_path, ops=BadDisk(faults), segment_bytes=24 * 1024)
-    await writer.record(intent(1), AT)
-    await writer.record(part(0, b""), AT)
-    await writer.record(part(1, SAID[:9000]), AT)
-    later = AT + timedelta(seconds=5)
-    writer.settle_parts(later)
-    refused = await asyncio.gather(writer.record(part(2, b"two ", before=9000), later), return_exceptions=True)
-    assert [type(one) for one in refused] == [AuditUnavailable], "it stands behind the leaf"
-    assert told_of(tmp_path) == [0]
-    faults.allocate = ""
-    async with asyncio.timeout(20):
-        while not writer.health().is_writable:  # noqa: ASYNC110 - happens in a thread
-            await asyncio.sleep(0.01)
-    await writer.record(part(2, b"two ", before=9000), later)
-    await writer.record(outcome(1, b"three"), later)
-    await writer.close(later)
-    folder = tmp_path / "evidence" / E1
-    assert released(tmp_path, on_disk(folder), in_leaves(folder)) == SAID[:9000] + b"two three"
-
-
 async def test_so_much_stands_still_that_the_next_segment_must_be_larger(tmp_path):
     """And where there is no space for it: refused, not broken."""
     faults = Faults()
@@ -260,11 +208,6 @@ async def test_so_much_stands_still_that_the_next_segment_must_be_larger(tmp_pat
     folder = tmp_path / "evidence" / E1
     whole = released(tmp_path, on_disk(folder), in_leaves(folder))
     assert whole.count(b"y") == 8 * 7000 and whole.count(b"end") == 8
-
-
-def told_of(tmp_path) -> list[int]:
-    leaves = on_disk(tmp_path / "evidence" / E1)
-    return [leaf["part"]["number"] for leaf in leaves if leaf["kind"] == "inference.part"]
 
 
 async def until_spare(tmp_path) -> None:

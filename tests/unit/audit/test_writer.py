@@ -13,7 +13,21 @@ from ext_proc.audit.record import leaf_hash
 from ext_proc.errors import AuditUnavailable, IntegrityError
 from ext_proc.model import Entry, ExchangeId, Receipt, ToolCall
 from tests.fakes.disk import BadDisk, Faults
-from tests.fakes.log import ADA, AT, E1, LIMITS, ORIGIN, SOURCE, a_writer, files, intent, on_disk, outcome, told
+from tests.fakes.log import (
+    ADA,
+    AT,
+    E1,
+    LIMITS,
+    ORIGIN,
+    SOURCE,
+    a_keyring,
+    a_writer,
+    files,
+    intent,
+    on_disk,
+    outcome,
+    told,
+)
 
 KIB = 1024
 
@@ -87,9 +101,8 @@ async def test_each_tool_call_is_a_record_before_the_outcome_and_its_result_refe
     assert said["sequence"] == receipt.sequence
     assert (first["exchange_id"], first["intent_sequence"]) == ("exchange-1", 1)
     told = first["tool_call"]
-    assert (told["number"], told["name"], told["channel"], told["arguments_sha256"]) == (
-        0, "weather", "/choices/0", "a" * 64,
-    )  # fmt: skip
+    assert (told["number"], told["name"], told["channel"]) == (0, "weather", "/choices/0")
+    assert told["arguments_ref"] == a_keyring(tmp_path).reference("arguments", "a" * 64), "no plain hash of content"
     assert (second["tool_call"]["number"], second["tool_call"]["call_ref"]) == (1, None)
     assert brought["tool_results"][0] == told["call_ref"] != brought["tool_results"][1]
     assert "tool_results" not in said

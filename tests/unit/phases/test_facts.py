@@ -103,7 +103,7 @@ def test_model() -> None:
         "input_tokens": 3,
         "output_tokens": None,
         "finish_reasons": ["stop"],
-        "tool_calls": [{"name": "t", "arguments_sha256": "0" * 64}],
+        "tool_calls": [{"name": "t"}],
         "tool_calls_unlisted": 0,
     }
     assert "secret" not in json.dumps(told)
