@@ -49,8 +49,9 @@ class Identities(Protocol):
 class Content(Protocol):
     """What is in it, and what may pass. Pure computing: no I/O, safe to call from any thread.
 
-    But where the connection has a recogniser of names, `inspect`, `redact_response` and `AnswerStream.feed` wait for it
-    (within its deadline) and raise `errors.RecogniserUnavailable` where it fails and must not.
+    But where the connection has a recogniser of names, `inspect`, `redact_request`, `redact_response` and
+    `AnswerStream.feed` wait for it (within its deadline), and raise `errors.RecogniserUnavailable` where it fails and
+    must not.
     """
 
     def inspect(self, connection: Connection, method: str, path: str, headers: Headers, body: bytes) -> Inspection:

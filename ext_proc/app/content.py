@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 from ext_proc import protocols, redaction
 from ext_proc.app.fields import FieldGate, entity_rules, fielded
 from ext_proc.app.labels import UNLISTED, Labels, finish_reason, public_path
-from ext_proc.app.names import Names, StreamNames
+from ext_proc.app.names import RULE_PREFIX, Names, StreamNames
 from ext_proc.app.restoring import restorer_of, restoring, with_values
 from ext_proc.app.streams import Maskers, StreamedAnswer
-from ext_proc.errors import BadBody, UnsupportedContent, UpstreamError
+from ext_proc.errors import BadBody, RecogniserUnavailable, UnsupportedContent, UpstreamError
 from ext_proc.model import Coverage, Inspection, Redaction, Refusal, Wanted
 from ext_proc.phases.head import VARIABLE
 from ext_proc.protocols import streaming
@@ -141,7 +141,8 @@ class ContentGate:
         document = scanned.document if fields is None else protocols.with_fields(scanned.document, fields)
         if document is not scanned.document:
             known = document.tool_names | {inspection.model or ""}
-            scanned = _Scanned(document, self._detector, self._names, scanned.use, known)
+            first, scanned = scanned, _Scanned(document, self._detector, self._names, scanned.use, known)
+            _refuse_lost_names(first, scanned)
         minted = inspection.tokens.minted if inspection.tokens else redaction.NONE_MINTED
         return self._redacted(scanned, entity_rules(rules), minted)
 
@@ -300,6 +301,17 @@ class ContentGate:
         said = [value for name, value in headers if name in VARIABLE]
         if not all(map(self._labels.is_clean, [query.encode(), *said] if query else said)):
             raise UnsupportedContent("data_in_query_or_header")
+
+
+def _refuse_lost_names(first: _Scanned, second: _Scanned) -> None:
+    """A recogniser that fails at the second look only: what the first one found must not pass for that.
+
+    Raises:
+        RecogniserUnavailable: also where a connection lets pass what nobody could look at.
+    """
+    failure = second.recognised.failure if second.recognised else None
+    if failure is not None and any(one.rule.startswith(RULE_PREFIX) for spans in first.spans for one in spans):
+        raise RecogniserUnavailable(failure)
 
 
 def _in_parts(channel: Channel, detector: Detector) -> list[Span]:

@@ -12,8 +12,9 @@ from jsonschema import Draft202012Validator
 from ext_proc.app.content import ContentGate
 from ext_proc.audit import kinds
 from ext_proc.errors import RECOGNISER_FAILURES, RecogniserUnavailable
-from ext_proc.model import Action, Recognised, Recognition, RedactionRule
+from ext_proc.model import Action, Direction, Recognised, Recognition, RedactionRule
 from ext_proc.phases.facts import redaction_facts
+from ext_proc.policy.field_rules import read_rule
 from tests.fakes.recogniser import FakeRecogniser
 from tests.unit.app.bodies import CHAT, CONNECTION, JSON, PATHS, SSE, blocks, deltas, events_of, stream, wire
 
@@ -200,6 +201,17 @@ def test_what_may_pass_unlooked_at_says_so(failure: str) -> None:
     assert json.loads(made.body)["messages"][0]["content"] == "Ada Lovelace ([EMAIL]) flew to London."
     assert made.recognised == Recognised("fake@1", "whole", 0, len(TEXT.encode()), failure)
     assert redaction_facts(made)["ner"]["status"] == "failed"
+
+
+@pytest.mark.parametrize("may_fail", [False, True])
+def test_what_was_found_does_not_pass_because_a_second_look_failed(may_fail: bool) -> None:
+    """A field rule makes another body of it, which is looked at anew."""
+    gate = Gate(may_fail=may_fail)
+    asked = gate.asked({**chat(TEXT), "metadata": {"ssn": "078-05-1120"}})
+    drop = read_rule({"path": "$.metadata.ssn", "action": "drop"}, Direction.REQUEST, "decision", 1)
+    gate.recogniser.failure = "late"
+    with pytest.raises(RecogniserUnavailable, match=r"^late$"):
+        gate.content.redact_request(asked, (RedactionRule("", Action.MASK, drop),))
 
 
 @pytest.mark.parametrize("may_fail", [False, True])
