@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     Starts: TypeAlias = tuple[int, ...]
     Keeper: TypeAlias = Callable[[Starts], Starts]
-    Special: TypeAlias = tuple[tuple[int, float] | None, tuple[int, float] | None, frozenset[int], bool]
+    Found: TypeAlias = tuple[int, float] | None
+    Special: TypeAlias = tuple[Found, Found, frozenset[int], bool]
     Edge: TypeAlias = "tuple[State, Keeper | None, Special | None]"
 
 _STATES_MAX: Final = 12_000

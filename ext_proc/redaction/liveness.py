@@ -15,7 +15,7 @@ from ext_proc.redaction.automaton import Automaton
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    from ext_proc.redaction.automaton import Group, Special, Starts
+    from ext_proc.redaction.automaton import Found, Group, Starts
 
     Alive: TypeAlias = list[tuple[int, Group]]
 
@@ -66,12 +66,18 @@ class Cursor:
         state, starts, at, before = self.state, self.starts, self.at, automaton.worked_out
         for char in text.translate(automaton.seen_as):
             state, keep, special = state[char]
-            if special is not None:
-                self._note(special, starts, at)
+            if special is None:
+                if keep is not None:
+                    starts = keep((*starts, at))
+                at += 1
+                continue
+            hit, resists, rules, is_narrower = special
+            if hit is not None or resists is not None:
+                self._note(hit, resists, rules, starts, at)
             if keep is not None:
                 starts = keep((*starts, at))
             at += 1
-            if special is not None and special[3]:
+            if is_narrower:
                 starts = _clamped(starts, state.most, at)
         self.state, self.starts, self.at = state, starts, at
         if automaton.worked_out != before:
@@ -124,13 +130,10 @@ class Cursor:
             self._note_at(hit, resists, hits, at)
         return on
 
-    def _note(self, special: Special, starts: Starts, at: int) -> None:
-        hit, resists, rules, _ = special
+    def _note(self, hit: Found, resists: Found, rules: frozenset[int], starts: Starts, at: int) -> None:
         self._note_at(_from(hit, starts, at), _from(resists, starts, at), rules, at)
 
-    def _note_at(
-        self, hit: tuple[int, float] | None, resists: tuple[int, float] | None, rules: frozenset[int], at: int
-    ) -> None:
+    def _note_at(self, hit: Found, resists: Found, rules: frozenset[int], at: int) -> None:
         """With the character at ``at``, something may have ended, and something goes through a placeholder."""
         if hit is not None:
             start = int(max(hit[0], at - hit[1]))
@@ -175,7 +178,7 @@ class Cursor:
             resisting.pop(0)  # there are few
 
 
-def _from(found: tuple[int, float] | None, starts: Starts, at: int) -> tuple[int, float] | None:
+def _from(found: Found, starts: Starts, at: int) -> Found:
     """With the place of a start instead of its number."""
     if found is None:
         return None
