@@ -1,0 +1,120 @@
+"""Where holds are kept, for all workers of all replicas: the rules of `hold`, made durable and one at a time.
+
+Every change is one transaction in which the hold is locked, brought up to the time (`hold.at`), changed and kept. So of
+two approvers who speak at once one is first, and of two exchanges that would pass with one approval only one does.
+`register_sql` is the real one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from ext_proc.approval.hold import Hold
+    from ext_proc.model import ExchangeId, HoldEnding, HoldId, Resolution
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The log of the worker in which an exchange waits, and the number that its next leaf will have: enough for whoever
+    recovers that log to say whether an exchange that claimed an approval passed."""
+
+    origin: str
+    next_sequence: int
+
+
+class Register(Protocol):
+    """Holds. Safe from several threads and processes; durable when a method returns; nobody retries.
+
+    Every method raises `ApprovalUnavailable` when the database cannot be used. Holds come back as they stand at ``now``.
+    """
+
+    def ask(self, hold: Hold, exchange_id: ExchangeId, holder: Holder, now: datetime) -> Hold:
+        """Hold the call for this exchange, or find the hold of the same binding that is not over and join it.
+
+        - pending, withdrawn or abandoned: the exchange waits too (`hold.joined`);
+        - approved: the exchange claims it (`hold.claimed`);
+        - claimed, by another exchange: as it stands;
+        - denied: as it stands, until it would have expired: a denial is not asked again every second;
+        - used, expired, or none: ``hold`` is kept as a new one, and the exchange waits.
+
+        Raises:
+            TooManyHolds: the caller, or all callers together, have as many pending ones as may be.
+        """
+        ...
+
+    def claim(self, hold_id: HoldId, exchange_id: ExchangeId, holder: Holder, now: datetime) -> Hold | None:
+        """The hold as the exchange that waits finds it: claimed by it if it is approved. None: no such hold."""
+        ...
+
+    def ended(self, hold_id: HoldId, exchange_id: ExchangeId, ending: HoldEnding, now: datetime) -> None:
+        """An exchange does not wait any more (`hold.passed`, `left` or `told`). Idempotent."""
+        ...
+
+    def resolve(self, hold_id: HoldId, resolution: Resolution, sealed: bytes, now: datetime) -> Hold | None:
+        """Somebody said something, and it is on record. None, and nothing happens: it came too late, or twice.
+
+        Args:
+            hold_id: of what.
+            resolution: what.
+            sealed: who, in clear, and why: encrypted for that person's key.
+            now: the time.
+        """
+        ...
+
+    def find(self, hold_id: HoldId, now: datetime) -> Hold | None:
+        """One hold."""
+        ...
+
+    def said(self, hold_id: HoldId) -> dict[str, bytes]:
+        """What `resolve` was given as ``sealed``, by the people's references."""
+        ...
+
+    def pending(
+        self, tenant: str | None, groups: Sequence[str], now: datetime, limit: int, after: HoldId | None = None
+    ) -> list[Hold]:
+        """Holds that members of these groups could resolve, the oldest first; ``after``: those that come after it."""
+        ...
+
+    def of_caller(self, caller_ref: str, now: datetime, limit: int) -> list[Hold]:
+        """A caller's own, the newest first."""
+        ...
+
+    def count_pending(self, now: datetime) -> int:
+        """How many wait."""
+        ...
+
+    def states(self, hold_ids: Iterable[HoldId], now: datetime) -> dict[HoldId, str]:
+        """How these stand, in one question: for those that wait. What is not there is left out."""
+        ...
+
+    def beat(self, origin: str, now: datetime) -> None:
+        """The worker with this log lives."""
+        ...
+
+    def abandon_silent(self, before: datetime, now: datetime) -> int:
+        """Waiting exchanges of workers that were last heard of earlier are gone: their holds, unless detached or waited
+        for by others, are abandoned. What they claimed stays claimed, until their log tells. How many holds."""
+        ...
+
+    def recovered(self, origin: str, first_sequence: int, passed: frozenset[ExchangeId], now: datetime) -> int:
+        """The log of a dead worker was read to its end: what its exchanges claimed is settled, what they waited for is
+        abandoned (unless detached or waited for by others). How many holds.
+
+        Args:
+            origin: the log.
+            first_sequence: of what could still be read of it.
+            passed: exchanges whose intent was found there. What was claimed by another one, at a sequence that could
+                still be read, did not pass: it is approved again. What was claimed earlier than that nobody knows: it
+                counts as used.
+            now: the time.
+        """
+        ...
+
+    def sweep(self, before: datetime) -> int:
+        """Forget holds that were over before: how many. Their records stay in the log."""
+        ...
