@@ -415,7 +415,8 @@ class HoldState(StrEnum):
 
 class HoldEnding(StrEnum):
     """What became of an exchange that was held: it ``passed`` (its intent is durable), it ``left`` without passing, or
-    it was ``told`` to come back, and the hold goes on without it."""
+    it was ``told`` to come back, and the hold goes on without it.
+    """
 
     PASSED = "passed"
     LEFT = "left"

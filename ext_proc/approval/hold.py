@@ -196,7 +196,8 @@ def claimed(hold: Hold, exchange_id: ExchangeId) -> Hold:
 
 def left(hold: Hold, exchange_id: ExchangeId) -> Hold:
     """An exchange went without passing: an approval that it claimed is there for the next one; if nobody waits for the
-    hold any more and nobody was told to come back, it is withdrawn."""
+    hold any more and nobody was told to come back, it is withdrawn.
+    """
     waiting = tuple(one for one in hold.waiting if one != exchange_id)
     hold = replace(hold, waiting=waiting)
     if hold.state is HoldState.CLAIMED and hold.claimed_by == exchange_id:

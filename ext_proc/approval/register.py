@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Holder:
     """The log of the worker in which an exchange waits, and the number that its next leaf will have: enough for whoever
-    recovers that log to say whether an exchange that claimed an approval passed."""
+    recovers that log to say whether an exchange that claimed an approval passed.
+    """
 
     origin: str
     next_sequence: int
@@ -30,7 +31,7 @@ class Holder:
 class Register(Protocol):
     """Holds. Safe from several threads and processes; durable when a method returns; nobody retries.
 
-    Every method raises `ApprovalUnavailable` when the database cannot be used. Holds come back as they stand at ``now``.
+    Every method raises `ApprovalUnavailable` when the database cannot be used. Holds come back as they stand ``now``.
     """
 
     def ask(self, hold: Hold, exchange_id: ExchangeId, holder: Holder, now: datetime) -> Hold:
@@ -98,7 +99,8 @@ class Register(Protocol):
 
     def abandon_silent(self, before: datetime, now: datetime) -> int:
         """Waiting exchanges of workers that were last heard of earlier are gone: their holds, unless detached or waited
-        for by others, are abandoned. What they claimed stays claimed, until their log tells. How many holds."""
+        for by others, are abandoned. What they claimed stays claimed, until their log tells. How many holds.
+        """
         ...
 
     def recovered(self, origin: str, first_sequence: int, passed: frozenset[ExchangeId], now: datetime) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.audit.record import LEAF_MAX_BYTES, PART_PAYLOADS_MAX, SCHEMA
 from ext_proc.errors import RECOGNISER_FAILURES
+from ext_proc.model import HoldState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,6 +113,30 @@ _POLICY: Final = _fields(
         "approval_required": _YES,
     }
 )
+_PLACE: Final = _fields({"origin": _ORIGIN, "sequence": _COUNT})
+_HOLD_ID: Final = _text("^[0-9a-f]{32}$")
+_RESOLUTION: Final = _fields({"action": _one_of("approve", "deny"), "person_ref": _REF, "time": _AT, "record": _PLACE})
+_APPROVAL: Final = _fields(
+    {
+        "hold_id": _HOLD_ID,
+        "state": _one_of(*(state.value for state in HoldState)),
+        "binding_sha256": _SHA256,
+        "asked": _AT,
+        "expires": _AT,
+        "valid_until": _or_null(_AT),
+        "resolutions": {**_list(_RESOLUTION), "maxItems": 16},
+    }
+)
+_TERMS: Final = _fields(
+    {
+        "groups": _list(_TEXT),
+        "count": _number(1),
+        "valid_seconds": _number(1),
+        "within_seconds": _number(1),
+        "reason": _text(limit=512),
+        "clear_to": _list(_TEXT),
+    }
+)
 _REMOVED: Final = _fields({"entity": _TEXT, "action": _TEXT, "rule": _TEXT, "version": _TEXT, "count": _number(1)})
 _SPAN: Final = _fields({"channel": _TEXT, "start": _COUNT, "end": _COUNT, "entity": _TEXT, "action": _TEXT})
 _COVERAGE: Final = _fields(
@@ -159,7 +184,7 @@ _UPSTREAM: Final = _fields(
     {"status": _or_null(_STATUS), "code_details": _TEXT, "response_flags": _TEXT, "address": _TEXT}
 )
 OUTCOMES: Final = (
-    "completed", "error", "denied", "refused", "local_reply", "abandoned", "interrupted", "unrecorded",
+    "completed", "error", "denied", "held", "refused", "local_reply", "abandoned", "interrupted", "unrecorded",
 )  # fmt: skip
 _OUTCOME: Final = _fields(
     {
@@ -198,13 +223,28 @@ _EXCHANGE: Final = {
     "actor": _or_null(_ACTOR),
     "source": _or_null(_SOURCE),
 }
-_OF_EXCHANGE: Final = {"request": _REQUEST, "policy": _POLICY, "request_redaction": _REDACTION}
+_OF_EXCHANGE: Final = {
+    "request": _REQUEST,
+    "policy": _POLICY,
+    "request_redaction": _REDACTION,
+    "approval": _APPROVAL,
+}
 _ENDED: Final = {
     "exchange_id": _EXCHANGE["exchange_id"],
     "intent_sequence": _or_null(_COUNT),
     "outcome": _OUTCOME,
     "time": _times("recorded"),
     "payloads": _EXCHANGE["payloads"],
+}
+_SEALED: Final = _fields({"ref": _REF, "characters": _COUNT})
+_SEEN: Final = {
+    "hold_id": _HOLD_ID,
+    "binding_sha256": _SHA256,
+    "person_ref": _REF,
+    "issuer": _TEXT,
+    "groups_ref": _REF,
+    "channel": _one_of("api", "cli", "console", "webhook", "slack", "email"),
+    "time": _times("recorded"),
 }
 _BY: Final = {"reason": _text(limit=200), "by": _text(limit=200)}
 _HOLD: Final = _text("^[A-Za-z0-9][A-Za-z0-9._/-]{0,99}$")
@@ -263,8 +303,22 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
             "policy": _POLICY,
             "time": _times("received", "decided", "recorded"),
         },
-        {"request_redaction": _REDACTION, "tool_results": {**_list(_REF), "maxItems": 32}},
+        {"request_redaction": _REDACTION, "approval": _APPROVAL, "tool_results": {**_list(_REF), "maxItems": 32}},
     ),
+    "approval.requested": (
+        {
+            **_EXCHANGE,
+            "request": _REQUEST,
+            "policy": _POLICY,
+            "approval": _APPROVAL,
+            "terms": _TERMS,
+            "time": _times("received", "decided", "recorded"),
+        },
+        {"request_redaction": _REDACTION},
+    ),
+    "approval.viewed": ({**_SEEN, "is_clear": _YES}, {}),
+    "approval.resolved": ({**_SEEN, "action": _one_of("approve", "deny"), "justification": _SEALED}, {}),
+    "approval.refused": ({**_SEEN, "action": _one_of("approve", "deny"), "code": _text("^[a-z_]+$")}, {}),
     "inference.part": (
         {
             "exchange_id": _EXCHANGE["exchange_id"],
