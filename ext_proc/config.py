@@ -142,6 +142,11 @@ class Listen(_Section):
     hold_seconds: Annotated[float, Field(gt=0, le=3600)] = 60.0
     """How long Envoy waits for the gate's answer in one phase."""
 
+    @property
+    def longest_wait_seconds(self) -> float:
+        """For people, so that there is time for all else that is done with a call before Envoy gives up."""
+        return max(self.hold_seconds - 5, self.hold_seconds / 2)
+
     @model_validator(mode="after")
     def _is_apart(self) -> Listen:
         addresses = [self.http, self.admin, *([self.tls.address] if self.tls else [])]
@@ -583,6 +588,9 @@ class ConnectionSection(_Section):
     """Larger requests are refused with 413."""
     response_limit_bytes: Bytes = 4 * MIB
     """Larger answers are not released."""
+    hold_seconds: PositiveSeconds | None = None
+    """How long a call that needs an approval waits for it; then its caller is told to send it again later (202). Left
+    out: 50, or a little less than `listen.hold_seconds` where that is short."""
     tags: list[Name] = []
     """Words for the policy, for example `high-risk`."""
     ner: ConnectionNer | None = None
@@ -599,6 +607,18 @@ class ConnectionSection(_Section):
             if not one.path.startswith(self.path_prefix):
                 raise ValueError(f"operations: {one.path} is not under path_prefix {self.path_prefix}")
         return self
+
+
+class ApprovalsSection(_Section):
+    """Calls that wait for people."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$")] | None = None
+    """Where people and callers reach the console and its API (`affidavit console`), as they see it: it stands in what a
+    caller whose call is held is told. Left out: callers are told only to send the call again."""
+    pending_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """Calls that may wait at once. Further ones are refused with 503."""
+    pending_max_per_caller: Annotated[int, Field(ge=1)] = 100
+    """Of one caller: nobody can fill everybody's inbox."""
 
 
 class Config(_Section):
@@ -624,6 +644,8 @@ class Config(_Section):
     """What may pass."""
     audit: AuditSection
     """The evidence."""
+    approvals: ApprovalsSection = ApprovalsSection()
+    """Calls that wait for people."""
     connections: Annotated[list[ConnectionSection], Field(min_length=1)]
     """The inference services. Changing this list needs no restart (`affidavit reload`)."""
 
@@ -635,6 +657,12 @@ class Config(_Section):
         _once("identity.issuers: two have the issuer", (one.issuer for one in self.identity.issuers))
         self._check_identity()
         self._check_ner()
+        for one in self.connections:
+            if one.hold_seconds is not None and one.hold_seconds > self.listen.longest_wait_seconds:
+                raise ValueError(
+                    f"connections: {one.name}: hold_seconds must be at most {self.listen.longest_wait_seconds:g}: "
+                    f"after listen.hold_seconds Envoy gives up"
+                )
         largest = max(max(c.request_limit_bytes, c.response_limit_bytes) for c in self.connections)
         if self.audit.wal.segment_bytes < 2 * largest + MIB // 4:
             raise ValueError(

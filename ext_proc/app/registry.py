@@ -6,7 +6,7 @@ What Envoy needs is in `ext_proc.app.edge_files`: a worker has no use for it, an
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ext_proc.app.tokens import VaultDesk
 from ext_proc.audit.database import sqlite_url
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from ext_proc.audit.attest import Outsiders
     from ext_proc.audit.note import Signer
     from ext_proc.config import Claims, Config, ConnectionNer, Issuer, NerSection
+
+HOLD_SECONDS: Final = 50.0
+"""What proxies and clients on the way commonly bear is a minute."""
 
 
 def worker_socket(config: Config, index: int) -> Path:
@@ -154,6 +157,7 @@ def connections(config: Config) -> dict[str, Connection]:
             accepts=tuple(section.accepts),
             unsafe_allow_upgrade=section.unsafe_allow_upgrade,
             tags=tuple(section.tags),
+            hold_seconds=section.hold_seconds or min(HOLD_SECONDS, config.listen.longest_wait_seconds),
             recognition=_recognition(section.ner),
             request_fields=read_rules(section.redaction.fields.written("request"), Direction.REQUEST, "connection"),
             response_fields=read_rules(section.redaction.fields.written("response"), Direction.RESPONSE, "connection"),

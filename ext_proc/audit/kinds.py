@@ -183,6 +183,8 @@ _MODEL: Final = _fields(
 _UPSTREAM: Final = _fields(
     {"status": _or_null(_STATUS), "code_details": _TEXT, "response_flags": _TEXT, "address": _TEXT}
 )
+CHANNELS: Final = ("api", "cli", "console", "webhook", "slack", "email")
+"""How people see and resolve what is held."""
 OUTCOMES: Final = (
     "completed", "error", "denied", "held", "refused", "local_reply", "abandoned", "interrupted", "unrecorded",
 )  # fmt: skip
@@ -211,6 +213,11 @@ _PAYLOAD: Final = _fields(
     }
 )
 
+_JUSTIFICATION: Final[Shape] = {
+    **_PAYLOAD,
+    "properties": {**_PAYLOAD["properties"], "role": {"const": "approval.justification"}},
+}
+
 
 def _times(*needed: str) -> Shape:
     every = ("received", "decided", "forwarded", "answered", "recorded", "ended")
@@ -236,14 +243,13 @@ _ENDED: Final = {
     "time": _times("recorded"),
     "payloads": _EXCHANGE["payloads"],
 }
-_SEALED: Final = _fields({"ref": _REF, "characters": _COUNT})
-_SEEN: Final = {
+_ACTION: Final = _one_of("approve", "deny")
+_OF_PERSON: Final = {
+    **_EXCHANGE,
+    "payloads": {**_list(_JUSTIFICATION), "maxItems": 1},
     "hold_id": _HOLD_ID,
     "binding_sha256": _SHA256,
-    "person_ref": _REF,
-    "issuer": _TEXT,
-    "groups_ref": _REF,
-    "channel": _one_of("api", "cli", "console", "webhook", "slack", "email"),
+    "channel": _one_of(*CHANNELS),
     "time": _times("recorded"),
 }
 _BY: Final = {"reason": _text(limit=200), "by": _text(limit=200)}
@@ -316,9 +322,9 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
         },
         {"request_redaction": _REDACTION},
     ),
-    "approval.viewed": ({**_SEEN, "is_clear": _YES}, {}),
-    "approval.resolved": ({**_SEEN, "action": _one_of("approve", "deny"), "justification": _SEALED}, {}),
-    "approval.refused": ({**_SEEN, "action": _one_of("approve", "deny"), "code": _text("^[a-z_]+$")}, {}),
+    "approval.viewed": ({**_OF_PERSON, "is_clear": _YES}, {}),
+    "approval.resolved": ({**_OF_PERSON, "action": _ACTION}, {}),
+    "approval.refused": ({**_OF_PERSON, "action": _ACTION, "code": _text("^[a-z_]+$")}, {}),
     "inference.part": (
         {
             "exchange_id": _EXCHANGE["exchange_id"],
