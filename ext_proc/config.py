@@ -612,13 +612,42 @@ class ConnectionSection(_Section):
 class ApprovalsSection(_Section):
     """Calls that wait for people."""
 
-    url: Annotated[str, Field(pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$")] | None = None
-    """Where people and callers reach the console and its API (`affidavit console`), as they see it: it stands in what a
-    caller whose call is held is told. Left out: callers are told only to send the call again."""
     pending_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     """Calls that may wait at once. Further ones are refused with 503."""
     pending_max_per_caller: Annotated[int, Field(ge=1)] = 100
     """Of one caller: nobody can fill everybody's inbox."""
+
+
+class RolesSection(_Section):
+    """Which groups of the token have a role at the console. Whoever has none sees nothing but their own calls."""
+
+    approver: list[str] = []
+    """May see calls that wait. Which of them they may resolve, the policy says, call by call."""
+    auditor: list[str] = []
+    """May search and read the evidence: what they read is recorded."""
+    operator: list[str] = []
+    """May see how the evidence stands, and charts."""
+    policy_author: list[str] = []
+    """May see which policies decided, and charts."""
+
+
+class ConsoleSection(_Section):
+    """The console: pages and an API for the people who approve, audit and operate (`affidavit console`)."""
+
+    listen: Address = "127.0.0.1:8090"
+    """Where it listens. TLS is ended before it."""
+    public_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#]+$")]
+    """How browsers and callers know it: scheme, host and port. It stands in what a caller whose call waits is told."""
+    issuer: str | None = None
+    """Which of `identity.issuers` people sign in with. Left out: the only one."""
+    client_id: str = "affidavit-console"
+    """The console's name at that issuer (authorization code with PKCE); its ID tokens are for this audience."""
+    client_secret_file: Path | None = None
+    """A secret, if the issuer wants one."""
+    scopes: list[str] = ["openid", "profile"]
+    """What is asked for: add what the issuer wants for groups."""
+    roles: RolesSection = RolesSection()
+    """Who may see what."""
 
 
 class Config(_Section):
@@ -646,6 +675,8 @@ class Config(_Section):
     """The evidence."""
     approvals: ApprovalsSection = ApprovalsSection()
     """Calls that wait for people."""
+    console: ConsoleSection | None = None
+    """Where people see and resolve them. Left out: there is no console, and callers are told no status URL."""
     connections: Annotated[list[ConnectionSection], Field(min_length=1)]
     """The inference services. Changing this list needs no restart (`affidavit reload`)."""
 
@@ -657,6 +688,7 @@ class Config(_Section):
         _once("identity.issuers: two have the issuer", (one.issuer for one in self.identity.issuers))
         self._check_identity()
         self._check_ner()
+        self._check_console()
         for one in self.connections:
             if one.hold_seconds is not None and one.hold_seconds > self.listen.longest_wait_seconds:
                 raise ValueError(
@@ -684,6 +716,16 @@ class Config(_Section):
             raise ValueError("redaction.ner: no connection has ner, so nobody would be looked for")
         if self.redaction.ner.deadline_ms >= 1000 * self.listen.hold_seconds:
             raise ValueError("redaction.ner.deadline_ms: must be less than listen.hold_seconds, when Envoy gives up")
+
+    def _check_console(self) -> None:
+        """People sign in with an issuer that the gate knows: an approver and a caller must be the same person to both."""
+        if self.console is None:
+            return
+        known = [one.issuer for one in self.identity.issuers]
+        if self.console.issuer is None and len(known) != 1:
+            raise ValueError(f"console.issuer: name one of identity.issuers ({', '.join(known) or 'there is none'})")
+        if self.console.issuer is not None and self.console.issuer not in known:
+            raise ValueError("console.issuer: it must be one of identity.issuers")
 
     def _check_identity(self) -> None:
         """Nobody could call a connection that accepts only what is not set up."""
