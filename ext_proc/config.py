@@ -718,7 +718,7 @@ class Config(_Section):
             raise ValueError("redaction.ner.deadline_ms: must be less than listen.hold_seconds, when Envoy gives up")
 
     def _check_console(self) -> None:
-        """People sign in with an issuer that the gate knows: an approver and a caller must be the same person to both."""
+        """People sign in with an issuer that the gate knows: approver and caller must be one person to both."""
         if self.console is None:
             return
         known = [one.issuer for one in self.identity.issuers]
