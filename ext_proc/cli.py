@@ -490,8 +490,8 @@ def _desk(options: argparse.Namespace) -> Desk:
     return Desk.of(options.url, options.config, options.endpoints, options.token)
 
 
-_CONSOLE = """Pages and an API for the people who approve, audit and operate. TLS is ended before it. Who may see what is in the
-section `console` of the configuration."""
+_CONSOLE = """Pages and an API for the people who approve, audit and operate. TLS is ended before it. Who may
+see what stands in the section `console` of the configuration."""
 
 
 def _console(options: argparse.Namespace) -> int:

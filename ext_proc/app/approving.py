@@ -73,16 +73,20 @@ class Desk:
                 aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
                 session.request(method, f"{self.url}{path}", json=told, allow_redirects=False) as answer,
             ):
-                said = json.loads(await answer.read())
+                status, said = answer.status, _read(await answer.read())
         except (aiohttp.ClientError, TimeoutError):
             raise ConsoleUnavailable(f"{self.url} does not answer: is `affidavit console` running?") from None
-        except ValueError:
-            raise ConsoleUnavailable(
-                f"{self.url} answered, but not as a console does (status {answer.status})"
-            ) from None
-        if not isinstance(said, dict):
-            raise ConsoleUnavailable(f"{self.url} answered, but not as a console does")
-        return answer.status, said
+        if said is None:
+            raise ConsoleUnavailable(f"{self.url} answered, but not as a console does (status {status})")
+        return status, said
+
+
+def _read(body: bytes) -> dict[str, Any] | None:
+    try:
+        said = json.loads(body)
+    except ValueError:
+        return None
+    return said if isinstance(said, dict) else None
 
 
 def _of_config(path: Path) -> str:
@@ -151,9 +155,8 @@ def resolve(desk: Desk, hold_id: str, answer: str, justification: str, *, as_jso
         print(json.dumps(said))
         return 0
     line, record = said["line"], said["resolutions"][-1]["record"]
-    print(
-        f"{line['state']}: {line['given']} of {line['needed']} said yes; on record as {record['sequence']} of {record['origin']}"
-    )
+    print(f"{line['state']}: {line['given']} of {line['needed']} said yes")
+    print(f"on record as {record['sequence']} of {record['origin']}")
     return 0
 
 
