@@ -9,11 +9,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from ext_proc.app.tokens import VaultDesk
-from ext_proc.audit.database import sqlite_url
 from ext_proc.audit.keys import KeyRing
 from ext_proc.audit.signer import LocalSigner
 from ext_proc.audit.vault_sql import SqlVault
 from ext_proc.audit.writer import WalLimits
+from ext_proc.database import sqlite_url
 from ext_proc.errors import ConfigError
 from ext_proc.identity.authenticator import MtlsTrust
 from ext_proc.identity.keys import KeySet, KeySource
