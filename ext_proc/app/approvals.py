@@ -160,7 +160,7 @@ class Approvals:
         if changed is None:
             reason = rules.objection(self._found(person, hold_id), person, justification)
             self._refuse(identity, hold, channel, action, reason or "already_said")
-        return self._view(changed, person, wants_clear=False)
+        return self._view(self._found(person, hold_id), person, wants_clear=False)
 
     # ---------------------------------------------------------------------------------------------------------------
 
@@ -196,7 +196,7 @@ class Approvals:
 
     def _view(self, hold: Hold, person: Person, *, wants_clear: bool) -> View:
         sealer = Sealer(self._keyring.token_key(hold.caller_ref), scope_of(hold.hold_id))
-        shown = sealer.open(SHOWN, hold.sealed)
+        shown = sealer.open(SHOWN, hold.sealed or b"")
         clear = sealer.open(CLEAR, hold.sealed_clear) if wants_clear and hold.sealed_clear is not None else None
         reason = rules.objection(hold, person, "a justification")
         return View(

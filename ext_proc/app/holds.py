@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -93,7 +92,20 @@ class HoldDesk:
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
-    async def beat_forever(self) -> None:
+    async def live(self) -> None:
+        """Hear of changes, for ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._bell.run_forever())
+            group.create_task(self._beat_forever())
+
+    async def settle(self, seconds: float) -> None:
+        """Let the register hear what became of those that ended, for so long at most."""
+        if self._ending:
+            await asyncio.wait(self._ending, timeout=seconds)
+
+    # ---------------------------------------------------------------------------------------------------------------
+
+    async def _beat_forever(self) -> None:
         """While anybody waits here: say that this worker lives, and take away what silent ones held."""
         is_away = False
         while True:
@@ -107,13 +119,6 @@ class HoldDesk:
                 if not is_away:
                     _log.warning("register of holds cannot be used", detail=error.detail)
                 is_away = True
-
-    async def close(self, seconds: float) -> None:
-        """Let what is over be told to the register, for so long at most."""
-        if self._ending:
-            await asyncio.wait(self._ending, timeout=seconds)
-
-    # ---------------------------------------------------------------------------------------------------------------
 
     async def _kept(self, exchange_id: ExchangeId, work: Callable[[], Hold]) -> Hold:
         """What a question to the register says. It goes on where its caller leaves, and `ended` waits for it."""
@@ -154,11 +159,7 @@ class HoldDesk:
                 return
 
     def _stands(self, hold: Hold, exchange_id: ExchangeId) -> Standing:
-        """`claimed` is said to the one that claimed it; to everybody else it is used."""
-        standing = hold.standing(self._status_url(hold.hold_id))
-        if hold.state is HoldState.CLAIMED and hold.claimed_by != exchange_id:
-            return replace(standing, state=HoldState.USED)
-        return standing
+        return hold.standing(exchange_id, self._status_url(hold.hold_id))
 
     def _made(self, asking: Asking, now: datetime) -> Hold:
         """A hold for this call, to be kept if there is none yet."""

@@ -9,6 +9,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from ext_proc.app.tokens import VaultDesk
+from ext_proc.approval.register import Limits
+from ext_proc.approval.register_sql import SqlRegister
 from ext_proc.audit.keys import KeyRing
 from ext_proc.audit.signer import LocalSigner
 from ext_proc.audit.vault_sql import SqlVault
@@ -70,6 +72,17 @@ def token_desk(config: Config, keys: KeyRing) -> VaultDesk:
     return VaultDesk(
         keys, SqlVault.from_url(*_registry(config)), timedelta(seconds=config.redaction.tokens.ttl_seconds)
     )
+
+
+def register_of_holds(config: Config) -> SqlRegister:
+    """Where holds are kept: beside the keys. It is opened when a call is first held.
+
+    Raises:
+        ConfigError: the registry's address is not as it must be.
+    """
+    section = config.approvals
+    limits = Limits(section.pending_max, section.pending_max_per_caller)
+    return SqlRegister.from_url(*_registry(config), limits)
 
 
 def _registry(config: Config) -> tuple[str, Path | None]:

@@ -335,6 +335,11 @@ class Writer:
         return len(self._open)
 
     @property
+    def next_sequence(self) -> int:
+        """The number that the next leaf will have, at least."""
+        return self._sequence
+
+    @property
     def is_born(self) -> bool:
         """Is the log's birth record locked in the store?"""
         return (self._folder / segments.BORN).exists()

@@ -36,6 +36,8 @@ _ACCEPTED: Final = 202
 _FORBIDDEN: Final = 403
 _CONFLICT: Final = 409
 
+_UNDECIDED: Final = frozenset({HoldState.PENDING, HoldState.APPROVED})
+"""Nobody knows yet whether this exchange may pass: of one that is approved, another may be about to."""
 _REFUSED: Final = {
     HoldState.DENIED: (_FORBIDDEN, "approval_denied", "Somebody was asked to approve this call, and denied it."),
     HoldState.EXPIRED: (
@@ -82,7 +84,7 @@ class HoldingSession(Session):
     def on_hold_asked(self, event: ev.HoldStands) -> tuple[do.Effect, ...]:
         """Approved before, or resolved before, or to be waited for."""
         self._standing = event.standing
-        if event.standing.state is not HoldState.PENDING:
+        if event.standing.state not in _UNDECIDED:
             return self._after_hold(event.at)
         terms = self._decision.approval if self._decision else None
         if terms is None:
@@ -109,7 +111,7 @@ class HoldingSession(Session):
     def on_hold_resolved(self, event: ev.HoldStands) -> tuple[do.Effect, ...]:
         """Step 3c."""
         self._standing = event.standing
-        if event.standing.state is HoldState.PENDING:
+        if event.standing.state in _UNDECIDED:
             return self._come_back(event.at)
         return self._after_hold(event.at)
 

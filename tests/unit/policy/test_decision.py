@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from typing import Any
 
 import jsonschema
 import pytest
 
 from ext_proc.errors import PolicyUndefined
-from ext_proc.model import Action, PolicyVersion, RedactionRule
+from ext_proc.model import Action, ApprovalTerms, PolicyVersion, RedactionRule
 from ext_proc.policy.decision import read_decision
 from tests.fakes.policy import ROOT
 
@@ -78,9 +79,15 @@ def test_deny_with_reasons() -> None:
 
 
 def test_approval() -> None:
-    answer = {**GOOD, "approval": APPROVAL}
-    assert read_decision(answer, "d-1", VERSION).approval == APPROVAL
-    assert agrees(answer)
+    terms = ApprovalTerms(("approvers",), 1, 900, 60, "Risky.")
+    for told, wanted in (
+        (APPROVAL, terms),
+        ({**APPROVAL, "clear_to": ["leads"]}, replace(terms, clear_to=("leads",))),
+        ({**APPROVAL, "clear_to": []}, terms),
+    ):
+        answer = {**GOOD, "approval": told}
+        assert read_decision(answer, "d-1", VERSION).approval == wanted
+        assert agrees(answer)
 
 
 def each(path: str, *values: Any) -> list[Any]:
@@ -146,6 +153,13 @@ WRONG: list[Any] = [
             ("groups", [1]),
             ("groups", [""]),
             ("groups", ["g"] * 65),
+            ("groups", ["g" * 513]),
+            ("clear_to", None),
+            ("clear_to", "leads"),
+            ("clear_to", [""]),
+            ("clear_to", ["g"] * 65),
+            ("count", 17),
+            ("within_seconds", 30 * 24 * 3600 + 1),
             ("count", 0),
             ("count", True),
             ("count", "1"),
