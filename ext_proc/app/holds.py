@@ -79,9 +79,14 @@ class HoldDesk:
     async def wait(self, hold_id: HoldId, exchange_id: ExchangeId, until: datetime) -> Standing:
         """See `ports.Holds.wait`."""
         self._held[exchange_id] = hold_id
-        await self._bell.changed(hold_id, HoldState.PENDING, until)
-        hold = await self._kept(exchange_id, lambda: self._claim(hold_id, exchange_id))
-        return self._stands(hold, exchange_id)
+        seen = HoldState.PENDING
+        while True:
+            await self._bell.changed(hold_id, seen, until)
+            hold = await self._kept(exchange_id, lambda: self._claim(hold_id, exchange_id))
+            is_others = hold.state is HoldState.CLAIMED and hold.claimed_by != exchange_id
+            if not is_others or self._clock() >= until:
+                return self._stands(hold, exchange_id)
+            seen = HoldState.CLAIMED  # what becomes of it: it may be given back
 
     def ended(self, exchange_id: ExchangeId, ending: HoldEnding) -> None:
         """See `ports.Holds.ended`."""

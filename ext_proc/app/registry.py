@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from ext_proc.app.tokens import VaultDesk
 from ext_proc.approval.register import Limits
 from ext_proc.approval.register_sql import SqlRegister
+from ext_proc.approval.watch import open_watch
 from ext_proc.audit.keys import KeyRing
 from ext_proc.audit.signer import LocalSigner
 from ext_proc.audit.vault_sql import SqlVault
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from cryptography.x509 import Certificate
 
+    from ext_proc.approval.watch import Watch
     from ext_proc.audit.attest import Outsiders
     from ext_proc.audit.note import Signer
     from ext_proc.config import Claims, Config, ConnectionNer, Issuer, NerSection
@@ -83,6 +85,15 @@ def register_of_holds(config: Config) -> SqlRegister:
     section = config.approvals
     limits = Limits(section.pending_max, section.pending_max_per_caller)
     return SqlRegister.from_url(*_registry(config), limits)
+
+
+def watch_over_holds(config: Config) -> Watch:
+    """What rings when a hold changes. Nothing is opened yet.
+
+    Raises:
+        ConfigError: the registry's address is not as it must be.
+    """
+    return open_watch(*_registry(config))
 
 
 def _registry(config: Config) -> tuple[str, Path | None]:

@@ -19,6 +19,7 @@ from ext_proc.app.holds import HoldDesk
 from ext_proc.app.logs import beat_forever, open_log
 from ext_proc.app.process import clock, end_with_parent, read_states, tell
 from ext_proc.app.rule_packs import detector_of
+from ext_proc.approval.bell import Bell
 from ext_proc.approval.register import Holder
 from ext_proc.audit.keys import read_key
 from ext_proc.config import load
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from ext_proc.approval.register_sql import SqlRegister
+    from ext_proc.approval.watch import Watch
     from ext_proc.audit.keys import KeyRing
     from ext_proc.audit.writer import Writer
     from ext_proc.model import HoldId
@@ -104,7 +107,8 @@ class _Worker:
         )
         await policy.start()
         await authenticator.start()
-        holds = self._hold_desk(keyring, writer)
+        register, watch = registry.register_of_holds(config), registry.watch_over_holds(config)
+        holds = self._hold_desk(keyring, register, watch, writer)
         rooms = Rooms(
             identities=authenticator,
             content=content,
@@ -135,21 +139,23 @@ class _Worker:
         finally:
             await policy.close()
             await authenticator.close()
+            await asyncio.to_thread(watch.close)
+            register.close()
             await writer.close(clock())
             if recogniser is not None:
                 await asyncio.to_thread(recogniser.close)
             telemetry.tell_metrics()
 
-    def _hold_desk(self, keyring: KeyRing, writer: Writer) -> HoldDesk:
-        register, bell = registry.register_of_holds(self._config), registry.bell(self._config)
+    def _hold_desk(self, keyring: KeyRing, register: SqlRegister, watch: Watch, writer: Writer) -> HoldDesk:
         console = self._config.console
 
         def status_url(hold_id: HoldId) -> str | None:
             return f"{console.public_url}/api/v1/holds/{hold_id}" if console else None
 
-        return HoldDesk(
-            keyring, register, bell, lambda: Holder(writer.origin, writer.next_sequence), status_url, clock
-        )
+        def holder() -> Holder:
+            return Holder(writer.origin, writer.next_sequence)
+
+        return HoldDesk(keyring, register, Bell(watch, register, clock), holder, status_url, clock)
 
     def _handle_signals(self, group: asyncio.TaskGroup, writer: Writer) -> None:
         loop = asyncio.get_running_loop()
