@@ -134,7 +134,6 @@ class HoldDesk:
 
     def _ask(self, asking: Asking, now: datetime) -> Hold:
         holder = self._holder()
-        self._register.beat(holder.origin, now)
         return self._register.ask(self._made(asking, now), asking.call.exchange_id, holder, now)
 
     def _claim(self, hold_id: HoldId, exchange_id: ExchangeId) -> Hold:
