@@ -21,7 +21,7 @@ Channel = Literal["console", "api", "cli"]
 """By which way somebody resolved a hold: it stands in the record."""
 
 
-class Objection(Exception):  # noqa: N818 - the word of the rules of approval
+class Objection(Exception):
     """Somebody may not do this to a hold: ``code`` is one of `ext_proc.approval.hold.OBJECTIONS`."""
 
     def __init__(self, code: str) -> None:
@@ -37,7 +37,7 @@ class Approvals(Protocol):
         ...
 
     async def read(self, viewer: Viewer, hold_id: str, *, want_clear: bool) -> seen.HoldSeen:
-        """One hold; recorded. ``want_clear``: the request as it came too, if this viewer may read it (else masked only).
+        """One hold; recorded. ``want_clear``: also as it came, if this viewer may read that; otherwise masked only.
 
         Raises:
             Objection: ``no_such_hold`` or ``not_an_approver``.
@@ -55,7 +55,7 @@ class Approvals(Protocol):
         ...
 
     async def change_after(self, viewer: Viewer, seen: int) -> int:
-        """Wait until something that the viewer may see has changed after change number ``seen``, and say the newest number.
+        """Wait until something that the viewer may see has changed after change ``seen``; the newest change's number.
 
         Safe to cancel and to call again: nothing is missed. ``seen`` is 0 at first, which waits for nothing; a number
         from before a restart, higher than any that there is, is answered at once.
@@ -110,7 +110,7 @@ class Bearers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Somebody who signed in. ``csrf`` is what their forms must bring; ``ends_at`` when the session is over at the latest."""
+    """Somebody who signed in. ``csrf`` is what their forms must bring; at ``ends_at`` it is over, used or not."""
 
     csrf: str
     identity: Identity

@@ -114,7 +114,7 @@ class PolicySeen:
 
 @dataclass(frozen=True, slots=True)
 class TermsSeen:
-    """What the policy demands: ``count`` different people of ``groups``; ``clear_to``: groups that may read it in clear."""
+    """What the policy demands: ``count`` different people of ``groups``. ``clear_to``: who may read it in clear."""
 
     groups: tuple[str, ...]
     count: int
@@ -136,7 +136,7 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class HoldSeen:
-    """One hold. ``masked`` is what the model would get, ``clear`` what came: null unless it may be read and was asked for.
+    """One hold. ``masked`` is what the model would get, ``clear`` what came: null unless asked for and allowed.
 
     ``exchange_ids``: the exchanges that waited for it. ``valid_until``: when what was approved can no longer be sent.
     """

@@ -3,7 +3,7 @@
  1. An attempt has three secrets: `state` ties the answer to this browser, `nonce` the ID token to this attempt, and
     `verifier` the code to this server (RFC 7636, S256 only). They travel in a sealed cookie: nothing is kept of
     somebody who never comes back.
- 2. The issuer's answer counts only in the browser that began, once, within ten minutes, and from this issuer (RFC 9207).
+ 2. The issuer's answer counts only in the browser that began, within ten minutes, and from this issuer (RFC 9207).
  3. The ID token is verified as every token is (`ext_proc.identity.token`), with this client as its audience.
  4. Where to go then is one of our own pages or the first one (`routes`).
 
@@ -49,7 +49,7 @@ _OK: Final = 200
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
-class SignInRefused(Exception):  # noqa: N818 - as in "BadToken"
+class SignInRefused(Exception):
     """The issuer, or we, did not let somebody in: ``code`` is one of `REFUSALS`."""
 
     def __init__(self, code: str) -> None:
@@ -93,7 +93,8 @@ class Attempts:
 
     def begin(self, return_to: str, now: datetime) -> tuple[Attempt, str]:
         """A new attempt, and what its cookie says."""
-        made = Attempt(*(secrets.token_urlsafe(32) for _ in range(3)), return_to)
+        state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
+        made = Attempt(state, nonce, verifier, return_to)
         return made, self._box.encrypt_at_time(json.dumps(asdict(made)).encode(), int(now.timestamp())).decode()
 
     def found(self, sealed: str | None, state: str | None, now: datetime) -> Attempt:
@@ -124,7 +125,7 @@ class Provider:
         ca_file: PEM authorities of its TLS, if not public.
     """
 
-    def __init__(  # noqa: PLR0913 - each is a thing of its own
+    def __init__(
         self,
         trust: Trust,
         keys: KeySet,
