@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ext_proc.audit.keys import KeyRing
     from ext_proc.model import Identity, Receipt
 
+COUNTED_MAX: Final = 1000
+"""More than that nobody counts."""
 JUSTIFICATION: Final = "approval.justification"
 _SAID: Final = "said"
 _ACTIONS: Final = {True: "approve", False: "deny"}
@@ -113,9 +115,9 @@ class Approvals:
         """The person's own calls, the newest first."""
         return self._register.of_caller(self._person(identity).ref, self._clock(), limit)
 
-    def count_pending(self) -> int:
-        """How many calls wait, whoever may resolve them."""
-        return self._register.count_pending(self._clock())
+    def count_waiting_for(self, identity: Identity) -> int:
+        """How many calls wait for somebody like this person, up to `COUNTED_MAX`."""
+        return len(self.inbox(identity, COUNTED_MAX))
 
     def stands(self, identity: Identity, hold_id: HoldId) -> Hold:
         """How a hold stands, for its caller or its approvers; nothing that was said in it is shown.

@@ -101,7 +101,7 @@ def _of_endpoints(path: Path) -> str:
         found = json.loads(path.read_text())["approvals"]
     except (OSError, ValueError, LookupError, TypeError):
         raise ConfigError(f"{path}: not the endpoints file of a running demo (affidavit demo --keep)") from None
-    return str(found).removesuffix(API)
+    return str(found).removesuffix(f"{API}/holds")
 
 
 API: Final = "/api/v1"

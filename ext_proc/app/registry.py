@@ -5,6 +5,7 @@ What Envoy needs is in `ext_proc.app.edge_files`: a worker has no use for it, an
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -217,6 +218,16 @@ def largest_body_bytes(config: Config) -> int:
 def trusts(config: Config) -> list[tuple[Trust, KeySet]]:
     """The accepted issuers with their keys."""
     return [(_trust(issuer), KeySet(_source(issuer))) for issuer in config.identity.issuers]
+
+
+def people_issuer(config: Config, name: str | None) -> Issuer:
+    """The issuer that people sign in with: that name, or the only one."""
+    return next(one for one in config.identity.issuers if name is None or one.issuer == name)
+
+
+def trust_for(issuer: Issuer, audience: str) -> tuple[Trust, KeySet]:
+    """An issuer's trust and keys, for tokens that are meant for this audience alone."""
+    return replace(_trust(issuer), audiences=(audience,)), KeySet(_source(issuer))
 
 
 def mtls(config: Config) -> MtlsTrust | None:

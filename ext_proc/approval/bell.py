@@ -69,7 +69,7 @@ class Bell:
         self._fresh: set[HoldId] = set()
         self._has_rung = False
         self._inboxes = 0
-        self._change = 0
+        self._change = 1  # 0 is for whoever has seen nothing yet
         self._told = asyncio.Event()
         self._is_wanted = asyncio.Event()
         self._is_held = asyncio.Event()

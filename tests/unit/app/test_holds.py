@@ -317,7 +317,7 @@ async def test_inbox_is_for_others_calls(house: House) -> None:
     assert len(house.people.inbox(LEAD, 10)) == 2
     assert house.people.inbox(replace(BOB, tenant="other"), 10) == []
     assert house.people.inbox(replace(BOB, groups=("analysts",)), 10) == []
-    assert house.people.count_pending() == 2
+    assert house.people.count_waiting_for(LEAD) == 2
 
 
 @pytest.mark.parametrize(
