@@ -1,10 +1,10 @@
-"""``affidavit console``: the parts joined, served until SIGTERM. What people do here is on record in a log of its own."""
+"""``affidavit console``: the parts joined, served until SIGTERM. What people do is on record in a log of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -114,5 +114,5 @@ def _provider(config: Config, section: ConsoleSection, client: Client) -> Provid
         client,
         f"{section.public_url}{BY_NAME['callback'].path}",
         unsafe_allow_http=issuer.unsafe_allow_http,
-        ca_file=issuer.ca_file,
+        ca_file=str(issuer.ca_file) if issuer.ca_file else None,
     )

@@ -80,7 +80,9 @@ class DeskApprovals:
             raise ports.Objection(objection.reason) from None
         return self._seen(viewer, view)
 
-    def _line(self, viewer: Viewer, hold: Hold, caller: str | None = None, objection: str | None = None) -> seen.HoldLine:
+    def _line(
+        self, viewer: Viewer, hold: Hold, caller: str | None = None, objection: str | None = None
+    ) -> seen.HoldLine:
         facts, is_own = hold.facts, self._reference(viewer) == hold.caller_ref
         return seen.HoldLine(
             hold_id=hold.hold_id,
@@ -117,7 +119,11 @@ class DeskApprovals:
             path=facts["path"],
             policy=seen.PolicySeen(policy["revision"], policy["digest"], facts["decision_id"], ()),
             terms=seen.TermsSeen(
-                hold.terms.groups, hold.terms.count, hold.terms.within_seconds, hold.terms.valid_seconds, hold.terms.clear_to
+                hold.terms.groups,
+                hold.terms.count,
+                hold.terms.within_seconds,
+                hold.terms.valid_seconds,
+                hold.terms.clear_to,
             ),
             valid_until=hold.valid_until,
             resolutions=tuple(

@@ -64,5 +64,5 @@ def start_gate(config: Path, metrics_port: int, logs: Path) -> Program:
 def start_console(config: Path, port: int, logs: Path) -> Program:
     """``affidavit console``."""
     program = start("console", (sys.executable, "-m", "ext_proc", "console", "--config", config), logs)
-    program.wait_until(answers(port, "/api/v1/openapi.json"))
+    program.wait_until(answers(port, "/health"))
     return program
