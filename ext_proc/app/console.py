@@ -65,7 +65,7 @@ def run(path: Path) -> int:
             desk = Approvals(keyring, register, journal, clock)
             bell = Bell(watch, register, clock)
             approvals = DeskApprovals(desk, bell, lambda viewer: keyring.subject_reference(viewer.identity))
-            exchanges = NoExchanges()
+            exchanges = console_exchanges(config, keyring, journal)
             asyncio.run(_serve(config, config.console, approvals, exchanges, bell))
         finally:
             watch.close()
