@@ -101,8 +101,7 @@ class Tables:
         if self._is_set_up:
             return True
         with self.reading() as connection:
-            found = inspect(connection)
-            return all(found.has_table(table.name) for table in self._metadata.tables.values())
+            return not self._missing(connection)
 
     def set_up(
         self, misfit: type[GateError] | None = None, fill: Callable[[Connection, set[str]], None] | None = None
@@ -119,21 +118,25 @@ class Tables:
             if not self.is_set_up():
                 self._make(fill)
             with self.reading() as connection:
-                found = inspect(connection)
-                for table in self._metadata.tables.values():
-                    if {column["name"] for column in found.get_columns(table.name)} != set(table.columns.keys()):
-                        said = f"{self._name}: its table {table.name} was made by another version of affidavit"
-                        raise (misfit or self._unavailable)(said)
+                stand = inspect(connection).get_multi_columns(filter_names=list(self._metadata.tables))
+            found = {name: {column["name"] for column in columns} for (_, name), columns in stand.items()}
+            for table in self._metadata.tables.values():
+                if found.get(table.name) != set(table.columns.keys()):
+                    said = f"{self._name}: its table {table.name} was made by another version of affidavit"
+                    raise (misfit or self._unavailable)(said)
             self._is_set_up = True
 
     def _make(self, fill: Callable[[Connection, set[str]], None] | None) -> None:
         with self.writing() as connection:
             self.alone(connection, self._set_up_lock)
-            found = inspect(connection)
-            missing = [table for table in self._metadata.tables.values() if not found.has_table(table.name)]
+            missing = self._missing(connection)
             self._metadata.create_all(connection, tables=missing, checkfirst=False)
             if fill is not None:
                 fill(connection, {table.name for table in missing})
+
+    def _missing(self, connection: Connection) -> list[Table]:
+        there = set(inspect(connection).get_table_names())
+        return [table for table in self._metadata.tables.values() if table.name not in there]
 
 
 def sqlite_url(path: Path) -> str:
