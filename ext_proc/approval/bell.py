@@ -128,6 +128,10 @@ class Bell:
         _put(self._is_held, is_set=bool(self._waiters))
         _put(self._is_wanted, is_set=bool(self._waiters or self._inboxes))
 
+    def _look_at_all(self) -> None:
+        self._has_rung = True
+        self._is_to_look.set()
+
     async def _listen_forever(self, threads: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
         pause, is_deaf = _BACK_OFF_SECONDS, False
@@ -138,17 +142,16 @@ class Bell:
                 rung = await loop.run_in_executor(threads, self._watch.wait, LOOK_SECONDS)
             except ApprovalUnavailable as error:
                 if not is_deaf:
-                    _log.warning("holds_not_heard", detail=error.detail)
+                    _log.warning("changes of holds are not heard", detail=error.detail)
                 is_deaf = True
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _BACK_OFF_MAX_SECONDS)
                 continue
             if is_deaf:
-                _log.info("holds_heard_again")
+                _log.info("changes of holds are heard again")
             pause, is_deaf = _BACK_OFF_SECONDS, False
             if rung:
-                self._has_rung = True
-                self._is_to_look.set()
+                self._look_at_all()
                 self._is_to_tell.set()
 
     async def _look_forever(self, threads: ThreadPoolExecutor) -> None:
@@ -161,12 +164,13 @@ class Bell:
                 found = await loop.run_in_executor(threads, self._register.states, hold_ids, self._clock())
             except ApprovalUnavailable as error:
                 if not is_blind:
-                    _log.warning("holds_not_seen", detail=error.detail, waiting=len(self._waiters))
+                    _log.warning("holds cannot be looked at", detail=error.detail, waiting=len(self._waiters))
                 is_blind = True
                 await asyncio.sleep(LOOK_SECONDS)
+                self._look_at_all()
                 continue
             if is_blind:
-                _log.info("holds_seen_again")
+                _log.info("holds can be looked at again")
             is_blind = False
             self._wake(hold_ids, found)
             await asyncio.sleep(_SPACING_SECONDS)
@@ -187,6 +191,8 @@ class Bell:
 
     def _wake(self, hold_ids: Iterable[HoldId], found: dict[HoldId, HoldState]) -> None:
         for hold_id in hold_ids:
+            if hold_id in self._fresh:  # somebody waits since who knows more than this: the next look is theirs
+                continue
             for waiter in self._waiters.get(hold_id, ()):
                 if found.get(hold_id) is not waiter.seen and not waiter.woken.done():
                     waiter.woken.set_result(None)
