@@ -24,7 +24,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from bench.__main__ import _answering
+from bench.__main__ import _answering, _rss_mb
 from ext_proc.app import registry
 from ext_proc.app.approvals import Approvals
 from ext_proc.app.logs import Journal
@@ -107,7 +107,7 @@ async def _holding(stack: Stack, options: argparse.Namespace) -> dict[str, Any]:
     worker = stack.pids()["worker-0"]
     port = stack.ports["http"]
     await asyncio.to_thread(_load, port, token, 2.0)
-    mb_without = _resident_mb(worker)
+    mb_without = _rss_mb(worker)
     without = [await asyncio.to_thread(_load, port, token, options.seconds) for _ in range(options.rounds)]
     config, digest = load(stack.config)
     keyring = registry.keyring(config)
@@ -122,7 +122,7 @@ async def _holding(stack: Stack, options: argparse.Namespace) -> dict[str, Any]:
             await asyncio.sleep(0.2)
         took = time.perf_counter() - began
         with_ = [await asyncio.to_thread(_load, port, token, options.seconds) for _ in range(options.rounds)]
-        mb = _resident_mb(worker)
+        mb = _rss_mb(worker)
         releases = [await _release(desk, bob, one.hold_id, calls) for one in held[: options.releases]]
         for call in calls:
             call.cancel()
@@ -173,11 +173,6 @@ async def _release(desk: Approvals, bob: Identity, hold_id: Any, calls: list[asy
     for one in done:
         calls.remove(one)
     return 1000 * (max(one.result() for one in done) - said)
-
-
-def _resident_mb(pid: int) -> float:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def _load(port: int, token: str, seconds: float) -> dict[str, float]:
