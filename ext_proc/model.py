@@ -455,7 +455,8 @@ class Standing:
 class Decision:
     """The policy's answer. ``approval`` is the demanded approval, None if none is needed.
 
-    ``restore``: entities (``*``: all) whose tokens are replaced by their values in the answer.
+    ``restore``: entities (``*``: all) whose tokens are replaced by their values in the answer. ``break_glass``: why it
+    passes without the people who would have to agree: a code, None if it is an ordinary call.
     """
 
     allow: bool
@@ -467,6 +468,7 @@ class Decision:
     decision_id: str
     policy: PolicyVersion
     restore: tuple[str, ...] = ()
+    break_glass: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -482,6 +484,7 @@ class Call:
     """All that is known of a request when the question is put to the policy.
 
     ``query`` and ``betas`` are what the caller asks of the upstream beside the body: known keys, labels only.
+    ``is_emergency``: they say that it cannot wait for people to agree, and why.
     """
 
     exchange_id: ExchangeId
@@ -495,6 +498,7 @@ class Call:
     received_at: datetime
     query: tuple[tuple[str, str], ...] = ()
     betas: tuple[str, ...] = ()
+    is_emergency: bool = False
 
 
 @dataclass(frozen=True, slots=True)

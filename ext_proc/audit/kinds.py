@@ -68,6 +68,7 @@ _ORIGIN: Final = _text(r"^[^\s]+/[^\s/]+/\d{8}T\d{12}-[0-9a-f]{8}$")
 _KEY: Final = _text("^v1/[^\\s]+$")
 _REF: Final = _text("^hmac-sha256:[0-9a-f]{64}$")
 _SUBJECT: Final = _text("^(hmac-sha256:[0-9a-f]{64}|nobody)$")
+_CODE: Final = _text("^[a-z][a-z0-9_.-]{0,63}$")
 _LABEL: Final = _text(r"^([A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}|)$")
 _BUNDLE: Final = _fields({"revision": _TEXT, "digest": _SHA256})
 _TICKS: Final = _text(r"^\d+$")
@@ -111,7 +112,8 @@ _POLICY: Final = _fields(
         "bundle_revision": _TEXT,
         "bundle_digest": _SHA256,
         "approval_required": _YES,
-    }
+    },
+    {"break_glass": _CODE},
 )
 _PLACE: Final = _fields({"origin": _ORIGIN, "sequence": _COUNT})
 _HOLD_ID: Final = _text("^[0-9a-f]{32}$")
@@ -318,6 +320,16 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
             "policy": _POLICY,
             "approval": _APPROVAL,
             "terms": _TERMS,
+            "time": _times("received", "decided", "recorded"),
+        },
+        {"request_redaction": _REDACTION},
+    ),
+    "approval.break_glass": (
+        {
+            **_EXCHANGE,
+            "payloads": {**_list(_JUSTIFICATION), "maxItems": 1},
+            "request": _REQUEST,
+            "policy": _POLICY,
             "time": _times("received", "decided", "recorded"),
         },
         {"request_redaction": _REDACTION},

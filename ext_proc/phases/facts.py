@@ -77,6 +77,7 @@ def policy_facts(decision: Decision) -> dict[str, Any]:
         "bundle_revision": decision.policy.revision,
         "bundle_digest": decision.policy.digest,
         "approval_required": decision.approval is not None,
+        **({"break_glass": decision.break_glass} if decision.break_glass is not None else {}),
     }
 
 

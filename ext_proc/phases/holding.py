@@ -5,17 +5,20 @@
  3b. Otherwise the asking is recorded (``approval.requested``), and the exchange waits; Envoy waits with it.
  3c. Resolved in time: on, or refused. Not in time, or where the caller prefers not to wait: "come back later" (202).
 
+In an emergency the policy may let a call pass without all this: that, and why, is a record of its own before it does.
+
 The caller may leave meanwhile, and Envoy may lose patience: then nobody waits, and the hold is withdrawn. `hold_ending`
 says at the end what became of the exchange, so that an approval that it claimed and did not use serves the next one.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from ext_proc.errors import ApprovalUnavailable, PeerError
-from ext_proc.model import Asking, HoldEnding, HoldState, Refusal
+from ext_proc.model import Asking, HoldEnding, HoldState, Payload, Refusal
 from ext_proc.phases import effects as do
 from ext_proc.phases import events as ev
 from ext_proc.phases import facts
@@ -59,6 +62,8 @@ class HoldingSession(Session):
     def __init__(self, connections: Mapping[str, Connection]) -> None:
         super().__init__(connections)
         self._was_held = False
+        self.is_glass_broken = False
+        """Does it pass without the people who would have to agree, in an emergency?"""
 
     @property
     def was_held(self) -> bool:
@@ -72,6 +77,25 @@ class HoldingSession(Session):
             return HoldEnding.PASSED
         is_told = self._refusal is not None and self._refusal.held is not None and not self._is_unanswered
         return HoldEnding.TOLD if is_told and not isinstance(self._kept, ev.StreamEnded) else HoldEnding.LEFT
+
+    def _unlock(self, at: datetime) -> tuple[do.Effect, ...]:
+        """What passes in an emergency without people's agreement is on record by itself, with why, before it does."""
+        decision = self._decision
+        if decision is None or decision.break_glass is None or self.is_glass_broken:
+            return super()._unlock(at)
+        if not self._passing.emergency or self._known_head.is_upgrade:  # the caller never said so, or nobody sees it
+            return self._deny("approval_required", "This call needs a person's approval first.", at)
+        self.state = State.RECORDING_BREAK_GLASS
+        why = Payload("approval.justification", self._passing.emergency.encode(), "text/plain")
+        entry = self._entry("approval.break_glass", {"time": self._times(at)}, ())
+        return (do.Record(replace(entry, payloads=(why,))),)
+
+    def on_break_glass_recorded(self, event: ev.Recorded) -> tuple[do.Effect, ...]:
+        """It is: on."""
+        self.is_glass_broken = True
+        if self._kept is not None:
+            return self._after_kept(event.at)
+        return self._unlock(event.at)
 
     def _ask_people(self, at: datetime) -> tuple[do.Effect, ...]:
         """Step 3a. What nobody can see beforehand (an upgrade) nobody can agree to."""

@@ -217,6 +217,7 @@ class Session:
             received_at=self._received_at,
             query=self._passing.query,
             betas=self._passing.betas,
+            is_emergency=bool(self._passing.emergency),
         )
         self.state = State.DECIDING
         return (do.Decide(self._call),)

@@ -25,6 +25,7 @@ class State(Enum):
     ASKING_APPROVAL = auto()
     RECORDING_HOLD = auto()
     HOLDING = auto()
+    RECORDING_BREAK_GLASS = auto()
     UNLOCKING = auto()
     RECORDING_INTENT = auto()
     AWAIT_RESPONSE = auto()
@@ -74,6 +75,7 @@ TABLE: Final[dict[State, dict[type, str]]] = {
     # A call that needs people to agree: the methods are `ext_proc.phases.holding`'s.
     State.ASKING_APPROVAL: {ev.HoldStands: "on_hold_asked", **_INTERRUPTIBLE},
     State.RECORDING_HOLD: {ev.Recorded: "on_hold_recorded", **_RECORDING_UNANSWERED},
+    State.RECORDING_BREAK_GLASS: {ev.Recorded: "on_break_glass_recorded", **_RECORDING_UNANSWERED},
     State.HOLDING: {ev.HoldStands: "on_hold_resolved", **_INTERRUPTIBLE},
     State.UNLOCKING: {ev.Unlocked: "on_unlocked", **_INTERRUPTIBLE},
     State.RECORDING_INTENT: {ev.Recorded: "on_intent_recorded", **_RECORDING_UNANSWERED},

@@ -38,7 +38,7 @@ def read_decision(answer: Any, decision_id: str, policy: PolicyVersion) -> Decis
     """
     if not _DECISION_ID.fullmatch(decision_id):
         raise PolicyUndefined("decision_id")  # it stands in the record, which has no room for more
-    if not isinstance(answer, dict) or set(answer) != _FIELDS:
+    if not isinstance(answer, dict) or set(answer) - {"break_glass"} != _FIELDS:
         raise PolicyUndefined("fields")
     # `is True`: no number, text or list is taken for a yes.
     if answer["allow"] is not True and answer["allow"] is not False:
@@ -61,7 +61,20 @@ def read_decision(answer: Any, decision_id: str, policy: PolicyVersion) -> Decis
         decision_id=decision_id,
         policy=policy,
         restore=_entities(redact.get("restore", [])),
+        break_glass=_break_glass(answer),
     )
+
+
+def _break_glass(answer: dict[str, Any]) -> str | None:
+    """Only of what is allowed, and instead of an approval: else which of the two should count?"""
+    if "break_glass" not in answer:
+        return None
+    code = answer["break_glass"]
+    if not isinstance(code, str) or not _CODE.fullmatch(code):
+        raise PolicyUndefined("break_glass")
+    if not answer["allow"] or answer["approval"] is not None:
+        raise PolicyUndefined("break_glass_beside")
+    return code
 
 
 def _entities(value: Any) -> tuple[str, ...]:

@@ -363,6 +363,9 @@ class Stream:
             if session.was_held and self._rooms.holds is not None:
                 self._rooms.holds.ended(session.exchange_id, session.hold_ending)
         name = session.connection.name if session.connection else ""
+        if session.is_glass_broken:
+            telemetry.GLASS_BROKEN.labels(name).inc()
+            _log.warning("passed without approval, in an emergency", exchange=session.exchange_id, connection=name)
         telemetry.exchange_ended(name, session.outcome or "none", session.code or "")
         _log.info(
             "exchange",

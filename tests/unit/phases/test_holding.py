@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ext_proc.errors import ApprovalUnavailable, TooManyHolds
+from ext_proc.errors import ApprovalUnavailable, AuditUnavailable, TooManyHolds
 from ext_proc.model import HoldEnding, HoldState
 from ext_proc.phases import effects as do
 from ext_proc.phases import events as ev
@@ -258,3 +258,73 @@ def test_upgrade_cannot_be_approved() -> None:
     assert isinstance(effect, do.Refuse)
     assert (effect.refusal.status, effect.refusal.code) == (403, "approval_required")
     assert not told.session.was_held
+
+
+# In an emergency ---------------------------------------------------------------------------------------------------
+
+WHY = "production is down, incident 4711"
+EMERGENCY = replace(TO_BE_APPROVED, approval=None, break_glass="emergency")
+SAID = ("x-affidavit-break-glass", WHY.encode())
+
+
+def emergency() -> Conversation:
+    """A conversation where the policy lets a call pass without people."""
+    return Conversation(lambda effect: ev.Decided(AT, EMERGENCY) if isinstance(effect, do.Decide) else done(effect))
+
+
+def test_emergency_is_a_record_of_its_own_before_the_call() -> None:
+    told = emergency()
+    effect = told.settle(head(SAID), REQUEST)
+    assert isinstance(effect, do.Continue)
+    assert kinds(told) == ["approval.break_glass", "inference.intent"]
+    broken, intent = told.entries
+    [why] = broken.payloads
+    assert (why.role, why.body) == ("approval.justification", WHY.encode())
+    assert broken.facts["policy"]["break_glass"] == intent.facts["policy"]["break_glass"] == "emergency"
+    assert "x-affidavit-break-glass" in effect.remove_headers, "it is for us, not for the model"
+    assert WHY not in repr([entry.facts for entry in told.entries]), "in clear nowhere"
+    assert not told.session.was_held
+
+
+def test_emergency_that_cannot_be_recorded_does_not_pass() -> None:
+    told = emergency()
+    told.settle(head(SAID))
+    told.until(do.Record, REQUEST)
+    effect = told.settle(ev.Failed(AT, AuditUnavailable("deadline")))
+    assert isinstance(effect, do.Refuse)
+    assert effect.refusal.status == 503
+
+
+def test_emergency_that_the_caller_never_spoke_of() -> None:
+    """A policy that breaks the glass for nobody who asked is not followed."""
+    effect = emergency().settle(head(), REQUEST)
+    assert isinstance(effect, do.Refuse)
+    assert (effect.refusal.status, effect.refusal.code) == (403, "approval_required")
+
+
+def test_caller_leaves_in_an_emergency() -> None:
+    told = emergency()
+    told.settle(head(SAID))
+    told.until(do.Record, REQUEST)
+    told.say(ev.StreamEnded(AT))
+    told.settle(ev.Recorded(AT, receipt()))
+    assert kinds(told) == ["approval.break_glass", "inference.outcome"]
+    assert outcome(told)["status"] == "abandoned"
+
+
+@pytest.mark.parametrize("value", [b"short", b"x" * 501, b"caf\xc3\xa9 is on fire"])
+def test_emergency_must_say_why(value: bytes) -> None:
+    effect = emergency().settle(head(("x-affidavit-break-glass", value)))
+    assert isinstance(effect, do.Refuse)
+    assert (effect.refusal.status, effect.refusal.code) == (400, "bad_headers")
+
+
+def test_policy_is_told_of_it() -> None:
+    told = emergency()
+    told.settle(head(SAID), REQUEST)
+    [asked] = [one.call for one in told.effects if isinstance(one, do.Decide)]
+    assert asked.is_emergency
+    calm = emergency()
+    calm.settle(head(), REQUEST)
+    [asked] = [one.call for one in calm.effects if isinstance(one, do.Decide)]
+    assert not asked.is_emergency

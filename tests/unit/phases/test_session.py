@@ -89,6 +89,10 @@ def in_state(state: State) -> Conversation:  # noqa: PLR0912 - one for each stat
             told = Conversation(instead(do.Decide, ev.Decided(AT, TO_BE_APPROVED)))
             told.settle(head())
             told.until(STEPS[state], REQUEST)
+        case State.RECORDING_BREAK_GLASS:
+            told = Conversation(instead(do.Decide, ev.Decided(AT, replace(DECISION, break_glass="emergency"))))
+            told.settle(head(("x-affidavit-break-glass", b"production is down")))
+            told.until(do.Record, REQUEST)
         case State.AWAIT_RESPONSE:
             told.settle(head(), REQUEST)
         case State.AWAIT_RESPONSE_BODY:

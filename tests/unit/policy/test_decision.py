@@ -90,6 +90,14 @@ def test_approval() -> None:
         assert agrees(answer)
 
 
+def test_break_glass() -> None:
+    answer = {**GOOD, "break_glass": "emergency"}
+    assert read_decision(answer, "d-1", VERSION).break_glass == "emergency"
+    assert read_decision(GOOD, "d-1", VERSION).break_glass is None
+    assert agrees(answer)
+    assert agrees(GOOD)
+
+
 def each(path: str, *values: Any) -> list[Any]:
     return [changed(path, value) for value in values]
 
@@ -145,6 +153,9 @@ WRONG: list[Any] = [
     ),
     *each("record", None, True, {}, {"payloads": 1}, {"payloads": True, "more": 1}),
     *each("approval", False, [], {}, "approvers", {**APPROVAL, "more": 1}),
+    *each("break_glass", None, True, "", "Not a code", ["emergency"]),
+    {**GOOD, "break_glass": "emergency", "approval": APPROVAL},
+    {**GOOD, "break_glass": "emergency", "allow": False, "reasons": ["no"]},
     *(
         changed("approval", {**APPROVAL, name: value})
         for name, value in (
