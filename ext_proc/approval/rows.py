@@ -191,7 +191,7 @@ def load(
     spoke = _by_hold(connection, spoken, ids, spoken.c.number)
     try:
         return [_hold(row, wait.get(row.hold_id, []), spoke.get(row.hold_id, []), with_sealed) for row in rows]
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, LookupError):
         raise ApprovalUnavailable(_OTHER_VERSION) from None
 
 
