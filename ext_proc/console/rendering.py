@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,28 +36,10 @@ class StaticFile:
 
 
 class Pages:
-    """Renders templates; made once."""
+    """Renders templates."""
 
     def __init__(self) -> None:
-        self._environment = Environment(
-            loader=PackageLoader("ext_proc.console"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            auto_reload=False,
-        )
-        self._environment.filters.update(
-            when=when, clock_time=clock_time, machine=machine, lasting=lasting, short=short, number=number
-        )
-        self.files = {name: _static(name, kind) for name, kind in _KINDS.items()}
-        self._environment.globals.update(
-            static={name: file.address for name, file in self.files.items()},
-            OBJECTIONS=OBJECTIONS,
-            JUSTIFICATION_MAX=JUSTIFICATION_MAX,
-            PURPOSE_MAX=PURPOSE_MAX,
-            drawn=drawing.drawn,
-        )
+        self._environment, self.files = _made()
 
     def page(self, route: Route, visitor: Visitor | None, now: datetime, answer: Any, **more: Any) -> str:
         """What a route shows.
@@ -99,6 +82,29 @@ _BELOW: Final = {
     "inbox": ("hold", "hold_clear", "resolve"),
     "exchanges": ("exchange", "payloads", "verify_one"),
 }
+
+
+@cache
+def _made() -> tuple[Environment, dict[str, StaticFile]]:
+    """Templates, compiled once in a process, and the files beside them."""
+    made = Environment(
+        loader=PackageLoader("ext_proc.console"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    made.filters.update(when=when, clock_time=clock_time, machine=machine, lasting=lasting, short=short, number=number)
+    files = {name: _static(name, kind) for name, kind in _KINDS.items()}
+    made.globals.update(
+        static={name: file.address for name, file in files.items()},
+        OBJECTIONS=OBJECTIONS,
+        JUSTIFICATION_MAX=JUSTIFICATION_MAX,
+        PURPOSE_MAX=PURPOSE_MAX,
+        drawn=drawing.drawn,
+    )
+    return made, files
 
 
 def _static(name: str, kind: str) -> StaticFile:

@@ -56,6 +56,11 @@ class Route:
     is_part: bool = False
     has_api: bool = True
 
+    @property
+    def is_for_browsers(self) -> bool:
+        """Is it (also) under ``path`` itself?"""
+        return self.template is not None or self.is_part or not self.has_api
+
 
 ROUTES: Final = (
     # Pages with a twin ---------------------------------------------------------------------------------------------

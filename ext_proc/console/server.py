@@ -64,7 +64,7 @@ class Console:
         """For aiohttp's server. It has no address but those of the list."""
         app = web.Application(client_max_size=BODY_MAX_BYTES, middlewares=[self._frame])
         for route in ROUTES:
-            if route.template is not None or not route.has_api:
+            if route.is_for_browsers:
                 app.router.add_route(route.method, route.path, self._handler(route, is_api=False))
             if route.has_api:
                 app.router.add_route(route.method, API + route.path, self._handler(route, is_api=True))
