@@ -88,10 +88,11 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class LogSeen:
-    """A log, how many records of it are in the bucket, and whether it ended."""
+    """A log, how many records of it are in the bucket, how it ended; ``last_first``: where its last object begins."""
 
     log: LogName
     size: int
+    last_first: int
     newest_at: datetime
     ended: str | None
 
@@ -199,10 +200,12 @@ class Index:
             EvidenceError: there is no index yet, or it cannot be read.
         """
         with self._file.for_reading() as database:
-            asked = "SELECT replica, epoch, size, newest_at, ended FROM logs ORDER BY newest_at DESC LIMIT ?"
+            asked = (
+                "SELECT replica, epoch, size, last_first, newest_at, ended FROM logs ORDER BY newest_at DESC LIMIT ?"
+            )
             return [
-                LogSeen(LogName(replica, epoch), size, instant(at), ended)
-                for replica, epoch, size, at, ended in database.execute(asked, (limit,))
+                LogSeen(LogName(replica, epoch), size, last_first, instant(at), ended)
+                for replica, epoch, size, last_first, at, ended in database.execute(asked, (limit,))
             ]
 
     def policies(self, limit: int) -> list[PolicySeen]:

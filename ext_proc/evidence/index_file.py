@@ -34,8 +34,8 @@ PRAGMA journal_mode = WAL;
 BEGIN;
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE logs (
-    number INTEGER PRIMARY KEY, replica TEXT, epoch TEXT, size INTEGER, newest_at INTEGER, ended TEXT,
-    UNIQUE (replica, epoch)
+    number INTEGER PRIMARY KEY, replica TEXT, epoch TEXT, size INTEGER, last_first INTEGER, newest_at INTEGER,
+    ended TEXT, UNIQUE (replica, epoch)
 );
 CREATE TABLE objects (number INTEGER PRIMARY KEY, key TEXT UNIQUE, log INTEGER, first INTEGER, fault TEXT);
 CREATE TABLE words (number INTEGER PRIMARY KEY, word TEXT UNIQUE);

@@ -51,9 +51,9 @@ class IndexWriter:
     def end_object(self, number: int, name: EventsName, gathered: Gathered, fault: str | None) -> None:
         """What the log is known by, and what is wrong with the object."""
         self._database.execute(
-            "UPDATE logs SET size = max(size, ?), newest_at = max(newest_at, ?), ended = coalesce(?, ended) "
-            "WHERE number = ?",
-            (name.last + 1, gathered.newest_at or 0, gathered.ended, self._log(name.log)),
+            "UPDATE logs SET size = max(size, ?), last_first = max(last_first, ?), newest_at = max(newest_at, ?), "
+            "ended = coalesce(?, ended) WHERE number = ?",
+            (name.last + 1, name.first, gathered.newest_at or 0, gathered.ended, self._log(name.log)),
         )
         if fault is not None:
             self._database.execute("UPDATE objects SET fault = ? WHERE number = ?", (fault, number))
@@ -135,7 +135,7 @@ class IndexWriter:
     def _log(self, log: LogName) -> int:
         named = (log.replica, log.epoch)
         self._database.execute(
-            "INSERT OR IGNORE INTO logs (replica, epoch, size, newest_at) VALUES (?, ?, 0, 0)", named
+            "INSERT OR IGNORE INTO logs (replica, epoch, size, last_first, newest_at) VALUES (?, ?, 0, 0, 0)", named
         )
         found = self._database.execute("SELECT number FROM logs WHERE replica = ? AND epoch = ?", named)
         return int(found.fetchone()[0])
@@ -152,7 +152,8 @@ class IndexWriter:
 
     def _known(self, row: Sequence[Any]) -> Known:
         told: dict[str, Any] = dict(zip(_KNOWN, row, strict=True))
-        return Known(**{name: self._word(value) if name in _WORDS else value for name, value in told.items()})
+        told |= {name: self._word(told[name]) for name in _WORDS}
+        return Known(**told)
 
     def _number(self, word: str | None) -> int | None:
         if word is None:
