@@ -84,7 +84,8 @@ _ACTOR: Final = _fields(
         "client": _or_null(_REF),
         "groups_ref": _REF,
         "token_ref": _or_null(_REF),
-    }
+    },
+    {"tenant_ref": _REF},
 )
 _SOURCE: Final = _fields({"address_ref": _REF, "user_agent_ref": _REF})
 _REQUEST: Final = _fields(
