@@ -29,13 +29,14 @@ OPEN = (HoldState.PENDING,)
 
 
 class Clock:
-    """The real time, as the issuer has it, until it is moved on."""
+    """The real time, as the issuer has it, until it is moved on; or one that stands at ``now`` until then."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: datetime | None = None) -> None:
+        self._stands_at = now
         self._moved = timedelta()
 
     def __call__(self) -> datetime:
-        return clock() + self._moved
+        return (self._stands_at or clock()) + self._moved
 
     def move(self, **by: float) -> None:
         self._moved += timedelta(**by)
