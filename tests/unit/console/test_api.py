@@ -246,9 +246,10 @@ async def test_many_changes_at_once_are_few_events(desk: Desk) -> None:
         first = int((await stream.event())["id"])
         for number in range(200):
             await desk.approvals.add(number, person("ada", "analysts"))
+            await asyncio.sleep(0.002)  # time enough to tell of each, if it were told
         count, last = 0, first
         while last < first + 200:
             last = int((await stream.event())["id"])
             count += 1
 
-        assert count < 20
+        assert count < 100
