@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 STREAMS_MAX: Final = 1000
 """Of the whole console; each is a connection and a task."""
+PERSON_MAX: Final = 20
+"""Of one person: whoever opens more takes them from others. A browser opens six at most."""
 PING_SECONDS: Final = 15.0
 """A line that says nothing: proxies keep the connection, and whether the session still lives is asked so often."""
 PAUSE_SECONDS: Final = 0.2
@@ -38,7 +40,7 @@ class Streams:
     def __init__(self, approvals: Approvals, ping_seconds: float = PING_SECONDS) -> None:
         self._approvals = approvals
         self._ping_seconds = ping_seconds
-        self._open: set[asyncio.Task[object]] = set()
+        self._open: dict[asyncio.Task[object], tuple[str, str | None, str]] = {}
 
     async def stream(
         self, request: web.Request, viewer: Viewer, is_alive: Callable[[], Awaitable[bool]]
@@ -48,14 +50,16 @@ class Streams:
         Raises:
             Stopped: there are too many.
         """
-        if len(self._open) >= STREAMS_MAX:
+        who = viewer.identity
+        person = (who.issuer, who.tenant, who.subject)
+        if len(self._open) >= STREAMS_MAX or list(self._open.values()).count(person) >= PERSON_MAX:
             raise Stopped(BUSY)
         told = request.headers.get("last-event-id", "")
         number = int(told) if told.isascii() and told.isdigit() and len(told) < 16 else 0
         response = web.StreamResponse(headers={"content-type": "text/event-stream", "x-accel-buffering": "no"})
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a handler runs in one
-        self._open.add(task)
+        self._open[task] = person
         try:
             await response.prepare(request)
             await response.write(f"retry: {RETRY_MILLISECONDS}\n\n".encode())
@@ -67,7 +71,7 @@ class Streams:
             elif isinstance(error, asyncio.CancelledError):
                 raise
         finally:
-            self._open.discard(task)
+            self._open.pop(task, None)
         return response
 
     async def _tell(
@@ -89,6 +93,6 @@ class Streams:
 
     async def close(self, _: web.Application | None = None) -> None:
         """End them all: the console stops."""
-        ending, self._open = self._open, set()
+        ending, self._open = self._open, {}
         for task in ending:
             task.cancel()

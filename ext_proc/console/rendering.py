@@ -141,10 +141,9 @@ def lasting(span: timedelta | float) -> str:
 
 
 def short(text: str) -> str:
-    """The beginning of a long id or digest; the whole stands beside it, in a title."""
-    kind, mark, rest = text.partition(":")
-    value = rest if mark else text
-    return text if len(value) <= _SHORT + 2 else f"{kind + mark if mark else ''}{value[:_SHORT]}…"
+    """The beginning of a long id or digest, without the kind before a colon; the whole stands in a title."""
+    value = text.rpartition(":")[2]
+    return value if len(value) <= _SHORT + 2 else f"{value[:_SHORT]}…"
 
 
 def number(value: int) -> str:

@@ -67,4 +67,5 @@ async def sign_in(page: Page, who: str, to: str = "/") -> None:
     """Through the demo's issuer."""
     await page.goto(f"/login?to={to}")
     await page.get_by_role("button", name=who, exact=True).click()
-    await page.wait_for_url(lambda url: "/login" not in url and "/authorize" not in url)
+    await page.locator(".who").wait_for()
+    assert "/login" not in page.url, await page.locator("main").inner_text()

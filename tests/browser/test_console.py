@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 from importlib import resources
@@ -82,7 +83,7 @@ async def test_somebody_else_is_faster(chromium: Browser, desk: Desk) -> None:
 
 
 async def test_nobody_approves_their_own(chromium: Browser, desk: Desk) -> None:
-    await desk.approvals.add(1, named("ada"))
+    await desk.approvals.add(1, replace(named("ada"), issuer=desk.issuer.url))
     async with page_of(chromium, desk) as page:
         await sign_in(page, "ada", HOLD)
 
@@ -147,10 +148,17 @@ async def test_by_keyboard_alone(chromium: Browser, desk: Desk) -> None:
         await page.wait_for_url(f"**{HOLD}")
 
         # Everything that can be focused shows that it is.
-        for _ in range(12):
+        names = []
+        while True:
             await page.keyboard.press("Tab")
-            outline = await page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+            name, outline = await page.evaluate(
+                "(one => [one.tagName, getComputedStyle(one).outlineStyle])(document.activeElement)"
+            )
+            if name == "BODY":
+                break
+            names.append(name)
             assert outline != "none", await page.evaluate("document.activeElement.outerHTML")
+        assert names.count("BUTTON") == 3 and "TEXTAREA" in names and "DIV" in names
 
 
 async def test_session_that_ends_is_said(chromium: Browser, desk: Desk) -> None:

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 import aiohttp
 from aiohttp import web
 
-from ext_proc.app.process import clock
 from ext_proc.console.people import Role
 from ext_proc.console.ports import Rooms
 from ext_proc.console.server import Console
@@ -47,7 +46,7 @@ class Desk:
     """Inside ``async with``. ``url`` is the console, ``issuer`` its issuer."""
 
     def __init__(self) -> None:
-        self.clock = Clock(clock())
+        self.clock = Clock()
         self.approvals = FakeApprovals(self.clock)
         self.exchanges = FakeExchanges(self.clock)
         self.bearers = FakeBearers()

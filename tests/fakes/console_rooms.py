@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from ext_proc.app.process import clock
 from ext_proc.approval import hold as rules
 from ext_proc.console import seen
 from ext_proc.console.ports import Objection
@@ -28,16 +29,17 @@ OPEN = (HoldState.PENDING,)
 
 
 class Clock:
-    """A clock that stands until it is moved."""
+    """The real time, as the issuer has it, until it is moved on; or one that stands at ``now`` until then."""
 
-    def __init__(self, now: datetime = NOW) -> None:
-        self.now = now
+    def __init__(self, now: datetime | None = None) -> None:
+        self._stands_at = now
+        self._moved = timedelta()
 
     def __call__(self) -> datetime:
-        return self.now
+        return (self._stands_at or clock()) + self._moved
 
     def move(self, **by: float) -> None:
-        self.now += timedelta(**by)
+        self._moved += timedelta(**by)
 
 
 def person(subject: str, *groups: str, tenant: str | None = None, expires_at: datetime | None = None) -> Identity:
