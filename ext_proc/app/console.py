@@ -12,6 +12,7 @@ from ext_proc import telemetry
 from ext_proc.app import registry
 from ext_proc.app.approvals import Approvals
 from ext_proc.app.console_approvals import DeskApprovals
+from ext_proc.app.console_evidence import evidence_half
 from ext_proc.app.logs import Journal
 from ext_proc.app.process import clock
 from ext_proc.approval.bell import Bell
@@ -60,14 +61,16 @@ def run(path: Path) -> int:
         raise ConfigError(f"{path}: there is no section console: see docs/configuration.md")
     keyring = registry.keyring(config)
     with Journal(config, digest, "command", keyring) as journal:
+        evidence = evidence_half(config, journal, clock)
         register, watch = registry.register_of_holds(config), registry.watch_over_holds(config)
         try:
             desk = Approvals(keyring, register, journal, clock)
             bell = Bell(watch, register, clock)
             approvals = DeskApprovals(desk, bell, lambda viewer: keyring.subject_reference(viewer.identity))
-            exchanges = console_exchanges(config, keyring, journal)
-            asyncio.run(_serve(config, config.console, approvals, exchanges, bell))
+            evidence.start()
+            asyncio.run(_serve(config, config.console, approvals, evidence.exchanges, bell))
         finally:
+            evidence.stop()
             watch.close()
             register.close()
     return 0
