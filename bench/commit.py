@@ -34,7 +34,6 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from ext_proc.audit.database import sqlite_url
 from ext_proc.audit.keys import KeyRing
 from ext_proc.audit.registry_sql import SqlRegistry
 from ext_proc.audit.shipper import Shipper, Terms
@@ -42,6 +41,7 @@ from ext_proc.audit.signer import LocalSigner
 from ext_proc.audit.store import Stored, StoreUnavailable
 from ext_proc.audit.writer import WalLimits, Writer
 from ext_proc.config import WalSection
+from ext_proc.database import sqlite_url
 from ext_proc.model import Entry, ExchangeId, Identity, Payload
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from ext_proc.errors import ConfigError, GateError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ext_proc.app.approving import Desk
     from ext_proc.app.custody import Person
     from ext_proc.app.logs import Journal
     from ext_proc.audit.erasure import Order
@@ -58,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_serving(commands)
     _add_records(commands)
+    _add_approvals(commands)
     _add_auditing(commands)
     _add_completeness(commands)
     _add_custody(commands)
@@ -156,6 +158,9 @@ def _add_serving(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     reload_ = _add(commands, "reload", "take over changed connections, without a restart", _RELOAD)
     _with_gateway(reload_)
     reload_.set_defaults(run=_reload)
+    console = _add(commands, "console", "serve the pages and the API for people who approve, audit, operate", _CONSOLE)
+    _with_config(console)
+    console.set_defaults(run=_console)
 
 
 def _inner_parser() -> argparse.ArgumentParser:
@@ -421,6 +426,78 @@ def _with_person(command: argparse.ArgumentParser, *, is_required: bool = True) 
 def _with_order(command: argparse.ArgumentParser) -> None:
     command.add_argument("--reason", required=True, metavar="TEXT", help="stands in the log for ever: a ticket, say")
     command.add_argument("--by", default=_who(), metavar="WHO", help="by whose order, likewise (default: your login)")
+
+
+_APPROVALS = """What waits for people to agree, from a terminal. Who is acting is whom the token says (--token, or
+AFFIDAVIT_TOKEN): the rules are those of the console, and everything is on record.
+
+  export AFFIDAVIT_TOKEN=$(affidavit demo token --subject bob --groups approvers --endpoints demo.json)
+  affidavit approvals list --endpoints demo.json
+  affidavit approvals approve 3f6f9f8c8f0b4b1e9a560c8f4e6b7a10 --justification "case 2026-17" --config gate.yaml
+
+Exit status: 0 done, 1 refused (it says why), 2 could not run."""
+
+
+def _add_approvals(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    approvals = _add(commands, "approvals", "calls that wait for people: list, show, approve, deny", _APPROVALS)
+    actions = approvals.add_subparsers(title="actions", metavar="ACTION", required=True)
+    listing = _add(actions, "list", "what waits for somebody like you, the oldest first")
+    listing.add_argument("--limit", type=_count, default=50, metavar="N", help="at most N (default: 50)")
+    show = _add(actions, "show", "one call: who, what, why it waits, and what the model would get")
+    show.add_argument("--clear", action="store_true", help="as it came, if the policy lets you read that")
+    approve = _add(actions, "approve", "agree: the call passes once, if enough people do")
+    deny = _add(actions, "deny", "do not agree: the call is refused")
+    for answer, action in (("approve", approve), ("deny", deny)):
+        action.add_argument(
+            "--justification", required=True, metavar="TEXT", help="why: kept, encrypted, with the record"
+        )
+        action.set_defaults(answer=answer)
+    for action, run in ((listing, _list_approvals), (show, _show_approval), (approve, _resolve), (deny, _resolve)):
+        if action is not listing:
+            action.add_argument("hold", metavar="ID")
+        where = action.add_mutually_exclusive_group()
+        where.add_argument("--url", metavar="URL", help="the console's address")
+        _name_gateway(where)
+        action.add_argument(
+            "--token", metavar="TOKEN", help="who is acting (default: AFFIDAVIT_TOKEN in the environment)"
+        )
+        action.add_argument("--json", action="store_true", help="for machines: what the API says")
+        action.set_defaults(run=run)
+
+
+def _list_approvals(options: argparse.Namespace) -> int:
+    from ext_proc.app import approving
+
+    return approving.listed(_desk(options), limit=options.limit, as_json=options.json)
+
+
+def _show_approval(options: argparse.Namespace) -> int:
+    from ext_proc.app import approving
+
+    return approving.shown(_desk(options), options.hold, wants_clear=options.clear, as_json=options.json)
+
+
+def _resolve(options: argparse.Namespace) -> int:
+    from ext_proc.app import approving
+
+    desk = _desk(options)
+    return approving.resolve(desk, options.hold, options.answer, options.justification, as_json=options.json)
+
+
+def _desk(options: argparse.Namespace) -> Desk:
+    from ext_proc.app.approving import Desk
+
+    return Desk.of(options.url, options.config, options.endpoints, options.token)
+
+
+_CONSOLE = """Pages and an API for the people who approve, audit and operate. TLS is ended before it. Who may
+see what stands in the section `console` of the configuration."""
+
+
+def _console(options: argparse.Namespace) -> int:
+    from ext_proc.app import console
+
+    return console.run(options.config)
 
 
 _RULES_TEST = """FILE is a pack of your own (docs/redaction.md, section `Your own rules`); without it, the built-in

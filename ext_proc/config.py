@@ -142,6 +142,11 @@ class Listen(_Section):
     hold_seconds: Annotated[float, Field(gt=0, le=3600)] = 60.0
     """How long Envoy waits for the gate's answer in one phase."""
 
+    @property
+    def longest_wait_seconds(self) -> float:
+        """For people, so that there is time for all else that is done with a call before Envoy gives up."""
+        return max(self.hold_seconds - 5, self.hold_seconds / 2)
+
     @model_validator(mode="after")
     def _is_apart(self) -> Listen:
         addresses = [self.http, self.admin, *([self.tls.address] if self.tls else [])]
@@ -583,6 +588,9 @@ class ConnectionSection(_Section):
     """Larger requests are refused with 413."""
     response_limit_bytes: Bytes = 4 * MIB
     """Larger answers are not released."""
+    hold_seconds: PositiveSeconds | None = None
+    """How long a call that needs an approval waits for it; then its caller is told to send it again later (202). Left
+    out: 50, or a little less than `listen.hold_seconds` where that is short."""
     tags: list[Name] = []
     """Words for the policy, for example `high-risk`."""
     ner: ConnectionNer | None = None
@@ -599,6 +607,47 @@ class ConnectionSection(_Section):
             if not one.path.startswith(self.path_prefix):
                 raise ValueError(f"operations: {one.path} is not under path_prefix {self.path_prefix}")
         return self
+
+
+class ApprovalsSection(_Section):
+    """Calls that wait for people."""
+
+    pending_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """Calls that may wait at once. Further ones are refused with 503."""
+    pending_max_per_caller: Annotated[int, Field(ge=1)] = 100
+    """Of one caller: nobody can fill everybody's inbox."""
+
+
+class RolesSection(_Section):
+    """Which groups of the token have a role at the console. Whoever has none sees nothing but their own calls."""
+
+    approver: list[str] = []
+    """May see calls that wait. Which of them they may resolve, the policy says, call by call."""
+    auditor: list[str] = []
+    """May search and read the evidence: what they read is recorded."""
+    operator: list[str] = []
+    """May see how the evidence stands, and charts."""
+    policy_author: list[str] = []
+    """May see which policies decided, and charts."""
+
+
+class ConsoleSection(_Section):
+    """The console: pages and an API for the people who approve, audit and operate (`affidavit console`)."""
+
+    listen: Address = "127.0.0.1:8090"
+    """Where it listens. TLS is ended before it."""
+    public_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#]+$")]
+    """How browsers and callers know it: scheme, host and port. It stands in what a caller whose call waits is told."""
+    issuer: str | None = None
+    """Which of `identity.issuers` people sign in with. Left out: the only one."""
+    client_id: str = "affidavit-console"
+    """The console's name at that issuer (authorization code with PKCE); its ID tokens are for this audience."""
+    client_secret_file: Path | None = None
+    """A secret, if the issuer wants one."""
+    scopes: list[str] = ["openid", "profile"]
+    """What is asked for: add what the issuer wants for groups."""
+    roles: RolesSection = RolesSection()
+    """Who may see what."""
 
 
 class Config(_Section):
@@ -624,6 +673,10 @@ class Config(_Section):
     """What may pass."""
     audit: AuditSection
     """The evidence."""
+    approvals: ApprovalsSection = ApprovalsSection()
+    """Calls that wait for people."""
+    console: ConsoleSection | None = None
+    """Where people see and resolve them. Left out: there is no console, and callers are told no status URL."""
     connections: Annotated[list[ConnectionSection], Field(min_length=1)]
     """The inference services. Changing this list needs no restart (`affidavit reload`)."""
 
@@ -635,6 +688,13 @@ class Config(_Section):
         _once("identity.issuers: two have the issuer", (one.issuer for one in self.identity.issuers))
         self._check_identity()
         self._check_ner()
+        self._check_console()
+        for one in self.connections:
+            if one.hold_seconds is not None and one.hold_seconds > self.listen.longest_wait_seconds:
+                raise ValueError(
+                    f"connections: {one.name}: hold_seconds must be at most {self.listen.longest_wait_seconds:g}: "
+                    f"after listen.hold_seconds Envoy gives up"
+                )
         largest = max(max(c.request_limit_bytes, c.response_limit_bytes) for c in self.connections)
         if self.audit.wal.segment_bytes < 2 * largest + MIB // 4:
             raise ValueError(
@@ -656,6 +716,16 @@ class Config(_Section):
             raise ValueError("redaction.ner: no connection has ner, so nobody would be looked for")
         if self.redaction.ner.deadline_ms >= 1000 * self.listen.hold_seconds:
             raise ValueError("redaction.ner.deadline_ms: must be less than listen.hold_seconds, when Envoy gives up")
+
+    def _check_console(self) -> None:
+        """People sign in with an issuer that the gate knows: approver and caller must be one person to both."""
+        if self.console is None:
+            return
+        known = [one.issuer for one in self.identity.issuers]
+        if self.console.issuer is None and len(known) != 1:
+            raise ValueError(f"console.issuer: name one of identity.issuers ({', '.join(known) or 'there is none'})")
+        if self.console.issuer is not None and self.console.issuer not in known:
+            raise ValueError("console.issuer: it must be one of identity.issuers")
 
     def _check_identity(self) -> None:
         """Nobody could call a connection that accepts only what is not set up."""

@@ -125,6 +125,19 @@ class AuditUnavailable(DependencyError):
     code = "audit_unavailable"
 
 
+class ApprovalUnavailable(DependencyError):
+    """The register of holds cannot be used: nobody can be asked, and nobody's answer be heard."""
+
+    code = "approval_unavailable"
+
+
+class TooManyHolds(DependencyError):
+    """As many calls wait for people as may wait; ``detail``: of this caller, or of all."""
+
+    code = "too_many_holds"
+    client_text = "Too many calls are waiting for approval. Try again when some of them are resolved."
+
+
 class CredentialUnavailable(DependencyError):
     """The connection's upstream credential file cannot be read."""
 

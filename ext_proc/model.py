@@ -2,7 +2,8 @@
 
 Glossary: an *exchange* is one HTTP request with its response; a *connection* is a registered inference service;
 a *channel* is one piece of text in a body (a message, a tool-call argument, a key); a *span* is where a rule hit;
-a *removal* is what was done about it; an *entry* is what goes to the evidence log.
+a *removal* is what was done about it; a *hold* is a call that waits for people, a *resolution* what one of them said;
+an *entry* is what goes to the evidence log.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 ExchangeId = NewType("ExchangeId", str)
 """Envoy's request id of the exchange (attribute ``request.id``): a UUID in lower-case text."""
+
+HoldId = NewType("HoldId", str)
+"""Of one thing that is asked, however often it is sent: 32 lower-case hexadecimal digits."""
 
 Headers = tuple[tuple[str, bytes], ...]
 """HTTP fields in order: lower-case name, raw value. Names repeat when the field was sent more than once."""
@@ -141,7 +145,10 @@ class Recognition:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A registered inference service, as the gate needs it. Envoy's route of the same name leads to it."""
+    """A registered inference service, as the gate needs it. Envoy's route of the same name leads to it.
+
+    ``hold_seconds``: how long a call that needs an approval waits for it before its caller is told to come back.
+    """
 
     name: str
     operations: tuple[Operation, ...]
@@ -151,6 +158,7 @@ class Connection:
     accepts: tuple[str, ...] = ("oidc",)
     unsafe_allow_upgrade: bool = False
     tags: tuple[str, ...] = ()
+    hold_seconds: float = 50.0
     recognition: Recognition | None = None
     request_fields: tuple[FieldRule, ...] = ()
     response_fields: tuple[FieldRule, ...] = ()
@@ -373,21 +381,94 @@ class PolicyVersion:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """The policy's answer. ``approval`` is the demanded approval as the policy wrote it, None if none is needed.
+class ApprovalTerms:
+    """The approval that the policy demands: ``count`` different people, each a member of one of ``groups``.
 
-    ``restore``: entities (``*``: all) whose tokens are replaced by their values in the answer.
+    ``within_seconds``: how long they have; ``valid_seconds``: how long what they agreed to may still be sent;
+    ``clear_to``: groups whose members may read the request as it came, not only as the model would see it.
+    """
+
+    groups: tuple[str, ...]
+    count: int
+    valid_seconds: int
+    within_seconds: int
+    reason: str
+    clear_to: tuple[str, ...] = ()
+
+
+class HoldState(StrEnum):
+    """How a hold stands. ``pending``, ``withdrawn`` and ``abandoned`` may become ``pending`` again if it is re-sent.
+
+    ``claimed``: approved, and one exchange is about to pass with it; ``used``: one did; ``withdrawn``: nobody waits for
+    it any more; ``abandoned``: whoever held it died.
+    """
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    CLAIMED = "claimed"
+    USED = "used"
+    DENIED = "denied"
+    EXPIRED = "expired"
+    WITHDRAWN = "withdrawn"
+    ABANDONED = "abandoned"
+
+
+class HoldEnding(StrEnum):
+    """What became of an exchange that was held: it ``passed`` (its intent is durable), it ``left`` without passing, or
+    it was ``told`` to come back, and the hold goes on without it.
+    """
+
+    PASSED = "passed"
+    LEFT = "left"
+    TOLD = "told"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What one person said of a hold. ``origin`` and ``sequence`` are the place of its leaf (``approval.resolved``)."""
+
+    is_yes: bool
+    person_ref: str
+    at: datetime
+    origin: str
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a hold stands for one exchange: ``claimed`` is said only to the exchange that may pass with it.
+
+    ``valid_until``: when what was approved can no longer be sent, None before; ``status_url``: where to ask, if known.
+    """
+
+    hold_id: HoldId
+    state: HoldState
+    binding_sha256: str
+    asked_at: datetime
+    expires_at: datetime
+    valid_until: datetime | None = None
+    resolutions: tuple[Resolution, ...] = ()
+    status_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The policy's answer. ``approval`` is the demanded approval, None if none is needed.
+
+    ``restore``: entities (``*``: all) whose tokens are replaced by their values in the answer. ``break_glass``: why it
+    passes without the people who would have to agree: a code, None if it is an ordinary call.
     """
 
     allow: bool
     reasons: tuple[str, ...]
     redact_request: tuple[RedactionRule, ...]
     redact_response: tuple[RedactionRule, ...]
-    approval: Mapping[str, Any] | None
+    approval: ApprovalTerms | None
     record_payloads: bool
     decision_id: str
     policy: PolicyVersion
     restore: tuple[str, ...] = ()
+    break_glass: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,6 +484,7 @@ class Call:
     """All that is known of a request when the question is put to the policy.
 
     ``query`` and ``betas`` are what the caller asks of the upstream beside the body: known keys, labels only.
+    ``is_emergency``: they say that it cannot wait for people to agree, and why.
     """
 
     exchange_id: ExchangeId
@@ -416,6 +498,18 @@ class Call:
     received_at: datetime
     query: tuple[tuple[str, str], ...] = ()
     betas: tuple[str, ...] = ()
+    is_emergency: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What people are asked to agree to: this call, with this body, as the model would get it (``forwarded``)."""
+
+    call: Call
+    decision: Decision
+    terms: ApprovalTerms
+    body: bytes
+    forwarded: Redaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -467,7 +561,10 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An answer of ours instead of the model's: ``text`` is safe to show; ``reasons`` are the policy's codes."""
+    """An answer of ours instead of the model's: ``text`` is safe to show; ``reasons`` are the policy's codes.
+
+    ``held``: not a refusal but "come back later" (202), said with how the hold stands.
+    """
 
     status: int
     code: str
@@ -475,3 +572,4 @@ class Refusal:
     reasons: tuple[str, ...] = ()
     retry_after_seconds: int | None = None
     headers: tuple[tuple[str, str], ...] = field(default=())
+    held: Standing | None = None

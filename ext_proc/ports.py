@@ -9,12 +9,15 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ext_proc.model import (
+        Asking,
         Call,
         Connection,
         Decision,
         Entry,
         ExchangeId,
         Headers,
+        HoldEnding,
+        HoldId,
         Identity,
         Inspection,
         Piece,
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
         RedactionRule,
         Refusal,
         Secret,
+        Standing,
         Tokens,
         Wanted,
     )
@@ -143,6 +147,35 @@ class TokenDesk(Protocol):
 
         Raises:
             AuditUnavailable: the vault or the subject's key cannot be used.
+        """
+        ...
+
+
+class Holds(Protocol):
+    """Does a person agree."""
+
+    async def ask(self, asking: Asking, now: datetime) -> Standing:
+        """Hold the call, or find how the same call stands already. ``claimed``: this exchange may pass, no other does.
+
+        Durable when it returns. Safe to call concurrently, from several processes; nobody retries.
+
+        Raises:
+            ApprovalUnavailable: the register cannot be used.
+            TooManyHolds: as many calls wait as may.
+        """
+        ...
+
+    async def wait(self, hold_id: HoldId, exchange_id: ExchangeId, until: datetime) -> Standing:
+        """How it stands once it is resolved, or at ``until`` (then it is ``pending``).
+
+        Raises:
+            ApprovalUnavailable: the register cannot be used.
+        """
+        ...
+
+    def ended(self, exchange_id: ExchangeId, ending: HoldEnding) -> None:
+        """What became of an exchange that asked, also where `ask` or `wait` was cancelled half way. Never fails: what
+        cannot be kept now is kept later, and after a crash by whoever recovers the log.
         """
         ...
 

@@ -32,6 +32,11 @@ REMOVALS: Final = Counter(
 UNSHIPPED_BYTES: Final = Gauge(
     "affidavit_evidence_unshipped_bytes", "Evidence on the disk, not yet in the store.", multiprocess_mode="max"
 )
+GLASS_BROKEN: Final = Counter(
+    "affidavit_break_glass_total",
+    "Calls that passed without the approval they needed, in an emergency.",
+    ["connection"],
+)
 SHIPPED_OBJECTS: Final = Counter("affidavit_evidence_objects_total", "Objects locked in the store and read back.")
 SHIPPING_FAILURES: Final = Counter("affidavit_evidence_failures_total", "Failed rounds of shipping, by code.", ["code"])
 DAILY_RUNS: Final = Counter(

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ext_proc.audit.note import Signer
     from ext_proc.audit.writer import WriterHealth
     from ext_proc.config import Config
-    from ext_proc.model import Receipt
+    from ext_proc.model import Entry, Receipt
 
 SMALL_SEGMENT_BYTES: Final = 1024 * 1024
 """Segments of a log that holds no exchanges."""
@@ -227,6 +227,20 @@ class Journal:
         """
         receipt: Receipt = self._await(self._writer.note(kind, fields, clock()))
         return receipt
+
+    def record(self, entry: Entry) -> Receipt:
+        """Record what somebody did, with what they wrote, encrypted for them. Durable when it returns.
+
+        Raises:
+            AuditUnavailable: it could not be made durable.
+        """
+
+        async def recorded() -> Receipt:
+            receipt: Receipt = await self._writer.record(entry, clock())
+            return receipt
+
+        done: Receipt = self._await(recorded())
+        return done
 
     @property
     def failure(self) -> str | None:

@@ -5,15 +5,19 @@ What Envoy needs is in `ext_proc.app.edge_files`: a worker has no use for it, an
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ext_proc.app.tokens import VaultDesk
-from ext_proc.audit.database import sqlite_url
+from ext_proc.approval.register import Limits
+from ext_proc.approval.register_sql import SqlRegister
+from ext_proc.approval.watch import open_watch
 from ext_proc.audit.keys import KeyRing
 from ext_proc.audit.signer import LocalSigner
 from ext_proc.audit.vault_sql import SqlVault
 from ext_proc.audit.writer import WalLimits
+from ext_proc.database import sqlite_url
 from ext_proc.errors import ConfigError
 from ext_proc.identity.authenticator import MtlsTrust
 from ext_proc.identity.keys import KeySet, KeySource
@@ -27,9 +31,13 @@ if TYPE_CHECKING:
 
     from cryptography.x509 import Certificate
 
+    from ext_proc.approval.watch import Watch
     from ext_proc.audit.attest import Outsiders
     from ext_proc.audit.note import Signer
     from ext_proc.config import Claims, Config, ConnectionNer, Issuer, NerSection
+
+HOLD_SECONDS: Final = 50.0
+"""What proxies and clients on the way commonly bear is a minute."""
 
 
 def worker_socket(config: Config, index: int) -> Path:
@@ -67,6 +75,26 @@ def token_desk(config: Config, keys: KeyRing) -> VaultDesk:
     return VaultDesk(
         keys, SqlVault.from_url(*_registry(config)), timedelta(seconds=config.redaction.tokens.ttl_seconds)
     )
+
+
+def register_of_holds(config: Config) -> SqlRegister:
+    """Where holds are kept: beside the keys. It is opened when a call is first held.
+
+    Raises:
+        ConfigError: the registry's address is not as it must be.
+    """
+    section = config.approvals
+    limits = Limits(section.pending_max, section.pending_max_per_caller)
+    return SqlRegister.from_url(*_registry(config), limits)
+
+
+def watch_over_holds(config: Config) -> Watch:
+    """What rings when a hold changes. Nothing is opened yet.
+
+    Raises:
+        ConfigError: the registry's address is not as it must be.
+    """
+    return open_watch(*_registry(config))
 
 
 def _registry(config: Config) -> tuple[str, Path | None]:
@@ -154,6 +182,7 @@ def connections(config: Config) -> dict[str, Connection]:
             accepts=tuple(section.accepts),
             unsafe_allow_upgrade=section.unsafe_allow_upgrade,
             tags=tuple(section.tags),
+            hold_seconds=section.hold_seconds or min(HOLD_SECONDS, config.listen.longest_wait_seconds),
             recognition=_recognition(section.ner),
             request_fields=read_rules(section.redaction.fields.written("request"), Direction.REQUEST, "connection"),
             response_fields=read_rules(section.redaction.fields.written("response"), Direction.RESPONSE, "connection"),
@@ -189,6 +218,16 @@ def largest_body_bytes(config: Config) -> int:
 def trusts(config: Config) -> list[tuple[Trust, KeySet]]:
     """The accepted issuers with their keys."""
     return [(_trust(issuer), KeySet(_source(issuer))) for issuer in config.identity.issuers]
+
+
+def people_issuer(config: Config, name: str | None) -> Issuer:
+    """The issuer that people sign in with: that name, or the only one."""
+    return next(one for one in config.identity.issuers if name is None or one.issuer == name)
+
+
+def trust_for(issuer: Issuer, audience: str) -> tuple[Trust, KeySet]:
+    """An issuer's trust and keys, for tokens that are meant for this audience alone."""
+    return replace(_trust(issuer), audiences=(audience,)), KeySet(_source(issuer))
 
 
 def mtls(config: Config) -> MtlsTrust | None:

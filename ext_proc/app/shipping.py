@@ -27,12 +27,15 @@ from ext_proc.audit.s3 import S3Store
 from ext_proc.audit.shipper import Shipper, ShipReport, Terms
 from ext_proc.audit.store import StoreRefused, StoreUnavailable
 from ext_proc.config import load
-from ext_proc.errors import AuditUnavailable, GateError
+from ext_proc.errors import ApprovalUnavailable, AuditUnavailable, GateError
+from ext_proc.model import ExchangeId
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from ext_proc.approval.register import Register
+    from ext_proc.audit.recovery import EndedLog
     from ext_proc.config import Config
 
 INTERVAL_SECONDS: Final = 0.5
@@ -94,6 +97,9 @@ class _Shipping:
         self._canary_due = clock()
         self._canary_holes: tuple[str, ...] = ()
         self._was_born = False
+        self._register: Register | None = None
+        self._ended: list[EndedLog] = []  # logs whose ends the register of holds has not heard of
+        self._shipper.tell_ends_to(self._ended.append)
 
     def live(self, stop: Event) -> None:
         """Rounds until ``stop``; then everything that is left, this process's own log last.
@@ -153,6 +159,9 @@ class _Shipping:
             self._open_journal()
             self._ship_access_log(made, is_last=False)
             self._run_canary(made)
+            self._settle_holds()
+        except ApprovalUnavailable as error:
+            _log.warning("register of holds cannot be used", detail=error.detail)
         except (StoreUnavailable, StoreRefused, NotKept, GateError, OSError) as error:
             made.failures.append(f"{code_of(error)}: {error}")
         self._tell(made)
@@ -180,6 +189,20 @@ class _Shipping:
             "canary_holes": list(self._canary_holes),
         }
         tell(self._config.run_dir, "shipper", state)
+
+    # Holds of workers that died --------------------------------------------------------------------------------------
+
+    def _settle_holds(self) -> None:
+        """What a dead worker's exchanges had claimed or waited for: its log tells who passed. The evidence never waits
+        for the register of holds; what it cannot be told now, it is told later.
+        """
+        while self._ended:
+            one = self._ended[0]
+            if one.origin.rsplit("/", 2)[-2].rpartition("-")[2].isdecimal():  # a worker's: the others hold nothing
+                self._register = self._register or registry.register_of_holds(self._config)
+                passed = frozenset(map(ExchangeId, one.intents))
+                self._register.recovered(one.origin, one.first_sequence, passed, clock())
+            del self._ended[0]
 
     # Envoy's access log --------------------------------------------------------------------------------------------
 

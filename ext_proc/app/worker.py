@@ -15,9 +15,12 @@ from ext_proc import telemetry
 from ext_proc.app import registry
 from ext_proc.app.content import ContentGate
 from ext_proc.app.credentials import FileCredentials
+from ext_proc.app.holds import HoldDesk
 from ext_proc.app.logs import beat_forever, open_log
 from ext_proc.app.process import clock, end_with_parent, read_states, tell
 from ext_proc.app.rule_packs import detector_of
+from ext_proc.approval.bell import Bell
+from ext_proc.approval.register import Holder
 from ext_proc.audit.keys import read_key
 from ext_proc.config import load
 from ext_proc.errors import GateError
@@ -31,12 +34,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from ext_proc.approval.register_sql import SqlRegister
+    from ext_proc.approval.watch import Watch
+    from ext_proc.audit.keys import KeyRing
     from ext_proc.audit.writer import Writer
+    from ext_proc.model import HoldId
 
 TELL_SECONDS: Final = 1.0
 BIRTH_POLL_SECONDS: Final = 0.1
 BIRTH_PATIENCE: Final = 100
 """So many looks, and it is said what is waited for."""
+SETTLE_SECONDS: Final = 5.0
+"""For the register of holds to hear what became of the last exchanges. What it does not hear, the log tells."""
 GC_ALLOCATIONS: Final = 20_000
 """Objects more than before that begin a round of the garbage collector; Python's own number is 700."""
 
@@ -98,6 +107,8 @@ class _Worker:
         )
         await policy.start()
         await authenticator.start()
+        register, watch = registry.register_of_holds(config), registry.watch_over_holds(config)
+        holds = self._hold_desk(keyring, register, watch, writer)
         rooms = Rooms(
             identities=authenticator,
             content=content,
@@ -107,6 +118,7 @@ class _Worker:
             connections=lambda: self._connections,
             clock=clock,
             tokens=tokens,
+            holds=holds,
         )
         socket = registry.worker_socket(config, self._index)
         _settle_memory()
@@ -117,18 +129,33 @@ class _Worker:
                 beating = group.create_task(beat_forever(writer, config))
                 await wait_for_birth(writer, lambda: read_states(config.run_dir).get("shipper", {}), self._stop)
                 telling = group.create_task(self._tell_forever(writer, policy))
-                sweeping = group.create_task(tokens.sweep_forever(clock))
+                aside = [group.create_task(one) for one in (tokens.sweep_forever(clock), holds.live())]
                 await listener.serve(self._stop, config.drain_seconds)
                 telling.cancel()
-                sweeping.cancel()
+                await holds.settle(SETTLE_SECONDS)
+                for one in aside:
+                    one.cancel()
                 beating.cancel()
         finally:
             await policy.close()
             await authenticator.close()
+            await asyncio.to_thread(watch.close)
+            register.close()
             await writer.close(clock())
             if recogniser is not None:
                 await asyncio.to_thread(recogniser.close)
             telemetry.tell_metrics()
+
+    def _hold_desk(self, keyring: KeyRing, register: SqlRegister, watch: Watch, writer: Writer) -> HoldDesk:
+        console = self._config.console
+
+        def status_url(hold_id: HoldId) -> str | None:
+            return f"{console.public_url}/api/v1/holds/{hold_id}" if console else None
+
+        def holder() -> Holder:
+            return Holder(writer.origin, writer.next_sequence)
+
+        return HoldDesk(keyring, register, Bell(watch, register, clock), holder, status_url, clock)
 
     def _handle_signals(self, group: asyncio.TaskGroup, writer: Writer) -> None:
         loop = asyncio.get_running_loop()

@@ -146,7 +146,7 @@ class Delivery:
     def _is_complete(self) -> bool:
         """Has the epoch its end? What is sealed can be shipped all the same: it does not change any more."""
         try:
-            recovered = recover(self.folder, self._desk.clock())
+            recovered = recover(self.folder, self._desk.clock(), self._desk.on_end)
         except FileNotFoundError:
             raise
         except (OSError, IntegrityError) as error:

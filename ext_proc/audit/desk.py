@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ext_proc.audit.note import Signer
+    from ext_proc.audit.recovery import EndedLog
     from ext_proc.audit.seal import SealedObject
     from ext_proc.audit.store import Store
 
@@ -65,12 +66,14 @@ class Desk:
         terms: what every object must be.
         clock: aware UTC.
         journal: where to note births, digests and ends: durable when it returns. None: nowhere.
+        on_end: told of each log that nobody writes any more, at least once. Must not raise.
     """
 
     store: Store
     terms: Terms
     clock: Callable[[], datetime]
     journal: Journal | None = None
+    on_end: Callable[[EndedLog], None] = lambda _: None
 
     def put(self, one: SealedObject, made: ShipReport, sealed_at: datetime | None = None) -> None:
         """Put one object and read it back.

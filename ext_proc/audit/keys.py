@@ -27,10 +27,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from ext_proc.audit.database import sqlite_url
 from ext_proc.audit.key_files import KEY_BYTES, create_key_files, read_key
 from ext_proc.audit.record import media_type
 from ext_proc.audit.registry_sql import SqlRegistry
+from ext_proc.database import sqlite_url
 from ext_proc.errors import AuditUnavailable, GateError, IntegrityError
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.audit.record import LEAF_MAX_BYTES, PART_PAYLOADS_MAX, SCHEMA
 from ext_proc.errors import RECOGNISER_FAILURES
+from ext_proc.model import HoldState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,6 +68,7 @@ _ORIGIN: Final = _text(r"^[^\s]+/[^\s/]+/\d{8}T\d{12}-[0-9a-f]{8}$")
 _KEY: Final = _text("^v1/[^\\s]+$")
 _REF: Final = _text("^hmac-sha256:[0-9a-f]{64}$")
 _SUBJECT: Final = _text("^(hmac-sha256:[0-9a-f]{64}|nobody)$")
+_CODE: Final = _text("^[a-z][a-z0-9_.-]{0,63}$")
 _LABEL: Final = _text(r"^([A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}|)$")
 _BUNDLE: Final = _fields({"revision": _TEXT, "digest": _SHA256})
 _TICKS: Final = _text(r"^\d+$")
@@ -82,7 +84,8 @@ _ACTOR: Final = _fields(
         "client": _or_null(_REF),
         "groups_ref": _REF,
         "token_ref": _or_null(_REF),
-    }
+    },
+    {"tenant_ref": _REF},
 )
 _SOURCE: Final = _fields({"address_ref": _REF, "user_agent_ref": _REF})
 _REQUEST: Final = _fields(
@@ -110,6 +113,31 @@ _POLICY: Final = _fields(
         "bundle_revision": _TEXT,
         "bundle_digest": _SHA256,
         "approval_required": _YES,
+    },
+    {"break_glass": _CODE},
+)
+_PLACE: Final = _fields({"origin": _ORIGIN, "sequence": _COUNT})
+_HOLD_ID: Final = _text("^[0-9a-f]{32}$")
+_RESOLUTION: Final = _fields({"action": _one_of("approve", "deny"), "person_ref": _REF, "time": _AT, "record": _PLACE})
+_APPROVAL: Final = _fields(
+    {
+        "hold_id": _HOLD_ID,
+        "state": _one_of(*(state.value for state in HoldState)),
+        "binding_sha256": _SHA256,
+        "asked": _AT,
+        "expires": _AT,
+        "valid_until": _or_null(_AT),
+        "resolutions": {**_list(_RESOLUTION), "maxItems": 16},
+    }
+)
+_TERMS: Final = _fields(
+    {
+        "groups": _list(_TEXT),
+        "count": _number(1),
+        "valid_seconds": _number(1),
+        "within_seconds": _number(1),
+        "reason": _text(limit=512),
+        "clear_to": _list(_TEXT),
     }
 )
 _REMOVED: Final = _fields({"entity": _TEXT, "action": _TEXT, "rule": _TEXT, "version": _TEXT, "count": _number(1)})
@@ -158,8 +186,10 @@ _MODEL: Final = _fields(
 _UPSTREAM: Final = _fields(
     {"status": _or_null(_STATUS), "code_details": _TEXT, "response_flags": _TEXT, "address": _TEXT}
 )
+CHANNELS: Final = ("api", "cli", "console", "webhook", "slack", "email")
+"""How people see and resolve what is held."""
 OUTCOMES: Final = (
-    "completed", "error", "denied", "refused", "local_reply", "abandoned", "interrupted", "unrecorded",
+    "completed", "error", "denied", "held", "refused", "local_reply", "abandoned", "interrupted", "unrecorded",
 )  # fmt: skip
 _OUTCOME: Final = _fields(
     {
@@ -186,6 +216,11 @@ _PAYLOAD: Final = _fields(
     }
 )
 
+_JUSTIFICATION: Final[Shape] = {
+    **_PAYLOAD,
+    "properties": {**_PAYLOAD["properties"], "role": {"const": "approval.justification"}},
+}
+
 
 def _times(*needed: str) -> Shape:
     every = ("received", "decided", "forwarded", "answered", "recorded", "ended")
@@ -198,13 +233,27 @@ _EXCHANGE: Final = {
     "actor": _or_null(_ACTOR),
     "source": _or_null(_SOURCE),
 }
-_OF_EXCHANGE: Final = {"request": _REQUEST, "policy": _POLICY, "request_redaction": _REDACTION}
+_OF_EXCHANGE: Final = {
+    "request": _REQUEST,
+    "policy": _POLICY,
+    "request_redaction": _REDACTION,
+    "approval": _APPROVAL,
+}
 _ENDED: Final = {
     "exchange_id": _EXCHANGE["exchange_id"],
     "intent_sequence": _or_null(_COUNT),
     "outcome": _OUTCOME,
     "time": _times("recorded"),
     "payloads": _EXCHANGE["payloads"],
+}
+_ACTION: Final = _one_of("approve", "deny")
+_OF_PERSON: Final = {
+    **_EXCHANGE,
+    "payloads": {**_list(_JUSTIFICATION), "maxItems": 1},
+    "hold_id": _HOLD_ID,
+    "binding_sha256": _SHA256,
+    "channel": _one_of(*CHANNELS),
+    "time": _times("recorded"),
 }
 _BY: Final = {"reason": _text(limit=200), "by": _text(limit=200)}
 _HOLD: Final = _text("^[A-Za-z0-9][A-Za-z0-9._/-]{0,99}$")
@@ -263,8 +312,32 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
             "policy": _POLICY,
             "time": _times("received", "decided", "recorded"),
         },
-        {"request_redaction": _REDACTION, "tool_results": {**_list(_REF), "maxItems": 32}},
+        {"request_redaction": _REDACTION, "approval": _APPROVAL, "tool_results": {**_list(_REF), "maxItems": 32}},
     ),
+    "approval.requested": (
+        {
+            **_EXCHANGE,
+            "request": _REQUEST,
+            "policy": _POLICY,
+            "approval": _APPROVAL,
+            "terms": _TERMS,
+            "time": _times("received", "decided", "recorded"),
+        },
+        {"request_redaction": _REDACTION},
+    ),
+    "approval.break_glass": (
+        {
+            **_EXCHANGE,
+            "payloads": {**_list(_JUSTIFICATION), "maxItems": 1},
+            "request": _REQUEST,
+            "policy": _POLICY,
+            "time": _times("received", "decided", "recorded"),
+        },
+        {"request_redaction": _REDACTION},
+    ),
+    "approval.viewed": ({**_OF_PERSON, "is_clear": _YES}, {}),
+    "approval.resolved": ({**_OF_PERSON, "action": _ACTION}, {}),
+    "approval.refused": ({**_OF_PERSON, "action": _ACTION, "code": _text("^[a-z_]+$")}, {}),
     "inference.part": (
         {
             "exchange_id": _EXCHANGE["exchange_id"],

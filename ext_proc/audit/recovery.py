@@ -27,7 +27,7 @@ from ext_proc.audit.record import PART_PAYLOADS_MAX, build_leaf, claims_release,
 from ext_proc.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
     from pathlib import Path
 
@@ -45,6 +45,17 @@ class Recovered:
     set_aside: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class EndedLog:
+    """What a log that nobody writes any more still tells of who passed: exchanges whose intent is in it, from
+    ``first_sequence`` on. What was before that is in the store, and not looked at here.
+    """
+
+    origin: str
+    first_sequence: int
+    intents: frozenset[str]
+
+
 @dataclass(slots=True)
 class _Told:
     """What the segments that are still here tell of the log."""
@@ -55,11 +66,16 @@ class _Told:
     untaken: dict[str, dict[str, Any]] = field(default_factory=dict)
     origin: str = ""
     next_sequence: int = 0
+    first_sequence: int | None = None
+    intents: set[str] = field(default_factory=set)
     is_ended: bool = False
 
     def hear(self, frame: frames.Frame) -> None:
         """The next frame."""
+        if self.first_sequence is None:
+            self.first_sequence = frame.sequence
         if frame.type == frames.CARRY:
+            self.intents.update(one["exchange_id"] for one in frame.carried)
             self.open = {one["exchange_id"]: one for one in frame.carried}
             self.parts = {}  # what is still wanted of them follows
             self.untaken = {one["exchange_id"]: one for one in frame.untaken}
@@ -80,6 +96,7 @@ class _Told:
             case "inference.intent":
                 told = {"exchange_id": leaf["exchange_id"], "intent_sequence": frame.sequence}
                 self.open[leaf["exchange_id"]] = told
+                self.intents.add(leaf["exchange_id"])
             case "inference.part":
                 self.open[leaf["exchange_id"]]["part"] = leaf["part"]
                 self.parts.pop(leaf["exchange_id"], None)
@@ -96,8 +113,13 @@ class _Told:
                 pass
 
 
-def recover(folder: Path, now: datetime) -> Recovered | None:
+def recover(folder: Path, now: datetime, on_end: Callable[[EndedLog], None] = lambda _: None) -> Recovered | None:
     """End the epoch in ``folder`` if its worker is dead. None: it lives.
+
+    Args:
+        folder: the epoch's.
+        now: the time.
+        on_end: told of the log before it is marked as ended, so at least once. Must not raise.
 
     Raises:
         OSError: the disk does not let us; run it again.
@@ -107,19 +129,19 @@ def recover(folder: Path, now: datetime) -> Recovered | None:
     if lock is None:
         return None
     try:
-        return _finish(folder, now)
+        return _finish(folder, now, on_end)
     except (ValueError, LookupError, TypeError, AttributeError):
         raise IntegrityError("log holds what is not a record") from None
     finally:
         os.close(lock)
 
 
-def _finish(folder: Path, now: datetime) -> Recovered:
+def _finish(folder: Path, now: datetime, on_end: Callable[[EndedLog], None]) -> Recovered:
     for leftover in (segments.SPARE, "spare.tmp"):
         (folder / leftover).unlink(missing_ok=True)
     if not (folder / segments.ENDED).exists():
         (folder / _END).unlink(missing_ok=True)
-        _end(folder, now)
+        _end(folder, now, on_end)
     if (folder / _END).exists():
         _name_end(folder)
     set_aside: list[str] = []
@@ -128,7 +150,7 @@ def _finish(folder: Path, now: datetime) -> Recovered:
     return Recovered(tuple(set_aside))
 
 
-def _end(folder: Path, now: datetime) -> None:
+def _end(folder: Path, now: datetime, on_end: Callable[[EndedLog], None]) -> None:
     """Steps 1 to 3."""
     told = _Told()
     dropped = 0
@@ -142,6 +164,8 @@ def _end(folder: Path, now: datetime) -> None:
             file.write(_last_words(told, dropped, now))
             file.flush()
             os.fsync(file.fileno())
+    if told.origin:
+        on_end(EndedLog(told.origin, told.first_sequence or 0, frozenset(told.intents)))
     segments.mark_ended(folder)
 
 

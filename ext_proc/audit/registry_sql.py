@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,22 +17,19 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    inspect,
     or_,
     select,
     text,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import SQLAlchemyError
 
-from ext_proc.audit import database
+from ext_proc import database
 from ext_proc.audit.record import instant
 from ext_proc.audit.registry import LegalHold, Place, SubjectKey, Tombstone
 from ext_proc.errors import AuditUnavailable, ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from sqlalchemy import Connection, Engine, Row
@@ -64,7 +60,7 @@ _holds = Table(
 _counters = Table("counters", _metadata, Column("name", String(32), primary_key=True), Column("value", BigInteger))
 
 _ERASURES: Final = "erasures"
-_SET_UP_LOCK: Final = 0x6166666964  # one process makes the tables, the others wait
+_SET_UP_LOCK: Final = 0x6166666964
 
 
 class SqlRegistry:
@@ -79,11 +75,8 @@ class SqlRegistry:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._is_sqlite = engine.dialect.name == "sqlite"
-        self._insert = sqlite.insert if self._is_sqlite else postgresql.insert
-        with _asking():
-            self._set_up()
+        self._tables = database.Tables(engine, _metadata, _SET_UP_LOCK, "key_registry", AuditUnavailable)
+        self._tables.set_up(misfit=ConfigError, fill=_begin_counting)
 
     @classmethod
     def from_url(cls, url: str, password_file: Path | None = None) -> SqlRegistry:
@@ -92,7 +85,7 @@ class SqlRegistry:
 
     def close(self) -> None:
         """Close the connections."""
-        self._engine.dispose()
+        self._tables.close()
 
     def newest(self, subject_ref: str) -> SubjectKey | None:
         """See `Registry.newest`."""
@@ -105,13 +98,13 @@ class SqlRegistry:
 
     def add(self, subject_ref: str, generation: int, wrapped: bytes) -> None:
         """See `Registry.add`."""
-        row = self._insert(_keys).values(subject_ref=subject_ref, generation=generation, wrapped=wrapped)
-        with self._writing() as connection:
+        row = self._tables.insert(_keys).values(subject_ref=subject_ref, generation=generation, wrapped=wrapped)
+        with self._tables.writing() as connection:
             connection.execute(row.on_conflict_do_nothing())
 
     def erasure_count(self) -> int:
         """See `Registry.erasure_count`."""
-        with _asking(), self._engine.connect() as connection:
+        with self._tables.reading() as connection:
             found = connection.scalar(select(_counters.c.value).where(_counters.c.name == _ERASURES))
         if found is None:
             raise AuditUnavailable("key_registry: its counter is gone")
@@ -120,8 +113,8 @@ class SqlRegistry:
     def destroy(self, subject_ref: str, requested: Receipt, at: datetime) -> tuple[int, ...] | LegalHold:
         """See `Registry.destroy`."""
         living = (_keys.c.subject_ref == subject_ref, _keys.c.wrapped.is_not(None))
-        with self._writing() as connection:
-            if not self._is_sqlite:  # nobody places a hold between the look and the deed
+        with self._tables.writing() as connection:
+            if not self._tables.is_sqlite:  # nobody places a hold between the look and the deed
                 connection.execute(text("LOCK TABLE legal_holds IN SHARE ROW EXCLUSIVE MODE"))
             standing = _holds_in_force(connection, subject_ref, at)
             if standing:
@@ -140,8 +133,8 @@ class SqlRegistry:
 
     def scrub(self) -> None:
         """See `Registry.scrub`."""
-        with _asking():
-            database.scrub(self._engine, _keys.name)
+        with self._tables.asking():
+            database.scrub(self._tables.engine, _keys.name)
 
     def unfinished(self, subject_ref: str) -> tuple[int, ...]:
         """See `Registry.unfinished`."""
@@ -151,61 +144,43 @@ class SqlRegistry:
             _keys.c.requested_origin.is_not(None),
             _keys.c.completed_origin.is_(None),
         )
-        with _asking(), self._engine.connect() as connection:
+        with self._tables.reading() as connection:
             return tuple(connection.scalars(wanted.order_by(_keys.c.generation)))
 
     def finish(self, subject_ref: str, generations: Sequence[int], completed: Receipt) -> None:
         """See `Registry.finish`."""
         destroyed = (_keys.c.subject_ref == subject_ref, _keys.c.generation.in_(generations), _keys.c.wrapped.is_(None))
         place = {"completed_origin": completed.origin, "completed_sequence": completed.sequence}
-        with self._writing() as connection:
+        with self._tables.writing() as connection:
             connection.execute(update(_keys).where(*destroyed).values(place))
 
     def hold(self, hold: LegalHold) -> None:
         """See `Registry.hold`."""
         until = None if hold.until is None else instant(hold.until)
-        row = self._insert(_holds).values(subject_ref=hold.subject_ref, name=hold.name, until=until)
-        with self._writing() as connection:
+        row = self._tables.insert(_holds).values(subject_ref=hold.subject_ref, name=hold.name, until=until)
+        with self._tables.writing() as connection:
             connection.execute(row.on_conflict_do_update(index_elements=["subject_ref", "name"], set_={"until": until}))
 
     def release(self, subject_ref: str, name: str) -> bool:
         """See `Registry.release`."""
-        with self._writing() as connection:
+        with self._tables.writing() as connection:
             gone = connection.execute(delete(_holds).where(_holds.c.subject_ref == subject_ref, _holds.c.name == name))
             return gone.rowcount > 0
 
     def holds(self, subject_ref: str | None, at: datetime) -> tuple[LegalHold, ...]:
         """See `Registry.holds`."""
-        with _asking(), self._engine.connect() as connection:
+        with self._tables.reading() as connection:
             return _holds_in_force(connection, subject_ref, at)
 
     def _one(self, wanted: Any) -> SubjectKey | None:
-        with _asking(), self._engine.connect() as connection:
+        with self._tables.reading() as connection:
             row = connection.execute(wanted).one_or_none()
         return None if row is None else _subject_key(row)
 
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with (
-            _asking(),
-            self._engine.connect().execution_options(**{database.WRITES: True}) as connection,
-            connection.begin(),
-        ):
-            yield connection
 
-    def _set_up(self) -> None:
-        with self._writing() as connection:
-            if not self._is_sqlite:
-                connection.execute(select(func.pg_advisory_xact_lock(_SET_UP_LOCK)))
-            found = inspect(connection)
-            missing = [table for table in _metadata.tables.values() if not found.has_table(table.name)]
-            _metadata.create_all(connection, tables=missing, checkfirst=False)
-            if _counters in missing:
-                connection.execute(insert(_counters).values(name=_ERASURES, value=0))
-            found.clear_cache()
-            for table in _metadata.tables.values():
-                if {column["name"] for column in found.get_columns(table.name)} != set(table.columns.keys()):
-                    raise ConfigError(f"registry: its table {table.name} was made by another version of affidavit")
+def _begin_counting(connection: Connection, made: set[str]) -> None:
+    if _counters.name in made:
+        connection.execute(insert(_counters).values(name=_ERASURES, value=0))
 
 
 def _subject_key(row: Row[Any]) -> SubjectKey:
@@ -228,11 +203,3 @@ def _holds_in_force(connection: Connection, subject_ref: str | None, at: datetim
 
 def _until(told: str | None) -> datetime | None:
     return None if told is None else datetime.fromisoformat(told)
-
-
-@contextmanager
-def _asking() -> Iterator[None]:
-    try:
-        yield
-    except SQLAlchemyError:
-        raise AuditUnavailable("key_registry") from None

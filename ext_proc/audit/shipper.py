@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from threading import Event
 
     from ext_proc.audit.desk import Journal
+    from ext_proc.audit.recovery import EndedLog
     from ext_proc.audit.seal import SealedObject
     from ext_proc.audit.store import Store
 
@@ -72,6 +73,10 @@ class Shipper:
         """Told of each failure at once: with a store that hangs, a round is over only after minutes."""
         self._known: set[str] = set()  # epochs of which this process has shipped something
         self._resting: dict[str, tuple[int, int]] = {}  # epochs that are stuck: times, and rounds still to wait
+
+    def tell_ends_to(self, on_end: Callable[[EndedLog], None]) -> None:
+        """``on_end`` is told of each log that nobody writes any more, at least once. It must not raise."""
+        self._desk.on_end = on_end
 
     @property
     def journal(self) -> Journal | None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from threading import Lock
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import Column, Index, LargeBinary, MetaData, String, Table, case, delete, func, inspect, select
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Column, Index, LargeBinary, MetaData, String, Table, case, delete, select
 
-from ext_proc.audit import database
+from ext_proc import database
 from ext_proc.audit.record import instant
 from ext_proc.errors import AuditUnavailable
 
@@ -33,7 +29,7 @@ _tokens = Table(
     Index("tokens_until", "until"),
 )
 
-_SET_UP_LOCK: Final = 0x746F6B656E73  # one process makes the table, the others wait
+_SET_UP_LOCK: Final = 0x746F6B656E73
 _AT_ONCE: Final = 200
 """Rows of one statement: SQLite may take 999 values, a row has four."""
 
@@ -46,11 +42,7 @@ class SqlVault:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._is_sqlite = engine.dialect.name == "sqlite"
-        self._insert = sqlite.insert if self._is_sqlite else postgresql.insert
-        self._lock = Lock()
-        self._is_set_up = False
+        self._tables = database.Tables(engine, _metadata, _SET_UP_LOCK, "token_vault", AuditUnavailable)
 
     @classmethod
     def from_url(cls, url: str, password_file: Path | None = None) -> SqlVault:
@@ -59,21 +51,21 @@ class SqlVault:
 
     def close(self) -> None:
         """Close the connections."""
-        self._engine.dispose()
+        self._tables.close()
 
     def keep(self, scope: str, rows: Mapping[str, bytes], at: datetime, until: datetime) -> dict[str, bytes]:
         """See `Vault.keep`."""
-        self._set_up()
+        self._tables.set_up()
         now, end, half = instant(at), instant(until), instant(at + (until - at) / 2)
-        with _asking(), self._engine.connect() as connection:
+        with self._tables.reading() as connection:
             standing = _standing(connection, scope, rows, half)
         late = sorted(rows.keys() - standing.keys())  # in order: two that write the same rows wait, and do not lock up
         if not late:
             return standing
-        with self._writing() as connection:
+        with self._tables.writing() as connection:
             for names in _parts(late):
                 values = [{"scope": scope, "name": name, "sealed": rows[name], "until": end} for name in names]
-                row = self._insert(_tokens).values(values)
+                row = self._tables.insert(_tokens).values(values)
                 is_over, is_longer = _tokens.c.until <= now, _tokens.c.until < row.excluded.until
                 put = {
                     "sealed": case((is_over, row.excluded.sealed), else_=_tokens.c.sealed),
@@ -84,49 +76,18 @@ class SqlVault:
 
     def rows(self, scope: str, at: datetime, limit: int) -> dict[str, bytes]:
         """See `Vault.rows`."""
-        self._set_up()
+        self._tables.set_up()
         wanted = select(_tokens.c.name, _tokens.c.sealed).where(_tokens.c.scope == scope, _tokens.c.until > instant(at))
-        with _asking(), self._engine.connect() as connection:
+        with self._tables.reading() as connection:
             found = connection.execute(wanted.order_by(_tokens.c.until.desc(), _tokens.c.name).limit(limit))
             return {row.name: bytes(row.sealed) for row in found}
 
     def sweep(self, at: datetime) -> int:
         """See `Vault.sweep`. Where there is no table yet, none is made."""
-        if not self._is_set_up:
-            with _asking(), self._engine.connect() as connection:
-                if not inspect(connection).has_table(_tokens.name):
-                    return 0
-        with self._writing() as connection:
+        if not self._tables.is_set_up():
+            return 0
+        with self._tables.writing() as connection:
             return connection.execute(delete(_tokens).where(_tokens.c.until <= instant(at))).rowcount
-
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with (
-            _asking(),
-            self._engine.connect().execution_options(**{database.WRITES: True}) as connection,
-            connection.begin(),
-        ):
-            yield connection
-
-    def _set_up(self) -> None:
-        with self._lock:
-            if self._is_set_up:
-                return
-            with _asking(), self._engine.connect() as connection:
-                is_there = inspect(connection).has_table(_tokens.name)
-            if not is_there:
-                self._make()
-            with _asking(), self._engine.connect() as connection:
-                found = {column["name"] for column in inspect(connection).get_columns(_tokens.name)}
-            if found != set(_tokens.columns.keys()):
-                raise AuditUnavailable("token_vault: its table was made by another version of affidavit")
-            self._is_set_up = True
-
-    def _make(self) -> None:
-        with self._writing() as connection:
-            if not self._is_sqlite:
-                connection.execute(select(func.pg_advisory_xact_lock(_SET_UP_LOCK)))
-            _metadata.create_all(connection)
 
 
 def _standing(connection: Connection, scope: str, names: Iterable[str], after: str) -> dict[str, bytes]:
@@ -142,11 +103,3 @@ def _standing(connection: Connection, scope: str, names: Iterable[str], after: s
 def _parts(names: list[str]) -> Iterator[list[str]]:
     for begin in range(0, len(names), _AT_ONCE):
         yield names[begin : begin + _AT_ONCE]
-
-
-@contextmanager
-def _asking() -> Iterator[None]:
-    try:
-        yield
-    except SQLAlchemyError:
-        raise AuditUnavailable("token_vault") from None

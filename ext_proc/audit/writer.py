@@ -51,6 +51,8 @@ _SPACE_CHECK_SECONDS: Final = 0.5
 _BATCH_MAX: Final = 256
 _KNOWN_PEOPLE_MAX: Final = 1024
 EFFECT: Final = "effect.tool_call"
+TENANT: Final = "tenant"
+"""What a reference to a tenant is of. Of its name alone: as holds know tenants, whichever issuer speaks of them."""
 _TOOL_CALL: Final = "tool-call"
 _STREAMED: Final = frozenset({PART, "inference.outcome"})
 """Kinds that tell of a streamed answer, and of which a caller gets a receipt: a stream's head goes before its end."""
@@ -335,6 +337,11 @@ class Writer:
         return len(self._open)
 
     @property
+    def next_sequence(self) -> int:
+        """The number that the next leaf will have, at least."""
+        return self._sequence
+
+    @property
     def is_born(self) -> bool:
         """Is the log's birth record locked in the store?"""
         return (self._folder / segments.BORN).exists()
@@ -375,6 +382,8 @@ class Writer:
                 "client": reference("client", identity.client) if identity.client else None,
                 "groups_ref": reference("groups", *identity.groups),
                 "token_ref": reference("token", identity.token_id) if identity.token_id else None,
+                # Only where there is one: whoever may read one tenant's exchanges finds them by it.
+                **({"tenant_ref": reference(TENANT, identity.tenant)} if identity.tenant else {}),
             }
         if source is not None:
             people["source"] = {

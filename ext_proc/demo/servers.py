@@ -59,3 +59,10 @@ def start_gate(config: Path, metrics_port: int, logs: Path) -> Program:
     program = start("gate", (sys.executable, "-m", "ext_proc", "serve", "--config", config), logs)
     program.wait_until(answers(metrics_port, "/ready"))
     return program
+
+
+def start_console(config: Path, port: int, logs: Path) -> Program:
+    """``affidavit console``."""
+    program = start("console", (sys.executable, "-m", "ext_proc", "console", "--config", config), logs)
+    program.wait_until(answers(port, "/health"))
+    return program

@@ -116,7 +116,7 @@ class Stack:
         if upstream is None:
             self._say("the model (SmolLM2-135M)")
             self.programs["model"], upstream = servers.start_model(credential, self.logs)
-        names = ("http", "tls", "admin", "metrics")
+        names = ("http", "tls", "admin", "metrics", "console")
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         self.config.write_text(yaml.safe_dump(self._configuration(keys, upstream), sort_keys=False))
         policy = auditor_policy(load(self.config)[0])
@@ -127,6 +127,8 @@ class Stack:
         gate.wait_until(lambda: "shipper" in self.pids())
         self._say("Envoy")
         self.start_envoy()
+        self._say("the console")
+        self.programs["console"] = servers.start_console(self.config, self.ports["console"], self.logs)
 
     def start_envoy(self) -> None:
         """Start (or start again) Envoy."""
@@ -157,6 +159,11 @@ class Stack:
         return f"http://127.0.0.1:{self.ports['http']}"
 
     @property
+    def console(self) -> str:
+        """The console's address."""
+        return f"http://127.0.0.1:{self.ports['console']}"
+
+    @property
     def certificate(self) -> Path:
         """The TLS listener's self-signed certificate."""
         return self.folder / "keys" / "server.pem"
@@ -182,6 +189,8 @@ class Stack:
         return {
             "gateway": self.gateway,
             "gateway_tls": f"https://127.0.0.1:{self.ports['tls']}",
+            "console": self.console,
+            "approvals": f"{self.console}/api/v1/holds",
             "issuer": self.issuer,
             "token_endpoint": f"{self.issuer}/token",
             "s3": {
@@ -258,6 +267,16 @@ class Stack:
                     "endpoint": self.s3.endpoint,
                     "credentials_file": str(keys / "s3-credentials"),
                     "retention_days": RETENTION_DAYS,
+                },
+            },
+            "console": {
+                "listen": f"127.0.0.1:{self.ports['console']}",
+                "public_url": self.console,
+                "roles": {
+                    "approver": ["approvers"],
+                    "auditor": ["auditors"],
+                    "operator": ["operators"],
+                    "policy_author": ["policy-authors"],
                 },
             },
             "connections": [connection],

@@ -23,6 +23,8 @@ from ext_proc.app import registry
 from ext_proc.app.shipping import store_of
 from ext_proc.audit import reader
 from ext_proc.config import load
+from ext_proc.demo.people import People
+from ext_proc.demo.telling import StoryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,10 +59,6 @@ SHIPPED_SECONDS: Final = 30.0
 _T = TypeVar("_T")
 
 
-class StoryError(Exception):
-    """Something was not as told."""
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a caller got."""
@@ -72,26 +70,37 @@ class Answer:
 
 def tell_story(stack: Stack) -> int:
     """Every step in order; 0 only if each was as told."""
-    return _Story(stack).tell()
+    return Story(stack).tell()
 
 
-class _Story:
+class Story:
+    """The steps, and what they have in common.
+
+    Args:
+        stack: runs.
+    """
+
     def __init__(self, stack: Stack) -> None:
-        self._stack = stack
+        self.stack = stack
         self._console = Console(width=None if os.isatty(1) else 110, highlight=False)
         config, _ = load(stack.config)
         self._config = config
         self._store = store_of(config)
         self._keys = registry.keyring(config)
-        self._analyst = stack.token("grace", ["analysts"])
+        self.analyst = stack.token("grace", ["analysts"])
         self._locked_key = ""
 
     def tell(self) -> int:
+        """Every step in order; 0 only if each was as told."""
+        people = People(self)
         steps: list[tuple[str, Callable[[], None]]] = [
             ("An analyst calls the model. Personal data is masked both ways.", self._allowed),
             ("A guest calls. The policy says no.", self._denied),
             ("Somebody shows a token that nobody signed.", self._bad_token),
             ("An analyst pastes a credential. It goes nowhere.", self._secret),
+            ("A risky call waits. Somebody else agrees, and it goes through.", people.approved),
+            ("Another one is denied.", people.denied),
+            ("Nobody answers a third one in time.", people.expired),
             ("A worker is killed in the middle of a call. Its record is recovered.", self._killed),
             ("Somebody with the gateway's own credentials tries to get rid of the evidence.", self._tampered),
             ("Is anything that was planted to be found in clear?", self._searched),
@@ -112,35 +121,35 @@ class _Story:
 
     def _allowed(self) -> None:
         prompt = f"My name is Grace, {CALLER_EMAIL}, card {CALLER_CARD}. Who can help me?"
-        answer = self._ask(prompt, self._analyst, max_tokens=80, grammar=GRAMMAR)
-        self._say("asked", prompt)
-        intent, outcome = self._records(answer.exchange_id, ("inference.intent", "inference.outcome"))
+        answer = self.ask(prompt, self.analyst, max_tokens=80, grammar=GRAMMAR)
+        self.say("asked", prompt)
+        intent, outcome = self.records(answer.exchange_id, ("inference.intent", "inference.outcome"))
         saw = self._payload(intent, "request.forwarded")
-        self._say("the model saw", json.loads(saw)["messages"][0]["content"])
+        self.say("the model saw", json.loads(saw)["messages"][0]["content"])
         said = json.loads(self._payload(outcome, "response.upstream"))["choices"][0]["message"]["content"]
-        self._say("the model said", said)
+        self.say("the model said", said)
         got = json.loads(answer.body)["choices"][0]["message"]["content"]
-        self._say("the caller got", got)
-        self._proof(outcome)
-        self._expect(answer.status == 200, f"status {answer.status}")
-        self._expect(CALLER_EMAIL not in saw and CALLER_CARD not in saw, "the model saw the caller's data")
-        self._expect(MODEL_EMAIL in said, "the model did not say what it was made to")
-        self._expect(MODEL_EMAIL not in got and "[EMAIL]" in got, "the caller got the address")
+        self.say("the caller got", got)
+        self.proof(outcome)
+        self.expect(answer.status == 200, f"status {answer.status}")
+        self.expect(CALLER_EMAIL not in saw and CALLER_CARD not in saw, "the model saw the caller's data")
+        self.expect(MODEL_EMAIL in said, "the model did not say what it was made to")
+        self.expect(MODEL_EMAIL not in got and "[EMAIL]" in got, "the caller got the address")
         self._locked_key = outcome[0]
 
     def _denied(self) -> None:
-        answer = self._ask("What is our revenue?", self._stack.token("mallory", ["guests"]))
-        self._told(answer, "denied", 403)
+        answer = self.ask("What is our revenue?", self.stack.token("mallory", ["guests"]))
+        self.told(answer, "denied", 403)
 
     def _bad_token(self) -> None:
-        header, claims, _ = self._analyst.split(".")
-        answer = self._ask("Hello", f"{header}.{claims}.{'A' * 342}")
-        self._told(answer, "refused", 401)
+        header, claims, _ = self.analyst.split(".")
+        answer = self.ask("Hello", f"{header}.{claims}.{'A' * 342}")
+        self.told(answer, "refused", 401)
 
     def _secret(self) -> None:
-        answer = self._ask(f"Why does {SECRET} not work?", self._analyst)
-        self._say("asked", "Why does ghp_… not work?")
-        self._told(answer, "denied", 403)
+        answer = self.ask(f"Why does {SECRET} not work?", self.analyst)
+        self.say("asked", "Why does ghp_… not work?")
+        self.told(answer, "denied", 403)
 
     def _killed(self) -> None:
         before = self._intents()
@@ -148,7 +157,7 @@ class _Story:
 
         def call() -> None:
             try:
-                answer = self._ask("Tell me a very long story.", self._analyst, max_tokens=200)
+                answer = self.ask("Tell me a very long story.", self.analyst, max_tokens=200)
                 ended.append(f"{answer.status} {answer.body}")
             except (OSError, http.client.HTTPException) as error:
                 ended.append(type(error).__name__)
@@ -156,18 +165,18 @@ class _Story:
         caller = threading.Thread(target=call)
         caller.start()
         worker = self._busy_worker(before)
-        os.kill(self._stack.pids()[worker], signal.SIGKILL)
+        os.kill(self.stack.pids()[worker], signal.SIGKILL)
         caller.join(60)
-        self._say("killed", f"{worker}, with SIGKILL, while the model was answering")
-        self._say("the caller got", ended[0] if ended else "nothing")
-        outcome = self._wait_for(self._interrupted, "no interrupted outcome in the bucket")
-        self._proof(outcome)
-        self._expect(
+        self.say("killed", f"{worker}, with SIGKILL, while the model was answering")
+        self.say("the caller got", ended[0] if ended else "nothing")
+        outcome = self.wait_for(self._interrupted, "no interrupted outcome in the bucket")
+        self.proof(outcome)
+        self.expect(
             bool(ended) and not ended[0].startswith("200"), "the call went through although its worker was killed"
         )
 
     def _tampered(self) -> None:
-        client, bucket, key = self._stack.s3.client(), self._stack.s3.bucket, self._locked_key
+        client, bucket, key = self.stack.s3.client(), self.stack.s3.bucket, self._locked_key
         version = self._version(key)
         where = {"Bucket": bucket, "Key": key, "VersionId": version["VersionId"]}
         shorter = {"Mode": "COMPLIANCE", "RetainUntilDate": "2026-12-01T00:00:00Z"}
@@ -182,36 +191,39 @@ class _Story:
             try:
                 attempt()
             except ClientError as error:
-                self._say(what, f"refused: {error.response['Error']['Code']}")
+                self.say(what, f"refused: {error.response['Error']['Code']}")
             else:
                 raise StoryError(f"the store let us {what}")
         client.put_object(Bucket=bucket, Key=key, Body=b"nothing happened")
-        self._say("write another version on top", "taken, as S3 does; the locked one stays the oldest")
-        self._expect(client.get_object(**where)["Body"].read() == before, "the locked version changed")
-        self._expect(self._store.read_back(key) is not None, "the locked version is gone")
+        self.say("write another version on top", "taken, as S3 does; the locked one stays the oldest")
+        self.expect(client.get_object(**where)["Body"].read() == before, "the locked version changed")
+        self.expect(self._store.read_back(key) is not None, "the locked version is gone")
 
     def _searched(self) -> None:
-        planted = [CALLER_EMAIL, CALLER_CARD, MODEL_EMAIL, MODEL_PHONE, SECRET, self._stack.credential, self._analyst]
+        planted = [CALLER_EMAIL, CALLER_CARD, MODEL_EMAIL, MODEL_PHONE, SECRET, self.stack.credential, self.analyst]
         everything = self._everything()
         found = [f"{name}: {one[:6]}…" for name, content in everything for one in planted if one.encode() in content]
         missing = [place for place in PLACES if not any(place in name for name, _ in everything)]
-        self._say("looked into", f"{len(everything)} logs, records, metrics, objects for {len(planted)} planted values")
-        self._expect(not missing, f"nothing to look into: {', '.join(missing)}")
-        self._expect(not found, f"in clear: {', '.join(found)}")
-        self._say("found", "nothing")
+        self.say("looked into", f"{len(everything)} logs, records, metrics, objects for {len(planted)} planted values")
+        self.expect(not missing, f"nothing to look into: {', '.join(missing)}")
+        self.expect(not found, f"in clear: {', '.join(found)}")
+        self.say("found", "nothing")
 
     # Asking and reading --------------------------------------------------------------------------------------------
 
-    def _ask(self, prompt: str, token: str, max_tokens: int = 40, grammar: str | None = None) -> Answer:
+    def ask(
+        self, prompt: str, token: str, max_tokens: int = 40, grammar: str | None = None, model: str = "demo"
+    ) -> Answer:
+        """A call as a caller makes it."""
         body: dict[str, Any] = {
-            "model": "demo",
+            "model": model,
             "max_tokens": max_tokens,
             "messages": [{"role": "user", "content": prompt}],
         }
         if grammar is not None:
             body["grammar"] = grammar
-        context = ssl.create_default_context(cafile=self._stack.certificate)
-        connection = http.client.HTTPSConnection("127.0.0.1", self._stack.ports["tls"], timeout=60, context=context)
+        context = ssl.create_default_context(cafile=self.stack.certificate)
+        connection = http.client.HTTPSConnection("127.0.0.1", self.stack.ports["tls"], timeout=60, context=context)
         try:
             headers = {"content-type": "application/json", "authorization": f"Bearer {token}"}
             connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
@@ -220,16 +232,22 @@ class _Story:
         finally:
             connection.close()
 
-    def _records(self, exchange_id: str, kinds: tuple[str, ...]) -> list[tuple[str, dict[str, Any]]]:
+    def records(self, exchange_id: str, kinds: tuple[str, ...]) -> list[tuple[str, dict[str, Any]]]:
         """The leaves of an exchange, once they are in the bucket."""
 
         def look() -> list[tuple[str, dict[str, Any]]] | None:
             found = {leaf["kind"]: (key, leaf) for key, leaf in reader.exchange(self._store, exchange_id)}
             return [found[kind] for kind in kinds] if all(kind in found for kind in kinds) else None
 
-        return self._wait_for(look, f"no record of {exchange_id} in the bucket")
+        return self.wait_for(look, f"no record of {exchange_id} in the bucket")
 
-    def _wait_for(self, look: Callable[[], _T | None], otherwise: str) -> _T:
+    def leaf(self, origin: str, sequence: int) -> dict[str, Any] | None:
+        """One leaf by its place, if it is in the bucket."""
+        found = (leaf for _, leaf in reader.leaves(self._store))
+        return next((one for one in found if (one["origin"], one["sequence"]) == (origin, sequence)), None)
+
+    def wait_for(self, look: Callable[[], _T | None], otherwise: str) -> _T:
+        """What ``look`` finds, once it finds something."""
         deadline = time.monotonic() + SHIPPED_SECONDS
         while time.monotonic() < deadline:
             found = look()
@@ -242,19 +260,19 @@ class _Story:
         return reader.payloads(self._store, self._keys, *record)[role].decode()
 
     def _version(self, key: str) -> dict[str, Any]:
-        client = self._stack.s3.client()
-        found = client.list_object_versions(Bucket=self._stack.s3.bucket, Prefix=key)["Versions"]
+        client = self.stack.s3.client()
+        found = client.list_object_versions(Bucket=self.stack.s3.bucket, Prefix=key)["Versions"]
         oldest: dict[str, Any] = found[-1]
         return oldest
 
-    def _told(self, answer: Answer, status: str, http_status: int) -> None:
+    def told(self, answer: Answer, status: str, http_status: int) -> None:
         """A refusal: what the caller got, and its record."""
-        self._say("the caller got", f"{answer.status} {answer.body}")
-        self._expect(answer.status == http_status, f"status {answer.status}")
-        [outcome] = self._records(answer.exchange_id, ("inference.outcome",))
-        self._proof(outcome)
+        self.say("the caller got", f"{answer.status} {answer.body}")
+        self.expect(answer.status == http_status, f"status {answer.status}")
+        [outcome] = self.records(answer.exchange_id, ("inference.outcome",))
+        self.proof(outcome)
         said = outcome[1]["outcome"]
-        self._expect((said["status"], said["http_status"]) == (status, http_status), f"the record says {said}")
+        self.expect((said["status"], said["http_status"]) == (status, http_status), f"the record says {said}")
 
     def _intents(self) -> set[str]:
         return {leaf["exchange_id"] for _, leaf in reader.leaves(self._store) if leaf["kind"] == "inference.intent"}
@@ -268,7 +286,7 @@ class _Story:
                     return f"worker-{leaf['origin'].split('/')[-2].rpartition('-')[2]}"
             return None
 
-        return self._wait_for(look, "the call's intent is not in the bucket")
+        return self.wait_for(look, "the call's intent is not in the bucket")
 
     def _interrupted(self) -> tuple[str, dict[str, Any]] | None:
         found = reader.leaves(self._store)
@@ -276,7 +294,7 @@ class _Story:
 
     def _everything(self) -> list[tuple[str, bytes]]:
         """Every log, rendered file, metric and object of the run, decompressed. (Key files are where secrets live.)"""
-        stack = self._stack
+        stack = self.stack
         folders = (stack.logs, stack.folder / "run", stack.folder / "state")
         paths = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
         found = [(str(path.relative_to(stack.folder)), _read(path)) for path in [*paths, stack.config]]
@@ -290,20 +308,23 @@ class _Story:
 
     # Saying --------------------------------------------------------------------------------------------------------
 
-    def _say(self, what: str, value: str) -> None:
+    def say(self, what: str, value: str) -> None:
+        """One line."""
         self._console.print(f"   [dim]{what:<16}[/dim] ", end="")
         self._console.print(value, markup=False, soft_wrap=True)
 
-    def _proof(self, record: tuple[str, dict[str, Any]]) -> None:
+    def proof(self, record: tuple[str, dict[str, Any]]) -> None:
+        """Where an outcome is, and until when it is locked."""
         key, leaf = record
         stored = self._store.read_back(key)
         if stored is None or stored.lock_mode != "COMPLIANCE" or stored.retain_until is None:
             raise StoryError(f"{key} is not locked")
         where = s3_url(self._config.audit.s3, key)
-        self._say("proof", f"{leaf['kind']} {leaf['outcome']['status']}, record {leaf['sequence']} in {where}")
-        self._say("", f"locked ({stored.lock_mode}) until {stored.retain_until:%Y-%m-%d}, version {stored.version}")
+        self.say("proof", f"{leaf['kind']} {leaf['outcome']['status']}, record {leaf['sequence']} in {where}")
+        self.say("", f"locked ({stored.lock_mode}) until {stored.retain_until:%Y-%m-%d}, version {stored.version}")
 
-    def _expect(self, is_so: bool, otherwise: str) -> None:  # noqa: FBT001 - reads as a sentence
+    def expect(self, is_so: bool, otherwise: str) -> None:  # noqa: FBT001 - reads as a sentence
+        """It is so, or the step is not as told."""
         if not is_so:
             raise StoryError(otherwise)
 

@@ -22,7 +22,7 @@ from ext_proc.evidence.names import LogName
 from ext_proc.evidence.versions import EvidenceError, fetch, firsts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from ext_proc.evidence.versions import VersionedStore
@@ -105,12 +105,28 @@ def prove(
         progress(count)
     if not wanted:
         raise NotFound(f"no record of {exchange_id} in {store.name} (the last seconds may still be on their way)")
+    return prove_places(store, exchange_id, wanted, lambda done: progress(count + done))
+
+
+def prove_places(
+    store: VersionedStore, exchange_id: str, places: Mapping[str, int], progress: Callable[[int], None]
+) -> dict[str, Any]:
+    """The same, where it is known in which logs the exchange's records are. Reads only those.
+
+    Args:
+        store: the bucket.
+        exchange_id: of the exchange.
+        places: by the log's unique name, the number of the exchange's last record in it.
+        progress: is told how many leaves of a log were read.
+
+    Raises:
+        EvidenceError: the store cannot be read, or no checkpoint covers the records yet.
+        IntegrityError: the log does not hold together: verify it.
+    """
     proofs = [
-        one
-        for origin, last in sorted(wanted.items())
-        for one in _prove_log(store, origin, exchange_id, last, lambda done: progress(count + done))
+        one for origin, last in sorted(places.items()) for one in _prove_log(store, origin, exchange_id, last, progress)
     ]
-    return _file(next(iter(sorted(wanted))), exchange_id, proofs)
+    return _file(next(iter(sorted(places))), exchange_id, proofs)
 
 
 def prove_receipt(store: VersionedStore, receipt: str, progress: Callable[[int], None]) -> dict[str, Any]:

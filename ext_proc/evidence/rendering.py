@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc import redaction
@@ -15,10 +16,12 @@ from ext_proc.model import Edit
 from ext_proc.protocols import read_request, read_response
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ext_proc.evidence.show import Located, Opened
     from ext_proc.protocols import Channel, Document
+
+    Mark = Callable[[str, str, str], str]
 
 _PATH_PART: Final = re.compile(r"[a-z_]{1,32}|[0-9]{1,6}|\+?[a-z]{1,16}")
 _PIECE: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^"{}\[\],:\s]+')
@@ -35,11 +38,49 @@ def shown(opened: Opened, located: Sequence[Located] = ()) -> tuple[str, int]:
     """
     if opened.body is None:
         return f"[{opened.state}: {opened.why}]", 0
-    body, unplaced = _marked(opened, located)
+    body, unplaced = _marked(opened, located, _bracketed)
+    return _readable(opened, body), unplaced
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some text of a payload; with ``entity`` and ``action`` it is what a rule hit."""
+
+    text: str
+    entity: str | None = None
+    action: str | None = None
+
+
+def pieces(opened: Opened, located: Sequence[Located], nonce: str) -> tuple[list[Piece], int]:
+    """The payload as pieces of text, for those who mark by other means, and how many spans could not be placed.
+
+    Args:
+        opened: the payload; its body was read.
+        located: the exchange's leaves.
+        nonce: letters and digits that nobody can foresee: no text of a caller's passes for a mark of ours.
+    """
+    body, unplaced = _marked(
+        opened, located, lambda text, entity, action: f"⟦{nonce} {entity} {action}: {text}{nonce}⟧"
+    )
+    mark = re.compile(rf"⟦{nonce} ([^⟦⟧:]*) ([a-z]*): (.*?){nonce}⟧", re.DOTALL)
+    made: list[Piece] = []
+    text, at = _readable(opened, body), 0
+    for found in mark.finditer(text):
+        made += [Piece(text[at : found.start()]), Piece(found[3], found[1], found[2])]
+        at = found.end()
+    made.append(Piece(text[at:]))
+    return [one for one in made if one.text], unplaced
+
+
+def _readable(opened: Opened, body: bytes) -> str:
     text = body.decode(errors="replace")
     if "json" in opened.content_type or text.lstrip()[:1] in ("{", "["):
         text = indented(text)
-    return visible(text), unplaced
+    return visible(text)
+
+
+def _bracketed(text: str, entity: str, action: str) -> str:
+    return f"⟦{entity} {action}: {text}⟧"
 
 
 def visible(text: str) -> str:
@@ -73,7 +114,7 @@ def indented(text: str) -> str:
     return "".join(parts)
 
 
-def _marked(opened: Opened, located: Sequence[Located]) -> tuple[bytes, int]:
+def _marked(opened: Opened, located: Sequence[Located], mark: Mark) -> tuple[bytes, int]:
     body = opened.body or b""
     part = {"request.raw": "request_redaction", "response.upstream": "response_redaction"}.get(opened.role)
     told = [one.leaf[part] for one in located if isinstance(one.leaf.get(part), dict)] if part else []
@@ -83,7 +124,7 @@ def _marked(opened: Opened, located: Sequence[Located]) -> tuple[bytes, int]:
     if document is None:
         return body, len(told[0]["spans"]) + told[0].get("spans_unlisted", 0)
     try:
-        edits, unplaced = _edits(document.channels, told[0]["spans"])
+        edits, unplaced = _edits(document.channels, told[0]["spans"], mark)
     except (KeyError, TypeError, AttributeError):  # spans that are not of the published form
         return body, len(told[0]["spans"])
     return document.rewritten(edits), unplaced + told[0].get("spans_unlisted", 0)
@@ -105,7 +146,9 @@ def _document(opened: Opened, body: bytes, protocol: str) -> Document | None:
         return None
 
 
-def _edits(channels: Sequence[Channel], spans: Sequence[dict[str, Any]]) -> tuple[dict[int, list[Edit]], int]:
+def _edits(
+    channels: Sequence[Channel], spans: Sequence[dict[str, Any]], mark: Mark
+) -> tuple[dict[int, list[Edit]], int]:
     """Where the spans are. A record names a channel by what may be public of its path; others may have the same."""
     places: dict[str, list[int]] = {}
     for index, channel in enumerate(channels):
@@ -117,7 +160,7 @@ def _edits(channels: Sequence[Channel], spans: Sequence[dict[str, Any]]) -> tupl
         unplaced += not fitting
         for index in fitting:
             text = channels[index].text[span["start"] : span["end"]]
-            edit = Edit(span["start"], span["end"], f"⟦{span['entity']} {span['action']}: {text}⟧")
+            edit = Edit(span["start"], span["end"], mark(text, span["entity"], span["action"]))
             if edit not in made.setdefault(index, []):
                 made[index].append(edit)
     return {index: _apart(edits) for index, edits in made.items()}, unplaced

@@ -202,7 +202,7 @@ def _checkpoint(store: VersionedStore, version: Version) -> tuple[str, int, byte
 
 def _known(store: VersionedStore, gateway: str, signer: Signer) -> Iterator[Known]:
     """The roll-ups in the store that a key of the gateway's signed: nobody else's can be part of the chain."""
-    keys = _keys_of(store, gateway, signer)
+    keys = keys_of(store, gateway, signer.public_key)
     for version in firsts(store, ROLLUP):
         key = _KEY.fullmatch(version.key)
         if key is None:
@@ -220,9 +220,13 @@ def _known(store: VersionedStore, gateway: str, signer: Signer) -> Iterator[Know
             yield Known(key["day"], version.key, hashlib.sha256(raw).hexdigest(), at, epochs)
 
 
-def _keys_of(store: VersionedStore, gateway: str, signer: Signer) -> set[bytes]:
-    """The key of today, and those that came before it by manifests that both keys signed."""
-    keys = {signer.public_key}
+def keys_of(store: VersionedStore, gateway: str, public_key: bytes) -> set[bytes]:
+    """The key of today, and those that came before it by manifests that both keys signed.
+
+    Raises:
+        EvidenceError: the store cannot be read.
+    """
+    keys = {public_key}
     for version in reversed(list(firsts(store, KEYS))):
         try:
             note = open_note(fetch(store, version).decode())

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ext_proc.audit.erasure import Journal
     from ext_proc.audit.keys import KeyRing
-    from ext_proc.evidence.versions import VersionedStore
+    from ext_proc.evidence.versions import Version, VersionedStore
 
 ROLES: Final = ("request.raw", "request.forwarded", "response.upstream", "response.released")
 _UNEXPLAINED: Final = (
@@ -233,19 +233,33 @@ def _opened(store: VersionedStore, keyring: KeyRing, located: Located, told: dic
 
 def _ciphertext(store: VersionedStore, events_key: str, sha256: str) -> bytes | None:
     """Out of the pack that was sealed with the leaf: of the same place and the same sequences."""
-    place, _, last = events_key.removeprefix(names.EVENTS).rpartition("/")
-    for version in firsts(store, f"{names.PAYLOAD}{place}/{last[:33]}-"):
+    for version in packs_of(store, events_key):
         with SpooledTemporaryFile(SPOOL_BYTES) as spool:
             file = cast("BinaryIO", spool)
             store.download(version, file)
-            for digest, length, at in _entries(file):
+            for digest, length, at in entries(file):
                 if digest == sha256:
                     file.seek(at)
                     return file.read(length)
     return None
 
 
-def _entries(file: BinaryIO) -> Iterator[tuple[str, int, int]]:
+def packs_of(store: VersionedStore, events_key: str) -> Iterator[Version]:
+    """The packs that were sealed with an events object: one, unless somebody put another beside it.
+
+    Raises:
+        EvidenceError: the store cannot be listed.
+    """
+    place, _, last = events_key.removeprefix(names.EVENTS).rpartition("/")
+    yield from firsts(store, f"{names.PAYLOAD}{place}/{last[:33]}-")
+
+
+def entries(file: BinaryIO) -> Iterator[tuple[str, int, int]]:
+    """What a pack holds: of each ciphertext the digest, the length, and where it begins.
+
+    Raises:
+        IntegrityError: it is no pack, or cut off.
+    """
     end = file.seek(0, 2)
     file.seek(0)
     if file.read(len(PACK_MAGIC)) != PACK_MAGIC:

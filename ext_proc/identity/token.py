@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hmac
 import json
 import re
 from dataclasses import dataclass
@@ -188,6 +189,41 @@ def verify(token: str, said: Unverified, key: VerificationKey, trust: Trust, now
     Raises:
         BadToken: ``detail`` says which check failed.
     """
+    claims, expires_at = _verified(token, said, key, trust, now)
+    return _identity(claims, expires_at, trust)
+
+
+def verify_id_token(
+    token: str, said: Unverified, key: VerificationKey, trust: Trust, now: datetime, *, nonce: str
+) -> Identity:
+    """Step 5 for an ID token, which is for one client alone and answers one question of its (OpenID Connect Core 1.0,
+    section 3.1.3.7).
+
+    Args:
+        token: it.
+        said: what it says of itself.
+        key: as chosen.
+        trust: its only audience is the client's id.
+        now: the time.
+        nonce: what the client asked with.
+
+    Raises:
+        BadToken: ``detail`` says which check failed.
+    """
+    claims, expires_at = _verified(token, said, key, trust, now)
+    if not hmac.compare_digest(str(claims.get("nonce")).encode(errors="replace"), nonce.encode()):
+        raise BadToken("nonce")
+    audiences, party = claims["aud"], claims.get("azp")
+    is_shared = isinstance(audiences, list) and len(audiences) > 1
+    if (party is not None or is_shared) and party not in trust.audiences:
+        raise BadToken("audience")
+    return _identity(claims, expires_at, trust)
+
+
+def _verified(
+    token: str, said: Unverified, key: VerificationKey, trust: Trust, now: datetime
+) -> tuple[dict[str, Any], datetime]:
+    """The claims of a token that is good for ``trust``, and its end."""
     if said.algorithm not in trust.algorithms:
         raise BadToken("algorithm")
     if not key.fits(said.algorithm):
@@ -206,7 +242,10 @@ def verify(token: str, said: Unverified, key: VerificationKey, trust: Trust, now
         raise BadToken(next(words, "invalid")) from None
     except (ValueError, RecursionError):
         raise BadToken("malformed") from None
-    expires_at = _check_times(claims, now.timestamp(), trust.leeway_seconds)
+    return claims, _check_times(claims, now.timestamp(), trust.leeway_seconds)
+
+
+def _identity(claims: Mapping[str, Any], expires_at: datetime, trust: Trust) -> Identity:
     subject = _text(_at(claims, trust.claims.subject))
     if subject is None or not claims["sub"]:
         raise BadToken("subject")

@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from ext_proc.model import (
+        Asking,
         Call,
         Connection,
         Decision,
         Entry,
+        ExchangeId,
         Headers,
+        HoldId,
         Inspection,
         Presented,
         RedactionRule,
@@ -59,6 +63,22 @@ class Decide:
     """May they? `Decided`."""
 
     call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class AskApproval:
+    """Hold the call until people agree, or find how it stands already. `HoldStands`."""
+
+    asking: Asking
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitApproval:
+    """Wait until the hold is resolved, or until ``until``. `HoldStands`."""
+
+    hold_id: HoldId
+    exchange_id: ExchangeId
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +177,8 @@ Step = (
     | Authenticate
     | Inspect
     | Decide
+    | AskApproval
+    | AwaitApproval
     | OpenTokens
     | RedactRequest
     | RedactResponse

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Receipt,
         Redaction,
         Secret,
+        Standing,
         Tokens,
     )
     from ext_proc.ports import AnswerStream
@@ -141,6 +142,14 @@ class Decided:
 
 
 @dataclass(frozen=True, slots=True)
+class HoldStands:
+    """How the hold stands, for this exchange."""
+
+    at: datetime
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
 class TokensOpened:
     """The vault keeps what stands for what."""
 
@@ -202,6 +211,7 @@ AnswerEvent = (
     | Authenticated
     | Inspected
     | Decided
+    | HoldStands
     | TokensOpened
     | Redacted
     | StreamOpened

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from ext_proc.model import Call, Connection, Coverage, Decision, Recognised, Redaction, Removal
+    from ext_proc.model import (
+        ApprovalTerms,
+        Call,
+        Connection,
+        Coverage,
+        Decision,
+        Recognised,
+        Redaction,
+        Removal,
+        Standing,
+    )
     from ext_proc.phases.head import Head
 
 SPANS_MAX: Final = 64
@@ -67,6 +77,40 @@ def policy_facts(decision: Decision) -> dict[str, Any]:
         "bundle_revision": decision.policy.revision,
         "bundle_digest": decision.policy.digest,
         "approval_required": decision.approval is not None,
+        **({"break_glass": decision.break_glass} if decision.break_glass is not None else {}),
+    }
+
+
+def approval_facts(standing: Standing) -> dict[str, Any]:
+    """How the hold stood, who said what, and where that is on record: enough to join the three."""
+    return {
+        "hold_id": standing.hold_id,
+        "state": standing.state.value,
+        "binding_sha256": standing.binding_sha256,
+        "asked": instant(standing.asked_at),
+        "expires": instant(standing.expires_at),
+        "valid_until": instant(standing.valid_until) if standing.valid_until else None,
+        "resolutions": [
+            {
+                "action": "approve" if one.is_yes else "deny",
+                "person_ref": one.person_ref,
+                "time": instant(one.at),
+                "record": {"origin": one.origin, "sequence": one.sequence},
+            }
+            for one in standing.resolutions
+        ],
+    }
+
+
+def terms_facts(terms: ApprovalTerms) -> dict[str, Any]:
+    """What the policy demanded of the people."""
+    return {
+        "groups": list(terms.groups),
+        "count": terms.count,
+        "valid_seconds": terms.valid_seconds,
+        "within_seconds": terms.within_seconds,
+        "reason": terms.reason,
+        "clear_to": list(terms.clear_to),
     }
 
 

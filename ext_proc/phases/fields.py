@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 JSON: Final = "application/json"
 """The only kind of body that goes on: the gate wrote it itself, so a caller's parameters say nothing about it."""
 
+BREAK_GLASS: Final = "x-affidavit-break-glass"
+"""How a caller says that this cannot wait for people, and why. Whether that counts, the policy says."""
+
+_REASON: Final = re.compile(rb"[\x20-\x7e]{8,500}")
+
 BETAS_MAX: Final = 16
 """Of both headers together: more than any client sends, and few enough for a leaf."""
 
@@ -112,6 +117,8 @@ class Passing:
 
     query: tuple[tuple[str, str], ...] = ()
     betas: tuple[str, ...] = ()
+    emergency: str = ""
+    """Why people should not be asked now (``x-affidavit-break-glass``). It stays here: on record, if it counts."""
 
 
 def read_passing(path: str, headers: Headers) -> Passing:
@@ -121,6 +128,9 @@ def read_passing(path: str, headers: Headers) -> Passing:
         UnsupportedContent: the query holds another key than those known, or a value of another form.
         BadHeaders: a header that changes what is asked for is repeated or of another form.
     """
+    emergency = _values(headers, BREAK_GLASS)
+    if len(emergency) > 1 or not all(_REASON.fullmatch(one) for one in emergency):
+        raise BadHeaders("break_glass")
     for name in _MEANT:
         values = _values(headers, name)
         if len(values) > 1:
@@ -131,7 +141,7 @@ def read_passing(path: str, headers: Headers) -> Passing:
     betas = tuple(one.removeprefix(" ") for value in said for one in value.split(","))
     if len(betas) > BETAS_MAX:
         raise BadHeaders("betas")
-    return Passing(_query(path.partition("?")[2]), betas)
+    return Passing(_query(path.partition("?")[2]), betas, emergency[0].decode("ascii") if emergency else "")
 
 
 def _query(text: str) -> tuple[tuple[str, str], ...]:

@@ -108,3 +108,28 @@ def _length(values: list[bytes]) -> int | None:
     if not values[0].isdigit() or len(values[0]) > 18:  # 18 digits: an int64, as Envoy's codec
         raise BadHeaders("content_length")
     return int(values[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """What the caller prefers where the answer takes time (RFC 7240 sections 4.1 and 4.3): to be told at once to come
+    back later, or to wait ``wait_seconds`` at most (None: as long as it takes).
+    """
+
+    is_async: bool = False
+    wait_seconds: int | None = None
+
+
+def read_preference(headers: Headers) -> Preference:
+    """From ``Prefer``. What cannot be read is no preference: it changes nothing about what is recorded or masked."""
+    is_async, wait = False, None
+    said = b",".join(value for name, value in headers if name == "prefer").decode("latin-1")
+    for one in said.split(","):
+        name, _, told = (part.strip().lower() for part in one.partition(";")[0].partition("="))
+        is_async = is_async or name == "respond-async"
+        if name == "wait" and wait is None and _SECONDS.fullmatch(told):
+            wait = int(told)
+    return Preference(is_async, wait)
+
+
+_SECONDS: Final = re.compile(r"[0-9]{1,6}", re.ASCII)

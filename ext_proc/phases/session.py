@@ -2,8 +2,8 @@
 
  1. The head is read, room for the records is made sure of, the caller is authenticated.
  2. The body comes in whole; it is read, scanned, and the policy is asked.
- 3. What the model may see is made (with tokens, where the policy says so), the upstream credential fetched, the
-    *intent* recorded.
+ 3. What the model may see is made (with tokens, where the policy says so); people agree, where the policy says so
+    (`ext_proc.phases.holding`); the upstream credential is fetched, the *intent* recorded.
  4. Only when the intent is durable does the call go on (L1), with the word that opens the gate behind us.
  5. The answer comes in whole and is made fit for the caller; the *outcome* is recorded.
  6. Only when the outcome is durable is the answer released (L1).
@@ -27,7 +27,7 @@ from ext_proc.errors import (
     UpgradeRefused,
     UpstreamError,
 )
-from ext_proc.model import Action, Call, Entry, Payload, Refusal
+from ext_proc.model import Action, Call, Entry, HoldState, Payload, Refusal
 from ext_proc.phases import effects as do
 from ext_proc.phases import events as ev
 from ext_proc.phases import facts
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         Inspection,
         Receipt,
         Redaction,
+        Standing,
         ToolCall,
     )
 
@@ -97,6 +98,7 @@ class Session:
         self._told_request: dict[str, Any] | None = None
         self._decision: Decision | None = None
         self._forwarded: Redaction | None = None
+        self._standing: Standing | None = None
         self._unlocked: tuple[tuple[str, Any], ...] = ()
         self._intent_sequence: int | None = None
         self._answer_headers: Headers = ()
@@ -215,19 +217,18 @@ class Session:
             received_at=self._received_at,
             query=self._passing.query,
             betas=self._passing.betas,
+            is_emergency=bool(self._passing.emergency),
         )
         self.state = State.DECIDING
         return (do.Decide(self._call),)
 
     def on_decided(self, event: ev.Decided) -> tuple[do.Effect, ...]:
-        """Denied, or to be approved by a person, or allowed."""
+        """Denied, or allowed: if people must agree too, they are asked when it is known what the model would get."""
         self._decision, self._decided_at = event.decision, event.at
         if not event.decision.allow:
             return self._deny("denied", "The policy does not allow this call.", event.at)
-        if event.decision.approval is not None:
-            return self._deny("approval_required", "This call needs a person's approval first.", event.at)
         if self._known_head.is_upgrade:
-            return self._unlock()
+            return self._unlock(event.at)
         if self._call is not None and _has_tokens(event.decision):
             self.state = State.OPENING_TOKENS
             return (do.OpenTokens(self._call, event.decision),)
@@ -250,11 +251,22 @@ class Session:
         self._forwarded = event.redaction
         if event.redaction.blocked:
             return self._deny("content_blocked", "The request holds data that may not be sent on.", event.at)
-        return self._unlock()
+        return self._unlock(event.at)
 
-    def _unlock(self) -> tuple[do.Effect, ...]:
+    def _unlock(self, at: datetime) -> tuple[do.Effect, ...]:
+        """The only way on: what needs an approval comes here with one, or goes to ask for it."""
+        if self._decision is None or (self._decision.approval is not None and not self._is_agreed):
+            return self._ask_people(at)
         self.state = State.UNLOCKING
         return (do.Unlock(self._known_connection),)
+
+    def _ask_people(self, at: datetime) -> tuple[do.Effect, ...]:
+        return self._deny("approval_required", "This call needs a person's approval first.", at)
+
+    @property
+    def _is_agreed(self) -> bool:
+        """Have enough people agreed to this very exchange?"""
+        return self._standing is not None and self._standing.state is HoldState.CLAIMED
 
     def on_unlocked(self, event: ev.Unlocked) -> tuple[do.Effect, ...]:
         """Everything is known: write down what is about to happen."""
@@ -580,6 +592,8 @@ class Session:
         whole: dict[str, Any] = dict(parts)
         if self._head is not None:
             whole["request"] = self._request_facts(self._head)
+        if self._standing is not None:
+            whole["approval"] = facts.approval_facts(self._standing)
         if self._decision is not None:
             whole["policy"] = facts.policy_facts(self._decision)
         if self._forwarded is not None and not self._request_recorded:

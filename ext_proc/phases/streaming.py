@@ -1,4 +1,4 @@
-"""The story where the answer streams: `Session`, with its steps 5 and 6 done piece by piece.
+"""The story where the answer streams: the session, with its steps 5 and 6 done piece by piece.
 
  5a. The answer's head says that it streams: a reader is opened, and what the head says is recorded (part 0).
  5b. Durable: the head is released, and Envoy is asked for the body piece by piece (STREAMED).
@@ -20,7 +20,8 @@ from ext_proc.model import Entry, Payload, Piece
 from ext_proc.phases import effects as do
 from ext_proc.phases import events as ev
 from ext_proc.phases import facts
-from ext_proc.phases.session import ANSWER_BLOCKED, Session
+from ext_proc.phases.holding import HoldingSession
+from ext_proc.phases.session import ANSWER_BLOCKED
 from ext_proc.phases.table import State
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ _SUCCESS: Final = range(200, 300)
 _STREAMING: Final = "streaming"
 
 
-class StreamingSession(Session):
-    """`Session` for every exchange: most answers do not stream, and then nothing here is done."""
+class StreamingSession(HoldingSession):
+    """The session of every exchange: most answers do not stream, and then nothing here is done."""
 
     def __init__(self, connections: Mapping[str, Connection]) -> None:
         super().__init__(connections)

@@ -22,6 +22,10 @@ class State(Enum):
     DECIDING = auto()
     OPENING_TOKENS = auto()
     REDACTING_REQUEST = auto()
+    ASKING_APPROVAL = auto()
+    RECORDING_HOLD = auto()
+    HOLDING = auto()
+    RECORDING_BREAK_GLASS = auto()
     UNLOCKING = auto()
     RECORDING_INTENT = auto()
     AWAIT_RESPONSE = auto()
@@ -68,6 +72,11 @@ TABLE: Final[dict[State, dict[type, str]]] = {
     State.DECIDING: {ev.Decided: "on_decided", **_INTERRUPTIBLE},
     State.OPENING_TOKENS: {ev.TokensOpened: "on_tokens_opened", **_INTERRUPTIBLE},
     State.REDACTING_REQUEST: {ev.Redacted: "on_request_redacted", **_INTERRUPTIBLE},
+    # A call that needs people to agree: the methods are `ext_proc.phases.holding`'s.
+    State.ASKING_APPROVAL: {ev.HoldStands: "on_hold_asked", **_INTERRUPTIBLE},
+    State.RECORDING_HOLD: {ev.Recorded: "on_hold_recorded", **_RECORDING_UNANSWERED},
+    State.RECORDING_BREAK_GLASS: {ev.Recorded: "on_break_glass_recorded", **_RECORDING_UNANSWERED},
+    State.HOLDING: {ev.HoldStands: "on_hold_resolved", **_INTERRUPTIBLE},
     State.UNLOCKING: {ev.Unlocked: "on_unlocked", **_INTERRUPTIBLE},
     State.RECORDING_INTENT: {ev.Recorded: "on_intent_recorded", **_RECORDING_UNANSWERED},
     State.AWAIT_RESPONSE: {ev.ResponseHeaders: "on_response_headers", ev.StreamEnded: "on_left"},

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.errors import PolicyUndefined
-from ext_proc.model import Action, Decision, Direction, RedactionRule
+from ext_proc.model import Action, ApprovalTerms, Decision, Direction, RedactionRule
 from ext_proc.policy.field_rules import BadFieldRule, read_rule
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 LIST_MAX: Final = 64
 REASON_MAX_CHARS: Final = 512
+PEOPLE_MAX: Final = 16
+"""Who may have to agree at most: more is a mistake."""
+_SECONDS_MAX: Final = 30 * 24 * 3600
 _FIELDS: Final = {"allow", "reasons", "redact", "approval", "record"}
 _APPROVAL_FIELDS: Final = {"groups", "count", "valid_seconds", "within_seconds", "reason"}
 _DECISION_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
@@ -35,7 +38,7 @@ def read_decision(answer: Any, decision_id: str, policy: PolicyVersion) -> Decis
     """
     if not _DECISION_ID.fullmatch(decision_id):
         raise PolicyUndefined("decision_id")  # it stands in the record, which has no room for more
-    if not isinstance(answer, dict) or set(answer) != _FIELDS:
+    if not isinstance(answer, dict) or set(answer) - {"break_glass"} != _FIELDS:
         raise PolicyUndefined("fields")
     # `is True`: no number, text or list is taken for a yes.
     if answer["allow"] is not True and answer["allow"] is not False:
@@ -58,7 +61,20 @@ def read_decision(answer: Any, decision_id: str, policy: PolicyVersion) -> Decis
         decision_id=decision_id,
         policy=policy,
         restore=_entities(redact.get("restore", [])),
+        break_glass=_break_glass(answer),
     )
+
+
+def _break_glass(answer: dict[str, Any]) -> str | None:
+    """Only of what is allowed, and instead of an approval: else which of the two should count?"""
+    if "break_glass" not in answer:
+        return None
+    code = answer["break_glass"]
+    if not isinstance(code, str) or not _CODE.fullmatch(code):
+        raise PolicyUndefined("break_glass")
+    if not answer["allow"] or answer["approval"] is not None:
+        raise PolicyUndefined("break_glass_beside")
+    return code
 
 
 def _entities(value: Any) -> tuple[str, ...]:
@@ -104,19 +120,26 @@ def _rule(value: Any, direction: Direction, number: int) -> RedactionRule:
     return RedactionRule(entity, actions[action])
 
 
-def _approval(value: Any) -> dict[str, Any] | None:
+def _approval(value: Any) -> ApprovalTerms | None:
     if value is None:
         return None
-    if not isinstance(value, dict) or set(value) != _APPROVAL_FIELDS:
-        raise PolicyUndefined("approval")
-    groups, reason = value["groups"], value["reason"]
-    if not isinstance(groups, list) or not 0 < len(groups) <= LIST_MAX:
-        raise PolicyUndefined("approval")
-    if not all(isinstance(one, str) and one for one in groups):
+    if not isinstance(value, dict) or set(value) - {"clear_to"} != _APPROVAL_FIELDS:
         raise PolicyUndefined("approval")
     counts = [value[name] for name in ("count", "valid_seconds", "within_seconds")]
-    if not all(isinstance(one, int) and not isinstance(one, bool) and one > 0 for one in counts):
+    if not all(isinstance(one, int) and not isinstance(one, bool) and 0 < one <= _SECONDS_MAX for one in counts):
         raise PolicyUndefined("approval")
+    reason = value["reason"]
     if not isinstance(reason, str) or len(reason) > REASON_MAX_CHARS:
         raise PolicyUndefined("approval")
-    return dict(value)
+    groups, clear_to = _groups(value["groups"]), _groups(value.get("clear_to", []))
+    if not groups or value["count"] > PEOPLE_MAX:
+        raise PolicyUndefined("approval")
+    return ApprovalTerms(groups, value["count"], value["valid_seconds"], value["within_seconds"], reason, clear_to)
+
+
+def _groups(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > LIST_MAX:
+        raise PolicyUndefined("approval")
+    if not all(isinstance(one, str) and 0 < len(one) <= REASON_MAX_CHARS for one in value):
+        raise PolicyUndefined("approval")
+    return tuple(value)

@@ -45,6 +45,7 @@ def question(call: Call) -> dict[str, Any]:
             "model": inspection.model,
             "stream": inspection.is_stream,
             "betas": list(call.betas),
+            "emergency": call.is_emergency,
             "parameters": dict(inspection.parameters),
             "body_bytes": call.body_bytes,
             "text_bytes": inspection.text_bytes,

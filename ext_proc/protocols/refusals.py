@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ext_proc.protocols.json_text import render
 
 if TYPE_CHECKING:
-    from ext_proc.model import Refusal
+    from ext_proc.model import Refusal, Standing
 
 _JSON: Final = "application/json"
 
@@ -37,7 +37,9 @@ def refusal_body(protocol: str, refusal: Refusal) -> tuple[str, bytes]:
 
 
 def refusal_object(protocol: str, refusal: Refusal) -> dict[str, Any]:
-    """The body as an object."""
+    """The body as an object: of a call that is held, how it stands; else the error that the protocol's clients know."""
+    if refusal.held is not None:
+        return _held(refusal, refusal.held)
     if protocol.startswith("openai."):
         body: dict[str, Any] = {"error": _openai(refusal)}
     elif protocol.startswith("anthropic."):
@@ -47,6 +49,21 @@ def refusal_object(protocol: str, refusal: Refusal) -> dict[str, Any]:
     if refusal.reasons:
         body["error"]["reasons"] = list(refusal.reasons)
     return body
+
+
+def _held(refusal: Refusal, standing: Standing) -> dict[str, Any]:
+    """Nobody's protocol has a word for it. An ``error`` is in it for clients that take any 2xx for an answer."""
+    return {
+        "object": "affidavit.hold",
+        "id": standing.hold_id,
+        "status": standing.state.value,
+        "status_url": standing.status_url,
+        "asked_at": standing.asked_at.isoformat(),
+        "expires_at": standing.expires_at.isoformat(),
+        "retry_after_seconds": refusal.retry_after_seconds,
+        "message": refusal.text,
+        "error": {"message": refusal.text, "type": "approval_pending", "param": None, "code": refusal.code},
+    }
 
 
 def _openai(refusal: Refusal) -> dict[str, Any]:

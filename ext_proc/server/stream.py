@@ -24,7 +24,7 @@ import grpc
 import grpc.aio
 
 from ext_proc import telemetry
-from ext_proc.errors import AuditUnavailable, GateError, PeerError
+from ext_proc.errors import ApprovalUnavailable, AuditUnavailable, GateError, PeerError
 from ext_proc.phases import StreamingSession
 from ext_proc.phases import effects as do
 from ext_proc.phases import events as ev
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ext_proc.model import Call, Connection, Decision, Receipt, Tokens
-    from ext_proc.ports import Content, Credentials, Identities, Policy, Recorder, TokenDesk
+    from ext_proc.ports import Content, Credentials, Holds, Identities, Policy, Recorder, TokenDesk
 
 RECORD_DEADLINE_SECONDS: Final = 10.0
 """After this a record is taken as failed and the caller refused: a disk that takes longer is broken."""
@@ -64,6 +64,7 @@ class Rooms:
     clock: Callable[[], datetime]
     record_deadline_seconds: float = RECORD_DEADLINE_SECONDS
     tokens: TokenDesk | None = None
+    holds: Holds | None = None
 
 
 class Stream:
@@ -243,6 +244,12 @@ class Stream:
             case do.Decide(call):
                 decision = await rooms.policy.decide(call)
                 return ev.Decided(rooms.clock(), decision)
+            case do.AskApproval(asking):
+                standing = await self._holds.ask(asking, rooms.clock())
+                return ev.HoldStands(rooms.clock(), standing)
+            case do.AwaitApproval(hold_id, exchange_id, until):
+                standing = await self._holds.wait(hold_id, exchange_id, until)
+                return ev.HoldStands(rooms.clock(), standing)
             case do.OpenTokens(call, decision):
                 tokens = await self._tokens(call, decision)
                 return ev.TokensOpened(rooms.clock(), tokens)
@@ -251,6 +258,12 @@ class Stream:
                 return ev.Authenticated(rooms.clock(), identity)
             case _:
                 return await asyncio.to_thread(self._compute, effect)
+
+    @property
+    def _holds(self) -> Holds:
+        if self._rooms.holds is None:
+            raise ApprovalUnavailable("none is joined")
+        return self._rooms.holds
 
     async def _tokens(self, call: Call, decision: Decision) -> Tokens:
         rooms, told = self._rooms, (call.inspection, decision.redact_request)
@@ -347,7 +360,12 @@ class Stream:
         session = self._session
         if session.exchange_id is not None:
             self._rooms.recorder.ended(session.exchange_id)
+            if session.was_held and self._rooms.holds is not None:
+                self._rooms.holds.ended(session.exchange_id, session.hold_ending)
         name = session.connection.name if session.connection else ""
+        if session.is_glass_broken:
+            telemetry.GLASS_BROKEN.labels(name).inc()
+            _log.warning("passed without approval, in an emergency", exchange=session.exchange_id, connection=name)
         telemetry.exchange_ended(name, session.outcome or "none", session.code or "")
         _log.info(
             "exchange",
@@ -387,7 +405,7 @@ async def _first_of(one: asyncio.Future[Any], other: asyncio.Future[Any]) -> Non
 def _is_waited_for(effect: do.Step) -> bool:
     """Does the step wait (or compute for so long that no stream should wait for it)?"""
     match effect:
-        case do.Authenticate() | do.Decide() | do.OpenTokens():
+        case do.Authenticate() | do.Decide() | do.OpenTokens() | do.AskApproval() | do.AwaitApproval():
             return True
         case do.RedactRequest(inspection):
             return inspection.waits or inspection.text_bytes > INLINE_BYTES

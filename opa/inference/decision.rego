@@ -13,13 +13,16 @@ package inference
 # title: the decision
 # description: the one document that the gate asks for, of exactly the shape in opa/schemas/decision.json
 # entrypoint: true
-decision := {
-	"allow": _is_allowed,
-	"reasons": sort(_reasons),
-	"redact": data.inference.concerns.masking.redact,
-	"approval": _approval,
-	"record": data.inference.concerns.record.record,
-}
+decision := object.union(
+	{
+		"allow": _is_allowed,
+		"reasons": sort(_reasons),
+		"redact": data.inference.concerns.masking.redact,
+		"approval": _approval,
+		"record": data.inference.concerns.record.record,
+	},
+	_broken_glass,
+)
 
 # Named, so that a bundle without them, or one in which their rule is undefined, allows nothing.
 _required := {"approval", "limits", "masking", "media", "models", "record", "secrets", "shape"}
@@ -51,3 +54,7 @@ _reasons := _codes if {
 _approval := data.inference.concerns.approval.demand if {
 	_is_allowed
 } else := null
+
+default _broken_glass := {}
+
+_broken_glass := {"break_glass": data.inference.concerns.approval.break_glass} if _is_allowed

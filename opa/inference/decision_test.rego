@@ -57,6 +57,27 @@ test_approval_is_not_demanded_of_the_denied if {
 	decision.approval == null
 }
 
+test_emergency_is_told if {
+	asked := json.patch(example.restricted, [
+		{"op": "replace", "path": "/request/emergency", "value": true},
+		{"op": "replace", "path": "/identity/groups", "value": ["analysts", "incident-commanders"]},
+	])
+	decision := inference.decision with input as asked
+	decision.allow
+	decision.approval == null
+	decision.break_glass == "emergency"
+}
+
+test_emergency_of_the_denied_is_not if {
+	asked := json.patch(example.restricted, [
+		{"op": "replace", "path": "/request/emergency", "value": true},
+		{"op": "replace", "path": "/identity/groups", "value": ["incident-commanders"]},
+	])
+	decision := inference.decision with input as asked
+	not decision.allow
+	not "break_glass" in object.keys(decision)
+}
+
 test_concern_that_says_nothing_denies if {
 	decision := inference.decision with input as example.chat
 		with data.inference.concerns.limits as {}

@@ -21,6 +21,7 @@ chat := {
 		"model": "demo",
 		"stream": false,
 		"betas": ["prompt-caching-2024-07-31"],
+		"emergency": false,
 		"parameters": {"max_tokens": 64, "media_count": 0, "message_count": 1, "tool_count": 0},
 		"body_bytes": 120,
 		"text_bytes": 60,

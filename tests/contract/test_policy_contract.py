@@ -133,7 +133,7 @@ async def test_default_policy(opa: RealOpa) -> None:
         restricted = await policy.decide(a_call(model="demo-restricted"))
         assert restricted.allow
         assert restricted.approval is not None
-        assert restricted.approval["groups"] == ["approvers"]
+        assert restricted.approval.groups == ("approvers",)
         assert (await policy.decide(a_call(tags=("high-risk",)))).approval is not None
         for call, code in (
             (a_call(parameters={"media_count": 1}), "media_not_inspectable"),

@@ -17,88 +17,55 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import text
 
-from ext_proc.audit import database
+from ext_proc import database
 from ext_proc.audit.key_files import create_key_files
 from ext_proc.audit.keys import KeyRing
 from ext_proc.audit.registry import LegalHold, Place, SubjectKey, Tombstone
 from ext_proc.audit.registry_sql import SqlRegistry
 from ext_proc.errors import AuditUnavailable, ConfigError
 from ext_proc.model import Payload, Receipt
-from tests.contract.postgres import Postgres, running_postgres
 from tests.fakes.registry import FakeRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ext_proc.audit.registry import Registry
+    from tests.contract.databases import Database
+    from tests.contract.postgres import Postgres
 
 ROOT = Path(__file__).resolve().parents[2]
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 REQUESTED = Receipt("gw/command/1", 4, "00" * 32)
 COMPLETED = Receipt("gw/command/1", 5, "00" * 32)
-TABLES = ("subject_keys", "legal_holds", "counters")
 
 
 @dataclass
 class Setting:
-    kind: str
     registry: Registry
-    url: str
-    postgres: Postgres | None = None
+    database: Database | None = None
 
     def break_(self) -> None:
         if isinstance(self.registry, FakeRegistry):
             self.registry.is_down = True
-        elif self.postgres is not None:
-            self.postgres.stop()
-        else:
-            self._execute("ALTER TABLE subject_keys RENAME TO away", "ALTER TABLE counters RENAME TO away_too")
+        elif self.database is not None:
+            self.database.break_()
 
     def mend(self) -> None:
         if isinstance(self.registry, FakeRegistry):
             self.registry.is_down = False
-        elif self.postgres is not None:
-            self.postgres.start()
-        else:
-            self._execute("ALTER TABLE away RENAME TO subject_keys", "ALTER TABLE away_too RENAME TO counters")
-
-    def _execute(self, *statements: str) -> None:
-        engine = database.open_engine(self.url)
-        with engine.begin() as connection:
-            for statement in statements:
-                connection.execute(text(statement))
-        engine.dispose()
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    with running_postgres() as server:
-        yield server
+        elif self.database is not None:
+            self.database.mend()
 
 
 @pytest.fixture(params=["fake", "sqlite", "postgresql"])
-def here(request: Any, tmp_path: Path) -> Iterator[Setting]:
+def here(request: Any, open_database: Callable[[str], Database]) -> Iterator[Setting]:
     if request.param == "fake":
-        yield Setting("fake", FakeRegistry(), "")
+        yield Setting(FakeRegistry())
         return
-    server = None
-    if request.param == "sqlite":
-        url = database.sqlite_url(tmp_path / "registry.sqlite")
-    else:
-        server = request.getfixturevalue("postgres")
-        url = server.url
-        _drop_tables(url)
-    registry = SqlRegistry.from_url(url)
-    yield Setting(request.param, registry, url, server)
+    found = open_database(request.param)
+    registry = SqlRegistry.from_url(found.url)
+    yield Setting(registry, found)
     registry.close()
-
-
-def _drop_tables(url: str) -> None:
-    engine = database.open_engine(url)
-    with engine.begin() as connection:
-        for table in TABLES:
-            connection.execute(text(f"DROP TABLE IF EXISTS {table}"))
-    engine.dispose()
 
 
 def test_the_first_key_of_a_generation_wins(here: Setting) -> None:
@@ -220,7 +187,7 @@ def test_a_hold_that_is_being_placed_is_waited_for(here: Setting) -> None:
     registry.add("a", 1, b"wrapped")
     hold = LegalHold("a", "case-1", None)
     with ThreadPoolExecutor(1) as pool:
-        with registry._writing() as connection:
+        with registry._tables.writing() as connection:
             connection.execute(text("INSERT INTO legal_holds (subject_ref, name) VALUES ('a', 'case-1')"))
             destroyed = pool.submit(registry.destroy, "a", REQUESTED, NOW)
             wait([destroyed], timeout=0.5)  # it cannot end before the hold is there
@@ -244,12 +211,11 @@ print(told[0]["key"], told[0]["wrapped_data_key"], sealed[0].hex(), told[0]["cip
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_processes_that_race_get_the_winners_key(kind: str, request: Any, tmp_path: Path) -> None:
+def test_processes_that_race_get_the_winners_key(
+    kind: str, open_database: Callable[[str], Database], tmp_path: Path
+) -> None:
     """Each opens the registry (none has tables yet) and makes the subject's key at once; one can read all."""
-    url = database.sqlite_url(tmp_path / "registry.sqlite")
-    if kind == "postgresql":
-        url = request.getfixturevalue("postgres").url
-        _drop_tables(url)
+    url = open_database(kind).url
     keys = create_key_files(tmp_path, "kek", "pepper")
     command = [sys.executable, "-c", RACER, *map(str, keys), url, "hmac-sha256:" + "ab" * 32]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -348,9 +314,11 @@ def test_sqlite_says_when_a_reader_keeps_the_old_pages(tmp_path: Path, monkeypat
     registry.close()
 
 
-def test_postgresql_keeps_no_destroyed_key_in_its_tables(postgres: Postgres) -> None:
+def test_postgresql_keeps_no_destroyed_key_in_its_tables(
+    postgres: Postgres, open_database: Callable[[str], Database]
+) -> None:
     """Its write-ahead log does keep it for a while: that is a documented limit."""
-    _drop_tables(postgres.url)
+    open_database("postgresql")
     registry = SqlRegistry.from_url(postgres.url)
     kept = _fill(registry, 100)
     _checkpoint(postgres.url)

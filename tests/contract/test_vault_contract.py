@@ -9,20 +9,19 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import text
 
-from ext_proc.audit import database
+from ext_proc import database
 from ext_proc.audit.registry_sql import SqlRegistry
 from ext_proc.audit.vault_sql import SqlVault
 from ext_proc.errors import AuditUnavailable
-from tests.contract.postgres import Postgres, running_postgres
 from tests.fakes.vault import FakeVault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from ext_proc.audit.vault import Vault
+    from tests.contract.databases import Database
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -32,54 +31,34 @@ A, B = "hmac-sha256:" + "aa" * 32, "hmac-sha256:" + "bb" * 32
 @dataclass
 class Setting:
     vault: Vault
-    url: str = ""
-    postgres: Postgres | None = None
+    database: Database | None = None
+
+    @property
+    def there(self) -> Database:
+        assert self.database is not None
+        return self.database
 
     def break_(self) -> None:
         if isinstance(self.vault, FakeVault):
             self.vault.is_down = True
-        elif self.postgres is not None:
-            self.postgres.stop()
         else:
-            execute(self.url, "ALTER TABLE tokens RENAME TO away")
+            self.there.break_()
 
     def mend(self) -> None:
         if isinstance(self.vault, FakeVault):
             self.vault.is_down = False
-        elif self.postgres is not None:
-            self.postgres.start()
         else:
-            execute(self.url, "ALTER TABLE away RENAME TO tokens")
-
-
-def execute(url: str, *statements: str) -> None:
-    engine = database.open_engine(url)
-    with engine.begin() as connection:
-        for statement in statements:
-            connection.execute(text(statement))
-    engine.dispose()
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    with running_postgres() as server:
-        yield server
+            self.there.mend()
 
 
 @pytest.fixture(params=["fake", "sqlite", "postgresql"])
-def here(request: Any, tmp_path: Path) -> Iterator[Setting]:
+def here(request: Any, open_database: Callable[[str], Database]) -> Iterator[Setting]:
     if request.param == "fake":
         yield Setting(FakeVault())
         return
-    server = None
-    if request.param == "sqlite":
-        url = database.sqlite_url(tmp_path / "registry.sqlite")
-    else:
-        server = request.getfixturevalue("postgres")
-        url = server.url
-        execute(url, "DROP TABLE IF EXISTS tokens")
-    vault = SqlVault.from_url(url)
-    yield Setting(vault, url, server)
+    found = open_database(request.param)
+    vault = SqlVault.from_url(found.url)
+    yield Setting(vault, found)
     vault.close()
 
 
@@ -159,7 +138,7 @@ def test_out_of_reach_and_back(here: Setting) -> None:
 @pytest.mark.parametrize("here", ["sqlite", "postgresql"], indirect=True)
 def test_many_threads_and_processes_agree(here: Setting) -> None:
     """Each opens the vault for itself (there is no table yet) and keeps the same names, in another order."""
-    vaults = [SqlVault.from_url(here.url) for _ in range(4)]
+    vaults = [SqlVault.from_url(here.there.url) for _ in range(4)]
     names = [f"EMAIL_{number}" for number in range(30)]
 
     def live(number: int) -> dict[str, bytes]:
@@ -182,10 +161,10 @@ def test_the_table_stands_beside_the_registrys(here: Setting) -> None:
     """Whoever comes first: the registry minds no table that is not its own, and no table is made to be swept."""
     assert here.vault.sweep(NOW) == 0
     with pytest.raises(Exception, match="tokens"):
-        execute(here.url, "SELECT * FROM tokens")
-    registry = SqlRegistry.from_url(here.url)
+        here.there.execute("SELECT * FROM tokens")
+    registry = SqlRegistry.from_url(here.there.url)
     here.vault.keep(A, {"EMAIL_X": b"one"}, NOW, NOW + DAY)
-    again = SqlRegistry.from_url(here.url)
+    again = SqlRegistry.from_url(here.there.url)
     registry.add("a", 1, b"wrapped")
     assert again.newest("a") is not None
     for one in (registry, again):
@@ -194,7 +173,7 @@ def test_the_table_stands_beside_the_registrys(here: Setting) -> None:
 
 @pytest.mark.parametrize("here", ["sqlite", "postgresql"], indirect=True)
 def test_another_versions_table_is_told_apart(here: Setting) -> None:
-    execute(here.url, "CREATE TABLE tokens (scope TEXT, name TEXT)")
+    here.there.execute("CREATE TABLE tokens (scope TEXT, name TEXT)")
     with pytest.raises(AuditUnavailable, match="another version"):
         here.vault.rows(A, NOW, 9)
 

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from ext_proc.model import (
     Action,
+    ApprovalTerms,
     Connection,
     Coverage,
     Decision,
     ExchangeId,
+    HoldId,
+    HoldState,
     Identity,
     Inspection,
     Piece,
@@ -19,7 +22,9 @@ from ext_proc.model import (
     Receipt,
     Redaction,
     RedactionRule,
+    Resolution,
     Secret,
+    Standing,
     Tokens,
 )
 from ext_proc.phases import StreamingSession
@@ -54,6 +59,17 @@ DECISION = Decision(
     record_payloads=True,
     decision_id="d-1",
     policy=PolicyVersion("r-1", "0" * 64),
+)
+TERMS = ApprovalTerms(("approvers",), 1, 900, 600, "for approved use only")
+TO_BE_APPROVED = replace(DECISION, approval=TERMS)
+HELD = Standing(HoldId("ab" * 16), HoldState.PENDING, "cd" * 32, AT, AT + timedelta(seconds=600))
+AGREED = replace(
+    HELD,
+    state=HoldState.CLAIMED,
+    valid_until=AT + timedelta(seconds=900),
+    resolutions=(
+        Resolution(True, "hmac-sha256:" + "ef" * 32, AT, "demo/desk-command/20261124T120000000000-aaaaaaaa", 3),
+    ),
 )
 CREDENTIAL = {"authorization": Secret("Bearer upstream-key")}
 HEADERS: Headers = (
@@ -144,7 +160,7 @@ def receipt(sequence: int = 7) -> Receipt:
     return Receipt("origin", sequence, "ab" * 32, f"promise {sequence}")
 
 
-def done(effect: do.Effect) -> ev.AnswerEvent:  # noqa: PLR0911 - one for each step
+def done(effect: do.Effect) -> ev.AnswerEvent:  # noqa: PLR0911, PLR0912 - one for each step
     """What the rooms answer where all goes well.
 
     Raises:
@@ -159,6 +175,10 @@ def done(effect: do.Effect) -> ev.AnswerEvent:  # noqa: PLR0911 - one for each s
             return ev.Inspected(AT, INSPECTION)
         case do.Decide():
             return ev.Decided(AT, DECISION)
+        case do.AskApproval():
+            return ev.HoldStands(AT, HELD)
+        case do.AwaitApproval():
+            return ev.HoldStands(AT, AGREED)
         case do.OpenTokens():
             return ev.TokensOpened(AT, TOKENS)
         case do.RedactRequest():

@@ -10,7 +10,6 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from ext_proc.audit import frames, segments
-from ext_proc.audit.database import sqlite_url
 from ext_proc.audit.keys import KeyRing
 from ext_proc.audit.note import vkey_of
 from ext_proc.audit.record import build_leaf
@@ -18,6 +17,7 @@ from ext_proc.audit.registry_sql import SqlRegistry
 from ext_proc.audit.seal import read_events
 from ext_proc.audit.segments import FileOps
 from ext_proc.audit.writer import WalLimits, Writer
+from ext_proc.database import sqlite_url
 from ext_proc.model import Entry, ExchangeId, Identity, Payload, Receipt, Source
 
 if TYPE_CHECKING:

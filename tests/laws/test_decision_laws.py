@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from ext_proc.errors import PolicyUndefined
 from ext_proc.model import (
+    ApprovalTerms,
     Call,
     Connection,
     ExchangeId,
@@ -72,11 +73,12 @@ decisions = st.fixed_dictionaries(
         | st.fixed_dictionaries(
             {
                 "groups": st.lists(names, min_size=1, max_size=3),
-                "count": counts,
+                "count": st.integers(min_value=1, max_value=16),
                 "valid_seconds": counts,
                 "within_seconds": counts,
                 "reason": texts,
-            }
+            },
+            optional={"clear_to": st.lists(names, min_size=1, max_size=3)},
         ),
         "record": st.fixed_dictionaries({"payloads": st.booleans()}),
     }
@@ -148,10 +150,16 @@ def test_every_decision_is_read_as_it_is(answer: Any) -> None:
             way: [written(line, rule) for line, rule in zip(answer["redact"][way], lines, strict=True)]
             for way, lines in (("request", decision.redact_request), ("response", decision.redact_response))
         },
-        "approval": decision.approval,
+        "approval": None if decision.approval is None else terms_written(decision.approval),
         "record": {"payloads": decision.record_payloads},
     }
     assert as_read == answer
+
+
+def terms_written(terms: ApprovalTerms) -> dict[str, Any]:
+    """As the policy wrote them; what it may leave out is left out."""
+    told = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(terms).items()}
+    return {name: value for name, value in told.items() if name != "clear_to" or value}
 
 
 zones = st.integers(-12, 12).map(lambda hours: timezone(timedelta(hours=hours)))

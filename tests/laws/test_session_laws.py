@@ -14,7 +14,7 @@ from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 from ext_proc.errors import AuditUnavailable, BadBody, PeerError, PolicyUnavailable, UpstreamError
-from ext_proc.model import Piece, Redaction
+from ext_proc.model import HoldEnding, HoldState, Piece, Redaction
 from ext_proc.phases import StreamingSession as Session
 from ext_proc.phases import effects as do
 from ext_proc.phases import events as ev
@@ -27,7 +27,9 @@ from tests.fakes.exchange import (
     CONNECTIONS,
     DECISION,
     FAREWELL,
+    HELD,
     PIECE,
+    TO_BE_APPROVED,
     TOKENISED,
     answer_head,
     done,
@@ -84,6 +86,8 @@ class Watched:
     question: ev.PeerEvent | None = None
     is_open: bool = True
     is_let_on: bool = False
+    needs_approval: bool = False
+    is_approved: bool = False
     is_over: bool = False
     is_head_of_answer_seen: bool = False
     is_streaming: bool = False
@@ -132,6 +136,10 @@ class Watched:
             return
         step, self.step = self.step, None
         event = _ended(step, how)
+        if isinstance(event, ev.Decided):
+            self.needs_approval = event.decision.approval is not None
+        if isinstance(event, ev.HoldStands):
+            self.is_approved = event.standing.state is HoldState.CLAIMED
         if isinstance(step, do.Record):
             if isinstance(event, ev.Recorded):
                 self.confirmed.append(step.entry)
@@ -213,6 +221,7 @@ class Watched:
             assert not words and effect.body is None
             return
         assert self._has("inference.intent"), "L1: a call before its intent is durable"
+        assert not self.needs_approval or self.is_approved, "nothing passes that nobody agreed to"
         assert words["decision"] == "allow"
         assert "deny" not in self.said
         self.said.append("allow")
@@ -244,7 +253,7 @@ class Watched:
         self.is_over = True
         assert "response" not in effect.metadata, "a refusal opens no gate"
         assert effect.metadata.get("decision") != "allow"
-        assert effect.refusal.status >= 400
+        assert effect.refusal.status >= 400 or (effect.refusal.status == 202 and effect.refusal.held is not None)
         if self.is_let_on:
             assert "decision" not in effect.metadata, "what was said for the request still stands"
         if effect.metadata["outcome"] != "unrecorded":
@@ -268,8 +277,11 @@ class Watched:
         if self.is_end_lost:  # the log failed at the very last: nothing can be told any more
             return
         kinds = [entry.kind for entry in self.durable]
+        assert self.session.hold_ending is not HoldEnding.PASSED or self.is_let_on
+        if self.is_let_on:
+            assert self.session.hold_ending is HoldEnding.PASSED, "an approval that was used serves nobody else"
         if self.is_let_on or "inference.intent" in kinds:
-            assert kinds[0] == "inference.intent"
+            assert next(kind for kind in kinds if kind != "approval.requested") == "inference.intent"
             assert "inference.outcome" in kinds[1:], "L4: what went on has its outcome"
         if self.is_streaming:
             self._settle_stream()
@@ -289,6 +301,15 @@ class Watched:
         assert last.facts["outcome"]["released_bytes"] == self._released_bytes(), "L7: the record claims what never was"
 
 
+_STANDS: Final = {
+    "denied": HoldState.DENIED,
+    "approval": HoldState.CLAIMED,
+    "blocked": HoldState.EXPIRED,
+    "no payloads": HoldState.PENDING,
+}
+"""How a hold stands, for each way that a step may end in: no further ways, which would make mistakes rarer."""
+
+
 def _ended(step: do.Step, how: str) -> ev.AnswerEvent:  # noqa: PLR0911 - one for each way
     if how == "failed" or (how == "slow" and isinstance(step, do.Record)):
         return ev.Failed(AT, AuditUnavailable() if isinstance(step, do.Record) else PolicyUnavailable())
@@ -298,7 +319,9 @@ def _ended(step: do.Step, how: str) -> ev.AnswerEvent:  # noqa: PLR0911 - one fo
         case do.Decide(), "denied":
             return ev.Decided(AT, replace(DECISION, allow=False))
         case do.Decide(), "approval":
-            return ev.Decided(AT, replace(DECISION, approval={"group": "leads"}))
+            return ev.Decided(AT, TO_BE_APPROVED)
+        case (do.AskApproval() | do.AwaitApproval(), "denied" | "approval" | "blocked" | "no payloads"):
+            return ev.HoldStands(AT, replace(HELD, state=_STANDS[how]))
         case do.Decide(), "no payloads":
             # And with tokens: one more step, and no further way to choose from, which would make mistakes rarer.
             tokens = replace(DECISION, redact_request=TOKENISED, restore=("*",))
@@ -410,6 +433,14 @@ class CallBeforeIntent(Session):
         super().on_unlocked(event)
         self.state = State.AWAIT_RESPONSE
         return (do.Continue(metadata={"decision": "allow"}),)
+
+
+class PassesUnapproved(Session):
+    """A mistake: nobody is asked where the policy demands that people agree."""
+
+    @property
+    def _is_agreed(self) -> bool:
+        return True
 
 
 class ReleaseBeforeOutcome(Session):
@@ -575,6 +606,7 @@ MISTAKES_OF_STREAMS: Final = (
 )
 MISTAKES: Final = (
     CallBeforeIntent,
+    PassesUnapproved,
     ReleaseBeforeOutcome,
     RefusalBeforeRecord,
     AnswersTwice,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from ext_proc.audit import database
+from ext_proc import database
 from ext_proc.audit.registry import SubjectKey
 from ext_proc.audit.registry_sql import SqlRegistry
 from ext_proc.errors import AuditUnavailable, ConfigError
@@ -65,7 +65,7 @@ def test_a_counter_that_is_gone_is_no_zero(tmp_path: Path) -> None:
     """Somebody emptied the table: whether keys were destroyed cannot be told any more."""
     registry = SqlRegistry.from_url(database.sqlite_url(tmp_path / "registry.sqlite"))
     assert registry.erasure_count() == 0
-    with registry._engine.begin() as connection:
+    with registry._tables.engine.begin() as connection:
         connection.execute(text("DELETE FROM counters"))
     with pytest.raises(AuditUnavailable, match="counter"):
         registry.erasure_count()
@@ -81,7 +81,7 @@ def test_without_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_key_that_somebody_blanked_has_no_tombstone(tmp_path: Path) -> None:
     registry = SqlRegistry.from_url(database.sqlite_url(tmp_path / "registry.sqlite"))
     registry.add("a", 1, b"wrapped")
-    with registry._engine.begin() as connection:
+    with registry._tables.engine.begin() as connection:
         connection.execute(text("UPDATE subject_keys SET wrapped = NULL"))
     assert registry.newest("a") == SubjectKey(1, None)
     assert registry.unfinished("a") == ()

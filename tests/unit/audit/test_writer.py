@@ -86,6 +86,23 @@ async def test_people_are_references_alike_in_both_records(tmp_path, folder):
     assert unknown["actor"] is None and unknown["source"] is None
 
 
+async def test_a_tenant_is_a_reference_of_its_own_only_where_the_token_names_one(tmp_path, folder):
+    """So that whoever may read one tenant's exchanges finds them, and nobody reads its name."""
+    writer = await a_writer(tmp_path)
+    for number, tenant in enumerate(("acme", "acme", "zenith", None, "")):
+        who = replace(ADA, subject=f"person {number}", tenant=tenant)
+        await writer.record(replace(intent(number), identity=who), AT)
+    await writer.close(AT)
+    actors = [leaf["actor"] for leaf in on_disk(folder) if leaf["kind"] == "inference.intent"]
+    refs = [actor.get("tenant_ref") for actor in actors]
+    keyring = a_keyring(tmp_path)
+    assert refs[:3] == [keyring.reference("tenant", name) for name in ("acme", "acme", "zenith")]
+    assert ["tenant_ref" in actor for actor in actors] == [True, True, True, False, False]
+    shape = kinds.schema_of("inference.intent")["properties"]["actor"]
+    assert [error.message for one in actors for error in Draft202012Validator(shape).iter_errors(one)] == []
+    assert list(Draft202012Validator(shape).iter_errors({**actors[0], "tenant_ref": "acme"})) != []
+
+
 async def test_each_tool_call_is_a_record_before_the_outcome_and_its_result_refers_to_it(tmp_path, folder):
     writer = await a_writer(tmp_path)
     calls = (ToolCall("weather", "a" * 64, "/choices/0", "call_1"), ToolCall("weather", "b" * 64, "/choices/1"))

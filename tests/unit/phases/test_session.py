@@ -23,12 +23,14 @@ from tests.fakes.exchange import (
     DECISION,
     DEMO,
     HEADERS,
+    HELD,
     ID,
     INSPECTION,
     PIECE,
     RELEASED,
     RULES,
     SENT,
+    TO_BE_APPROVED,
     TOKENISED,
     TOKENS,
     VIA_UPSTREAM,
@@ -83,6 +85,14 @@ def in_state(state: State) -> Conversation:  # noqa: PLR0912 - one for each stat
             told = Conversation(instead(do.Decide, TOKENISES))
             told.settle(head())
             told.until(do.OpenTokens, REQUEST)
+        case State.ASKING_APPROVAL | State.RECORDING_HOLD | State.HOLDING:
+            told = Conversation(instead(do.Decide, ev.Decided(AT, TO_BE_APPROVED)))
+            told.settle(head())
+            told.until(STEPS[state], REQUEST)
+        case State.RECORDING_BREAK_GLASS:
+            told = Conversation(instead(do.Decide, ev.Decided(AT, replace(DECISION, break_glass="emergency"))))
+            told.settle(head(("x-affidavit-break-glass", b"production is down")))
+            told.until(do.Record, REQUEST)
         case State.AWAIT_RESPONSE:
             told.settle(head(), REQUEST)
         case State.AWAIT_RESPONSE_BODY:
@@ -132,6 +142,9 @@ STEPS: dict[State, type[Any]] = {
     State.DECIDING: do.Decide,
     State.OPENING_TOKENS: do.OpenTokens,
     State.REDACTING_REQUEST: do.RedactRequest,
+    State.ASKING_APPROVAL: do.AskApproval,
+    State.RECORDING_HOLD: do.Record,
+    State.HOLDING: do.AwaitApproval,
     State.UNLOCKING: do.Unlock,
     State.RECORDING_INTENT: do.Record,
     State.REDACTING_RESPONSE: do.RedactResponse,
@@ -141,12 +154,12 @@ STEPS: dict[State, type[Any]] = {
 }
 BEFORE_THE_INTENT = [
     State.ADMITTING, State.AUTHENTICATING, State.INSPECTING, State.DECIDING, State.OPENING_TOKENS, State.REDACTING_REQUEST,
-    State.UNLOCKING,
+    State.ASKING_APPROVAL, State.HOLDING, State.UNLOCKING,
 ]  # fmt: skip
 EVERY_EVENT: list[ev.Event] = [
     head(), REQUEST, answer_head(), ANSWERED, ev.Unknown(AT, "request_trailers"), ENDED, ev.Admitted(AT),
     ev.Authenticated(AT, ADA), ev.Inspected(AT, INSPECTION), ev.Decided(AT, DECISION), ev.Redacted(AT, Redaction(b"", b"")),
-    ev.TokensOpened(AT, TOKENS), ev.StreamOpened(AT, FakeAnswer()), ev.PieceRedacted(AT, Piece(b"")), ev.Unlocked(AT, CREDENTIAL),
+    ev.TokensOpened(AT, TOKENS), ev.HoldStands(AT, HELD), ev.StreamOpened(AT, FakeAnswer()), ev.PieceRedacted(AT, Piece(b"")), ev.Unlocked(AT, CREDENTIAL),
     ev.Recorded(AT, receipt()), FAILED,
 ]  # fmt: skip
 
@@ -501,7 +514,6 @@ def test_declined_upgrade_without_a_body_is() -> None:
 
 LARGE = ev.RequestBody(AT, b"x" * 1001)
 DENIED = ev.Decided(AT, replace(DECISION, allow=False, reasons=("not_permitted",)))
-APPROVAL = ev.Decided(AT, replace(DECISION, approval={"group": "leads"}))
 BLOCKED = ev.Redacted(AT, Redaction(b"", BODY, blocked=("SECRET_KEY",)))
 AT_THE_HEAD = [
     (head((":path", b"/x")), 400, "bad_headers", "repeated"),
@@ -535,7 +547,6 @@ def test_refused_at_the_head(event: ev.RequestHeaders, status: int, code: str, d
     ("room", "status", "http_status", "code"),
     [
         (instead(do.Decide, DENIED), "denied", 403, "denied"),
-        (instead(do.Decide, APPROVAL), "denied", 403, "approval_required"),
         (instead(do.RedactRequest, BLOCKED), "denied", 403, "content_blocked"),
     ],
 )
@@ -559,7 +570,7 @@ def test_denial_says_why() -> None:
 
 
 def test_denial_comes_before_approval() -> None:
-    decision = replace(DECISION, allow=False, approval={"group": "leads"})
+    decision = replace(TO_BE_APPROVED, allow=False)
     told = Conversation(instead(do.Decide, ev.Decided(AT, decision)))
     told.settle(head(), REQUEST)
     assert outcome(told)["code"] == "denied"

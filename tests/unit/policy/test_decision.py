@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from typing import Any
 
 import jsonschema
 import pytest
 
 from ext_proc.errors import PolicyUndefined
-from ext_proc.model import Action, PolicyVersion, RedactionRule
+from ext_proc.model import Action, ApprovalTerms, PolicyVersion, RedactionRule
 from ext_proc.policy.decision import read_decision
 from tests.fakes.policy import ROOT
 
@@ -78,9 +79,23 @@ def test_deny_with_reasons() -> None:
 
 
 def test_approval() -> None:
-    answer = {**GOOD, "approval": APPROVAL}
-    assert read_decision(answer, "d-1", VERSION).approval == APPROVAL
+    terms = ApprovalTerms(("approvers",), 1, 900, 60, "Risky.")
+    for told, wanted in (
+        (APPROVAL, terms),
+        ({**APPROVAL, "clear_to": ["leads"]}, replace(terms, clear_to=("leads",))),
+        ({**APPROVAL, "clear_to": []}, terms),
+    ):
+        answer = {**GOOD, "approval": told}
+        assert read_decision(answer, "d-1", VERSION).approval == wanted
+        assert agrees(answer)
+
+
+def test_break_glass() -> None:
+    answer = {**GOOD, "break_glass": "emergency"}
+    assert read_decision(answer, "d-1", VERSION).break_glass == "emergency"
+    assert read_decision(GOOD, "d-1", VERSION).break_glass is None
     assert agrees(answer)
+    assert agrees(GOOD)
 
 
 def each(path: str, *values: Any) -> list[Any]:
@@ -138,6 +153,9 @@ WRONG: list[Any] = [
     ),
     *each("record", None, True, {}, {"payloads": 1}, {"payloads": True, "more": 1}),
     *each("approval", False, [], {}, "approvers", {**APPROVAL, "more": 1}),
+    *each("break_glass", None, True, "", "Not a code", ["emergency"]),
+    {**GOOD, "break_glass": "emergency", "approval": APPROVAL},
+    {**GOOD, "break_glass": "emergency", "allow": False, "reasons": ["no"]},
     *(
         changed("approval", {**APPROVAL, name: value})
         for name, value in (
@@ -146,6 +164,13 @@ WRONG: list[Any] = [
             ("groups", [1]),
             ("groups", [""]),
             ("groups", ["g"] * 65),
+            ("groups", ["g" * 513]),
+            ("clear_to", None),
+            ("clear_to", "leads"),
+            ("clear_to", [""]),
+            ("clear_to", ["g"] * 65),
+            ("count", 17),
+            ("within_seconds", 30 * 24 * 3600 + 1),
             ("count", 0),
             ("count", True),
             ("count", "1"),

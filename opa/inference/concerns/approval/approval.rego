@@ -3,6 +3,7 @@
 # description: |
 #   `data.inference.approval` names models and connection tags whose calls need people to agree. Where several lines
 #   meet, all must be satisfied: the largest count, the shortest times, and only groups that every line names.
+#   `data.inference.approval.break_glass` names groups that may go on without, in an emergency, and the code for it.
 package inference.concerns.approval
 
 # METADATA
@@ -33,6 +34,19 @@ demand := {
 } if {
 	allow
 	count(_lines) > 0
+	not break_glass
+}
+
+# METADATA
+# description: |
+#   the code under which this call passes without anybody's agreement: it needs one, its caller says that it cannot wait,
+#   and is in a group that `data.inference.approval.break_glass` names
+break_glass := data.inference.approval.break_glass.code if {
+	allow
+	count(_lines) > 0
+	input.request.emergency == true
+	some group in input.identity.groups
+	group in data.inference.approval.break_glass.groups
 }
 
 _lines contains data.inference.approval.models[input.request.model]
@@ -53,6 +67,14 @@ _is_well_formed if {
 	every line in _lines {
 		_is_line(line)
 	}
+	_is_glass_well_formed
+}
+
+_is_glass_well_formed if not data.inference.approval.break_glass
+
+_is_glass_well_formed if {
+	regex.match(`^[a-z][a-z0-9_.-]{0,63}$`, data.inference.approval.break_glass.code)
+	is_array(data.inference.approval.break_glass.groups)
 }
 
 _is_line(line) if {

@@ -68,3 +68,40 @@ test_misspelt_data_do_not_wave_through if {
 	not approval.allow with input as example.restricted
 		with data.inference.approval as {"model": {}, "tags": {}}
 }
+
+_emergency := object.union(example.restricted, {"request": {"emergency": true}})
+
+_glass := {"code": "emergency", "groups": ["analysts"]}
+
+test_emergency_of_whom_it_is_for if {
+	glass := object.union(data.inference.approval, {"break_glass": _glass})
+	approval.allow with input as _emergency with data.inference.approval as glass
+	approval.demand == null with input as _emergency with data.inference.approval as glass
+	approval.break_glass == "emergency" with input as _emergency with data.inference.approval as glass
+}
+
+test_emergency_of_others if {
+	glass := object.union(data.inference.approval, {"break_glass": object.union(_glass, {"groups": ["others"]})})
+	approval.demand.count == 1 with input as _emergency with data.inference.approval as glass
+	not approval.break_glass with input as _emergency with data.inference.approval as glass
+}
+
+test_no_emergency if {
+	glass := object.union(data.inference.approval, {"break_glass": _glass})
+	approval.demand.count == 1 with input as example.restricted with data.inference.approval as glass
+	not approval.break_glass with input as example.restricted with data.inference.approval as glass
+}
+
+test_emergency_where_nobody_need_agree if {
+	glass := object.union(data.inference.approval, {"break_glass": _glass})
+	calm := object.union(example.chat, {"request": {"emergency": true}})
+	not approval.break_glass with input as calm with data.inference.approval as glass
+}
+
+test_malformed_glass if {
+	every change in [{"code": "Not a code"}, {"code": null}, {"groups": "analysts"}] {
+		glass := object.union(data.inference.approval, {"break_glass": object.union(_glass, change)})
+		not approval.allow with input as _emergency with data.inference.approval as glass
+		approval.demand == null with input as _emergency with data.inference.approval as glass
+	}
+}

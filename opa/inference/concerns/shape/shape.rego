@@ -22,6 +22,7 @@ allow if {
 	is_string(input.source.address)
 	is_string(input.source.user_agent)
 	is_boolean(input.request.stream)
+	is_boolean(input.request.emergency)
 	input.identity.method in {"oidc", "mtls"}
 	input.time.weekday in {"monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"}
 	input.time.hour <= 23

@@ -1,5 +1,6 @@
 """The way to the registry's database: SQLite embedded, PostgreSQL where several hosts share one registry.
 
+The registry of keys, the vault of tokens and the register of holds keep their tables there, side by side (`Tables`).
 Secrets are named by file: a URL with a password in it is refused.
 """
 
@@ -7,17 +8,23 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import URL, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy import URL, create_engine, event, func, inspect, make_url, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from ext_proc.errors import AuditUnavailable, ConfigError
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy import Connection, Engine, MetaData, Table
+
+    from ext_proc.errors import DependencyError, GateError
 
 BUSY_SECONDS: Final = 10
 """How long one process waits for another's turn in SQLite."""
@@ -27,6 +34,109 @@ WRITES: Final = "affidavit_writes"
 
 _SERVER_SECONDS: Final = 5
 _SCRUB_LOCK_SECONDS: Final = 30
+
+
+class Tables:
+    """Tables of one room in a database, and the way to them. Safe from several threads.
+
+    Args:
+        engine: from `open_engine`.
+        metadata: the tables. None is made before `set_up`.
+        lock: a number of theirs: of several processes that find no tables, one makes them and the others wait.
+        name: what an error's detail says of them.
+        unavailable: what is raised, everywhere here, when the database cannot be used.
+    """
+
+    def __init__(
+        self, engine: Engine, metadata: MetaData, lock: int, name: str, unavailable: type[DependencyError]
+    ) -> None:
+        self.engine = engine
+        self.is_sqlite = engine.dialect.name == "sqlite"
+        self._metadata = metadata
+        self._set_up_lock = lock
+        self._name = name
+        self._unavailable = unavailable
+        self._lock = Lock()
+        self._is_set_up = False
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.engine.dispose()
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Tell whatever the database, or what it was given, is to blame for as one error."""
+        try:
+            yield
+        except (SQLAlchemyError, UnicodeError):
+            raise self._unavailable(self._name) from None
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection to look something up."""
+        with self.asking(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """One transaction: durable when it is left, and not begun if it is left by an error."""
+        with (
+            self.asking(),
+            self.engine.connect().execution_options(**{WRITES: True}) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    def insert(self, table: Table) -> Any:
+        """An insertion that may say ``on_conflict``."""
+        return (sqlite.insert if self.is_sqlite else postgresql.insert)(table)
+
+    def alone(self, connection: Connection, number: int) -> None:
+        """Until the transaction ends, nobody else is here with this number. In SQLite, who writes is alone anyway."""
+        if not self.is_sqlite:
+            connection.execute(select(func.pg_advisory_xact_lock(number)))
+
+    def is_set_up(self) -> bool:
+        """Is there a table to read? Nothing is made."""
+        if self._is_set_up:
+            return True
+        with self.reading() as connection:
+            return not self._missing(connection)
+
+    def set_up(
+        self, misfit: type[GateError] | None = None, fill: Callable[[Connection, set[str]], None] | None = None
+    ) -> None:
+        """Make what is missing; once a process.
+
+        Args:
+            misfit: what to raise for tables of another version; without it, what is raised for everything else.
+            fill: is told, within the transaction, the names of the tables that were made.
+        """
+        with self._lock:
+            if self._is_set_up:
+                return
+            if not self.is_set_up():
+                self._make(fill)
+            with self.reading() as connection:
+                stand = inspect(connection).get_multi_columns(filter_names=list(self._metadata.tables))
+            found = {name: {column["name"] for column in columns} for (_, name), columns in stand.items()}
+            for table in self._metadata.tables.values():
+                if found.get(table.name) != set(table.columns.keys()):
+                    said = f"{self._name}: its table {table.name} was made by another version of affidavit"
+                    raise (misfit or self._unavailable)(said)
+            self._is_set_up = True
+
+    def _make(self, fill: Callable[[Connection, set[str]], None] | None) -> None:
+        with self.writing() as connection:
+            self.alone(connection, self._set_up_lock)
+            missing = self._missing(connection)
+            self._metadata.create_all(connection, tables=missing, checkfirst=False)
+            if fill is not None:
+                fill(connection, {table.name for table in missing})
+
+    def _missing(self, connection: Connection) -> list[Table]:
+        there = set(inspect(connection).get_table_names())
+        return [table for table in self._metadata.tables.values() if table.name not in there]
 
 
 def sqlite_url(path: Path) -> str:

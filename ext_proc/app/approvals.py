@@ -1,0 +1,221 @@
+"""What people do with holds: see them, and resolve them. The console, the API, the command line, webhooks: all of them
+come through here, so the rules of approval (`ext_proc.approval.hold`) and the records are the same for all.
+
+Every view and every action is a leaf in this process's own log. What somebody says is on record before it counts: if
+they came second, a further leaf says that it did not (``approval.refused``).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
+
+from ext_proc.app.holds import CLEAR, SHOWN, scope_of
+from ext_proc.approval import hold as rules
+from ext_proc.approval.hold import Person
+from ext_proc.audit.record import instant
+from ext_proc.audit.vault import Sealer
+from ext_proc.model import Entry, ExchangeId, HoldId, Payload, Resolution
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from ext_proc.approval.hold import Hold
+    from ext_proc.approval.register import Register
+    from ext_proc.audit.keys import KeyRing
+    from ext_proc.model import Identity, Receipt
+
+COUNTED_MAX: Final = 1000
+"""More than that nobody counts."""
+JUSTIFICATION: Final = "approval.justification"
+_SAID: Final = "said"
+_ACTIONS: Final = {True: "approve", False: "deny"}
+
+
+class Journal(Protocol):
+    """The log of this process."""
+
+    def record(self, entry: Entry) -> Receipt:
+        """Durable when it returns.
+
+        Raises:
+            AuditUnavailable: it could not be made durable.
+        """
+        ...
+
+
+class Objection(Exception):
+    """Why somebody may not see or resolve a hold: a value for whoever asked, told in words by `text`.
+
+    ``reason`` is a code of `hold.OBJECTIONS`.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason: Final = reason
+        self.text: Final = rules.OBJECTIONS[reason]
+        self.http_status: Final = _STATUS.get(reason, 409)
+        """404 for what may not even be known, 403 for who may not, 422 for what must be said, 409 for what is over."""
+
+
+_STATUS: Final = {"no_such_hold": 404, "own_call": 403, "not_an_approver": 403, "justification_required": 422}
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What one person said of a hold. ``who`` and ``why`` are None where their key was destroyed."""
+
+    resolution: Resolution
+    who: str | None
+    why: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A hold as somebody may read it.
+
+    ``shown`` (see `holds._shown`): None where the caller's key was destroyed. ``clear``: the request as it came, only
+    where it was asked for and the policy lets this person read it. ``objection``: why this person may not resolve it
+    now, a code of `hold.OBJECTIONS`; None: they may.
+    """
+
+    hold: Hold
+    shown: Mapping[str, Any] | None
+    clear: str | None
+    said: tuple[Said, ...]
+    objection: str | None
+    may_read_clear: bool
+
+
+class Approvals:
+    """What the people at the desk can do. For threads: every method may wait for the database and the disk.
+
+    Args:
+        keyring: has the people's keys.
+        register: keeps the holds.
+        journal: where what they do is recorded.
+        clock: aware UTC.
+    """
+
+    def __init__(self, keyring: KeyRing, register: Register, journal: Journal, clock: Callable[[], datetime]) -> None:
+        self._keyring = keyring
+        self._register = register
+        self._journal = journal
+        self._clock = clock
+
+    def inbox(self, identity: Identity, limit: int, after: HoldId | None = None) -> list[Hold]:
+        """What waits for somebody like this person, the oldest first. Their own calls are not among it."""
+        person = self._person(identity)
+        found = self._register.pending(person.tenant, person.groups, self._clock(), limit, after)
+        return [hold for hold in found if hold.caller_ref != person.ref]
+
+    def mine(self, identity: Identity, limit: int) -> list[Hold]:
+        """The person's own calls, the newest first."""
+        return self._register.of_caller(self._person(identity).ref, self._clock(), limit)
+
+    def count_waiting_for(self, identity: Identity) -> int:
+        """How many calls wait for somebody like this person, up to `COUNTED_MAX`."""
+        return len(self.inbox(identity, COUNTED_MAX))
+
+    def stands(self, identity: Identity, hold_id: HoldId) -> Hold:
+        """How a hold stands, for its caller or its approvers; nothing that was said in it is shown.
+
+        Raises:
+            Objection: there is none for this person.
+        """
+        return self._found(self._person(identity), hold_id)
+
+    def read(self, identity: Identity, hold_id: HoldId, channel: str, *, wants_clear: bool = False) -> View:
+        """The hold with what its approvers read of it. The view is on record before anything is shown.
+
+        Raises:
+            Objection: there is none for this person, or the clear text is not for them.
+        """
+        person = self._person(identity)
+        hold = self._found(person, hold_id)
+        if wants_clear and not rules.may_read_clear(hold, person):
+            raise Objection("not_an_approver")
+        self._record("approval.viewed", identity, hold, channel, is_clear=wants_clear)
+        return self._view(hold, person, wants_clear=wants_clear)
+
+    def resolve(self, identity: Identity, hold_id: HoldId, channel: str, justification: str, *, is_yes: bool) -> View:
+        """Say yes or no. It is on record before it counts.
+
+        Raises:
+            Objection: this person may not, or not now: that is on record too.
+        """
+        person = self._person(identity)
+        hold = self._found(person, hold_id)
+        action = _ACTIONS[is_yes]
+        reason = rules.objection(hold, person, justification)
+        if reason is not None:
+            self._refuse(identity, hold, channel, action, reason)
+        written = Payload(JUSTIFICATION, justification.encode(errors="replace"), "text/plain")
+        receipt = self._record("approval.resolved", identity, hold, channel, (written,), action=action)
+        now = self._clock()
+        resolution = Resolution(is_yes, person.ref, now, receipt.origin, receipt.sequence)
+        changed = self._register.resolve(
+            hold_id, resolution, self._sealed(identity, person, hold_id, justification), now
+        )
+        if changed is None:
+            reason = rules.objection(self._found(person, hold_id), person, justification)
+            self._refuse(identity, hold, channel, action, reason or "already_said")
+        return self._view(self._found(person, hold_id), person, wants_clear=False)
+
+    # ---------------------------------------------------------------------------------------------------------------
+
+    def _person(self, identity: Identity) -> Person:
+        return Person(self._keyring.subject_reference(identity), identity.tenant, identity.groups)
+
+    def _found(self, person: Person, hold_id: HoldId) -> Hold:
+        hold = self._register.find(hold_id, self._clock())
+        if hold is None or not rules.may_see(hold, person):
+            raise Objection("no_such_hold")
+        return hold
+
+    def _refuse(self, identity: Identity, hold: Hold, channel: str, action: str, reason: str) -> NoReturn:
+        self._record("approval.refused", identity, hold, channel, action=action, code=reason)
+        raise Objection(reason)
+
+    def _record(
+        self, kind: str, identity: Identity, hold: Hold, channel: str, payloads: tuple[Payload, ...] = (), **more: Any
+    ) -> Receipt:
+        told = {
+            "hold_id": hold.hold_id,
+            "binding_sha256": hold.binding_sha256,
+            "channel": channel,
+            "time": {"recorded": instant(self._clock())},
+            **more,
+        }
+        exchange_id = ExchangeId(str(hold.facts["exchange_id"]))
+        return self._journal.record(Entry(kind, exchange_id, identity, None, told, payloads))
+
+    def _sealed(self, identity: Identity, person: Person, hold_id: HoldId, why: str) -> bytes:
+        told = json.dumps({"issuer": identity.issuer, "subject": identity.subject, "why": why})
+        return Sealer(self._keyring.token_key(person.ref), scope_of(hold_id)).seal(_SAID, told)
+
+    def _view(self, hold: Hold, person: Person, *, wants_clear: bool) -> View:
+        sealer = Sealer(self._keyring.token_key(hold.caller_ref), scope_of(hold.hold_id))
+        shown = sealer.open(SHOWN, hold.sealed or b"")
+        clear = sealer.open(CLEAR, hold.sealed_clear) if wants_clear and hold.sealed_clear is not None else None
+        reason = rules.objection(hold, person, "a justification")
+        return View(
+            hold=hold,
+            shown=None if shown is None else json.loads(shown),
+            clear=clear,
+            said=self._said(hold),
+            objection=reason,
+            may_read_clear=rules.may_read_clear(hold, person),
+        )
+
+    def _said(self, hold: Hold) -> tuple[Said, ...]:
+        sealed = self._register.said(hold.hold_id)
+        every = []
+        for one in hold.resolutions:
+            sealer = Sealer(self._keyring.token_key(one.person_ref), scope_of(hold.hold_id))
+            told = sealer.open(_SAID, sealed.get(one.person_ref, b""))
+            known = {} if told is None else json.loads(told)
+            every.append(Said(one, known.get("subject"), known.get("why")))
+        return tuple(every)

@@ -1,0 +1,121 @@
+"""``affidavit console``: the parts joined, served until SIGTERM. What people do is on record in a log of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from ext_proc import telemetry
+from ext_proc.app import registry
+from ext_proc.app.approvals import Approvals
+from ext_proc.app.console_approvals import DeskApprovals
+from ext_proc.app.console_evidence import evidence_half
+from ext_proc.app.logs import Journal
+from ext_proc.app.process import clock
+from ext_proc.approval.bell import Bell
+from ext_proc.config import load
+from ext_proc.console.people import Role
+from ext_proc.console.ports import Rooms
+from ext_proc.console.routes import BY_NAME
+from ext_proc.console.server import Console
+from ext_proc.console.sessions import MemorySessions
+from ext_proc.console.settings import Client, Settings
+from ext_proc.console.signing_in import Provider
+from ext_proc.errors import ConfigError
+from ext_proc.identity.authenticator import Authenticator
+from ext_proc.model import Connection, Presented, Secret
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from ext_proc.config import Config, ConsoleSection
+    from ext_proc.console.ports import Exchanges
+    from ext_proc.model import Identity
+
+_API = Connection("console", (), None, 1, 1)
+"""What bearers of tokens call: the console is nobody's inference service."""
+
+_log = telemetry.logger()
+
+
+class TokenBearers:
+    """`console.ports.Bearers`: the callers' own access tokens, verified as the gate verifies them."""
+
+    def __init__(self, authenticator: Authenticator) -> None:
+        self._authenticator = authenticator
+
+    async def identify(self, token: Secret, now: datetime) -> Identity:
+        """See `console.ports.Bearers.identify`."""
+        return await self._authenticator.authenticate(Presented(token), _API, now)
+
+
+def run(path: Path) -> int:
+    """Serve until SIGTERM or SIGINT."""
+    telemetry.set_up_logging()
+    config, digest = load(path)
+    if config.console is None:
+        raise ConfigError(f"{path}: there is no section console: see docs/configuration.md")
+    keyring = registry.keyring(config)
+    with Journal(config, digest, "command", keyring) as journal:
+        evidence = evidence_half(config, journal, clock)
+        register, watch = registry.register_of_holds(config), registry.watch_over_holds(config)
+        try:
+            desk = Approvals(keyring, register, journal, clock)
+            bell = Bell(watch, register, clock)
+            approvals = DeskApprovals(desk, bell, lambda viewer: keyring.subject_reference(viewer.identity))
+            evidence.start()
+            asyncio.run(_serve(config, config.console, approvals, evidence.exchanges, bell))
+        finally:
+            evidence.stop()
+            watch.close()
+            register.close()
+    return 0
+
+
+async def _serve(
+    config: Config, section: ConsoleSection, approvals: DeskApprovals, exchanges: Exchanges, bell: Bell
+) -> None:
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    authenticator = Authenticator(registry.trusts(config), registry.mtls(config))
+    await authenticator.start()
+    settings = _settings(section)
+    rooms = Rooms(approvals, exchanges, TokenBearers(authenticator), MemorySessions())
+    console = Console(settings, rooms, _provider(config, section, settings.client), clock)
+    runner = web.AppRunner(console.app(), access_log=None)
+    try:
+        await runner.setup()
+        host, _, port = section.listen.rpartition(":")
+        await web.TCPSite(runner, host.strip("[]"), int(port)).start()
+        _log.info("console", listen=section.listen, url=section.public_url)
+        async with asyncio.TaskGroup() as group:
+            ringing = group.create_task(bell.run_forever())
+            await stop.wait()
+            ringing.cancel()
+    finally:
+        await runner.cleanup()
+        await authenticator.close()
+
+
+def _settings(section: ConsoleSection) -> Settings:
+    client = Client(section.client_id, section.client_secret_file, tuple(section.scopes))
+    roles = {role: tuple(getattr(section.roles, role.value)) for role in Role}
+    return Settings(section.public_url, client, roles)
+
+
+def _provider(config: Config, section: ConsoleSection, client: Client) -> Provider:
+    issuer = registry.people_issuer(config, section.issuer)
+    trust, keys = registry.trust_for(issuer, section.client_id)
+    return Provider(
+        trust,
+        keys,
+        client,
+        f"{section.public_url}{BY_NAME['callback'].path}",
+        unsafe_allow_http=issuer.unsafe_allow_http,
+        ca_file=str(issuer.ca_file) if issuer.ca_file else None,
+    )

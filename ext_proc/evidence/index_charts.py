@@ -1,0 +1,106 @@
+"""Traffic by the hour, counted in the index."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from ext_proc.evidence.index_asking import number_of
+from ext_proc.evidence.index_rows import instant, masked_counts
+from ext_proc.evidence.records import IN_FLIGHT
+
+if TYPE_CHECKING:
+    import sqlite3
+    from datetime import datetime
+
+    from ext_proc.evidence.index_asking import Wanted
+
+HOUR_US: Final = 3_600_000_000
+_APPROVED: Final = frozenset({"approved", "claimed", "used"})
+_ENDED: Final = frozenset({"withdrawn", "abandoned"})
+
+
+@dataclass(slots=True)
+class HourSeen:
+    """One hour. ``gate_us`` counts exchanges by how long the gate took (`index_rows.step_of`)."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    gate: Counter[int] = field(default_factory=Counter)
+    holds: Counter[str] = field(default_factory=Counter)
+
+
+def drawn(
+    database: sqlite3.Connection, where: str, values: list[Any], wanted: Wanted, now: datetime
+) -> tuple[dict[datetime, HourSeen], dict[str, int]]:
+    """See `Index.hours`. ``where`` and ``values``: the exchanges; ``wanted``: the time and the tenant of holds."""
+    hours: dict[datetime, HourSeen] = {}
+
+    def hour(number: int) -> HourSeen:
+        return hours.setdefault(instant(number * HOUR_US), HourSeen())
+
+    counted = (
+        f"SELECT at / {HOUR_US}, outcome, count(*) FROM exchanges INDEXED BY by_at "  # noqa: S608
+        f"WHERE {where} GROUP BY 1, 2"
+    )
+    words = {None: IN_FLIGHT}
+    for number, outcome, count in database.execute(counted, values).fetchall():
+        if outcome not in words:
+            [words[outcome]] = database.execute("SELECT word FROM words WHERE number = ?", (outcome,)).fetchone()
+        hour(number).outcomes[words[outcome]] += count
+    measured = (
+        f"SELECT at / {HOUR_US}, gate_step, count(*) FROM exchanges INDEXED BY by_at "  # noqa: S608
+        f"WHERE {where} AND gate_step IS NOT NULL GROUP BY 1, 2"
+    )
+    for number, step, count in database.execute(measured, values):
+        hour(number).gate[step] += count
+    _add_holds(database, hour, wanted, now)
+    return hours, _entities(database, where, values)
+
+
+def _add_holds(database: sqlite3.Connection, hour: Any, wanted: Wanted, now: datetime) -> None:
+    """Each hold once, in the hour in which it was decided, ran out, or was left."""
+    now_us = (now - instant(0)).total_seconds() * 1_000_000
+    asked = "SELECT asked_at, expires_at, needed, yes, no, said_at, state, told_at FROM holds"
+    values: list[Any] = []
+    if wanted.tenant_ref is not None:
+        asked += " WHERE tenant = ?"
+        values.append(number_of(database, wanted.tenant_ref))
+    for row in database.execute(asked, values):
+        ending = _ending(row, now_us)
+        if ending is None:
+            continue
+        at = instant(ending[1])
+        is_in = (wanted.since is None or at >= wanted.since) and (wanted.until is None or at < wanted.until)
+        if is_in:
+            hour(ending[1] // HOUR_US).holds[ending[0]] += 1
+
+
+def _ending(row: tuple[Any, ...], now_us: float) -> tuple[str, int] | None:
+    """How a hold ended, and when; None: it waits. What the register said of it counts before what people said."""
+    asked_at, expires_at, needed, yes, no, said_at, state, told_at = row
+    at = said_at or told_at or asked_at
+    if at is None:
+        return None
+    if state in _APPROVED or (state != "denied" and not no and yes >= (needed or 1)):
+        return "approved", at
+    if state == "denied" or no:
+        return "denied", at
+    if state in _ENDED:
+        return "ended", told_at or at
+    is_over = state == "expired" or (expires_at is not None and expires_at <= now_us)
+    return ("expired", expires_at or at) if is_over else None
+
+
+def _entities(database: sqlite3.Connection, where: str, values: list[Any]) -> dict[str, int]:
+    made: dict[str, int] = {}
+    for column in ("masked_in", "masked_out"):
+        counted = (
+            f"SELECT {column}, count(*) FROM exchanges INDEXED BY by_at "  # noqa: S608
+            f"WHERE {where} AND {column} IS NOT NULL GROUP BY 1"
+        )
+        for number, count in database.execute(counted, values).fetchall():
+            [told] = database.execute("SELECT word FROM words WHERE number = ?", (number,)).fetchone()
+            for entity, each in masked_counts(told).items():
+                made[entity] = made.get(entity, 0) + each * count
+    return made

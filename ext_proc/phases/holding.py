@@ -1,0 +1,163 @@
+"""The story where people must agree first: `Session`, with a wait in step 3.
+
+ 3a. The request was decided, and it is known what the model would get: the call is held, or it is found how the same
+     call stands already. Approved: it goes on at once, and nothing else does with that approval.
+ 3b. Otherwise the asking is recorded (``approval.requested``), and the exchange waits; Envoy waits with it.
+ 3c. Resolved in time: on, or refused. Not in time, or where the caller prefers not to wait: "come back later" (202).
+
+In an emergency the policy may let a call pass without all this: that, and why, is a record of its own before it does.
+
+The caller may leave meanwhile, and Envoy may lose patience: then nobody waits, and the hold is withdrawn. `hold_ending`
+says at the end what became of the exchange, so that an approval that it claimed and did not use serves the next one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from ext_proc.errors import ApprovalUnavailable, PeerError
+from ext_proc.model import Asking, HoldEnding, HoldState, Payload, Refusal
+from ext_proc.phases import effects as do
+from ext_proc.phases import events as ev
+from ext_proc.phases import facts
+from ext_proc.phases.head import Preference, read_preference
+from ext_proc.phases.session import Session
+from ext_proc.phases.table import State
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from ext_proc.model import Connection, Standing
+
+COME_BACK_SECONDS: Final = 5
+"""``Retry-After`` of a call that is held: a person takes longer, and an approval is soon noticed."""
+
+_ACCEPTED: Final = 202
+_FORBIDDEN: Final = 403
+_CONFLICT: Final = 409
+
+_UNDECIDED: Final = frozenset({HoldState.PENDING, HoldState.APPROVED})
+"""Nobody knows yet whether this exchange may pass: of one that is approved, another may be about to."""
+_REFUSED: Final = {
+    HoldState.DENIED: (_FORBIDDEN, "approval_denied", "Somebody was asked to approve this call, and denied it."),
+    HoldState.EXPIRED: (
+        _FORBIDDEN,
+        "approval_expired",
+        "This call needs approval, and nobody gave it in time. Send it again to ask again.",
+    ),
+    HoldState.USED: (
+        _CONFLICT,
+        "approval_used",
+        "This call was approved, and another request used the approval. Send it again to ask again.",
+    ),
+}
+
+
+class HoldingSession(Session):
+    """`Session` for calls that need an approval; others pass through it untouched."""
+
+    def __init__(self, connections: Mapping[str, Connection]) -> None:
+        super().__init__(connections)
+        self._was_held = False
+        self.is_glass_broken = False
+        """Does it pass without the people who would have to agree, in an emergency?"""
+
+    @property
+    def was_held(self) -> bool:
+        """Were people asked? Then they must be told how it ended: `hold_ending`."""
+        return self._was_held
+
+    @property
+    def hold_ending(self) -> HoldEnding:
+        """What became of the exchange. Only what the model was sent has used its approval."""
+        if self._forwarded_at is not None:
+            return HoldEnding.PASSED
+        is_told = self._refusal is not None and self._refusal.held is not None and not self._is_unanswered
+        return HoldEnding.TOLD if is_told and not isinstance(self._kept, ev.StreamEnded) else HoldEnding.LEFT
+
+    def _unlock(self, at: datetime) -> tuple[do.Effect, ...]:
+        """What passes in an emergency without people's agreement is on record by itself, with why, before it does."""
+        decision = self._decision
+        if decision is None or decision.break_glass is None or self.is_glass_broken:
+            return super()._unlock(at)
+        if not self._passing.emergency or self._known_head.is_upgrade:  # the caller never said so, or nobody sees it
+            return self._deny("approval_required", "This call needs a person's approval first.", at)
+        self.state = State.RECORDING_BREAK_GLASS
+        why = Payload("approval.justification", self._passing.emergency.encode(), "text/plain")
+        entry = self._entry("approval.break_glass", {"time": self._times(at)}, ())
+        return (do.Record(replace(entry, payloads=(why,))),)
+
+    def on_break_glass_recorded(self, event: ev.Recorded) -> tuple[do.Effect, ...]:
+        """It is: on."""
+        self.is_glass_broken = True
+        if self._kept is not None:
+            return self._after_kept(event.at)
+        return self._unlock(event.at)
+
+    def _ask_people(self, at: datetime) -> tuple[do.Effect, ...]:
+        """Step 3a. What nobody can see beforehand (an upgrade) nobody can agree to."""
+        decision = self._decision
+        if decision is None or decision.approval is None or self._call is None or self._forwarded is None:
+            return super()._ask_people(at)
+        self.state, self._was_held = State.ASKING_APPROVAL, True
+        return (do.AskApproval(Asking(self._call, decision, decision.approval, self._body, self._forwarded)),)
+
+    def on_hold_asked(self, event: ev.HoldStands) -> tuple[do.Effect, ...]:
+        """Approved before, or resolved before, or to be waited for."""
+        self._standing = event.standing
+        if event.standing.state not in _UNDECIDED:
+            return self._after_hold(event.at)
+        terms = self._decision.approval if self._decision else None
+        if terms is None:
+            raise PeerError("held without terms")
+        self.state = State.RECORDING_HOLD
+        parts = {"time": self._times(event.at), "terms": facts.terms_facts(terms)}
+        return (do.Record(self._entry("approval.requested", parts, ())),)
+
+    def on_hold_recorded(self, event: ev.Recorded) -> tuple[do.Effect, ...]:
+        """Step 3b. It is on record that people are asked: wait for them, as long as the caller and Envoy do."""
+        if self._kept is not None:
+            return self._after_kept(event.at)
+        standing, prefers = self._known_standing, self._preference
+        if prefers.is_async:
+            return self._come_back(event.at)
+        seconds = self._known_connection.hold_seconds
+        if prefers.wait_seconds is not None:
+            seconds = min(seconds, prefers.wait_seconds)
+        if self.exchange_id is None:
+            raise PeerError("held before begun")
+        self.state = State.HOLDING
+        return (do.AwaitApproval(standing.hold_id, self.exchange_id, event.at + timedelta(seconds=seconds)),)
+
+    def on_hold_resolved(self, event: ev.HoldStands) -> tuple[do.Effect, ...]:
+        """Step 3c."""
+        self._standing = event.standing
+        if event.standing.state in _UNDECIDED:
+            return self._come_back(event.at)
+        return self._after_hold(event.at)
+
+    def _after_hold(self, at: datetime) -> tuple[do.Effect, ...]:
+        if self._is_agreed:
+            return self._unlock(at)
+        known = _REFUSED.get(self._known_standing.state)
+        if known is None:  # withdrawn or abandoned, while we wait for it: somebody took us for dead
+            return self._refuse(ApprovalUnavailable("abandoned"), at)
+        return self._record_refusal(Refusal(*known), "denied", at)
+
+    def _come_back(self, at: datetime) -> tuple[do.Effect, ...]:
+        said = "This call waits for approval. Send the same request again to get its answer."
+        refusal = Refusal(_ACCEPTED, "approval_pending", said, (), COME_BACK_SECONDS, held=self._known_standing)
+        return self._record_refusal(refusal, "held", at)
+
+    @property
+    def _preference(self) -> Preference:
+        return read_preference(self._known_head.headers)
+
+    @property
+    def _known_standing(self) -> Standing:
+        if self._standing is None:
+            raise PeerError("no hold")
+        return self._standing

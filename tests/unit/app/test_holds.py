@@ -1,0 +1,347 @@
+"""`ext_proc.app.holds` and `ext_proc.app.approvals`: the gate's desk and the people's, over one register."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import pytest
+
+from ext_proc.app import holds as desk_module
+from ext_proc.app.approvals import Approvals, Objection
+from ext_proc.app.holds import HoldDesk
+from ext_proc.approval.bell import Bell
+from ext_proc.approval.register import Holder
+from ext_proc.audit import erasure
+from ext_proc.audit.keys import KEPT_SECONDS, KeyRing
+from ext_proc.errors import ApprovalUnavailable, AuditUnavailable
+from ext_proc.model import (
+    ApprovalTerms,
+    Asking,
+    Call,
+    Connection,
+    Decision,
+    Entry,
+    ExchangeId,
+    HoldEnding,
+    HoldId,
+    HoldState,
+    Identity,
+    Inspection,
+    PolicyVersion,
+    Receipt,
+    Redaction,
+    Source,
+)  # fmt: skip
+from tests.fakes.register import FakeRegister
+from tests.fakes.registry import FakeJournal, FakeRegistry
+
+NOW: Final = datetime(2026, 11, 25, 12, tzinfo=UTC)
+ADA: Final = Identity("https://idp.example.com", "ada", "oidc", ("analysts", "approvers"), tenant="acme")
+BOB: Final = replace(ADA, subject="bob", groups=("approvers",))
+LEAD: Final = replace(ADA, subject="lee", groups=("approvers", "leads"))
+TERMS: Final = ApprovalTerms(("approvers",), 1, 900, 600, "risky", ("leads",))
+DECISION: Final = Decision(
+    True, (), (), (), TERMS, record_payloads=True, decision_id="d-1", policy=PolicyVersion("r-1", "0" * 64)
+)
+BODY: Final = b'{"ask":"ada@example.com"}'
+MASKED: Final = b'{"ask":"[EMAIL]"}'
+X, Y = ExchangeId("exchange-1"), ExchangeId("exchange-2")
+
+
+@dataclass
+class FakeLog:
+    """Keeps what was recorded. ``is_down``: it cannot be written."""
+
+    entries: list[Entry] = field(default_factory=list)
+    is_down: bool = False
+
+    def record(self, entry: Entry) -> Receipt:
+        """See `approvals.Journal`."""
+        if self.is_down:
+            raise AuditUnavailable("full")
+        self.entries.append(entry)
+        return Receipt("demo/gw-command/1", len(self.entries), "00")
+
+    @property
+    def kinds(self) -> list[str]:
+        """In order."""
+        return [entry.kind for entry in self.entries]
+
+
+class House:
+    """One worker's desk and the people's, with a clock that stands still."""
+
+    def __init__(self) -> None:
+        self.ticks = 100.0
+        self.now = NOW
+        self.registry = FakeRegistry()
+        self.keyring = KeyRing(b"k" * 32, b"p" * 32, self.registry, lambda: self.ticks)
+        self.register = FakeRegister()
+        self.log = FakeLog()
+        self.bell = Bell(self.register.watch, self.register, lambda: self.now)
+        holder = Holder("demo/gw-0/1", 7)
+        self.desk = HoldDesk(self.keyring, self.register, self.bell, lambda: holder, self.url, lambda: self.now)
+        self.people = Approvals(self.keyring, self.register, self.log, lambda: self.now)
+
+    @staticmethod
+    def url(hold_id: HoldId) -> str:
+        return f"https://desk.example.com/{hold_id}"
+
+    def asking(self, exchange_id: ExchangeId = X, who: Identity = ADA, body: bytes = BODY, **terms: Any) -> Asking:
+        inspection = Inspection(
+            "openai.chat", "chat", "demo", is_stream=False, parameters={}, findings={"EMAIL": 1}, text_bytes=9
+        )
+        demo = Connection("demo", (), None, 1000, 1000)
+        source = Source("10.0.0.1", "test/1")
+        call = Call(exchange_id, demo, who, "POST", "/v1/chat", len(body), inspection, source, NOW)
+        wanted = replace(TERMS, **terms)
+        return Asking(call, replace(DECISION, approval=wanted), wanted, body, Redaction(MASKED, body))
+
+    def until(self, seconds: float = 50) -> datetime:
+        return self.now + timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+async def test_asked_and_shown(house: House) -> None:
+    """What people read is masked, and sealed with the caller's key where it is kept."""
+    standing = await house.desk.ask(house.asking(), NOW)
+    assert standing.state is HoldState.PENDING
+    assert standing.status_url == f"https://desk.example.com/{standing.hold_id}"
+    [kept] = house.register.kept.values()
+    assert kept.hold.sealed is not None
+    for said in (kept.hold.sealed, kept.hold.sealed_clear or b"", json.dumps(dict(kept.hold.facts)).encode()):
+        assert b"ada" not in said
+    view = house.people.read(BOB, standing.hold_id, "console")
+    assert view.shown is not None
+    assert (view.shown["text"], view.shown["subject"], view.shown["user_agent"]) == (MASKED.decode(), "ada", "test/1")
+    assert (view.clear, view.objection, view.may_read_clear) == (None, None, False)
+    assert house.log.kinds == ["approval.viewed"]
+
+
+async def test_clear_text_is_for_whom_the_policy_names(house: House) -> None:
+    hold_id = (await house.desk.ask(house.asking(), NOW)).hold_id
+    view = house.people.read(LEAD, hold_id, "console", wants_clear=True)
+    assert (view.clear, view.may_read_clear) == (BODY.decode(), True)
+    assert house.log.entries[-1].facts["is_clear"] is True
+    for who in (BOB, ADA):
+        with pytest.raises(Objection, match="not_an_approver"):
+            house.people.read(who, hold_id, "console", wants_clear=True)
+    assert house.log.kinds == ["approval.viewed"], "nothing was shown to them"
+
+
+async def test_clear_text_is_not_kept_for_nobody(house: House) -> None:
+    await house.desk.ask(house.asking(clear_to=()), NOW)
+    [kept] = house.register.kept.values()
+    assert kept.hold.sealed_clear is None
+
+
+async def test_an_erasure_takes_what_is_shown(house: House) -> None:
+    hold_id = (await house.desk.ask(house.asking(), NOW)).hold_id
+    ref = house.keyring.subject_reference(ADA)
+    erasure.erase(
+        house.registry,
+        ref,
+        order=erasure.Order("ticket", "dpo"),
+        clock=lambda: NOW,
+        journal=FakeJournal(),
+        wait=lambda _: None,
+    )
+    house.ticks += KEPT_SECONDS + 1
+    view = house.people.read(LEAD, hold_id, "console", wants_clear=True)
+    assert (view.shown, view.clear) == (None, None)
+
+
+async def test_yes_releases_one_that_waits(house: House) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        living = tasks.create_task(house.desk.live())
+        hold_id = (await house.desk.ask(house.asking(), NOW)).hold_id
+        waiting = tasks.create_task(house.desk.wait(hold_id, X, house.until()))
+        await asyncio.sleep(0)
+        view = await asyncio.to_thread(house.people.resolve, BOB, hold_id, "api", "case 1", is_yes=True)
+        standing = await waiting
+        living.cancel()
+    assert standing.state is HoldState.CLAIMED
+    assert [(one.who, one.why, one.resolution.is_yes) for one in view.said] == [("bob", "case 1", True)]
+    [entry] = house.log.entries
+    assert (entry.kind, entry.identity, entry.payloads[0].body) == ("approval.resolved", BOB, b"case 1")
+    assert (standing.resolutions[0].origin, standing.resolutions[0].sequence) == ("demo/gw-command/1", 1)
+    house.desk.ended(X, HoldEnding.PASSED)
+    await house.desk.settle(5)
+    assert house.register.kept[hold_id].hold.state is HoldState.USED
+
+
+async def test_time_is_over_and_nobody_said_anything(house: House) -> None:
+    hold_id = (await house.desk.ask(house.asking(), NOW)).hold_id
+    assert (await house.desk.wait(hold_id, X, NOW)).state is HoldState.PENDING
+
+
+async def test_waits_for_what_becomes_of_anothers_claim(house: House) -> None:
+    """Two wait, one claims, and leaves without passing: the other one passes."""
+    async with asyncio.TaskGroup() as tasks:
+        living = tasks.create_task(house.desk.live())
+        hold_id = (await house.desk.ask(house.asking(X), NOW)).hold_id
+        await house.desk.ask(house.asking(Y), NOW)
+        house.people.resolve(BOB, hold_id, "api", "case 1", is_yes=True)
+        assert (await house.desk.wait(hold_id, X, house.until())).state is HoldState.CLAIMED
+        other = tasks.create_task(house.desk.wait(hold_id, Y, house.until()))
+        await asyncio.sleep(0.05)
+        assert not other.done()
+        house.desk.ended(X, HoldEnding.LEFT)
+        assert (await other).state is HoldState.CLAIMED
+        living.cancel()
+
+
+@pytest.mark.parametrize(
+    ("ending", "state"), [(HoldEnding.LEFT, HoldState.WITHDRAWN), (HoldEnding.TOLD, HoldState.PENDING)]
+)
+async def test_ends(house: House, ending: HoldEnding, state: HoldState) -> None:
+    hold_id = (await house.desk.ask(house.asking(), NOW)).hold_id
+    house.desk.ended(X, ending)
+    house.desk.ended(X, ending)
+    await house.desk.settle(5)
+    assert house.register.kept[hold_id].hold.state is state
+
+
+async def test_caller_leaves_while_the_register_is_asked(house: House) -> None:
+    """The question goes on in its thread; what it holds is withdrawn all the same, after it."""
+    begun, go_on = threading.Event(), threading.Event()
+    really = house.register.ask
+
+    def slow(*told: Any) -> Any:
+        begun.set()
+        go_on.wait(10)
+        return really(*told)
+
+    house.register.ask = slow  # type: ignore[method-assign]
+    asking = asyncio.create_task(house.desk.ask(house.asking(), NOW))
+    await asyncio.to_thread(begun.wait, 10)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    house.desk.ended(X, HoldEnding.LEFT)
+    go_on.set()
+    await house.desk.settle(5)
+    [kept] = house.register.kept.values()
+    assert kept.hold.state is HoldState.WITHDRAWN
+
+
+async def test_register_is_away(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is held; and what ended is told when it is back."""
+    monkeypatch.setattr(desk_module, "_RETRY_SECONDS", 0.01)
+    hold_id = (await house.desk.ask(house.asking(), NOW)).hold_id
+    house.register.is_down = True
+    with pytest.raises(ApprovalUnavailable):
+        await house.desk.ask(house.asking(Y), NOW)
+    with pytest.raises(ApprovalUnavailable):
+        await house.desk.wait(hold_id, X, NOW)
+    house.desk.ended(Y, HoldEnding.LEFT)
+    house.desk.ended(X, HoldEnding.LEFT)
+    await asyncio.sleep(0.05)
+    house.register.is_down = False
+    await house.desk.settle(5)
+    assert house.register.kept[hold_id].hold.state is HoldState.WITHDRAWN
+
+
+async def test_what_is_too_long_to_read_is_cut(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desk_module, "TEXT_MAX", 5)
+    hold_id = (await house.desk.ask(house.asking(), NOW)).hold_id
+    shown = house.people.read(BOB, hold_id, "console").shown
+    assert shown is not None
+    assert (shown["text"], shown["characters"]) == (MASKED.decode()[:5], len(MASKED))
+
+
+# The people's desk -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("who", "why", "reason", "status"),
+    [
+        (ADA, "case", "own_call", 403),
+        (replace(BOB, groups=("leads",)), "case", "no_such_hold", 404),
+        (replace(BOB, tenant=None), "case", "no_such_hold", 404),
+        (BOB, "  ", "justification_required", 422),
+    ],
+)
+async def test_who_may_not(house: House, who: Identity, why: str, reason: str, status: int) -> None:
+    """Refused and, where they may know of it at all, recorded."""
+    hold_id = (await house.desk.ask(house.asking(), NOW)).hold_id
+    with pytest.raises(Objection) as refused:
+        house.people.resolve(who, hold_id, "api", why, is_yes=True)
+    assert (refused.value.reason, refused.value.http_status) == (reason, status)
+    assert refused.value.text
+    assert house.register.kept[hold_id].hold.state is HoldState.PENDING
+    assert house.log.kinds == ([] if reason == "no_such_hold" else ["approval.refused"])
+
+
+async def test_not_recorded_is_not_said(house: House) -> None:
+    hold_id = (await house.desk.ask(house.asking(), NOW)).hold_id
+    house.log.is_down = True
+    with pytest.raises(AuditUnavailable):
+        house.people.resolve(BOB, hold_id, "api", "case", is_yes=True)
+    with pytest.raises(AuditUnavailable):
+        house.people.read(BOB, hold_id, "api")
+    assert house.register.kept[hold_id].hold.state is HoldState.PENDING
+
+
+async def test_second_word_does_not_count_and_is_on_record(house: House) -> None:
+    """Between the rules and the register somebody else spoke: their word stands."""
+    hold_id = (await house.desk.ask(house.asking(), NOW)).hold_id
+    really = house.register.resolve
+
+    def first(*told: Any) -> Any:
+        house.register.resolve = really  # type: ignore[method-assign]
+        house.people.resolve(LEAD, hold_id, "api", "no", is_yes=False)
+        return really(*told)
+
+    house.register.resolve = first  # type: ignore[method-assign]
+    with pytest.raises(Objection, match="already_denied"):
+        house.people.resolve(BOB, hold_id, "api", "yes", is_yes=True)
+    assert house.log.kinds == ["approval.resolved", "approval.resolved", "approval.refused"]
+    assert house.register.kept[hold_id].hold.state is HoldState.DENIED
+
+
+async def test_inbox_is_for_others_calls(house: House) -> None:
+    await house.desk.ask(house.asking(X), NOW)
+    await house.desk.ask(house.asking(Y, who=BOB), NOW)
+    assert [hold.caller_ref for hold in house.people.inbox(BOB, 10)] == [house.keyring.subject_reference(ADA)]
+    assert [hold.caller_ref for hold in house.people.mine(BOB, 10)] == [house.keyring.subject_reference(BOB)]
+    assert len(house.people.inbox(LEAD, 10)) == 2
+    assert house.people.inbox(replace(BOB, tenant="other"), 10) == []
+    assert house.people.inbox(replace(BOB, groups=("analysts",)), 10) == []
+    assert house.people.count_waiting_for(LEAD) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"body": BODY + b" "},
+        {"who": replace(ADA, subject="eve")},
+        {"who": replace(ADA, tenant="other")},
+        {"reason": "other"},
+        {"count": 2},
+    ],
+)
+async def test_another_call_is_another_hold(house: House, change: dict[str, Any]) -> None:
+    first = await house.desk.ask(house.asking(X), NOW)
+    assert (await house.desk.ask(house.asking(Y), NOW)).hold_id == first.hold_id
+    other = await house.desk.ask(house.asking(ExchangeId("exchange-3"), **change), NOW)
+    assert (other.hold_id != first.hold_id, other.binding_sha256 != first.binding_sha256) == (True, True)
+
+
+async def test_another_policy_asks_again(house: House) -> None:
+    asking = house.asking(X)
+    first = await house.desk.ask(asking, NOW)
+    house.people.resolve(BOB, first.hold_id, "api", "case", is_yes=True)
+    changed = replace(asking.decision, policy=PolicyVersion("r-2", "1" * 64))
+    later = await house.desk.ask(replace(asking, call=replace(asking.call, exchange_id=Y), decision=changed), NOW)
+    assert (later.state, later.hold_id != first.hold_id) == (HoldState.PENDING, True)
+    assert (await house.desk.ask(asking, NOW)).state is HoldState.CLAIMED
