@@ -79,4 +79,4 @@ unit laws contract faults integration e2e: setup
 	@$(BIN)/pytest tests/$@ $(if $(T),-k "$(T)")
 
 clean: ## remove what was built and installed
-	@rm -rf .venv .tools bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	@rm -rf .venv .tools bench/out tests/browser/out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

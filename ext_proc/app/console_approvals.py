@@ -63,7 +63,8 @@ class DeskApprovals:
     async def change_after(self, viewer: Viewer, seen: int) -> int:
         """See `ports.Approvals.change_after`."""
         del viewer  # that something changed tells nobody anything
-        return await self._bell.any_change(seen)
+        # One more than the bell's own, so that 0 is for whoever has seen nothing yet.
+        return 1 + (self._bell.last_change if seen == 0 else await self._bell.any_change(seen - 1))
 
     # ---------------------------------------------------------------------------------------------------------------
 

@@ -89,7 +89,7 @@ class EvidenceDamaged(GateError):
 class ReadingNotRecorded(DependencyError):
     """No record, no view."""
 
-    code = AuditUnavailable.code
+    code = "reading_not_recorded"
     client_text = "That you read this cannot be put on record at the moment, so nothing is shown. Try again."
 
 

@@ -69,7 +69,7 @@ class Bell:
         self._fresh: set[HoldId] = set()
         self._has_rung = False
         self._inboxes = 0
-        self._change = 1  # 0 is for whoever has seen nothing yet
+        self._change = 0
         self._told = asyncio.Event()
         self._is_wanted = asyncio.Event()
         self._is_held = asyncio.Event()
@@ -96,6 +96,11 @@ class Bell:
                 del self._waiters[hold_id]
                 self._fresh.discard(hold_id)
             self._note_who_waits()
+
+    @property
+    def last_change(self) -> int:
+        """The number of the last change; 0 if there was none since the process started."""
+        return self._change
 
     async def any_change(self, seen: int = 0) -> int:
         """The number of the last change, once it is not ``seen`` any more: for an inbox that is looked at.
