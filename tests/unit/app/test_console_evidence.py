@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
 import json
@@ -16,13 +15,11 @@ import pytest
 
 from ext_proc.app.console_evidence import (
     BadPurpose,
-    ConsoleEvidence,
     EvidenceDamaged,
     EvidenceNotIndexed,
     EvidenceUnavailable,
     ReadingNotRecorded,
 )
-from ext_proc.app.console_policies import Bundles
 from ext_proc.app.console_verification import WholeVerification
 from ext_proc.audit import note
 from ext_proc.audit.record import instant
@@ -31,8 +28,9 @@ from ext_proc.console.people import Role, Viewer
 from ext_proc.errors import AuditUnavailable
 from ext_proc.evidence.versions import EvidenceError
 from ext_proc.model import Identity
-from tests.fakes.indexed import Indexed, exchange_id, told
-from tests.fakes.recorded import ADA, GATEWAY, NOON, SPAN, FakeJournal, Recorded, as_json
+from tests.fakes.evidence_desk import Desk
+from tests.fakes.indexed import exchange_id, told
+from tests.fakes.recorded import ADA, GATEWAY, NOON, SPAN, Recorded, as_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,40 +47,6 @@ def auditor(tenant: str | None = None, subject: str = "ida") -> Viewer:
     return Viewer(
         Identity("https://idp.example", subject, "oidc", ("auditors",), tenant=tenant), frozenset({Role.AUDITOR})
     )
-
-
-class Desk:
-    """The evidence half over a small recorded gateway."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.recorded = Recorded.at(folder)
-        self.indexed = Indexed(self.recorded.store, folder / "console")
-        self.clock = self.indexed.clock
-        self.journal = FakeJournal()
-        self.ran: list[str] = []
-        self.whole = WholeVerification(
-            folder / "console", "fake", self.policy, {}, self.clock, ("/bin/sh", "-c", self.verifier, "verify")
-        )
-        self.bundle = folder / "bundle.tar.gz"
-        self.exchanges = ConsoleEvidence(
-            self.indexed.index, self.recorded.store, self.recorded.keyring, self.journal, policy=self.policy,
-            bundles=Bundles(folder / "console", self.bundle), whole=self.whole, clock=self.clock,
-        )  # fmt: skip
-
-    def policy(self) -> dict[str, Any]:
-        return {
-            "schema": "affidavit/policy/v1", "gateway": GATEWAY, "retention_days": 400, "heartbeat_seconds": 60,
-            "log_keys": [base64.b64encode(self.recorded.signer.public_key).decode()],
-        }  # fmt: skip
-
-    @property
-    def verifier(self) -> str:
-        """A program that says what is in a file, and counts how often it was run."""
-        return f'echo "$@" >> {self.folder}/ran; cat {self.folder}/report; exit $(cat {self.folder}/status)'
-
-    def tenant(self, name: str) -> str:
-        return self.recorded.keyring.reference("tenant", name)
 
 
 @pytest.fixture
