@@ -165,9 +165,9 @@ def exchange(
         "actor": actor,
         "source": {"address_ref": _ref("address", person), "user_agent_ref": _ref("user-agent", person % 7)},
         "request": {
-            "connection": f"connection-{person % 12}", "method": "POST", "path": "/v1/chat/completions", "body_bytes": 900,
-            "protocol": "openai.chat", "operation": "chat", "model": f"model-{chance.randrange(30)}", "is_stream": False,
-            "query": {}, "betas": [], "text_bytes": 700, "parameters": {"message_count": 3}, "findings": found,
+            "connection": f"connection-{person % 12}", "method": "POST", "path": "/v1/chat/completions",
+            "protocol": "openai.chat", "operation": "chat", "model": f"model-{chance.randrange(30)}", "body_bytes": 900,
+            "is_stream": False, "query": {}, "betas": [], "text_bytes": 700, "parameters": {"message_count": 3}, "findings": found,
         },
         "policy": {
             "allow": not is_denied, "reasons": ["not_in_group"] if is_denied else [], "decision_id": identity,

@@ -75,7 +75,7 @@ def made(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Made]:
             path.unlink()
 
     yield Made(desk.exchanges, add, lambda: len(desk.journal.notes), fail)
-    desk.indexed.indexer.close()
+    desk.close()
 
 
 async def found(made: Made, **filters: Any) -> set[str]:

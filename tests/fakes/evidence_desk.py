@@ -49,3 +49,8 @@ class Desk:
 
     def tenant(self, name: str) -> str:
         return self.recorded.keyring.reference("tenant", name)
+
+    def close(self) -> None:
+        self.exchanges.close()
+        self.whole.stop()
+        self.indexed.indexer.close()

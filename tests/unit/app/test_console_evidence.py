@@ -26,7 +26,7 @@ from ext_proc.audit.record import instant
 from ext_proc.console import seen
 from ext_proc.console.people import Role, Viewer
 from ext_proc.errors import AuditUnavailable
-from ext_proc.evidence.versions import EvidenceError
+from ext_proc.evidence.versions import EvidenceError, Lock
 from ext_proc.model import Identity
 from tests.fakes.evidence_desk import Desk
 from tests.fakes.indexed import exchange_id, told
@@ -53,8 +53,7 @@ def auditor(tenant: str | None = None, subject: str = "ida") -> Viewer:
 def desk(tmp_path: Path) -> Iterator[Desk]:
     made = Desk(tmp_path)
     yield made
-    made.whole.stop()
-    made.indexed.indexer.close()
+    made.close()
 
 
 def one_exchange(desk: Desk) -> Log:
@@ -214,12 +213,14 @@ async def test_a_streamed_answer_of_very_many_records(desk: Desk, monkeypatch: p
     told(log, 1, NOON, outcome=None)
     for number in range(5_000):
         log.add("inference.part", NOON, {"exchange_id": X, "part": {"number": number}, "payloads": []})
+    log.add("inference.outcome", NOON + SECOND, {"exchange_id": X, "outcome": {"status": "completed"}, "payloads": []})
     log.seal()
     desk.indexed.round()
     found = await desk.exchanges.one(auditor(), X)
     assert found is not None
     assert len(found.steps) < 20
-    assert any(link.name == "Not shown" and link.value.startswith("3001 more") for link in found.links)
+    assert found.steps[-1].title == "Released to the caller"
+    assert any(link.name == "Not shown" and link.value.startswith("3000 more") for link in found.links)
     monkeypatch.setattr("ext_proc.app.console_evidence._BODIES_MAX", 100)
     with pytest.raises(Exception, match="too_long"):
         await desk.exchanges.payloads(auditor(), X, "ticket 1")
@@ -346,6 +347,24 @@ async def test_verify_one_finds_whatever_was_done(desk: Desk) -> None:
     store.puts = list(kept)
     desk.clock.now = NOON + timedelta(days=500)
     assert await verdict_of(desk) == (False, {"Lock"})
+
+
+async def test_a_lock_that_is_shorter_than_the_policy_asks(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    one_exchange(desk)
+    for lock in (
+        Lock("COMPLIANCE", NOON + timedelta(days=300)),
+        Lock("GOVERNANCE", NOON + timedelta(days=500)),
+        Lock(),
+    ):
+        original = type(desk.recorded.store).download
+
+        def download(store: Any, version: Version, into: Any, lock: Lock = lock, original: Any = original) -> Lock:
+            original(store, version, into)
+            return lock
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(desk.recorded.store), "download", download)
+            assert await verdict_of(desk) == (False, {"Lock"}), lock
 
 
 async def test_not_signed_for_yet(desk: Desk) -> None:
