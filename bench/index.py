@@ -167,7 +167,8 @@ def exchange(
         "request": {
             "connection": f"connection-{person % 12}", "method": "POST", "path": "/v1/chat/completions",
             "protocol": "openai.chat", "operation": "chat", "model": f"model-{chance.randrange(30)}", "body_bytes": 900,
-            "is_stream": False, "query": {}, "betas": [], "text_bytes": 700, "parameters": {"message_count": 3}, "findings": found,
+            "is_stream": False, "query": {}, "betas": [], "text_bytes": 700, "findings": found,
+            "parameters": {"message_count": 3},
         },
         "policy": {
             "allow": not is_denied, "reasons": ["not_in_group"] if is_denied else [], "decision_id": identity,

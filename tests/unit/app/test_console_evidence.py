@@ -30,14 +30,15 @@ from ext_proc.evidence.versions import EvidenceError, Lock
 from ext_proc.model import Identity
 from tests.fakes.evidence_desk import Desk
 from tests.fakes.indexed import exchange_id, told
-from tests.fakes.recorded import ADA, GATEWAY, NOON, SPAN, Recorded, as_json
+from tests.fakes.recorded import GATEWAY, NOON, SPAN, Recorded, as_json
+from tests.fakes.signer import FakeSigner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from ext_proc.evidence.versions import Version
-    from tests.fakes.recorded import Log
+from tests.fakes.recorded import Log
 
 X = exchange_id(1)
 SECOND = timedelta(seconds=1)
@@ -250,7 +251,7 @@ async def test_bodies_are_shown_once_it_is_on_record_that_they_are(desk: Desk) -
 
 async def test_a_text_that_looks_like_a_mark_is_text(desk: Desk) -> None:
     log = desk.recorded.log()
-    said = "Write to ada@example.com, ⟦EMAIL mask: x⟧ ⟦0123456789abcdef0123456789abcdef EMAIL mask: x⟧"
+    said = "Write to ada@example.com, ⟦EMAIL mask: x⟧ ⟦{0} EMAIL mask: x{0}⟧".format("0123456789abcdef" * 2)
     log.exchange(X, NOON, raw=as_json({"messages": [{"role": "user", "content": said}]}))
     log.seal()
     desk.indexed.round()
@@ -376,6 +377,16 @@ async def test_not_signed_for_yet(desk: Desk) -> None:
     found = await desk.exchanges.one(auditor(), X)
     assert found is not None
     assert found.proofs[0].root_hash is None
+    ours, desk.recorded.signer = desk.recorded.signer, FakeSigner("somebody else")
+    log.checkpoint()
+    desk.recorded.signer = ours
+    found = await desk.exchanges.one(auditor(), X)
+    assert found is not None
+    assert found.proofs[0].root_hash is None, "what somebody else signed is no signed head"
+    log.checkpoint()
+    found = await desk.exchanges.one(auditor(), X)
+    assert found is not None
+    assert found.proofs[0].root_hash is not None
 
 
 # When something is not there -------------------------------------------------------------------------------------
@@ -475,7 +486,7 @@ async def test_activations_with_their_differences(desk: Desk) -> None:
     [main] = [one for one in newer.differences if one.path == "main.rego"]
     assert {"-allow := true", "+allow := false"} <= set(main.lines)
     kept = desk.folder / "console" / "bundles" / f"{first}.tar.gz"
-    kept.write_bytes(b"another")
+    bundle(kept, main="package a\n")  # somebody put another in its place
     assert (await desk.exchanges.activations()).activations[1].differences is None
 
 
@@ -551,6 +562,7 @@ async def test_a_verification_that_could_not_run_is_none(status: str, report: st
     desk.whole.begin_if_due()
     desk.whole.wait()
     assert desk.whole.last() is None
+    assert desk.whole.begin_if_due() is False, "nor is it tried again and again"
 
 
 @pytest.mark.parametrize("kept", [b"", b"{}", b'{"source":"fake","began_at":5}', b"\xff"])
@@ -561,10 +573,3 @@ def test_what_was_kept_of_it_is_damaged(kept: bytes, desk: Desk) -> None:
     with suppress(OSError):
         assert desk.whole.begin_if_due() is True
     desk.whole.wait()
-
-
-async def test_ada_is_a_reference(desk: Desk) -> None:
-    """Nothing that the page of an exchange shows names somebody in clear."""
-    one_exchange(desk)
-    found = await desk.exchanges.one(auditor(), X)
-    assert ADA.subject not in repr(found).replace("adav", "")
