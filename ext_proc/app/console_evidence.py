@@ -53,6 +53,7 @@ PURPOSE_MAX: Final = 200
 _BODIES_MAX: Final = 20_000
 """Records that may hold pieces of one streamed body: days of streaming have more, and are for `affidavit show`."""
 _PROOFS_MAX: Final = 50
+_BEFORE: Final = {"request.forwarded": "request.raw", "response.released": "response.upstream"}
 _QUICK: Final = 4
 _SLOW: Final = 3
 _LINKS: Final = {"called_in": "Tool called in", "brought_by": "Tool's result in", "held_with": "Same hold"}
@@ -257,7 +258,8 @@ class ConsoleEvidence:
             opened = show.open_payloads(self._store, self._keyring, noting, found.located, by=by, purpose=purpose)
         except AuditUnavailable as error:
             raise ReadingNotRecorded(error.detail) from None
-        bodies = tuple(_body(one, found) for one in opened)
+        read = {one.role: one for one in opened if one.body is not None}
+        bodies = tuple(_body(one, found, read.get(_BEFORE.get(one.role, ""))) for one in opened)
         return seen.PayloadsSeen(exchange_id, bodies, noting.place)
 
     def _verify_one(self, viewer: Viewer, exchange_id: str) -> seen.Verdict | None:
@@ -346,11 +348,11 @@ def _line(line: Line) -> seen.ExchangeLine:
     )
 
 
-def _body(opened: Opened, found: Records) -> seen.BodySeen:
+def _body(opened: Opened, found: Records, before: Opened | None) -> seen.BodySeen:
     role = cast("Any", opened.role)  # `show.ROLES` has no others
     if opened.body is None:
         return seen.BodySeen(role, opened.state, opened.content_type, (), opened.why)
-    pieces, unplaced = rendering.pieces(opened, found.located, secrets.token_hex(16))
+    pieces, unplaced = rendering.pieces(opened, found.located, secrets.token_hex(16), before)
     segments = tuple(seen.Segment(one.text, one.entity, one.action) for one in pieces)
     return seen.BodySeen(role, "read", opened.content_type, segments, "", unplaced)
 

@@ -246,7 +246,9 @@ async def test_bodies_are_shown_once_it_is_on_record_that_they_are(desk: Desk) -
     assert (marked.text, marked.entity, marked.action) == ("ada@example.com", "EMAIL", "mask")
     whole = "".join(segment.text for segment in raw.segments)
     assert json.loads(whole)["messages"][0]["content"] == "Write to ada@example.com, please"
-    assert "[EMAIL]" in "".join(segment.text for segment in shown.bodies[1].segments)
+    [instead] = [segment for segment in shown.bodies[1].segments if segment.entity]
+    assert (instead.text, instead.entity, instead.action) == ("[EMAIL]", "EMAIL", "mask")
+    assert [segment for body in shown.bodies[2:] for segment in body.segments if segment.entity] == []
 
 
 async def test_a_text_that_looks_like_a_mark_is_text(desk: Desk) -> None:
