@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -34,6 +35,7 @@ from ext_proc.evidence.versions import EvidenceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from concurrent.futures import Executor
     from datetime import datetime
 
     from ext_proc.audit.erasure import Journal
@@ -51,6 +53,9 @@ PURPOSE_MAX: Final = 200
 _BODIES_MAX: Final = 20_000
 """Records that may hold pieces of one streamed body: days of streaming have more, and are for `affidavit show`."""
 _PROOFS_MAX: Final = 50
+_BEFORE: Final = {"request.forwarded": "request.raw", "response.released": "response.upstream"}
+_QUICK: Final = 4
+_SLOW: Final = 3
 _LINKS: Final = {"called_in": "Tool called in", "brought_by": "Tool's result in", "held_with": "Same hold"}
 _T = TypeVar("_T")
 _log = telemetry.logger()
@@ -141,6 +146,14 @@ class ConsoleEvidence:
         self._bundles = bundles
         self._standings = Standings(index, store, whole)
         self._clock = clock
+        # Threads of its own: whoever verifies many must not keep others from the inbox, nor from a search.
+        self._quick = ThreadPoolExecutor(_QUICK, "console-index")
+        self._slow = ThreadPoolExecutor(_SLOW, "console-bucket")
+
+    def close(self) -> None:
+        """Nothing is asked any more; what goes on is not waited for."""
+        for pool in (self._quick, self._slow):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     async def search(self, viewer: Viewer, filters: seen.Filters, limit: int, after: str | None) -> seen.Found:
         """See `ports.Exchanges.search`."""
@@ -156,37 +169,39 @@ class ConsoleEvidence:
             code=filters.code,
             tenant_ref=self._tenant(viewer),
         )
-        page = await self._apart(lambda: self._index.search(wanted, limit, after, self._clock()))
+        page = await self._apart(self._quick, lambda: self._index.search(wanted, limit, after, self._clock()))
         lines = tuple(map(_line, page.lines))
         return seen.Found(lines, lines[-1].exchange_id if page.is_more and lines else None, page.total)
 
     async def one(self, viewer: Viewer, exchange_id: str) -> seen.ExchangeSeen | None:
         """See `ports.Exchanges.one`."""
-        return await self._apart(lambda: self._one(viewer, exchange_id))
+        return await self._apart(self._slow, lambda: self._one(viewer, exchange_id))
 
     async def payloads(self, viewer: Viewer, exchange_id: str, purpose: str) -> seen.PayloadsSeen | None:
         """See `ports.Exchanges.payloads`."""
-        return await self._apart(lambda: self._payloads(viewer, exchange_id, purpose))
+        return await self._apart(self._slow, lambda: self._payloads(viewer, exchange_id, purpose))
 
     async def verify_one(self, viewer: Viewer, exchange_id: str) -> seen.Verdict | None:
         """See `ports.Exchanges.verify_one`."""
-        return await self._apart(lambda: self._verify_one(viewer, exchange_id))
+        return await self._apart(self._slow, lambda: self._verify_one(viewer, exchange_id))
 
     async def charts(self, viewer: Viewer, since: datetime) -> seen.Charts:
         """See `ports.Exchanges.charts`."""
         now = self._clock()
         wanted = Wanted(since=since, tenant_ref=self._tenant(viewer))
-        hours, entities = await self._apart(lambda: self._index.hours(wanted, now))
+        hours, entities = await self._apart(self._quick, lambda: self._index.hours(wanted, now))
         counted = sorted(entities.items(), key=lambda one: (-one[1], one[0]))
         return seen.Charts(since, now, hours_of(hours, since, now), tuple(seen.Count(*one) for one in counted))
 
     async def activations(self) -> seen.Activations:
         """See `ports.Exchanges.activations`."""
-        return await self._apart(lambda: activations_of(self._index, self._bundles, self._gateway))
+        return await self._apart(self._quick, lambda: activations_of(self._index, self._bundles, self._gateway))
 
     async def verification(self) -> seen.Standing:
         """See `ports.Exchanges.verification`. It begins the next verification of the whole bucket, if that is due."""
-        return await self._apart(lambda: self._standings.standing(self._gateway, self._keys(), self._clock()))
+        return await self._apart(
+            self._slow, lambda: self._standings.standing(self._gateway, self._keys(), self._clock())
+        )
 
     # ---------------------------------------------------------------------------------------------------------------
 
@@ -243,7 +258,8 @@ class ConsoleEvidence:
             opened = show.open_payloads(self._store, self._keyring, noting, found.located, by=by, purpose=purpose)
         except AuditUnavailable as error:
             raise ReadingNotRecorded(error.detail) from None
-        bodies = tuple(_body(one, found) for one in opened)
+        read = {one.role: one for one in opened if one.body is not None}
+        bodies = tuple(_body(one, found, read.get(_BEFORE.get(one.role, ""))) for one in opened)
         return seen.PayloadsSeen(exchange_id, bodies, noting.place)
 
     def _verify_one(self, viewer: Viewer, exchange_id: str) -> seen.Verdict | None:
@@ -259,8 +275,8 @@ class ConsoleEvidence:
         told = tuple(seen.Examined(one.name, one.is_ok, one.detail) for one in examined)
         return seen.Verdict(exchange_id, is_ok, now, told)
 
-    def _records(self, where: Where, limit: int = examine.RECORDS_MAX) -> Records:
-        return examine.records_of(self._store, where.keys, where.line.exchange_id, limit)
+    def _records(self, where: Where, parts_max: int = examine.PARTS_MAX) -> Records:
+        return examine.records_of(self._store, where.keys, where.line.exchange_id, parts_max)
 
     def _tenant(self, viewer: Viewer) -> str | None:
         """The reference of the viewer's tenant; None: they may see everybody's."""
@@ -277,12 +293,12 @@ class ConsoleEvidence:
         told = [base64.b64decode(one) for one in policy["log_keys"] if isinstance(one, str)]
         return {key for one in told for key in keys_of(self._store, str(policy["gateway"]), one)}
 
-    async def _apart(self, work: Callable[[], _T]) -> _T:
+    async def _apart(self, pool: Executor, work: Callable[[], _T]) -> _T:
         def safely() -> _T:
             with _translated():
                 return work()
 
-        return await asyncio.to_thread(safely)
+        return await asyncio.get_running_loop().run_in_executor(pool, safely)
 
 
 @contextmanager
@@ -332,11 +348,11 @@ def _line(line: Line) -> seen.ExchangeLine:
     )
 
 
-def _body(opened: Opened, found: Records) -> seen.BodySeen:
+def _body(opened: Opened, found: Records, before: Opened | None) -> seen.BodySeen:
     role = cast("Any", opened.role)  # `show.ROLES` has no others
     if opened.body is None:
         return seen.BodySeen(role, opened.state, opened.content_type, (), opened.why)
-    pieces, unplaced = rendering.pieces(opened, found.located, secrets.token_hex(16))
+    pieces, unplaced = rendering.pieces(opened, found.located, secrets.token_hex(16), before)
     segments = tuple(seen.Segment(one.text, one.entity, one.action) for one in pieces)
     return seen.BodySeen(role, "read", opened.content_type, segments, "", unplaced)
 
@@ -378,6 +394,7 @@ class EvidenceHalf:
 
     def stop(self) -> None:
         """Stop. Waits for the object that is being read."""
+        self.exchanges.close()
         self._whole.stop()
         self._thread.stop()
 

@@ -50,10 +50,9 @@ class Standings:
         Raises:
             EvidenceError: the bucket or the index cannot be read.
         """
+        verified = self._verified()
         self._whole.begin_if_due()
-        return seen.Standing(
-            self._verified(), tuple(self._reconciled(gateway, keys, now)), tuple(self._newest(gateway, keys))
-        )
+        return seen.Standing(verified, tuple(self._reconciled(gateway, keys, now)), tuple(self._newest(gateway, keys)))
 
     def _verified(self) -> seen.Verified | None:
         told = self._whole.last()

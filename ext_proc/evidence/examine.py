@@ -35,9 +35,12 @@ if TYPE_CHECKING:
     from ext_proc.evidence.versions import Lock, Version, VersionedStore
 
 COMPLIANCE: Final = "COMPLIANCE"
-RECORDS_MAX: Final = 2_000
-"""Records of one exchange that are shown; an answer that streams for hours has more."""
+PARTS_MAX: Final = 2_000
+"""Records of parts of one exchange that are read; an answer that streams for hours has more."""
+_OTHERS_MAX: Final = 5_000
+"""And so many of other kinds."""
 _DAY: Final = timedelta(days=1)
+_TOLERANCE_SECONDS: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +53,32 @@ class Record:
     lock: Lock
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How an object is kept, and since when, as the store says."""
+
+    lock: Lock
+    written_at: datetime
+
+
 @dataclass(slots=True)
 class Records:
     """Those of one exchange, by log and place. ``faults``: what is wrong with objects; ``left_out``: too many."""
 
     records: list[Record] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
-    locks: dict[str, Lock] = field(default_factory=dict)
+    kept: dict[str, Kept] = field(default_factory=dict)
     left_out: int = 0
+    _parts: int = 0
+
+    def add(self, record: Record, parts_max: int) -> None:
+        """One more, unless there are too many. How it began and ended is never left out for its parts."""
+        is_part = record.leaf["kind"] == "inference.part"
+        if self._parts >= parts_max if is_part else len(self.records) - self._parts >= _OTHERS_MAX:
+            self.left_out += 1
+            return
+        self._parts += is_part
+        self.records.append(record)
 
     @property
     def located(self) -> list[Located]:
@@ -93,7 +114,7 @@ class HeadAfter:
     text: str
 
 
-def records_of(store: VersionedStore, keys: Iterable[str], exchange_id: str, limit: int = RECORDS_MAX) -> Records:
+def records_of(store: VersionedStore, keys: Iterable[str], exchange_id: str, parts_max: int = PARTS_MAX) -> Records:
     """Read them again.
 
     Raises:
@@ -113,20 +134,20 @@ def records_of(store: VersionedStore, keys: Iterable[str], exchange_id: str, lim
             except Absent:
                 made.faults.append(f"{key}: is listed, and cannot be read")
                 continue
-            made.locks[key] = lock
+            made.kept[key] = Kept(lock, version.last_modified)
             name = names.events(key)
             if name is None or not hashed.sha256.startswith(name.sha16):
                 made.faults.append(f"{key}: its bytes are not those that its name promises")
             file.seek(0)
             try:
-                _take(made, key, lock, _lines(file, needle), exchange_id, limit)
+                _take(made, key, lock, _lines(file, needle), exchange_id, parts_max)
             except IntegrityError as error:
                 made.faults.append(f"{key}: {error.detail}")
     return made
 
 
 def _take(
-    made: Records, key: str, lock: Lock, lines: Iterator[tuple[int, bytes]], exchange_id: str, limit: int
+    made: Records, key: str, lock: Lock, lines: Iterator[tuple[int, bytes]], exchange_id: str, parts_max: int
 ) -> None:
     name = names.events(key)
     for number, line in lines:
@@ -139,10 +160,8 @@ def _take(
             continue
         if name is None or (LogName.of_origin(leaf["origin"]), leaf["sequence"]) != (name.log, name.first + number):
             made.faults.append(f"{key}: line {number} says that it stands elsewhere")
-        elif len(made.records) >= limit:
-            made.left_out += 1
         else:
-            made.records.append(Record(key, leaf, hash_leaf(line).hex(), lock))
+            made.add(Record(key, leaf, hash_leaf(line).hex(), lock), parts_max)
 
 
 def _lines(file: BinaryIO, needle: bytes) -> Iterator[tuple[int, bytes]]:
@@ -195,13 +214,13 @@ def examine(
     )
     if found.left_out:
         told += f"; {found.left_out} more are too many to look at here: run `affidavit verify`"
-    packs = {key: list(show.packs_of(store, key)) for key in found.locks}
-    bodies, locks = _bodies(store, found, packs)
+    packs = {key: list(show.packs_of(store, key)) for key in found.kept}
+    bodies, kept = _bodies(store, found, packs)
     return [
         Finding("Records", is_whole, told),
         _tree(store, exchange_id, found, policy),
-        _locked({**found.locks, **locks}, now),
-        _single(store, [*found.locks, *(one.key for every in packs.values() for one in every)]),
+        _locked({**found.kept, **kept}, policy, now),
+        _single(store, [*found.kept, *(one.key for every in packs.values() for one in every)]),
         bodies,
     ]
 
@@ -232,18 +251,21 @@ def _tree(store: VersionedStore, exchange_id: str, found: Records, policy: Mappi
     return Finding(name, report.ok, told or f"each of {report.leaves} records leads to the signed head {led}")
 
 
-def _locked(locks: Mapping[str, Lock], now: datetime) -> Finding:
-    """Nobody can delete them, as far as the store says."""
-    faults = [
-        f"{key}: {'no lock' if lock.mode is None else f'{lock.mode} until {lock.retain_until}'}"
-        for key, lock in locks.items()
-        if lock.mode != COMPLIANCE or lock.retain_until is None or lock.retain_until <= now
-    ]
-    ends = [lock.retain_until for lock in locks.values() if lock.retain_until is not None]
+def _locked(kept: Mapping[str, Kept], policy: Mapping[str, Any], now: datetime) -> Finding:
+    """Nobody can delete them, for as long as the policy asks, as far as the store says."""
+    asked = timedelta(days=policy["retention_days"], seconds=-policy.get("clock_tolerance_seconds", _TOLERANCE_SECONDS))
+    faults = []
+    for key, one in kept.items():
+        lock, until = one.lock, one.lock.retain_until
+        if lock.mode != COMPLIANCE or until is None:
+            faults.append(f"{key}: {'no lock' if lock.mode is None else f'{lock.mode} until {until}'}")
+        elif until <= now or until < one.written_at + asked:
+            faults.append(f"{key}: locked until {until} only")
+    ends = [one.lock.retain_until for one in kept.values() if one.lock.retain_until is not None]
     if faults or not ends:
         return Finding("Lock", is_ok=False, detail="; ".join(faults) or "there is nothing to be locked")
     days = (min(ends) - now) // _DAY
-    return Finding("Lock", is_ok=True, detail=f"{len(locks)} objects, {COMPLIANCE}, for {days} more days at least")
+    return Finding("Lock", is_ok=True, detail=f"{len(kept)} objects, {COMPLIANCE}, for {days} more days at least")
 
 
 def _single(store: VersionedStore, keys: Sequence[str]) -> Finding:
@@ -259,7 +281,7 @@ def _single(store: VersionedStore, keys: Sequence[str]) -> Finding:
 
 def _bodies(
     store: VersionedStore, found: Records, packs: Mapping[str, Sequence[Version]]
-) -> tuple[Finding, dict[str, Lock]]:
+) -> tuple[Finding, dict[str, Kept]]:
     """Each ciphertext that a record commits to is there, and has the digest that the record says."""
     wanted: dict[str, set[str]] = {}
     for one in found.records:
@@ -267,21 +289,21 @@ def _bodies(
         for payload in told if isinstance(told, list) else ():
             if isinstance(payload, dict) and isinstance(digest := payload.get("ciphertext_sha256"), str):
                 wanted.setdefault(one.key, set()).add(digest)
-    locks: dict[str, Lock] = {}
+    kept: dict[str, Kept] = {}
     faults: list[str] = []
     for key, digests in wanted.items():
         left = set(digests)
         for version in packs.get(key, ()):
             with cast("BinaryIO", SpooledTemporaryFile(SPOOL_BYTES)) as file:
                 try:
-                    locks[version.key] = store.download(version, file)
+                    kept[version.key] = Kept(store.download(version, file), version.last_modified)
                     left -= _true_digests(file, left)
                 except (Absent, IntegrityError) as error:
                     faults.append(f"{version.key}: {error.detail}")
         faults += [f"{key}: no pack holds the body with digest {digest}" for digest in sorted(left)]
     count = sum(map(len, wanted.values()))
     told = "; ".join(faults) or (f"{count} encrypted bodies have their digests" if count else "none is kept")
-    return Finding("Bodies", not faults, told), locks
+    return Finding("Bodies", not faults, told), kept
 
 
 def _true_digests(file: BinaryIO, wanted: set[str]) -> set[str]:

@@ -41,6 +41,7 @@ _RECENT: Final = timedelta(hours=2)
 _EXCHANGES_MAX: Final = 5_000
 """How many are gathered before they are written: memory does not grow with an object."""
 _CHUNK: Final = 64
+_STOP_SECONDS: Final = 10.0
 _WANTED: Final = (b'"exchange_id":', b'"kind":"log.')
 _LAST: Final = "~"  # sorts after whatever a key has
 _log = telemetry.logger()
@@ -262,9 +263,10 @@ class IndexThread:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop after the object that is being read."""
+        """Stop after the object that is being read. A store that does not answer is not waited for."""
         self._over.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join(_STOP_SECONDS)
 
     @property
     def is_alive(self) -> bool:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc import redaction
 from ext_proc.errors import GateError
+from ext_proc.evidence.aligning import aligned
 from ext_proc.model import Edit
 from ext_proc.protocols import read_request, read_response
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 _PATH_PART: Final = re.compile(r"[a-z_]{1,32}|[0-9]{1,6}|\+?[a-z]{1,16}")
 _PIECE: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^"{}\[\],:\s]+')
 _INDENT: Final = "  "
+_REDACTION_OF: Final = {"request.raw": "request_redaction", "response.upstream": "response_redaction"}
+"""Bodies before masking, and what a record says of their masking."""
 _BODY_MAX_BYTES: Final = 256 << 20
 
 
@@ -51,17 +55,27 @@ class Piece:
     action: str | None = None
 
 
-def pieces(opened: Opened, located: Sequence[Located], nonce: str) -> tuple[list[Piece], int]:
+def pieces(
+    opened: Opened, located: Sequence[Located], nonce: str, before: Opened | None = None
+) -> tuple[list[Piece], int]:
     """The payload as pieces of text, for those who mark by other means, and how many spans could not be placed.
 
     Args:
         opened: the payload; its body was read.
         located: the exchange's leaves.
         nonce: letters and digits that nobody can foresee: no text of a caller's passes for a mark of ours.
+        before: of what was forwarded or released, the body before masking: what stands instead of its spans is marked.
     """
-    body, unplaced = _marked(
-        opened, located, lambda text, entity, action: f"⟦{nonce} {entity} {action}: {text}{nonce}⟧"
-    )
+
+    def mark(text: str, entity: str, action: str) -> str:
+        return f"⟦{nonce} {entity} {action}: {text}{nonce}⟧"
+
+    body, unplaced = opened.body or b"", 0
+    with suppress(KeyError, TypeError, AttributeError, ValueError, IndexError):  # a record of no published form
+        if before is None:
+            body, unplaced = _marked(opened, located, mark)
+        else:
+            body = _marked_after(opened, before, located, mark)
     mark = re.compile(rf"⟦{nonce} ([^⟦⟧:]*) ([a-z]*): (.*?){nonce}⟧", re.DOTALL)
     made: list[Piece] = []
     text, at = _readable(opened, body), 0
@@ -116,7 +130,7 @@ def indented(text: str) -> str:
 
 def _marked(opened: Opened, located: Sequence[Located], mark: Mark) -> tuple[bytes, int]:
     body = opened.body or b""
-    part = {"request.raw": "request_redaction", "response.upstream": "response_redaction"}.get(opened.role)
+    part = _REDACTION_OF.get(opened.role)
     told = [one.leaf[part] for one in located if isinstance(one.leaf.get(part), dict)] if part else []
     if not told or not told[0].get("spans"):
         return body, sum(one.get("spans_unlisted", 0) for one in told[:1])
@@ -128,6 +142,30 @@ def _marked(opened: Opened, located: Sequence[Located], mark: Mark) -> tuple[byt
     except (KeyError, TypeError, AttributeError):  # spans that are not of the published form
         return body, len(told[0]["spans"])
     return document.rewritten(edits), unplaced + told[0].get("spans_unlisted", 0)
+
+
+def _marked_after(opened: Opened, before: Opened, located: Sequence[Located], mark: Mark) -> bytes:
+    """What a masked body has instead of the spans of the body before, where that can be said."""
+    body, part = opened.body or b"", _REDACTION_OF[before.role]
+    told = [one.leaf[part] for one in located if isinstance(one.leaf.get(part), dict)]
+    old = _document(before, before.body or b"", _protocol(located))
+    new = _document(opened, body, _protocol(located))
+    if not told or not told[0].get("spans") or old is None or new is None:
+        return body
+    found: dict[int, list[Edit]] = {}
+    spans, _ = _edits(old.channels, told[0]["spans"], lambda _, entity, action: f"{entity} {action}")
+    places = {channel.path: index for index, channel in enumerate(new.channels)}
+    for index, edits in spans.items():
+        there = places.get(old.channels[index].path)
+        if there is None:
+            continue
+        text = new.channels[there].text
+        ends = aligned(old.channels[index].text, [(one.start, one.end) for one in edits], text)
+        for edit, place in zip(edits, ends, strict=True):
+            if place is not None and place[0] < place[1]:
+                entity, _, action = edit.replacement.partition(" ")
+                found.setdefault(there, []).append(Edit(*place, mark(text[slice(*place)], entity, action)))
+    return new.rewritten(found)
 
 
 def _protocol(located: Sequence[Located]) -> str:

@@ -55,7 +55,7 @@ def exchange_id(number: int) -> str:
 
 def told(log: Log, number: int, at: datetime, *, has_intent: bool = True, **changes: Any) -> str:
     """An exchange as the leaves of a real one have it, without bodies. ``changes``: see the names below."""
-    name = exchange_id(number)
+    name: str = changes.get("name", exchange_id(number))
     subject = changes.get("subject", f"hmac-sha256:{number:064x}")
     tenant = changes.get("tenant")
     actor = {"subject_ref": subject, "issuer": "https://idp.example", "method": "oidc"}

@@ -132,7 +132,7 @@ class Log:
         told, sealed = self.of.keyring.encrypt(subject, payloads, binding_of(self.origin, name))
         fields = {
             "exchange_id": name,
-            "actor": {"subject_ref": subject, "issuer": who.issuer, "method": who.method},
+            "actor": self._actor(who),
             "request": {
                 "connection": changes.get("connection", "models"), "method": "POST", "path": "/v1/chat/completions",
                 "protocol": "openai.chat", "operation": "chat", "model": changes.get("model", "gpt-4o"),
@@ -149,6 +149,11 @@ class Log:
             fields["tool_results"] = [self.of.keyring.reference("tool-call", one) for one in changes["results"]]
         return fields, sealed
 
+    def _actor(self, who: Identity) -> dict[str, Any]:
+        keyring = self.of.keyring
+        told = {"subject_ref": keyring.subject_reference(who), "issuer": who.issuer, "method": who.method}
+        return told | ({"tenant_ref": keyring.reference("tenant", who.tenant)} if who.tenant else {})
+
     def outcome(self, name: str, at: datetime, intent: int | None, who: Identity = ADA, **changes: Any) -> None:
         kind = changes.get("answer_type", "application/json")
         body = changes.get("answer", as_json(ANSWER))
@@ -158,7 +163,7 @@ class Log:
         fields = {
             "exchange_id": name,
             "intent_sequence": intent,
-            "actor": {"subject_ref": subject, "issuer": who.issuer, "method": who.method},
+            "actor": self._actor(who),
             "outcome": {
                 "status": changes.get("status", "completed"), "http_status": 200, "code": None, "detail": None,
                 "released_bytes": len(body), "is_inspected": True,

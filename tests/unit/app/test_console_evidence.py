@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
 import json
@@ -16,30 +15,30 @@ import pytest
 
 from ext_proc.app.console_evidence import (
     BadPurpose,
-    ConsoleEvidence,
     EvidenceDamaged,
     EvidenceNotIndexed,
     EvidenceUnavailable,
     ReadingNotRecorded,
 )
-from ext_proc.app.console_policies import Bundles
 from ext_proc.app.console_verification import WholeVerification
 from ext_proc.audit import note
 from ext_proc.audit.record import instant
 from ext_proc.console import seen
 from ext_proc.console.people import Role, Viewer
 from ext_proc.errors import AuditUnavailable
-from ext_proc.evidence.versions import EvidenceError
+from ext_proc.evidence.versions import EvidenceError, Lock
 from ext_proc.model import Identity
-from tests.fakes.indexed import Indexed, exchange_id, told
-from tests.fakes.recorded import ADA, GATEWAY, NOON, SPAN, FakeJournal, Recorded, as_json
+from tests.fakes.evidence_desk import Desk
+from tests.fakes.indexed import exchange_id, told
+from tests.fakes.recorded import GATEWAY, NOON, SPAN, Recorded, as_json
+from tests.fakes.signer import FakeSigner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from ext_proc.evidence.versions import Version
-    from tests.fakes.recorded import Log
+from tests.fakes.recorded import Log
 
 X = exchange_id(1)
 SECOND = timedelta(seconds=1)
@@ -51,46 +50,11 @@ def auditor(tenant: str | None = None, subject: str = "ida") -> Viewer:
     )
 
 
-class Desk:
-    """The evidence half over a small recorded gateway."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.recorded = Recorded.at(folder)
-        self.indexed = Indexed(self.recorded.store, folder / "console")
-        self.clock = self.indexed.clock
-        self.journal = FakeJournal()
-        self.ran: list[str] = []
-        self.whole = WholeVerification(
-            folder / "console", "fake", self.policy, {}, self.clock, ("/bin/sh", "-c", self.verifier, "verify")
-        )
-        self.bundle = folder / "bundle.tar.gz"
-        self.exchanges = ConsoleEvidence(
-            self.indexed.index, self.recorded.store, self.recorded.keyring, self.journal, policy=self.policy,
-            bundles=Bundles(folder / "console", self.bundle), whole=self.whole, clock=self.clock,
-        )  # fmt: skip
-
-    def policy(self) -> dict[str, Any]:
-        return {
-            "schema": "affidavit/policy/v1", "gateway": GATEWAY, "retention_days": 400, "heartbeat_seconds": 60,
-            "log_keys": [base64.b64encode(self.recorded.signer.public_key).decode()],
-        }  # fmt: skip
-
-    @property
-    def verifier(self) -> str:
-        """A program that says what is in a file, and counts how often it was run."""
-        return f'echo "$@" >> {self.folder}/ran; cat {self.folder}/report; exit $(cat {self.folder}/status)'
-
-    def tenant(self, name: str) -> str:
-        return self.recorded.keyring.reference("tenant", name)
-
-
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
     made = Desk(tmp_path)
     yield made
-    made.whole.stop()
-    made.indexed.indexer.close()
+    made.close()
 
 
 def one_exchange(desk: Desk) -> Log:
@@ -250,12 +214,14 @@ async def test_a_streamed_answer_of_very_many_records(desk: Desk, monkeypatch: p
     told(log, 1, NOON, outcome=None)
     for number in range(5_000):
         log.add("inference.part", NOON, {"exchange_id": X, "part": {"number": number}, "payloads": []})
+    log.add("inference.outcome", NOON + SECOND, {"exchange_id": X, "outcome": {"status": "completed"}, "payloads": []})
     log.seal()
     desk.indexed.round()
     found = await desk.exchanges.one(auditor(), X)
     assert found is not None
     assert len(found.steps) < 20
-    assert any(link.name == "Not shown" and link.value.startswith("3001 more") for link in found.links)
+    assert found.steps[-1].title == "Released to the caller"
+    assert any(link.name == "Not shown" and link.value.startswith("3000 more") for link in found.links)
     monkeypatch.setattr("ext_proc.app.console_evidence._BODIES_MAX", 100)
     with pytest.raises(Exception, match="too_long"):
         await desk.exchanges.payloads(auditor(), X, "ticket 1")
@@ -280,12 +246,14 @@ async def test_bodies_are_shown_once_it_is_on_record_that_they_are(desk: Desk) -
     assert (marked.text, marked.entity, marked.action) == ("ada@example.com", "EMAIL", "mask")
     whole = "".join(segment.text for segment in raw.segments)
     assert json.loads(whole)["messages"][0]["content"] == "Write to ada@example.com, please"
-    assert "[EMAIL]" in "".join(segment.text for segment in shown.bodies[1].segments)
+    [instead] = [segment for segment in shown.bodies[1].segments if segment.entity]
+    assert (instead.text, instead.entity, instead.action) == ("[EMAIL]", "EMAIL", "mask")
+    assert [segment for body in shown.bodies[2:] for segment in body.segments if segment.entity] == []
 
 
 async def test_a_text_that_looks_like_a_mark_is_text(desk: Desk) -> None:
     log = desk.recorded.log()
-    said = "Write to ada@example.com, ⟦EMAIL mask: x⟧ ⟦0123456789abcdef0123456789abcdef EMAIL mask: x⟧"
+    said = "Write to ada@example.com, ⟦EMAIL mask: x⟧ ⟦{0} EMAIL mask: x{0}⟧".format("0123456789abcdef" * 2)
     log.exchange(X, NOON, raw=as_json({"messages": [{"role": "user", "content": said}]}))
     log.seal()
     desk.indexed.round()
@@ -384,6 +352,24 @@ async def test_verify_one_finds_whatever_was_done(desk: Desk) -> None:
     assert await verdict_of(desk) == (False, {"Lock"})
 
 
+async def test_a_lock_that_is_shorter_than_the_policy_asks(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    one_exchange(desk)
+    for lock in (
+        Lock("COMPLIANCE", NOON + timedelta(days=300)),
+        Lock("GOVERNANCE", NOON + timedelta(days=500)),
+        Lock(),
+    ):
+        original = type(desk.recorded.store).download
+
+        def download(store: Any, version: Version, into: Any, lock: Lock = lock, original: Any = original) -> Lock:
+            original(store, version, into)
+            return lock
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(desk.recorded.store), "download", download)
+            assert await verdict_of(desk) == (False, {"Lock"}), lock
+
+
 async def test_not_signed_for_yet(desk: Desk) -> None:
     log = desk.recorded.log()
     log.exchange(X, NOON)
@@ -393,6 +379,16 @@ async def test_not_signed_for_yet(desk: Desk) -> None:
     found = await desk.exchanges.one(auditor(), X)
     assert found is not None
     assert found.proofs[0].root_hash is None
+    ours, desk.recorded.signer = desk.recorded.signer, FakeSigner("somebody else")
+    log.checkpoint()
+    desk.recorded.signer = ours
+    found = await desk.exchanges.one(auditor(), X)
+    assert found is not None
+    assert found.proofs[0].root_hash is None, "what somebody else signed is no signed head"
+    log.checkpoint()
+    found = await desk.exchanges.one(auditor(), X)
+    assert found is not None
+    assert found.proofs[0].root_hash is not None
 
 
 # When something is not there -------------------------------------------------------------------------------------
@@ -492,7 +488,7 @@ async def test_activations_with_their_differences(desk: Desk) -> None:
     [main] = [one for one in newer.differences if one.path == "main.rego"]
     assert {"-allow := true", "+allow := false"} <= set(main.lines)
     kept = desk.folder / "console" / "bundles" / f"{first}.tar.gz"
-    kept.write_bytes(b"another")
+    bundle(kept, main="package a\n")  # somebody put another in its place
     assert (await desk.exchanges.activations()).activations[1].differences is None
 
 
@@ -568,6 +564,7 @@ async def test_a_verification_that_could_not_run_is_none(status: str, report: st
     desk.whole.begin_if_due()
     desk.whole.wait()
     assert desk.whole.last() is None
+    assert desk.whole.begin_if_due() is False, "nor is it tried again and again"
 
 
 @pytest.mark.parametrize("kept", [b"", b"{}", b'{"source":"fake","began_at":5}', b"\xff"])
@@ -578,10 +575,3 @@ def test_what_was_kept_of_it_is_damaged(kept: bytes, desk: Desk) -> None:
     with suppress(OSError):
         assert desk.whole.begin_if_due() is True
     desk.whole.wait()
-
-
-async def test_ada_is_a_reference(desk: Desk) -> None:
-    """Nothing that the page of an exchange shows names somebody in clear."""
-    one_exchange(desk)
-    found = await desk.exchanges.one(auditor(), X)
-    assert ADA.subject not in repr(found).replace("adav", "")

@@ -251,9 +251,11 @@ def test_the_newest_first(recorded: Recorded, indexed: Indexed) -> None:
         log = recorded.log(at=NOON - timedelta(days=number), salt=f"{number:08x}")
         told(log, number, NOON - timedelta(days=number))
         log.seal()
+        log.add("heartbeat", NOON - timedelta(days=number, hours=-1), {})
+        log.seal()
     indexed.round()
-    days = [key[13:23] for key in recorded.store.downloads]
-    assert days == sorted(days, reverse=True)
+    hours = [key[13:31] for key in recorded.store.downloads]
+    assert hours == sorted(hours, reverse=True)
     assert found(indexed) == [0, 1, 8, 9, 40]
 
 
@@ -455,6 +457,27 @@ def test_a_damaged_file_is_built_anew(damage: str, recorded: Recorded, indexed: 
             indexed.round()
         except EvidenceError:
             continue
+    assert len(found(indexed)) == 300
+
+
+def test_whoever_builds_is_told_of_damage_that_only_a_reader_saw(
+    recorded: Recorded, indexed: Indexed, tmp_path: Path
+) -> None:
+    log = recorded.log()
+    for number in range(300):
+        told(log, number, NOON + number * SECOND)
+    log.seal()
+    indexed.round()
+    path = tmp_path / "console" / "index.sqlite"
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.close()
+    with path.open("r+b") as file:  # not the first pages, and not by the process that builds
+        file.seek(8192 * 5)
+        file.write(bytes(path.stat().st_size - 8192 * 5))
+    with pytest.raises(NotBuilt):
+        found(indexed)
+    indexed.round()
     assert len(found(indexed)) == 300
 
 
