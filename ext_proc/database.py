@@ -10,12 +10,14 @@ import os
 import sqlite3
 from contextlib import closing, contextmanager
 from pathlib import Path
+from random import uniform
 from threading import Lock
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import URL, create_engine, event, func, inspect, make_url, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
 from ext_proc.errors import AuditUnavailable, ConfigError
 
@@ -32,8 +34,15 @@ BUSY_SECONDS: Final = 10
 WRITES: Final = "affidavit_writes"
 """Execution option of a transaction that will write: SQLite then takes its lock at once, not half way through."""
 
+_TURN_SECONDS: Final = 30
+"""How long one thread waits for the others of its process: a thousand of them, on a slow disk."""
+
+_POLL_SECONDS: Final = (0.001, 0.004)
 _SERVER_SECONDS: Final = 5
 _SCRUB_LOCK_SECONDS: Final = 30
+
+_turns: Final[dict[str, Lock]] = {}
+_turns_lock: Final = Lock()
 
 
 class Tables:
@@ -58,6 +67,7 @@ class Tables:
         self._unavailable = unavailable
         self._lock = Lock()
         self._is_set_up = False
+        self._turn = _turn_at(engine) if self.is_sqlite else None
 
     def close(self) -> None:
         """Close the connections."""
@@ -79,13 +89,26 @@ class Tables:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """One transaction: durable when it is left, and not begun if it is left by an error."""
+        """One transaction: durable when it is left, and undone if it is left by an error."""
         with (
+            self._in_turn(),
             self.asking(),
             self.engine.connect().execution_options(**{WRITES: True}) as connection,
             connection.begin(),
         ):
             yield connection
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        if self._turn is None:
+            yield
+            return
+        if not self._turn.acquire(timeout=_TURN_SECONDS):
+            raise self._unavailable(f"{self._name}: too many wait to write")
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def insert(self, table: Table) -> Any:
         """An insertion that may say ``on_conflict``."""
@@ -190,9 +213,38 @@ def _set_up_sqlite(connection: Any, _: Any) -> None:
         cursor.execute("PRAGMA secure_delete=ON")  # what is freed is overwritten with zeros
 
 
+def _turn_at(engine: Engine) -> Lock:
+    """Whoever of this process writes to a file takes turns here: SQLite lets those starve that wait for its lock."""
+    with _turns_lock:
+        return _turns.setdefault(engine.url.database or "", Lock())
+
+
 def _begin_sqlite(connection: Connection) -> None:
-    is_writing = connection.get_execution_options().get(WRITES, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN")
+    if not connection.get_execution_options().get(WRITES, False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    deadline = monotonic() + BUSY_SECONDS
+    connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+    try:
+        while not _begins(connection.connection.cursor(), is_last=monotonic() >= deadline):
+            sleep(uniform(*_POLL_SECONDS))  # noqa: S311 (so that two do not stay in step)
+    finally:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+
+
+def _begins(cursor: Any, *, is_last: bool) -> bool:
+    """Another process may be writing: its turn lasts milliseconds, and the next one may come between any two looks.
+
+    SQLite itself would look every 100 ms in the end, and find it taken for as long as others are busy.
+    """
+    with closing(cursor):
+        try:
+            cursor.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if is_last or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise OperationalError("BEGIN IMMEDIATE", None, error) from None
+            return False
+    return True
 
 
 def _postgresql(url: URL, password_file: Path | None) -> Engine:

@@ -11,13 +11,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    ColumnElement,
     Index,
     Integer,
     LargeBinary,
@@ -25,8 +24,8 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    literal_column,
     select,
+    text,
 )
 
 from ext_proc.approval.hold import Hold, due_at, state_at
@@ -36,13 +35,13 @@ from ext_proc.model import ApprovalTerms, ExchangeId, HoldId, HoldState, Resolut
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import ColumnElement, Connection, Row
 
 metadata: Final = MetaData()
 
-# As they stand in the indexes: a parameter would not match them.
-IS_PENDING: Final[ColumnElement[bool]] = literal_column("state = 'pending'", Boolean)
-IS_CURRENT: Final[ColumnElement[bool]] = literal_column("is_current", Boolean)
+# As they stand in the indexes, to the letter: a parameter, or SQLite's "= 1", would not match them.
+IS_PENDING: Final = cast("ColumnElement[bool]", text("state = 'pending'"))
+IS_CURRENT: Final = cast("ColumnElement[bool]", text("is_current"))
 
 holds: Final = Table(
     "holds",

@@ -327,7 +327,7 @@ def test_the_inbox_of_a_group(register: Register) -> None:
     assert inbox(None, APPROVERS, 2, after=HoldId("f" * 32)) == "ab"
     assert inbox(None, APPROVERS, now=NOW + WITHIN) == "bd"
     register.resolve(HoldId("b" * 32), no(), b"", LATER)
-    assert inbox(None, APPROVERS) == "ad"
+    assert inbox(None, APPROVERS) == "ad" and inbox(None, APPROVERS, 1, after=HoldId("a" * 32)) == "d"
     assert register.count_pending(LATER) == 3
 
 

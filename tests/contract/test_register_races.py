@@ -13,14 +13,31 @@ from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from ext_proc.approval.register import Holder, Limits
 from ext_proc.approval.register_sql import SqlRegister
 from ext_proc.audit.registry_sql import SqlRegistry
 from ext_proc.errors import ApprovalUnavailable, TooManyHolds
 from ext_proc.model import HoldEnding, HoldState
-from tests.fakes.holds import ADA, APPROVERS, BOB, EVE, HERE, KIM, NOW, SECOND, TWO, X, Y, a_hold, exchange, no, yes
+from tests.fakes.holds import (
+    ADA,
+    APPROVERS,
+    BOB,
+    EVE,
+    HERE,
+    KIM,
+    NOW,
+    SECOND,
+    TWO,
+    WITHIN,
+    X,
+    Y,
+    a_hold,
+    exchange,
+    no,
+    yes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -191,6 +208,27 @@ def test_of_processes_that_would_pass_one_does(database: Database, register: Sql
     assert Counter(said) == dict.fromkeys(holds, 1)
 
 
+def test_what_is_claimed_anew_while_a_log_is_read_is_not_that_logs(database: Database, register: SqlRegister) -> None:
+    """Two read the log of the same dead worker; between the look of one and its change the other was done."""
+    hold = register.ask(a_hold(), X, HERE, NOW)
+    register.resolve(hold.hold_id, yes(), b"", NOW)
+    register.claim(hold.hold_id, X, HERE, NOW)
+    other = SqlRegister.from_url(database.url)
+    looked = []
+
+    def overtake(*_: object) -> None:
+        if not looked:  # its look is over, its change has not begun
+            looked.append(True)
+            assert other.recovered(HERE.origin, 0, frozenset(), NOW) == 1
+            assert other.ask(a_hold(), Y, Holder("gw/worker-1/1", 0), NOW).claimed_by == Y
+
+    event.listen(register._tables.engine, "checkin", overtake)
+    assert register.recovered(HERE.origin, 0, frozenset(), NOW) == 0
+    found = register.find(hold.hold_id, NOW)
+    assert looked and found is not None and (found.state, found.claimed_by) == (HoldState.CLAIMED, Y)
+    other.close()
+
+
 # Half way ------------------------------------------------------------------------------------------------------------
 
 
@@ -232,6 +270,48 @@ class breaking_half_way:  # noqa: N801 (reads as a context)
             self._database.mend()
             return
         self._database.execute("DROP TRIGGER failing")
+
+
+# What is over weighs nothing ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_no_look_goes_through_all_holds(register: SqlRegister) -> None:
+    hold = register.ask(a_hold(), X, HERE, NOW)
+    looks: list[tuple[str, Any]] = []
+    event.listen(register._tables.engine, "before_cursor_execute", lambda *a: looks.append((a[2], a[3])))
+    register.ask(a_hold("b"), Y, HERE, NOW)
+    register.resolve(hold.hold_id, yes(), b"", NOW)
+    register.claim(hold.hold_id, X, HERE, NOW)
+    register.pending(None, APPROVERS, NOW, 9, after=hold.hold_id)
+    register.of_caller(ADA, NOW, 9)
+    register.count_pending(NOW)
+    register.states([hold.hold_id], NOW)
+    register.beat(HERE.origin, NOW)
+    register.recovered(HERE.origin, 0, frozenset({X}), NOW)
+    register.abandon_silent(NOW, NOW)
+    register.expire(NOW + WITHIN)
+    with closing(register._tables.engine.raw_connection()) as connection, closing(connection.cursor()) as cursor:
+        for statement, told in [(one, told) for one, told in looks if one.startswith(("SELECT", "UPDATE", "DELETE"))]:
+            plan = [row[3] for row in cursor.execute(f"EXPLAIN QUERY PLAN {statement}", told)]
+            assert not any(step.startswith("SCAN hold") for step in plan if "hold_workers" not in step), statement
+    assert len(looks) > 40
+
+
+def test_what_was_used_is_no_claim_any_more(database: Database, register: SqlRegister) -> None:
+    """Or whoever recovers a log would read all that was ever claimed under it."""
+    hold = register.ask(a_hold(), X, HERE, NOW)
+    register.resolve(hold.hold_id, yes(), b"", NOW)
+    for step, ending in enumerate((HoldEnding.LEFT, HoldEnding.PASSED)):
+        register.ask(a_hold(), exchange(step), HERE, NOW)
+        assert claims(register) == 1
+        register.ended(hold.hold_id, exchange(step), ending, NOW)
+        assert claims(register) == 0
+
+
+def claims(register: SqlRegister) -> int:
+    with register._tables.reading() as connection:
+        return connection.execute(text("SELECT count(claim_origin) FROM holds")).scalar_one()
 
 
 # Not ours ------------------------------------------------------------------------------------------------------------

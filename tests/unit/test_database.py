@@ -1,0 +1,98 @@
+"""Turns in SQLite. What real databases say to the rest: the contract suites of those who keep tables there."""
+
+from __future__ import annotations
+
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import Column, Integer, MetaData, Table, func, insert, select
+
+from ext_proc import database
+from ext_proc.errors import ApprovalUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+METADATA = MetaData()
+NUMBERS = Table("numbers", METADATA, Column("number", Integer))
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> Iterator[database.Tables]:
+    engine = database.open_engine(database.sqlite_url(tmp_path / "some.sqlite"))
+    found = database.Tables(engine, METADATA, 1, "some_tables", ApprovalUnavailable)
+    found.set_up()
+    yield found
+    found.close()
+
+
+def add(tables: database.Tables, number: int = 1) -> None:
+    with tables.writing() as connection:
+        connection.execute(insert(NUMBERS).values(number=number))
+
+
+def count(tables: database.Tables) -> int:
+    with tables.reading() as connection:
+        return connection.execute(select(func.count()).select_from(NUMBERS)).scalar_one()
+
+
+def test_another_processs_turn_is_waited_for(tables: database.Tables, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "some.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with ThreadPoolExecutor(1) as pool:
+            added = pool.submit(add, tables)
+            assert not wait([added], timeout=0.3).done
+            other.execute("COMMIT")
+            added.result(60)
+    assert count(tables) == 1
+
+
+def test_who_waits_too_long_says_so_and_blocks_nobody(
+    tables: database.Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "some.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
+        for _ in range(2):
+            with pytest.raises(ApprovalUnavailable, match="some_tables"):
+                add(tables)
+        other.execute("COMMIT")
+    add(tables)
+    assert count(tables) == 1
+
+
+def test_threads_of_several_engines_take_turns(tables: database.Tables, tmp_path: Path) -> None:
+    engine = database.open_engine(database.sqlite_url(tmp_path / "some.sqlite"))
+    others = database.Tables(engine, METADATA, 1, "others", ApprovalUnavailable)
+    assert others._turn is tables._turn
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: add((tables, others)[number % 2], number), range(80)))
+    assert count(others) == 80
+    others.close()
+
+
+def test_who_never_gets_a_turn_says_so(tables: database.Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "_TURN_SECONDS", 0.05)
+    with tables.writing(), ThreadPoolExecutor(1) as pool, pytest.raises(ApprovalUnavailable, match="too many wait"):
+        pool.submit(add, tables).result(60)
+    add(tables)
+
+
+def test_what_is_left_by_an_error_has_not_happened(tables: database.Tables) -> None:
+    class Odd(Exception):
+        pass
+
+    def fail() -> None:
+        with tables.writing() as connection:
+            connection.execute(insert(NUMBERS).values(number=1))
+            raise Odd
+
+    with pytest.raises(Odd):
+        fail()
+    assert count(tables) == 0
+    add(tables)
+    assert count(tables) == 1
