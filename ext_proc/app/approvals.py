@@ -130,24 +130,25 @@ class Approvals:
     def read(self, identity: Identity, hold_id: HoldId, channel: str, *, wants_clear: bool = False) -> View:
         """The hold with what its approvers read of it. The view is on record before anything is shown.
 
+        Who wants to read it as it came, and may not, reads it masked.
+
         Raises:
-            Objection: there is none for this person, or the clear text is not for them.
+            Objection: there is none for this person.
         """
         person = self._person(identity)
         hold = self._found(person, hold_id)
-        if wants_clear and not rules.may_read_clear(hold, person):
-            raise Objection("not_an_approver")
-        self._record("approval.viewed", identity, hold, channel, is_clear=wants_clear)
-        return self._view(hold, person, wants_clear=wants_clear)
+        is_clear = wants_clear and hold.sealed_clear is not None and rules.may_read_clear(hold, person)
+        self._record("approval.viewed", identity, hold, channel, is_clear=is_clear)
+        return self._view(hold, person, wants_clear=is_clear)
 
     def resolve(self, identity: Identity, hold_id: HoldId, channel: str, justification: str, *, is_yes: bool) -> View:
         """Say yes or no. It is on record before it counts.
 
         Raises:
-            Objection: this person may not, or not now: that is on record too.
+            Objection: this person may not, or not now: that is on record too, unless there is no such hold at all.
         """
         person = self._person(identity)
-        hold = self._found(person, hold_id)
+        hold = self._known(hold_id)
         action = _ACTIONS[is_yes]
         reason = rules.objection(hold, person, justification)
         if reason is not None:
@@ -160,19 +161,26 @@ class Approvals:
             hold_id, resolution, self._sealed(identity, person, hold_id, justification), now
         )
         if changed is None:
-            reason = rules.objection(self._found(person, hold_id), person, justification)
+            reason = rules.objection(self._known(hold_id), person, justification)
             self._refuse(identity, hold, channel, action, reason or "already_said")
-        return self._view(self._found(person, hold_id), person, wants_clear=False)
+        return self._view(self._known(hold_id), person, wants_clear=False)
 
     # ---------------------------------------------------------------------------------------------------------------
 
     def _person(self, identity: Identity) -> Person:
         return Person(self._keyring.subject_reference(identity), identity.tenant, identity.groups)
 
-    def _found(self, person: Person, hold_id: HoldId) -> Hold:
+    def _known(self, hold_id: HoldId) -> Hold:
         hold = self._register.find(hold_id, self._clock())
-        if hold is None or not rules.may_see(hold, person):
+        if hold is None:
             raise Objection("no_such_hold")
+        return hold
+
+    def _found(self, person: Person, hold_id: HoldId) -> Hold:
+        """One that this person may see."""
+        hold = self._known(hold_id)
+        if not rules.may_see(hold, person):
+            raise Objection(rules.objection_to(hold, person) or "no_such_hold")
         return hold
 
     def _refuse(self, identity: Identity, hold: Hold, channel: str, action: str, reason: str) -> NoReturn:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import pytest
@@ -19,58 +19,15 @@ from ext_proc.approval.register import Holder
 from ext_proc.audit import erasure
 from ext_proc.audit.keys import KEPT_SECONDS, KeyRing
 from ext_proc.errors import ApprovalUnavailable, AuditUnavailable
-from ext_proc.model import (
-    ApprovalTerms,
-    Asking,
-    Call,
-    Connection,
-    Decision,
-    Entry,
-    ExchangeId,
-    HoldEnding,
-    HoldId,
-    HoldState,
-    Identity,
-    Inspection,
-    PolicyVersion,
-    Receipt,
-    Redaction,
-    Source,
-)  # fmt: skip
+from ext_proc.model import Asking, ExchangeId, HoldEnding, HoldId, HoldState, Identity, PolicyVersion
+from tests.fakes.desks import BODY, MASKED, NOW, FakeLog, an_asking
 from tests.fakes.register import FakeRegister
 from tests.fakes.registry import FakeJournal, FakeRegistry
 
-NOW: Final = datetime(2026, 11, 25, 12, tzinfo=UTC)
 ADA: Final = Identity("https://idp.example.com", "ada", "oidc", ("analysts", "approvers"), tenant="acme")
 BOB: Final = replace(ADA, subject="bob", groups=("approvers",))
 LEAD: Final = replace(ADA, subject="lee", groups=("approvers", "leads"))
-TERMS: Final = ApprovalTerms(("approvers",), 1, 900, 600, "risky", ("leads",))
-DECISION: Final = Decision(
-    True, (), (), (), TERMS, record_payloads=True, decision_id="d-1", policy=PolicyVersion("r-1", "0" * 64)
-)
-BODY: Final = b'{"ask":"ada@example.com"}'
-MASKED: Final = b'{"ask":"[EMAIL]"}'
 X, Y = ExchangeId("exchange-1"), ExchangeId("exchange-2")
-
-
-@dataclass
-class FakeLog:
-    """Keeps what was recorded. ``is_down``: it cannot be written."""
-
-    entries: list[Entry] = field(default_factory=list)
-    is_down: bool = False
-
-    def record(self, entry: Entry) -> Receipt:
-        """See `approvals.Journal`."""
-        if self.is_down:
-            raise AuditUnavailable("full")
-        self.entries.append(entry)
-        return Receipt("demo/gw-command/1", len(self.entries), "00")
-
-    @property
-    def kinds(self) -> list[str]:
-        """In order."""
-        return [entry.kind for entry in self.entries]
 
 
 class House:
@@ -93,14 +50,7 @@ class House:
         return f"https://desk.example.com/{hold_id}"
 
     def asking(self, exchange_id: ExchangeId = X, who: Identity = ADA, body: bytes = BODY, **terms: Any) -> Asking:
-        inspection = Inspection(
-            "openai.chat", "chat", "demo", is_stream=False, parameters={}, findings={"EMAIL": 1}, text_bytes=9
-        )
-        demo = Connection("demo", (), None, 1000, 1000)
-        source = Source("10.0.0.1", "test/1")
-        call = Call(exchange_id, demo, who, "POST", "/v1/chat", len(body), inspection, source, NOW)
-        wanted = replace(TERMS, **terms)
-        return Asking(call, replace(DECISION, approval=wanted), wanted, body, Redaction(MASKED, body))
+        return an_asking(exchange_id, who, body, **{"clear_to": ("leads",), **terms})
 
     def until(self, seconds: float = 50) -> datetime:
         return self.now + timedelta(seconds=seconds)
@@ -132,10 +82,10 @@ async def test_clear_text_is_for_whom_the_policy_names(house: House) -> None:
     view = house.people.read(LEAD, hold_id, "console", wants_clear=True)
     assert (view.clear, view.may_read_clear) == (BODY.decode(), True)
     assert house.log.entries[-1].facts["is_clear"] is True
-    for who in (BOB, ADA):
-        with pytest.raises(Objection, match="not_an_approver"):
-            house.people.read(who, hold_id, "console", wants_clear=True)
-    assert house.log.kinds == ["approval.viewed"], "nothing was shown to them"
+    for who in (BOB, ADA, replace(ADA, groups=("approvers", "leads"))):
+        view = house.people.read(who, hold_id, "console", wants_clear=True)
+        assert (view.clear, view.may_read_clear, view.shown is not None) == (None, False, True)
+        assert house.log.entries[-1].facts["is_clear"] is False, "the record says what was shown"
 
 
 async def test_clear_text_is_not_kept_for_nobody(house: House) -> None:
@@ -266,20 +216,30 @@ async def test_what_is_too_long_to_read_is_cut(house: House, monkeypatch: pytest
     ("who", "why", "reason", "status"),
     [
         (ADA, "case", "own_call", 403),
-        (replace(BOB, groups=("leads",)), "case", "no_such_hold", 404),
+        (replace(BOB, groups=("leads",)), "case", "not_an_approver", 403),
         (replace(BOB, tenant=None), "case", "no_such_hold", 404),
         (BOB, "  ", "justification_required", 422),
     ],
 )
 async def test_who_may_not(house: House, who: Identity, why: str, reason: str, status: int) -> None:
-    """Refused and, where they may know of it at all, recorded."""
+    """Refused, and recorded: also what they may not even know of."""
     hold_id = (await house.desk.ask(house.asking(), NOW)).hold_id
     with pytest.raises(Objection) as refused:
         house.people.resolve(who, hold_id, "api", why, is_yes=True)
     assert (refused.value.reason, refused.value.http_status) == (reason, status)
     assert refused.value.text
     assert house.register.kept[hold_id].hold.state is HoldState.PENDING
-    assert house.log.kinds == ([] if reason == "no_such_hold" else ["approval.refused"])
+    [refused] = house.log.entries
+    assert (refused.kind, refused.facts["code"], refused.identity) == ("approval.refused", reason, who)
+
+
+async def test_what_is_not_there(house: House) -> None:
+    for ask in (house.people.stands, lambda who, hold_id: house.people.read(who, hold_id, "api")):
+        with pytest.raises(Objection, match="no_such_hold"):
+            ask(BOB, HoldId("0" * 32))
+    with pytest.raises(Objection, match="no_such_hold"):
+        house.people.resolve(BOB, HoldId("0" * 32), "api", "case", is_yes=True)
+    assert house.log.kinds == []
 
 
 async def test_not_recorded_is_not_said(house: House) -> None:
