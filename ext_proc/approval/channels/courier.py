@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 DIGEST_MAX: Final = 200
 """Holds of one digest."""
 ALONE_MAX: Final = 5
-"""Where digests are needed, so many holds are told one by one before."""
+"""Where digests are needed, so many holds a minute are told one by one before; at most half of all messages."""
 LEASE_SECONDS: Final = 60.0
 """Longer than any channel takes for a message."""
 GIVE_UP: Final = timedelta(days=1)
@@ -189,7 +189,7 @@ class Courier:
         """Of how many holds the next message is."""
         if event not in post.channel.digests or count <= budget:
             return 1
-        return 1 if budget > post.per_minute - min(ALONE_MAX, post.per_minute - 1) else DIGEST_MAX
+        return 1 if budget > post.per_minute - min(ALONE_MAX, post.per_minute // 2) else DIGEST_MAX
 
     async def _lease(self, post: Post, event: Event, limit: int) -> Lease:
         now = self._clock()
@@ -213,7 +213,7 @@ class Courier:
         return True
 
     async def _failed(self, post: Post, event: Event, lease: Lease, error: Undelivered) -> None:
-        of_what = {"channel": post.channel.name, "event": event.value, "why": error.word, "holds": len(lease.due)}
+        of_what = {"channel": post.channel.name, "of": event.value, "why": error.word, "holds": len(lease.due)}
         if error.is_final:
             await asyncio.to_thread(self._outbox.dropped, lease, "given_up")
             _log.error("nobody was told of holds, and nobody will be", **of_what)

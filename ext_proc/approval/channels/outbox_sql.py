@@ -180,7 +180,7 @@ class SqlOutbox:
             row = self._tables.insert(seen).values(
                 sender=sender, message_id=message_id, is_done=False, until=as_text(until)
             )
-            return bool(connection.execute(row.on_conflict_do_nothing()).rowcount)
+            return connection.execute(row.on_conflict_do_nothing().returning(seen.c.sender)).first() is not None
 
     def done(self, sender: str, message_id: str, forget_at: datetime) -> None:
         """See `Seen.done`."""
@@ -284,7 +284,8 @@ def _loaded(connection: Connection, channel: str, rows: Sequence[Row[Any]], now:
         stand |= {hold.hold_id: rules.at(hold, now) for hold in load(connection, holds.c.hold_id.in_(some))}
         wanted = select(notices.c.hold_id, notices.c.reference).order_by(notices.c.number)
         wanted = wanted.where(notices.c.channel == channel, notices.c.hold_id.in_(some))
-        called |= dict(connection.execute(wanted.where(notices.c.reference.is_not(None))).tuples())
+        for hold_id, reference in connection.execute(wanted.where(notices.c.reference.is_not(None))):
+            called[hold_id] = reference
     return tuple(
         Due(
             hold=stand[row.hold_id],
@@ -292,7 +293,7 @@ def _loaded(connection: Connection, channel: str, rows: Sequence[Row[Any]], now:
             event=Event(row.event),
             state=HoldState(row.state),
             made_at=datetime.fromisoformat(row.made_at),
-            tries=row.tries,
+            tries=row.tries + 1,
             reference=called.get(row.hold_id),
         )
         for row in rows
