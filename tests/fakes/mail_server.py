@@ -89,9 +89,7 @@ def _certificate(path: Path) -> ssl.SSLContext:
     path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
     both = path.with_suffix(".both")
     both.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         + made.public_bytes(serialization.Encoding.PEM)
     )
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

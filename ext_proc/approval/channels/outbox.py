@@ -45,7 +45,8 @@ class Audience:
 @dataclass(frozen=True, slots=True)
 class Due:
     """One thing to be told. ``hold`` as it stands now; ``state`` is what was to be told of it when it was noted;
-    ``tries``: with this one."""
+    ``tries``: with this one.
+    """
 
     hold: Hold
     number: int

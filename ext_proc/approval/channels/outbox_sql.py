@@ -284,8 +284,8 @@ def _loaded(connection: Connection, channel: str, rows: Sequence[Row[Any]], now:
         stand |= {hold.hold_id: rules.at(hold, now) for hold in load(connection, holds.c.hold_id.in_(some))}
         wanted = select(notices.c.hold_id, notices.c.reference).order_by(notices.c.number)
         wanted = wanted.where(notices.c.channel == channel, notices.c.hold_id.in_(some))
-        for hold_id, reference in connection.execute(wanted.where(notices.c.reference.is_not(None))):
-            called[hold_id] = reference
+        found = connection.execute(wanted.where(notices.c.reference.is_not(None)))
+        called |= {row.hold_id: row.reference for row in found}
     return tuple(
         Due(
             hold=stand[row.hold_id],

@@ -276,7 +276,12 @@ async def test_who_dies_between_telling_and_noting_it_is_followed_by_another(roo
 
 
 async def test_it_runs_by_itself_and_bears_that_the_database_is_away(room, monkeypatch):
-    for name, seconds in {"_NOTE_SECONDS": 0.05, "_SPACING_SECONDS": 0.01, "_LOOK_SECONDS": 0.05, "_REST_SECONDS": 0.05}.items():
+    for name, seconds in {
+        "_NOTE_SECONDS": 0.05,
+        "_SPACING_SECONDS": 0.01,
+        "_LOOK_SECONDS": 0.05,
+        "_REST_SECONDS": 0.05,
+    }.items():
         monkeypatch.setattr(courier_module, name, seconds)
     house = House(room)
     room.asked.hold()
@@ -284,7 +289,7 @@ async def test_it_runs_by_itself_and_bears_that_the_database_is_away(room, monke
 
     async def until(count: int) -> None:
         async with asyncio.timeout(30):
-            while len(house.channel.got) < count:
+            while len(house.channel.got) < count:  # noqa: ASYNC110 - nobody tells a fake's reader
                 await asyncio.sleep(0.02)
 
     try:

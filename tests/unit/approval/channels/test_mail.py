@@ -59,7 +59,9 @@ def test_a_digest_and_a_test():
     assert written(message(Event.TEST), "desk@example.com", TO, INBOX)["Subject"] == "Affidavit: a test of this channel"
 
 
-@pytest.mark.parametrize("word", ["x\r\nBcc: evil@example.com", "x\nSubject: y", "\r\n\r\nbody", f"{NASTY}\r\n.\r\nQUIT"])
+@pytest.mark.parametrize(
+    "word", ["x\r\nBcc: evil@example.com", "x\nSubject: y", "\r\n\r\nbody", f"{NASTY}\r\n.\r\nQUIT"]
+)
 async def test_nobody_else_writes_a_header_or_ends_the_letter(word):
     facts = {**FACTS, "model": word, "connection": word, "operation": word, "findings": {word: 1}}
     one = told_of(a_hold(facts=facts), 1, HoldState.PENDING, lambda _: INBOX, masked=f"{word}\r\n.\r\nRCPT TO:<x@y>")
@@ -108,4 +110,7 @@ async def test_a_password_that_is_gone():
     def gone() -> str:
         raise BadSecret("/x: cannot be read")
 
-    assert await why(Mail("letters", Server("127.0.0.1", 9, "none"), gone, "d@example.com", TO, INBOX)) == "secret_unreadable"
+    assert (
+        await why(Mail("letters", Server("127.0.0.1", 9, "none"), gone, "d@example.com", TO, INBOX))
+        == "secret_unreadable"
+    )

@@ -41,7 +41,9 @@ def test_what_is_never_asked(url):
         check_url(url)
 
 
-@pytest.mark.parametrize("url", ["https://hooks.example.com/a?b=c", "http://127.0.0.1:9/x", "http://[::1]:9/", "http://localhost/"])
+@pytest.mark.parametrize(
+    "url", ["https://hooks.example.com/a?b=c", "http://127.0.0.1:9/x", "http://[::1]:9/", "http://localhost/"]
+)
 def test_what_may_be(url):
     check_url(url)
 
@@ -52,7 +54,9 @@ async def why(way: Outgoing, **more) -> str:
     return caught.value.word
 
 
-@pytest.mark.parametrize("host", ["10.0.0.1", "169.254.169.254", "[::ffff:7f00:1]", "[64:ff9b::7f00:1]", "127.0.0.2", "0x7f.1", "2130706433"])
+@pytest.mark.parametrize(
+    "host", ["10.0.0.1", "169.254.169.254", "[::ffff:7f00:1]", "[64:ff9b::7f00:1]", "127.0.0.2", "0x7f.1", "2130706433"]
+)
 async def test_private_addresses_are_refused_however_they_are_written(host):
     assert await why(Outgoing(f"https://{host}:9/")) in {"address_refused", "InvalidUrlClientError"}
 
@@ -63,7 +67,9 @@ async def test_a_name_that_leads_to_us_is_refused_where_it_is_resolved(monkeypat
     port = listening.getsockname()[1]
     real = socket.getaddrinfo
     monkeypatch.setattr(
-        socket, "getaddrinfo", lambda host, *rest, **more: real("127.0.0.1" if host == "evil.example" else host, *rest, **more)
+        socket,
+        "getaddrinfo",
+        lambda host, *rest, **more: real("127.0.0.1" if host == "evil.example" else host, *rest, **more),
     )
     assert await why(Outgoing(f"https://evil.example:{port}/")) == "address_refused"
     listening.settimeout(0.1)

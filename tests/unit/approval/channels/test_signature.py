@@ -109,7 +109,15 @@ def test_files_of_secrets(tmp_path):
     path = tmp_path / "secret"
     path.write_text(f"{written(SECRET)}\n\n{base64.b64encode(OLDER).decode()}\n")
     assert webhook_secrets(path) == [SECRET, OLDER]
-    for text in ("", "whsec_", "whsec_AAAA", "whsec_ü", "whsec_%%%%", written(b"x" * 65), "\n".join([written(SECRET)] * 3)):
+    for text in (
+        "",
+        "whsec_",
+        "whsec_AAAA",
+        "whsec_ü",
+        "whsec_%%%%",
+        written(b"x" * 65),
+        "\n".join([written(SECRET)] * 3),
+    ):
         path.write_text(text)
         with pytest.raises(BadSecret) as caught:
             webhook_secrets(path)

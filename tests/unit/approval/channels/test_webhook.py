@@ -65,7 +65,8 @@ def test_a_digest_and_a_test():
 
 
 @pytest.mark.parametrize(
-    ("status", "is_final"), [(301, False), (400, False), (401, False), (404, False), (410, True), (500, False), (503, False)]
+    ("status", "is_final"),
+    [(301, False), (400, False), (401, False), (404, False), (410, True), (500, False), (503, False)],
 )
 async def test_what_is_no_delivery(status, is_final, tmp_path):
     async with Receiver() as there:
