@@ -447,6 +447,12 @@ def _add_approvals(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     show.add_argument("--clear", action="store_true", help="as it came, if the policy lets you read that")
     approve = _add(actions, "approve", "agree: the call passes once, if enough people do")
     deny = _add(actions, "deny", "do not agree: the call is refused")
+    channels = _add(actions, "channels", "where approvers hear of calls that wait")
+    told = channels.add_subparsers(title="actions", metavar="ACTION", required=True)
+    test = _add(told, "test", "send a test message on each channel, and say what came back", _CHANNELS)
+    test.add_argument("--config", type=Path, required=True, metavar="FILE", help="the configuration (YAML)")
+    test.add_argument("--json", action="store_true", help="for machines")
+    test.set_defaults(run=_test_channels)
     for answer, action in (("approve", approve), ("deny", deny)):
         action.add_argument(
             "--justification", required=True, metavar="TEXT", help="why: kept, encrypted, with the record"
@@ -463,6 +469,16 @@ def _add_approvals(commands: argparse._SubParsersAction[argparse.ArgumentParser]
         )
         action.add_argument("--json", action="store_true", help="for machines: what the API says")
         action.set_defaults(run=run)
+
+
+_CHANNELS = """A test message on each channel of the configuration (approvals.channels): `sent`, or why not in a word.
+Exit status: 0 all were sent, 1 one was not, 2 could not run."""
+
+
+def _test_channels(options: argparse.Namespace) -> int:
+    from ext_proc.app import channels
+
+    return channels.tested(options.config, as_json=options.json)
 
 
 def _list_approvals(options: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from ext_proc.approval.channels.address import LOOPBACK, BadAddress, check_url
 from ext_proc.errors import ConfigError
 from ext_proc.model import Direction
 from ext_proc.policy.field_rules import BadFieldRule, read_rules
@@ -609,6 +610,132 @@ class ConnectionSection(_Section):
         return self
 
 
+def _receiver(url: str) -> str:
+    try:
+        check_url(url)
+    except BadAddress as bad:
+        raise ValueError(str(bad)) from None
+    return url
+
+
+ReceiverUrl = Annotated[str, AfterValidator(_receiver)]
+MailAddress = Annotated[
+    str,
+    _like(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", "an address without a name: desk@example.com"),
+]
+EventName = Literal["hold.pending", "hold.resolved"]
+
+
+class _Channel(_Section):
+    """What all channels have in common."""
+
+    name: Name
+    """Its name: in the log, in metrics, and in what is kept of it. Under another name everything is told anew."""
+    groups: Annotated[list[Text], Field(min_length=1)] | None = None
+    """Only calls that members of one of these groups may resolve. Left out: all."""
+    tenants: Annotated[list[Text | None], Field(min_length=1)] | None = None
+    """Only calls of these tenants (`null`: of callers without one). Left out: of all."""
+    per_minute: Annotated[int, Field(ge=1, le=600)] = 30
+    """Messages a minute at most. Where more waits, it is told in digests."""
+    include: Literal["facts", "masked"] = "facts"
+    """`facts`: connection, model, operation, findings and terms, no content. `masked`: also what the model would get.
+    Each time that is sent, it is on record."""
+
+
+class WebhookAnswersSection(_Section):
+    """Answers that this receiver may send back to the console (`POST /hooks/webhook`)."""
+
+    secret_file: Path
+    """The secret that signs them: another one than ours. In the same form."""
+    may_act_for: Annotated[list[Text], Field(min_length=1)]
+    """The groups that a person may be said to be in. Whoever is said to be in another one is not believed in."""
+    issuers: list[Text] = []
+    """The issuers whose people it may name. Left out: all of `identity.issuers`."""
+    tenants: list[Text] = []
+    """The tenants whose people it may name. Left out: only people who have none."""
+
+
+class WebhookSection(_Channel):
+    """Signed messages (Standard Webhooks) to a program of yours."""
+
+    kind: Literal["webhook"]
+    """A webhook."""
+    url: ReceiverUrl
+    """Where they go: https (or http on loopback)."""
+    secret_file: Path
+    """`whsec_` and the base64 of 24 to 64 random bytes. Two lines while it is changed, the newer first: both sign."""
+    events: Annotated[list[EventName], Field(min_length=1)] = ["hold.pending", "hold.resolved"]
+    """What is told."""
+    ca_file: Path | None = None
+    """PEM authorities of its TLS, if not public."""
+    deadline_seconds: Annotated[float, Field(gt=0, le=30)] = 10.0
+    """Time for one message."""
+    unsafe_allow_private: bool = False
+    """Let its name lead into your own network. Whoever rules that name can have us ask what is there."""
+    answers: WebhookAnswersSection | None = None
+    """Answers from there. Left out: none."""
+
+    @model_validator(mode="after")
+    def _is_two_secrets(self) -> WebhookSection:
+        if self.answers is not None and self.answers.secret_file == self.secret_file:
+            raise ValueError("answers.secret_file: it must be another secret than that of our own messages")
+        return self
+
+
+class SlackSection(_Channel):
+    """A channel at Slack, with buttons."""
+
+    kind: Literal["slack"]
+    """Slack."""
+    channel: Annotated[str, _like(r"[CGD][A-Z0-9]{2,30}", "a channel's id at Slack, for example C0123456789")]
+    """The channel's id."""
+    token_file: Path
+    """The bot's token (`xoxb-…`; scope `chat:write`)."""
+    signing_secret_file: Path
+    """The app's signing secret. Two lines while it is changed."""
+    people_file: Path
+    """Whom Slack's users are, as JSON: `{"U0123": {"issuer": …, "subject": …, "tenant": null, "groups": […]}}`. Read
+    anew for each answer."""
+    api_url: ReceiverUrl = "https://slack.com/api"
+    """Slack's API."""
+
+
+class EmailSection(_Channel):
+    """E-mail. One cannot answer by it."""
+
+    kind: Literal["email"]
+    """E-mail."""
+    host: Annotated[str, _like(r"[A-Za-z0-9.:-]+", "a host name or an address")]
+    """The mail server."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 587
+    """Its port."""
+    tls: Literal["starttls", "tls", "none"] = "starttls"
+    """`tls`: from the first byte (port 465). `none`: on loopback only."""
+    ca_file: Path | None = None
+    """PEM authorities of its TLS, if not public."""
+    username: Text | None = None
+    """Who we are there. Left out: nobody asks."""
+    password_file: Path | None = None
+    """The password."""
+    sender: MailAddress
+    """From whom the messages are."""
+    to: Annotated[list[MailAddress], Field(min_length=1, max_length=50)]
+    """To whom they go."""
+    events: Annotated[list[EventName], Field(min_length=1)] = ["hold.pending"]
+    """What is told."""
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> EmailSection:
+        if self.tls == "none" and self.host not in LOOPBACK:
+            raise ValueError("tls: none is for loopback only")
+        if (self.username is None) != (self.password_file is None):
+            raise ValueError("username and password_file: both or none")
+        return self
+
+
+ChannelSection = Annotated[WebhookSection | SlackSection | EmailSection, Field(discriminator="kind")]
+
+
 class ApprovalsSection(_Section):
     """Calls that wait for people."""
 
@@ -616,6 +743,13 @@ class ApprovalsSection(_Section):
     """Calls that may wait at once. Further ones are refused with 503."""
     pending_max_per_caller: Annotated[int, Field(ge=1)] = 100
     """Of one caller: nobody can fill everybody's inbox."""
+    channels: list[ChannelSection] = []
+    """Where approvers hear of such calls (`docs/approvals.md`, Channels). The console tells them."""
+
+    @model_validator(mode="after")
+    def _are_several(self) -> ApprovalsSection:
+        _once("channels: two have the name", (one.name for one in self.channels))
+        return self
 
 
 class RolesSection(_Section):
@@ -720,12 +854,17 @@ class Config(_Section):
     def _check_console(self) -> None:
         """People sign in with an issuer that the gate knows: approver and caller must be one person to both."""
         if self.console is None:
+            if self.approvals.channels:
+                raise ValueError("approvals.channels: there is no console, and it is the console that tells them")
             return
         known = [one.issuer for one in self.identity.issuers]
         if self.console.issuer is None and len(known) != 1:
             raise ValueError(f"console.issuer: name one of identity.issuers ({', '.join(known) or 'there is none'})")
         if self.console.issuer is not None and self.console.issuer not in known:
             raise ValueError("console.issuer: it must be one of identity.issuers")
+        for one in self.approvals.channels:
+            if isinstance(one, WebhookSection) and one.answers and not set(one.answers.issuers).issubset(known):
+                raise ValueError(f"approvals.channels: {one.name}: answers.issuers must be among identity.issuers")
 
     def _check_identity(self) -> None:
         """Nobody could call a connection that accepts only what is not set up."""
@@ -840,14 +979,24 @@ def _guess(place: tuple[int | str, ...]) -> str:
     """What may have been meant by a field that is not there."""
     *steps, last = place
     section: type[BaseModel] = Config
+    inside: list[type[BaseModel]] = []
     for step in steps:
         if step in section.model_fields:  # not the number in a list
-            section = _section_in(section.model_fields[str(step)].annotation) or section
+            inside = _sections_in(section.model_fields[str(step)].annotation)
+            section = inside[0] if inside else section
+        elif kinds := [one for one in inside if _is_kind(one, str(step))]:
+            section = kinds[0]
     near = difflib.get_close_matches(str(last), section.model_fields, 1)
     return f" (did you mean {near[0]}?)" if near else ""
 
 
-def _section_in(annotation: Any) -> type[BaseModel] | None:
+def _sections_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for one in get_args(annotation) if (found := _section_in(one)) is not None), None)
+        return [annotation]
+    return [found for one in get_args(annotation) for found in _sections_in(one)]
+
+
+def _is_kind(section: type[BaseModel], kind: str) -> bool:
+    """Of several sections that may stand in one place: is it that one?"""
+    field = section.model_fields.get("kind")
+    return field is not None and kind in get_args(field.annotation)

@@ -75,16 +75,24 @@ def _sections(model: type[BaseModel], heading: str, seen: set[type]) -> Iterator
     seen.add(model)
     yield heading, model
     for name, field in model.model_fields.items():
-        inner = _model_in(field.annotation)
-        if inner is not None and inner not in seen:
-            path = name if heading.startswith("(") else f"{heading}.{name}"
-            yield from _sections(inner, f"{path}[]" if get_origin(field.annotation) is list else path, seen)
+        models = list(_models_in(field.annotation))
+        path = name if heading.startswith("(") else f"{heading}.{name}"
+        path = f"{path}[]" if get_origin(field.annotation) is list else path
+        for inner in models:
+            if inner not in seen:
+                yield from _sections(inner, path if len(models) == 1 else f"{path} ({_kind(inner)})", seen)
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The sections that may stand there: several where a field `kind` tells them apart."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for one in get_args(annotation) if (found := _model_in(one)) is not None), None)
+        yield annotation
+    for one in get_args(annotation):
+        yield from _models_in(one)
+
+
+def _kind(model: type[BaseModel]) -> str:
+    return f"kind: {get_args(model.model_fields['kind'].annotation)[0]}"
 
 
 def _type(annotation: Any) -> str:
@@ -97,7 +105,7 @@ def _type(annotation: Any) -> str:
     if arguments and all(isinstance(one, str) for one in arguments):
         return " or ".join(f"`{one}`" for one in arguments)
     if arguments:
-        return "mapping" if origin is dict else " or ".join(_type(one) for one in arguments)
+        return "mapping" if origin is dict else " or ".join(dict.fromkeys(_type(one) for one in arguments))
     name = getattr(annotation, "__name__", str(annotation))
     return _TYPES.get(name, name)
 

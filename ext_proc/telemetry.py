@@ -37,6 +37,11 @@ GLASS_BROKEN: Final = Counter(
     "Calls that passed without the approval they needed, in an emergency.",
     ["connection"],
 )
+NOTICES: Final = Counter(
+    "affidavit_approval_notices_total",
+    "What channels were told of held calls, by result: sent, failed (tried again), given_up, moot.",
+    ["channel", "event", "result"],
+)
 SHIPPED_OBJECTS: Final = Counter("affidavit_evidence_objects_total", "Objects locked in the store and read back.")
 SHIPPING_FAILURES: Final = Counter("affidavit_evidence_failures_total", "Failed rounds of shipping, by code.", ["code"])
 DAILY_RUNS: Final = Counter(

@@ -165,6 +165,28 @@ class Approvals:
             self._refuse(identity, hold, channel, action, reason or "already_said")
         return self._view(self._known(hold_id), person, wants_clear=False)
 
+    # For channels (`ext_proc.app.channels`): a channel is nobody ----------------------------------------------------
+
+    def show_in(self, hold_id: HoldId, channel: str) -> str | None:
+        """What the model would get, to be told on a channel. On record first: nobody knows who reads it there.
+
+        None: there is no such hold, or its caller's key was destroyed.
+        """
+        hold = self._register.find(hold_id, self._clock())
+        if hold is None:
+            return None
+        shown = Sealer(self._keyring.token_key(hold.caller_ref), scope_of(hold_id)).open(SHOWN, hold.sealed or b"")
+        if shown is None:
+            return None
+        self._record("approval.viewed", None, hold, channel, is_clear=False)
+        return str(json.loads(shown)["text"])
+
+    def refuse_stranger(self, hold_id: HoldId, channel: str, action: str, code: str) -> None:
+        """A message that cannot count said so of a hold: on record, if there is such a hold."""
+        hold = self._register.find(hold_id, self._clock())
+        if hold is not None:
+            self._record("approval.refused", None, hold, channel, action=action, code=code)
+
     # ---------------------------------------------------------------------------------------------------------------
 
     def _person(self, identity: Identity) -> Person:
@@ -188,7 +210,13 @@ class Approvals:
         raise Objection(reason)
 
     def _record(
-        self, kind: str, identity: Identity, hold: Hold, channel: str, payloads: tuple[Payload, ...] = (), **more: Any
+        self,
+        kind: str,
+        identity: Identity | None,
+        hold: Hold,
+        channel: str,
+        payloads: tuple[Payload, ...] = (),
+        **more: Any,
     ) -> Receipt:
         told = {
             "hold_id": hold.hold_id,

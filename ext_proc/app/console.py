@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from ext_proc import telemetry
-from ext_proc.app import registry
+from ext_proc.app import channels, registry
 from ext_proc.app.approvals import Approvals
 from ext_proc.app.console_approvals import DeskApprovals
 from ext_proc.app.console_evidence import evidence_half
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from ext_proc.approval.channels.courier import Courier
     from ext_proc.config import Config, ConsoleSection
+    from ext_proc.console.hooks import Hooks
     from ext_proc.console.ports import Exchanges
     from ext_proc.model import Identity
 
@@ -63,30 +66,44 @@ def run(path: Path) -> int:
     with Journal(config, digest, "command", keyring) as journal:
         evidence = evidence_half(config, journal, clock)
         register, watch = registry.register_of_holds(config), registry.watch_over_holds(config)
+        outbox = registry.outbox_of_holds(config)
         try:
             desk = Approvals(keyring, register, journal, clock)
             bell = Bell(watch, register, clock)
             approvals = DeskApprovals(desk, bell, lambda viewer: keyring.subject_reference(viewer.identity))
+            ways_in = channels.hooks(config, outbox, desk)
+            courier = channels.courier(config, outbox, desk, bell) if config.approvals.channels else None
             evidence.start()
-            asyncio.run(_serve(config, config.console, approvals, evidence.exchanges, bell))
+            rooms = _Joined(approvals, evidence.exchanges, bell, ways_in, courier)
+            asyncio.run(_serve(config, config.console, rooms))
         finally:
             evidence.stop()
+            outbox.close()
             watch.close()
             register.close()
     return 0
 
 
-async def _serve(
-    config: Config, section: ConsoleSection, approvals: DeskApprovals, exchanges: Exchanges, bell: Bell
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    """What is there before the event loop is."""
+
+    approvals: DeskApprovals
+    exchanges: Exchanges
+    bell: Bell
+    ways_in: Hooks
+    courier: Courier | None
+
+
+async def _serve(config: Config, section: ConsoleSection, joined: _Joined) -> None:
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     authenticator = Authenticator(registry.trusts(config), registry.mtls(config))
     await authenticator.start()
     settings = _settings(section)
-    rooms = Rooms(approvals, exchanges, TokenBearers(authenticator), MemorySessions())
-    console = Console(settings, rooms, _provider(config, section, settings.client), clock)
+    rooms = Rooms(joined.approvals, joined.exchanges, TokenBearers(authenticator), MemorySessions())
+    console = Console(settings, rooms, _provider(config, section, settings.client), clock, joined.ways_in)
     runner = web.AppRunner(console.app(), access_log=None)
     try:
         await runner.setup()
@@ -94,9 +111,12 @@ async def _serve(
         await web.TCPSite(runner, host.strip("[]"), int(port)).start()
         _log.info("console", listen=section.listen, url=section.public_url)
         async with asyncio.TaskGroup() as group:
-            ringing = group.create_task(bell.run_forever())
+            running = [group.create_task(joined.bell.run_forever())]
+            if joined.courier is not None:
+                running.append(group.create_task(joined.courier.run_forever()))
             await stop.wait()
-            ringing.cancel()
+            for task in running:
+                task.cancel()
     finally:
         await runner.cleanup()
         await authenticator.close()

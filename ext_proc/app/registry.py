@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from cryptography.x509 import Certificate
 
+    from ext_proc.approval.channels.outbox_sql import SqlOutbox
     from ext_proc.approval.watch import Watch
     from ext_proc.audit.attest import Outsiders
     from ext_proc.audit.note import Signer
@@ -86,6 +87,17 @@ def register_of_holds(config: Config) -> SqlRegister:
     section = config.approvals
     limits = Limits(section.pending_max, section.pending_max_per_caller)
     return SqlRegister.from_url(*_registry(config), limits)
+
+
+def outbox_of_holds(config: Config) -> SqlOutbox:
+    """What channels are still to be told of holds: beside them. It is opened when it is first asked.
+
+    Raises:
+        ConfigError: the registry's address is not as it must be.
+    """
+    from ext_proc.approval.channels.outbox_sql import SqlOutbox  # nothing for a worker
+
+    return SqlOutbox.from_url(*_registry(config))
 
 
 def watch_over_holds(config: Config) -> Watch:

@@ -249,6 +249,9 @@ _ENDED: Final = {
 _ACTION: Final = _one_of("approve", "deny")
 _OF_PERSON: Final = {
     **_EXCHANGE,
+    "actor": _or_null(
+        {**_ACTOR, "properties": {**_ACTOR["properties"], "method": _one_of("oidc", "mtls", "webhook", "slack")}}
+    ),
     "payloads": {**_list(_JUSTIFICATION), "maxItems": 1},
     "hold_id": _HOLD_ID,
     "binding_sha256": _SHA256,

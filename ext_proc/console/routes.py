@@ -127,6 +127,8 @@ ROUTES: Final = (
     Route("callback", "GET", "/login/callback", PUBLIC, "Back from the identity provider.", has_api=False),
     Route("signed_out", "GET", "/signed-out", PUBLIC, "What is left when a session is over.", has_api=False),
     Route("static", "GET", "/static/{digest:[0-9a-f]{16}}/{file:[a-z.]+}", PUBLIC, "Style and script.", has_api=False),
+    Route("hook_webhook", "POST", "/hooks/webhook", PUBLIC, "A signed answer to a hold.", has_api=False),
+    Route("hook_slack", "POST", "/hooks/slack", PUBLIC, "Somebody pressed a button in Slack.", has_api=False),
     Route("openapi", "GET", "/openapi.json", PUBLIC, "This API, as OpenAPI 3.1 has it."),
     Route("health", "GET", "/health", PUBLIC, "Does the console answer?", has_api=False),
 )  # fmt: skip

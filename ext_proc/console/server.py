@@ -18,6 +18,7 @@ from ext_proc.console import openapi, trouble
 from ext_proc.console.asking import Asked, BadAsk
 from ext_proc.console.doors import Doors, go, html
 from ext_proc.console.guard import Guard, Visitor, tell_browser
+from ext_proc.console.hooks import Hooks
 from ext_proc.console.live import Streams
 from ext_proc.console.ports import Objection
 from ext_proc.console.rendering import Pages
@@ -48,13 +49,22 @@ class Console:
         rooms: where things are got.
         provider: who vouches for people.
         clock: the time.
+        hooks: who takes signed messages, if anybody does.
     """
 
-    def __init__(self, settings: Settings, rooms: Rooms, provider: Provider, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        rooms: Rooms,
+        provider: Provider,
+        clock: Callable[[], datetime],
+        hooks: Hooks | None = None,
+    ) -> None:
         self._settings = settings
         self._rooms = rooms
         self._provider = provider
         self._clock = clock
+        self._hooks = hooks or Hooks()
         self._pages = Pages()
         self._guard = Guard(settings, rooms)
         self._doors = Doors(rooms, self._guard, provider, Attempts(), self._pages, clock)
@@ -145,6 +155,8 @@ class Console:
             "callback": self._doors.callback,
             "signed_out": self._doors.signed_out,
             "static": self._static,
+            "hook_webhook": self._hooks.webhook,
+            "hook_slack": self._hooks.slack,
             "openapi": _openapi,
             "health": _health,
         }

@@ -55,8 +55,7 @@ def test_configuration_names_every_field() -> None:
     def fields(model: type[Config]) -> set[str]:
         found = set(model.model_fields)
         for field in model.model_fields.values():
-            inner = generate._model_in(field.annotation)
-            if inner is not None:
+            for inner in generate._models_in(field.annotation):
                 found |= fields(inner)  # type: ignore[arg-type]
         return found
 
@@ -64,6 +63,8 @@ def test_configuration_names_every_field() -> None:
     assert len(named) > 60
     assert [name for name in named if f"| `{name}` |" not in text] == []
     assert "\n## connections[].upstream\n" in text
+    for kind in ("webhook", "slack", "email"):
+        assert f"\n## approvals.channels[] (kind: {kind})\n" in text
 
 
 def test_configuration_shows_no_python() -> None:
