@@ -80,8 +80,8 @@ class Voice:
 class Answering:
     """Everything that a signed answer goes through."""
 
-    def __init__(self, url: str) -> None:
-        self.clock = Clock()
+    def __init__(self, url: str, clock: Any = None, secret: bytes = SECRET) -> None:
+        self.clock = clock or Clock()
         self.register, self.outbox = SqlRegister.from_url(url), SqlOutbox.from_url(url)
         self.other = SqlOutbox.from_url(url)
         self.keyring = KeyRing(b"k" * 32, b"p" * 32, FakeRegistry(), lambda: 100.0)
@@ -90,7 +90,7 @@ class Answering:
         self.asked = Asked(self.register, self.clock)
         self.senders = [
             Sender(
-                "ci", lambda: [SECRET], frozenset({ISSUER}), frozenset({None, "acme"}), frozenset({"approvers", "x"})
+                "ci", lambda: [secret], frozenset({ISSUER}), frozenset({None, "acme"}), frozenset({"approvers", "x"})
             )
         ]
         self.people = {

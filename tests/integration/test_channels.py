@@ -59,10 +59,7 @@ class House(Answering):
 async def house(tmp_path, monkeypatch) -> AsyncIterator[House]:
     monkeypatch.setattr(courier_module, "_SPACING_SECONDS", 0.02)
     url = sqlite_url(tmp_path / "registry.sqlite")
-    found = House(url)
-    found.clock = found.asked.clock = clock  # type: ignore[assignment]
-    found.senders = [type(found.senders[0])("ci", lambda: [OLDER], *_trust(found))]
-    found = _with_clock(found)
+    found = House(url, clock, OLDER)
     async with Receiver() as found.receiver, FakeSlack() as found.at_slack:
         couriers, watches = [], []
         for outbox in (found.outbox, found.other):
@@ -84,23 +81,6 @@ async def house(tmp_path, monkeypatch) -> AsyncIterator[House]:
         for watch in watches:
             watch.close()
     found.close()
-
-
-def _trust(house: House) -> tuple[frozenset[str], frozenset[str | None], frozenset[str]]:
-    first = house.senders[0]
-    return first.issuers, first.tenants, first.groups
-
-
-def _with_clock(house: House) -> House:
-    """All that was made with the clock that stands still, made anew with the real one."""
-    from ext_proc.app.approvals import Approvals
-    from ext_proc.app.channels import HookDesk
-    from ext_proc.approval.channels.answers import SlackAnswers
-
-    house.desk = Approvals(house.keyring, house.register, house.log, clock)
-    house.webhooks = house.webhooks_at(house.outbox)
-    house.slack = SlackAnswers(house.slack._workspaces, house.outbox, HookDesk(house.desk), clock)
-    return house
 
 
 def _door(house: House) -> web.Application:
