@@ -76,10 +76,10 @@ def pieces(
             body, unplaced = _marked(opened, located, mark)
         else:
             body = _marked_after(opened, before, located, mark)
-    mark = re.compile(rf"⟦{nonce} ([^⟦⟧:]*) ([a-z]*): (.*?){nonce}⟧", re.DOTALL)
+    marks = re.compile(rf"⟦{nonce} ([^⟦⟧:]*) ([a-z]*): (.*?){nonce}⟧", re.DOTALL)
     made: list[Piece] = []
     text, at = _readable(opened, body), 0
-    for found in mark.finditer(text):
+    for found in marks.finditer(text):
         made += [Piece(text[at : found.start()]), Piece(found[3], found[1], found[2])]
         at = found.end()
     made.append(Piece(text[at:]))
