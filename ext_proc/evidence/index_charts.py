@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ext_proc.evidence.index_asking import Wanted
 
 HOUR_US: Final = 3_600_000_000
+HOURS_MAX: Final = 24 * 366
+"""An object may say that it is of any time: a chart has an end all the same."""
 _APPROVED: Final = frozenset({"approved", "claimed", "used"})
 _ENDED: Final = frozenset({"withdrawn", "abandoned"})
 
@@ -39,23 +41,42 @@ def drawn(
     def hour(number: int) -> HourSeen:
         return hours.setdefault(instant(number * HOUR_US), HourSeen())
 
-    counted = (
-        f"SELECT at / {HOUR_US}, outcome, count(*) FROM exchanges INDEXED BY by_at "  # noqa: S608
-        f"WHERE {where} GROUP BY 1, 2"
-    )
-    words = {None: IN_FLIGHT}
-    for number, outcome, count in database.execute(counted, values).fetchall():
-        if outcome not in words:
-            [words[outcome]] = database.execute("SELECT word FROM words WHERE number = ?", (outcome,)).fetchone()
-        hour(number).outcomes[words[outcome]] += count
-    measured = (
-        f"SELECT at / {HOUR_US}, gate_step, count(*) FROM exchanges INDEXED BY by_at "  # noqa: S608
-        f"WHERE {where} AND gate_step IS NOT NULL GROUP BY 1, 2"
-    )
-    for number, step, count in database.execute(measured, values):
-        hour(number).gate[step] += count
+    masks: Counter[int] = Counter()
+    words: dict[int | None, str] = {None: IN_FLIGHT}
+    for number in _hours(database, where, values):
+        one = (where, values, number)
+        for outcome, count in _counted(database, "outcome", *one):
+            if outcome not in words:
+                words[outcome] = _word(database, outcome)
+            hour(number).outcomes[words[outcome]] += count
+        for column, counts in (("gate_step", hour(number).gate), ("masked_in", masks), ("masked_out", masks)):
+            for told, count in _counted(database, column, *one):
+                if told is not None:
+                    counts[told] += count
     _add_holds(database, hour, wanted, now)
-    return hours, _entities(database, where, values)
+    return hours, _entities(database, masks)
+
+
+def _hours(database: sqlite3.Connection, where: str, values: list[Any]) -> range:
+    """From the first in which there is anything to the last."""
+    ends = f"SELECT min(at) / {HOUR_US}, max(at) / {HOUR_US} FROM exchanges INDEXED BY by_at WHERE {where}"  # noqa: S608
+    first, last = database.execute(ends, values).fetchone()
+    return range(0) if first is None else range(first, min(last, first + HOURS_MAX) + 1)
+
+
+def _counted(
+    database: sqlite3.Connection, column: str, where: str, values: list[Any], number: int
+) -> list[tuple[Any, int]]:
+    """How often what in an hour. Each hour is a stretch of the index and small to sort; all at once would spill."""
+    counted = (
+        f"SELECT {column}, count(*) FROM exchanges INDEXED BY by_at "  # noqa: S608
+        f"WHERE {where} AND at >= ? AND at < ? GROUP BY 1"
+    )
+    return database.execute(counted, [*values, number * HOUR_US, (number + 1) * HOUR_US]).fetchall()
+
+
+def _word(database: sqlite3.Connection, number: int) -> str:
+    return str(database.execute("SELECT word FROM words WHERE number = ?", (number,)).fetchone()[0])
 
 
 def _add_holds(database: sqlite3.Connection, hour: Any, wanted: Wanted, now: datetime) -> None:
@@ -92,15 +113,9 @@ def _ending(row: tuple[Any, ...], now_us: float) -> tuple[str, int] | None:
     return ("expired", expires_at or at) if is_over else None
 
 
-def _entities(database: sqlite3.Connection, where: str, values: list[Any]) -> dict[str, int]:
+def _entities(database: sqlite3.Connection, masks: Counter[int]) -> dict[str, int]:
     made: dict[str, int] = {}
-    for column in ("masked_in", "masked_out"):
-        counted = (
-            f"SELECT {column}, count(*) FROM exchanges INDEXED BY by_at "  # noqa: S608
-            f"WHERE {where} AND {column} IS NOT NULL GROUP BY 1"
-        )
-        for number, count in database.execute(counted, values).fetchall():
-            [told] = database.execute("SELECT word FROM words WHERE number = ?", (number,)).fetchone()
-            for entity, each in masked_counts(told).items():
-                made[entity] = made.get(entity, 0) + each * count
+    for number, count in masks.items():
+        for entity, each in masked_counts(_word(database, number)).items():
+            made[entity] = made.get(entity, 0) + each * count
     return made
