@@ -40,14 +40,26 @@ def count(tables: database.Tables) -> int:
         return connection.execute(select(func.count()).select_from(NUMBERS)).scalar_one()
 
 
+class Odd(Exception):
+    pass
+
+
+def fail(tables: database.Tables) -> None:
+    with tables.writing() as connection:
+        connection.execute(insert(NUMBERS).values(number=1))
+        raise Odd
+
+
 def test_another_processs_turn_is_waited_for(tables: database.Tables, tmp_path: Path) -> None:
+    """And only then a transaction begins."""
     with closing(sqlite3.connect(tmp_path / "some.sqlite", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with ThreadPoolExecutor(1) as pool:
-            added = pool.submit(add, tables)
-            assert not wait([added], timeout=0.3).done
+            failed, added = pool.submit(fail, tables), pool.submit(add, tables)
+            assert not wait([failed, added], timeout=0.3).done
             other.execute("COMMIT")
             added.result(60)
+    assert isinstance(failed.exception(), Odd)
     assert count(tables) == 1
 
 
@@ -83,16 +95,8 @@ def test_who_never_gets_a_turn_says_so(tables: database.Tables, monkeypatch: pyt
 
 
 def test_what_is_left_by_an_error_has_not_happened(tables: database.Tables) -> None:
-    class Odd(Exception):
-        pass
-
-    def fail() -> None:
-        with tables.writing() as connection:
-            connection.execute(insert(NUMBERS).values(number=1))
-            raise Odd
-
     with pytest.raises(Odd):
-        fail()
+        fail(tables)
     assert count(tables) == 0
     add(tables)
     assert count(tables) == 1

@@ -33,10 +33,12 @@ def _now() -> datetime:
 @asynccontextmanager
 async def ringing(register: FakeRegister, clock: Callable[[], datetime] = _now) -> AsyncIterator[Bell]:
     bell = Bell(register.watch, register, clock)
-    async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(bell.run_forever())
-        yield bell
-        running.cancel()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(bell.run_forever())
+            yield bell
+            running.cancel()
+    finally:
         register.watch.close()
 
 
@@ -59,13 +61,15 @@ async def test_only_those_whose_hold_changed_wake() -> None:
         await asleep
 
 
-async def test_what_changed_before_somebody_waits_is_not_missed() -> None:
+async def test_what_changed_before_somebody_waits_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bells, "LOOK_SECONDS", 3600)
     register = FakeRegister()
     hold = register.ask(a_hold(), X, HERE, NOW)
+    register.watch.wait(0)
     async with ringing(register) as bell:
-        register.watch.wait(0)
         await bell.changed(HoldId("0" * 32), PENDING, NOW + LONG)  # gone
         register.resolve(hold.hold_id, yes(), b"", NOW)
+        register.watch.wait(0)  # nothing will ring
         await bell.changed(hold.hold_id, PENDING, NOW + LONG)
         await bell.changed(hold.hold_id, PENDING, NOW + LONG)  # and again
 
@@ -97,6 +101,7 @@ async def test_time_alone_ends_a_hold() -> None:
     """Nothing rings: the look of each second finds it."""
     register, now = FakeRegister(), NOW
     hold = register.ask(a_hold(), X, HERE, NOW)
+    register.watch.wait(0)
     async with ringing(register, lambda: now) as bell, asyncio.TaskGroup() as tasks:
         waits = tasks.create_task(bell.changed(hold.hold_id, PENDING, NOW + LONG))
         await until(lambda: register.asked_states > 0)
