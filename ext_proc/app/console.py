@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
@@ -25,7 +26,7 @@ from ext_proc.console.server import Console
 from ext_proc.console.sessions import MemorySessions
 from ext_proc.console.settings import Client, Settings
 from ext_proc.console.signing_in import Provider
-from ext_proc.errors import ConfigError
+from ext_proc.errors import ApprovalUnavailable, ConfigError
 from ext_proc.identity.authenticator import Authenticator
 from ext_proc.model import Connection, Presented, Secret
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ext_proc.approval.channels.courier import Courier
+    from ext_proc.approval.register import Register
     from ext_proc.config import Config, ConsoleSection
     from ext_proc.console.hooks import Hooks
     from ext_proc.console.ports import Exchanges
@@ -41,6 +43,10 @@ if TYPE_CHECKING:
 
 _API = Connection("console", (), None, 1, 1)
 """What bearers of tokens call: the console is nobody's inference service."""
+
+TIDY_SECONDS: Final = 30.0
+KEPT: Final = timedelta(days=30)
+"""How long a hold that is over can still be looked up: what a caller was told names it."""
 
 _log = telemetry.logger()
 
@@ -74,7 +80,7 @@ def run(path: Path) -> int:
             ways_in = channels.hooks(config, outbox, desk)
             courier = channels.courier(config, outbox, desk, bell) if config.approvals.channels else None
             evidence.start()
-            rooms = _Joined(approvals, evidence.exchanges, bell, ways_in, courier)
+            rooms = _Joined(approvals, evidence.exchanges, bell, ways_in, courier, register)
             asyncio.run(_serve(config, config.console, rooms))
         finally:
             evidence.stop()
@@ -93,6 +99,7 @@ class _Joined:
     bell: Bell
     ways_in: Hooks
     courier: Courier | None
+    register: Register
 
 
 async def _serve(config: Config, section: ConsoleSection, joined: _Joined) -> None:
@@ -112,6 +119,7 @@ async def _serve(config: Config, section: ConsoleSection, joined: _Joined) -> No
         _log.info("console", listen=section.listen, url=section.public_url)
         async with asyncio.TaskGroup() as group:
             running = [group.create_task(joined.bell.run_forever())]
+            running.append(group.create_task(_tidy_forever(joined.register)))
             if joined.courier is not None:
                 running.append(group.create_task(joined.courier.run_forever()))
             await stop.wait()
@@ -120,6 +128,17 @@ async def _serve(config: Config, section: ConsoleSection, joined: _Joined) -> No
     finally:
         await runner.cleanup()
         await authenticator.close()
+
+
+async def _tidy_forever(register: Register) -> None:
+    """Write down what time has done to holds, and forget those that were over long ago: their records stay."""
+    while True:
+        try:
+            await asyncio.to_thread(register.expire, clock())
+            await asyncio.to_thread(register.sweep, clock() - KEPT)
+        except ApprovalUnavailable as error:  # nothing depends on it but speed
+            _log.warning("register of holds cannot be used", detail=error.detail)
+        await asyncio.sleep(TIDY_SECONDS)
 
 
 def _settings(section: ConsoleSection) -> Settings:
