@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,6 +36,7 @@ BEAT_SECONDS: Final = 5.0
 SILENT_SECONDS: Final = 20.0
 """A worker that was not heard of for so long does not hold anything any more."""
 _RETRY_SECONDS: Final = 1.0
+_THREADS: Final = 4
 
 _log = telemetry.logger()
 
@@ -69,6 +71,8 @@ class HoldDesk:
         self._asked: dict[ExchangeId, asyncio.Future[Hold]] = {}  # what the register last said to each, or will say
         self._held: dict[ExchangeId, HoldId] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        # Of its own: a slow database must not keep large bodies waiting that are read in the others.
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="holds")
 
     async def ask(self, asking: Asking, now: datetime) -> Standing:
         """See `ports.Holds.ask`."""
@@ -118,16 +122,19 @@ class HoldDesk:
             if not self._asked:
                 continue
             try:
-                await asyncio.to_thread(self._beat)
+                await self._apart(self._beat)
                 is_away = False
             except ApprovalUnavailable as error:
                 if not is_away:
                     _log.warning("register of holds cannot be used", detail=error.detail)
                 is_away = True
 
+    async def _apart(self, work: Callable[..., object], *told: Any) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._threads, work, *told)
+
     async def _kept(self, exchange_id: ExchangeId, work: Callable[[], Hold]) -> Hold:
         """What a question to the register says. It goes on where its caller leaves, and `ended` waits for it."""
-        asked = asyncio.get_running_loop().run_in_executor(None, work)
+        asked = asyncio.get_running_loop().run_in_executor(self._threads, work)
         self._asked[exchange_id] = asked
         asked.add_done_callback(lambda done: done.cancelled() or done.exception())  # perhaps nobody asks
         return await asyncio.shield(asked)
@@ -156,7 +163,7 @@ class HoldDesk:
             _log.warning("the register's answer is not known", exchange=exchange_id, error=type(error).__name__)
         while held is not None:
             try:
-                await asyncio.to_thread(self._register.ended, held, exchange_id, ending, self._clock())
+                await self._apart(self._register.ended, held, exchange_id, ending, self._clock())
             except ApprovalUnavailable:
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
