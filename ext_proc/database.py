@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from random import uniform
 from threading import Lock
@@ -195,14 +195,24 @@ def _sqlite(url: URL) -> Engine:
     path = Path(url.database)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # before SQLite would make it readable by others
-        path.chmod(0o600)
+        _make_private(path)
     except OSError as error:
         raise ConfigError(f"registry {path}: {error.strerror}") from None
     engine = create_engine(url.set(drivername="sqlite+pysqlite"), connect_args={"timeout": BUSY_SECONDS})
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _make_private(path: Path) -> None:
+    """Make the file before SQLite would make it readable by others.
+
+    One that is there is never opened here: closing any descriptor of a file ends every lock that this process has on it
+    (POSIX), SQLite's too, and the next process to leave would believe that it is the last one and remove the log.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    path.chmod(0o600)
 
 
 def _set_up_sqlite(connection: Any, _: Any) -> None:

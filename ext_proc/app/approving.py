@@ -136,7 +136,7 @@ def listed(desk: Desk, *, limit: int, as_json: bool) -> int:
 def shown(desk: Desk, hold_id: str, *, wants_clear: bool, as_json: bool) -> int:
     """``affidavit approvals show``."""
     if wants_clear:
-        status, said = desk.ask("POST", f"{API}/holds/{hold_id}/clear")
+        status, said = desk.ask("POST", f"{API}/holds/{hold_id}/clear", {"channel": "cli"})
     else:
         status, said = desk.ask("GET", f"{API}/holds/{hold_id}")
     if status >= _REFUSED:

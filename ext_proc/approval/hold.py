@@ -127,6 +127,7 @@ def binding_of(asking: Asking, caller_ref: str) -> str:
         [policy.revision, policy.digest],
         [terms.groups, terms.count, terms.valid_seconds, terms.within_seconds, terms.reason, terms.clear_to],
         hashlib.sha256(asking.body).hexdigest(),
+        hashlib.sha256(asking.forwarded.body).hexdigest(),
     ]
     return hashlib.sha256(json.dumps(bound, separators=(",", ":")).encode()).hexdigest()
 
@@ -197,7 +198,7 @@ def objection(hold: Hold, person: Person, justification: str) -> str | None:
         return code
     if any(one.person_ref == person.ref for one in hold.resolutions):
         return "already_said"
-    if not 0 < len(justification.strip()) <= JUSTIFICATION_MAX:
+    if len(justification) > JUSTIFICATION_MAX or not any(one.isprintable() and one != " " for one in justification):
         return "justification_required"
     return _OVER.get(hold.state)
 

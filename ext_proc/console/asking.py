@@ -86,7 +86,7 @@ class Asked:
     def is_yes(self) -> bool:
         """Approve or deny?"""
         answer = self.told.get("answer")
-        if answer not in {"approve", "deny"}:
+        if not isinstance(answer, str) or answer not in {"approve", "deny"}:
             raise BadAsk("answer", "must be approve or deny")
         return answer == "approve"
 
@@ -111,9 +111,9 @@ class Asked:
         if not self.is_api:
             return "console"
         channel = self.told.get("channel", "api")
-        if channel not in {"api", "cli"}:
+        if not isinstance(channel, str) or channel not in {"api", "cli"}:
             raise BadAsk("channel", "must be api or cli")
-        return channel
+        return cast("Channel", channel)
 
     def word(self, name: str) -> str | None:
         """A word of the query; None if it is empty."""

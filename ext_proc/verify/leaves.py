@@ -32,7 +32,8 @@ RECOVERED: Final = "log.recovered"
 PART: Final = "inference.part"
 KINDS: Final = (
     "log.open", "log.close", RECOVERED, "log.lost", "heartbeat", INTENT, PART, OUTCOME, "inference.undelivered",
-    "effect.tool_call",
+    "effect.tool_call", "approval.requested", "approval.break_glass", "approval.viewed", "approval.resolved",
+    "approval.refused",
     "inference.refused_by_envoy",
     "config.changed", "epoch.born", "epoch.ended", "access.shipped", "digest.made", "worm.canary",
     "segment.quarantined", "reconcile.result", "rollup.made", "key.rotated", "erasure.requested",

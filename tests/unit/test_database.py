@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +18,6 @@ from ext_proc.errors import ApprovalUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 METADATA = MetaData()
 NUMBERS = Table("numbers", METADATA, Column("number", Integer))
@@ -100,3 +102,33 @@ def test_what_is_left_by_an_error_has_not_happened(tables: database.Tables) -> N
     assert count(tables) == 0
     add(tables)
     assert count(tables) == 1
+
+
+COMES_AND_GOES = """
+import sys
+from ext_proc import database
+engine = database.open_engine(sys.argv[1])
+with engine.begin() as connection:
+    connection.exec_driver_sql("INSERT INTO t VALUES (2)")
+engine.dispose()
+"""
+
+
+def test_opening_again_does_not_end_our_own_locks(tmp_path: Path) -> None:
+    """SQLite's locks are the process's: closing any descriptor of the file would end them, and the next process that
+    leaves would take itself for the last one, and remove the log under the others."""
+    url = database.sqlite_url(tmp_path / "registry.sqlite")
+    engine = database.open_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE t (x)")
+        connection.exec_driver_sql("INSERT INTO t VALUES (1)")
+    with engine.connect() as held:
+        held.exec_driver_sql("SELECT x FROM t").fetchall()
+        others = [database.open_engine(url) for _ in range(3)]
+        subprocess.run([sys.executable, "-c", COMES_AND_GOES, url], check=True, cwd=Path(__file__).parents[2])
+        assert (tmp_path / "registry.sqlite-wal").exists(), "removed under a process that lives"
+    with engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO t VALUES (3)")
+    with others[0].connect() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM t").scalar() == 3
+        assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
