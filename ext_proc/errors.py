@@ -66,6 +66,14 @@ class BodyTooLarge(RequestError):
     client_text = "The request body is larger than this connection accepts."
 
 
+class TooLargeToApprove(RequestError):
+    """It needs an approval, and is longer than anybody can read who would have to give one."""
+
+    code = "too_large_to_approve"
+    http_status = 413
+    client_text = "This call needs a person's approval, and is too long for a person to read. Send less."
+
+
 class UnsupportedContent(RequestError):
     """A content type or encoding that the gate cannot inspect (law L5: unknown is deny)."""
 

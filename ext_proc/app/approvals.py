@@ -16,6 +16,7 @@ from ext_proc.approval import hold as rules
 from ext_proc.approval.hold import Person
 from ext_proc.audit.record import instant
 from ext_proc.audit.vault import Sealer
+from ext_proc.errors import ApprovalUnavailable
 from ext_proc.model import Entry, ExchangeId, HoldId, Payload, Resolution
 
 if TYPE_CHECKING:
@@ -153,13 +154,16 @@ class Approvals:
         reason = rules.objection(hold, person, justification)
         if reason is not None:
             self._refuse(identity, hold, channel, action, reason)
+        sealed = self._sealed(identity, person, hold_id, justification)  # before the record: it can fail
         written = Payload(JUSTIFICATION, justification.encode(errors="replace"), "text/plain")
         receipt = self._record("approval.resolved", identity, hold, channel, (written,), action=action)
         now = self._clock()
         resolution = Resolution(is_yes, person.ref, now, receipt.origin, receipt.sequence)
-        changed = self._register.resolve(
-            hold_id, resolution, self._sealed(identity, person, hold_id, justification), now
-        )
+        try:
+            changed = self._register.resolve(hold_id, resolution, sealed, now)
+        except ApprovalUnavailable:  # nobody knows whether it counted: an intent that names it says that it did
+            self._record("approval.refused", identity, hold, channel, action=action, code="unavailable")
+            raise
         if changed is None:
             reason = rules.objection(self._known(hold_id), person, justification)
             self._refuse(identity, hold, channel, action, reason or "already_said")

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from ext_proc.config import load
 from ext_proc.errors import ConfigError, DependencyError
+from ext_proc.evidence.rendering import visible
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,6 +80,11 @@ class Desk:
         if said is None:
             raise ConsoleUnavailable(f"{self.url} answered, but not as a console does (status {status})")
         return status, said
+
+
+def _plain(text: object) -> Text:
+    """What somebody wrote, as a terminal only shows it: no escapes, no marks that turn it round."""
+    return Text(visible(str(text)))
 
 
 def _read(body: bytes) -> dict[str, Any] | None:
@@ -185,13 +191,13 @@ def _show(said: dict[str, Any]) -> None:
         ("policy", f"{policy['revision']} ({policy['digest'][:12]})"),
         ("time left", _left(line["expires_at"])),
     ):
-        console.print(Text(f"  {name:<14} {value}"))
+        console.print(_plain(f"  {name:<14} {value}"))
     for one in said["resolutions"]:
-        console.print(Text(f"  {'yes' if one['is_yes'] else 'no':<14} {one['person']}: {one['justification'] or ''}"))
+        console.print(_plain(f"  {'yes' if one['is_yes'] else 'no':<14} {one['person']}: {one['justification'] or ''}"))
     console.print(Text("as it came" if said["clear"] else "as the model would get it", style="bold"))
     for passage in said["clear"] or said["masked"]:
         text = "".join(segment["text"] for segment in passage["segments"])
-        console.print(Text(f"  {passage['label']}: {text}"))
+        console.print(_plain(f"  {passage['label']}: {text}"))
 
 
 def _left(until: str) -> str:

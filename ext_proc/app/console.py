@@ -106,7 +106,8 @@ async def _serve(config: Config, section: ConsoleSection, joined: _Joined) -> No
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    authenticator = Authenticator(registry.trusts(config), registry.mtls(config))
+    # Only this one's: another issuer's groups and tenants may have the same names and mean other people.
+    authenticator = Authenticator([registry.trust_of(registry.people_issuer(config, section.issuer))])
     await authenticator.start()
     settings = _settings(section)
     rooms = Rooms(joined.approvals, joined.exchanges, TokenBearers(authenticator), MemorySessions())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.app import approvals
@@ -12,7 +13,7 @@ from ext_proc.console import ports, seen
 from ext_proc.model import HoldId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from ext_proc.app.approvals import Approvals, View
     from ext_proc.approval.bell import Bell
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from ext_proc.console.people import Viewer
 
 PASSAGES_MAX: Final = 500
-"""Texts of one body that are shown one by one."""
+"""Texts of one body that are shown one by one. Where there are more, the whole body is shown as it is written."""
+LABEL_MAX: Final = 200
+"""Characters of where a text stands: names of members are a caller's."""
 _PLACEHOLDER: Final = re.compile(r"\[([A-Z][A-Z0-9_]*)\]|<([A-Z][A-Z0-9_]*)_[A-Z]{6,12}>")
 
 
@@ -42,9 +45,11 @@ class DeskApprovals:
         """See `ports.Approvals.inbox`."""
         return await asyncio.to_thread(self._inbox, viewer, limit, after)
 
-    async def read(self, viewer: Viewer, hold_id: str, *, want_clear: bool) -> seen.HoldSeen:
+    async def read(
+        self, viewer: Viewer, hold_id: str, *, want_clear: bool, channel: ports.Channel = "console"
+    ) -> seen.HoldSeen:
         """See `ports.Approvals.read`."""
-        return await asyncio.to_thread(self._read, viewer, hold_id, want_clear=want_clear)
+        return await asyncio.to_thread(self._read, viewer, hold_id, channel, want_clear=want_clear)
 
     async def resolve(
         self, viewer: Viewer, hold_id: str, *, is_yes: bool, justification: str, channel: ports.Channel
@@ -74,9 +79,9 @@ class DeskApprovals:
         more = found[limit - 1].hold_id if len(found) > limit else None
         return seen.Inbox(lines, self._desk.count_waiting_for(viewer.identity), more)
 
-    def _read(self, viewer: Viewer, hold_id: str, *, want_clear: bool) -> seen.HoldSeen:
+    def _read(self, viewer: Viewer, hold_id: str, channel: ports.Channel, *, want_clear: bool) -> seen.HoldSeen:
         try:
-            view = self._desk.read(viewer.identity, HoldId(hold_id), "console", wants_clear=want_clear)
+            view = self._desk.read(viewer.identity, HoldId(hold_id), channel, wants_clear=want_clear)
         except approvals.Objection as objection:
             raise ports.Objection(objection.reason) from None
         return self._seen(viewer, view)
@@ -138,7 +143,7 @@ class DeskApprovals:
                 for one in view.said
             ),
             exchange_ids=tuple(dict.fromkeys([facts["exchange_id"], *hold.waiting])),
-            masked=passages(shown.get("text", "")),
+            masked=(*_betas(facts), *passages(shown.get("text", ""))),
             may_read_clear=view.may_read_clear,
             clear=None if view.clear is None else passages(view.clear),
         )
@@ -147,13 +152,12 @@ class DeskApprovals:
 def passages(body: str) -> tuple[seen.Passage, ...]:
     """The texts of a body, one by one, with what stands in the place of values marked."""
     try:
-        texts = list(_texts(json.loads(body), "")) if body else []
+        texts = list(islice(_texts(json.loads(body), ""), PASSAGES_MAX + 1)) if body else []
     except (ValueError, RecursionError):
         texts = [("body", body)]
-    shown = [seen.Passage(label, segments(text)) for label, text in texts[:PASSAGES_MAX]]
     if len(texts) > PASSAGES_MAX:
-        shown.append(seen.Passage("…", (seen.Segment(f"and {len(texts) - PASSAGES_MAX} more"),)))
-    return tuple(shown)
+        texts = [("body", body)]
+    return tuple(seen.Passage(label, segments(text)) for label, text in texts)
 
 
 def segments(text: str) -> tuple[seen.Segment, ...]:
@@ -171,12 +175,25 @@ def segments(text: str) -> tuple[seen.Segment, ...]:
 
 
 def _texts(value: Any, label: str) -> Iterator[tuple[str, str]]:
-    """Every value with where it stands; keys that hold a placeholder are in the label."""
+    """Every value with where it stands. A name that does not fit there is a text of its own."""
     if isinstance(value, dict):
         for name, inner in value.items():
-            yield from _texts(inner, f"{label}/{name}" if label else name)
+            if len(name) > LABEL_MAX:
+                yield f"{label}/(name of a member)", name
+            yield from _texts(inner, _joint(label, name))
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            yield from _texts(inner, f"{label}/{index}")
+            yield from _texts(inner, _joint(label, str(index)))
     else:
         yield label or "body", value if isinstance(value, str) else json.dumps(value)
+
+
+def _joint(label: str, name: str) -> str:
+    """Where something stands, in a form that does not grow without end."""
+    joined = f"{label}/{name}" if label else name
+    return joined if len(joined) <= LABEL_MAX else f"{joined[: LABEL_MAX - 1]}…"
+
+
+def _betas(facts: Mapping[str, Any]) -> tuple[seen.Passage, ...]:
+    """What the caller switches on by header: it goes on with the call."""
+    return (seen.Passage("betas", (seen.Segment(", ".join(facts["betas"])),)),) if facts.get("betas") else ()

@@ -16,7 +16,7 @@ from ext_proc import telemetry
 from ext_proc.approval import hold as rules
 from ext_proc.approval.hold import Hold
 from ext_proc.audit.vault import Sealer
-from ext_proc.errors import ApprovalUnavailable
+from ext_proc.errors import ApprovalUnavailable, TooLargeToApprove
 from ext_proc.model import HoldId, HoldState
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SHOWN, CLEAR = "shown", "clear"
 """The two texts that are sealed: as the model would get it, and as it came."""
 TEXT_MAX: Final = 256 * 1024
-"""Characters of a body that are kept for approvers. More cannot be read; what is cut off is said."""
+"""Characters of a body that people can be asked about. Nobody agrees to what they cannot read to its end."""
 BEAT_SECONDS: Final = 5.0
 SILENT_SECONDS: Final = 20.0
 """A worker that was not heard of for so long does not hold anything any more."""
@@ -177,7 +177,9 @@ class HoldDesk:
         identity, hold_id = asking.call.identity, HoldId(uuid.uuid4().hex)
         caller_ref = self._keyring.subject_reference(identity)
         sealer = Sealer(self._keyring.token_key(caller_ref), scope_of(hold_id))
-        clear = asking.body.decode(errors="replace")[:TEXT_MAX] if asking.terms.clear_to else None
+        if max(len(asking.body), len(asking.forwarded.body)) > TEXT_MAX:
+            raise TooLargeToApprove
+        clear = asking.body.decode(errors="replace") if asking.terms.clear_to else None
         return Hold(
             hold_id=hold_id,
             binding_sha256=rules.binding_of(asking, caller_ref),
@@ -200,13 +202,15 @@ def scope_of(hold_id: HoldId) -> str:
 def _facts(asking: Asking) -> dict[str, Any]:
     """What is shown in lists: no content, no names."""
     call, decision = asking.call, asking.decision
+    query = "&".join(f"{name}={value}" for name, value in call.query)
     return {
         "exchange_id": call.exchange_id,
         "connection": call.connection.name,
         "protocol": call.inspection.protocol,
         "operation": call.inspection.operation,
         "method": call.method,
-        "path": call.path,
+        "path": call.path + (f"?{query}" if query else ""),
+        "betas": list(call.betas),
         "model": call.inspection.model,
         "is_stream": call.inspection.is_stream,
         "findings": dict(call.inspection.findings),
@@ -219,7 +223,6 @@ def _facts(asking: Asking) -> dict[str, Any]:
 def _shown(asking: Asking) -> dict[str, Any]:
     """What an approver reads: who asks, from where, and what the model would get."""
     identity, source = asking.call.identity, asking.call.source
-    text = asking.forwarded.body.decode(errors="replace")
     return {
         "issuer": identity.issuer,
         "subject": identity.subject,
@@ -229,6 +232,5 @@ def _shown(asking: Asking) -> dict[str, Any]:
         "method": identity.method,
         "address": source.address,
         "user_agent": source.user_agent,
-        "text": text[:TEXT_MAX],
-        "characters": len(text),
+        "text": asking.forwarded.body.decode(errors="replace"),
     }

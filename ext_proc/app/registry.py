@@ -229,12 +229,17 @@ def largest_body_bytes(config: Config) -> int:
 
 def trusts(config: Config) -> list[tuple[Trust, KeySet]]:
     """The accepted issuers with their keys."""
-    return [(_trust(issuer), KeySet(_source(issuer))) for issuer in config.identity.issuers]
+    return [trust_of(issuer) for issuer in config.identity.issuers]
 
 
 def people_issuer(config: Config, name: str | None) -> Issuer:
     """The issuer that people sign in with: that name, or the only one."""
     return next(one for one in config.identity.issuers if name is None or one.issuer == name)
+
+
+def trust_of(issuer: Issuer) -> tuple[Trust, KeySet]:
+    """An issuer's trust and keys, for the gateway's own tokens."""
+    return _trust(issuer), KeySet(_source(issuer))
 
 
 def trust_for(issuer: Issuer, audience: str) -> tuple[Trust, KeySet]:

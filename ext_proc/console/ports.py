@@ -36,7 +36,9 @@ class Approvals(Protocol):
         """Holds that wait and that the viewer could resolve or asked for; at most ``limit``, those after ``after``."""
         ...
 
-    async def read(self, viewer: Viewer, hold_id: str, *, want_clear: bool) -> seen.HoldSeen:
+    async def read(
+        self, viewer: Viewer, hold_id: str, *, want_clear: bool, channel: Channel = "console"
+    ) -> seen.HoldSeen:
         """One hold; recorded. ``want_clear``: also as it came, if this viewer may read that; otherwise masked only.
 
         Raises:

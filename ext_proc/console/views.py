@@ -46,12 +46,12 @@ async def inbox(rooms: Rooms, asked: Asked) -> seen.Inbox:
 
 async def hold(rooms: Rooms, asked: Asked) -> seen.HoldSeen:
     """One hold, as the model would see the request."""
-    return await rooms.approvals.read(asked.viewer, asked.path["hold_id"], want_clear=False)
+    return await rooms.approvals.read(asked.viewer, asked.path["hold_id"], want_clear=False, channel=asked.channel)
 
 
 async def hold_clear(rooms: Rooms, asked: Asked) -> seen.HoldSeen:
     """One hold, with the request as it came."""
-    return await rooms.approvals.read(asked.viewer, asked.path["hold_id"], want_clear=True)
+    return await rooms.approvals.read(asked.viewer, asked.path["hold_id"], want_clear=True, channel=asked.channel)
 
 
 async def resolve(rooms: Rooms, asked: Asked) -> seen.HoldSeen:

@@ -3,7 +3,8 @@
  3a. The request was decided, and it is known what the model would get: the call is held, or it is found how the same
      call stands already. Approved: it goes on at once, and nothing else does with that approval.
  3b. Otherwise the asking is recorded (``approval.requested``), and the exchange waits; Envoy waits with it.
- 3c. Resolved in time: on, or refused. Not in time, or where the caller prefers not to wait: "come back later" (202).
+ 3c. Resolved in time: the policy is asked once more, for it may have changed meanwhile; on, or refused. Not in time, or
+     where the caller prefers not to wait: "come back later" (202).
 
 In an emergency the policy may let a call pass without all this: that, and why, is a record of its own before it does.
 
@@ -17,7 +18,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from ext_proc.errors import ApprovalUnavailable, PeerError
+from ext_proc.errors import ApprovalUnavailable, BadToken, PeerError
 from ext_proc.model import Asking, HoldEnding, HoldState, Payload, Refusal
 from ext_proc.phases import effects as do
 from ext_proc.phases import events as ev
@@ -41,6 +42,11 @@ _CONFLICT: Final = 409
 
 _UNDECIDED: Final = frozenset({HoldState.PENDING, HoldState.APPROVED})
 """Nobody knows yet whether this exchange may pass: of one that is approved, another may be about to."""
+_OUTDATED: Final = (
+    _CONFLICT,
+    "approval_outdated",
+    "The policy changed while this call waited for approval. Send it again to ask again.",
+)
 _REFUSED: Final = {
     HoldState.DENIED: (_FORBIDDEN, "approval_denied", "Somebody was asked to approve this call, and denied it."),
     HoldState.EXPIRED: (
@@ -137,7 +143,22 @@ class HoldingSession(Session):
         self._standing = event.standing
         if event.standing.state in _UNDECIDED:
             return self._come_back(event.at)
+        if self._is_agreed and self._call is not None:
+            self.state = State.DECIDING_AGAIN
+            return (do.Decide(self._call),)
         return self._after_hold(event.at)
+
+    def on_decided_again(self, event: ev.Decided) -> tuple[do.Effect, ...]:
+        """People agreed to what the policy said when they were asked. If it says something else now, they did not."""
+        before, self._decided_at = self._decision, event.at
+        if self._identity is not None and (ends_at := self._identity.expires_at) is not None and event.at >= ends_at:
+            return self._refuse(BadToken("expired while it waited"), event.at)
+        if before is not None and replace(event.decision, decision_id=before.decision_id) == before:
+            return self._unlock(event.at)
+        self._decision = event.decision
+        if not event.decision.allow:
+            return self._deny("denied", "The policy does not allow this call.", event.at)
+        return self._record_refusal(Refusal(*_OUTDATED), "denied", event.at)
 
     def _after_hold(self, at: datetime) -> tuple[do.Effect, ...]:
         if self._is_agreed:

@@ -25,6 +25,7 @@ class State(Enum):
     ASKING_APPROVAL = auto()
     RECORDING_HOLD = auto()
     HOLDING = auto()
+    DECIDING_AGAIN = auto()
     RECORDING_BREAK_GLASS = auto()
     UNLOCKING = auto()
     RECORDING_INTENT = auto()
@@ -76,6 +77,7 @@ TABLE: Final[dict[State, dict[type, str]]] = {
     State.ASKING_APPROVAL: {ev.HoldStands: "on_hold_asked", **_INTERRUPTIBLE},
     State.RECORDING_HOLD: {ev.Recorded: "on_hold_recorded", **_RECORDING_UNANSWERED},
     State.RECORDING_BREAK_GLASS: {ev.Recorded: "on_break_glass_recorded", **_RECORDING_UNANSWERED},
+    State.DECIDING_AGAIN: {ev.Decided: "on_decided_again", **_INTERRUPTIBLE},
     State.HOLDING: {ev.HoldStands: "on_hold_resolved", **_INTERRUPTIBLE},
     State.UNLOCKING: {ev.Unlocked: "on_unlocked", **_INTERRUPTIBLE},
     State.RECORDING_INTENT: {ev.Recorded: "on_intent_recorded", **_RECORDING_UNANSWERED},

@@ -128,7 +128,10 @@ class FakeApprovals:
             tuple(self._line(one, viewer) for one in shown), len(mine), shown[-1].hold.hold_id if is_more else None
         )
 
-    async def read(self, viewer: Viewer, hold_id: str, *, want_clear: bool) -> seen.HoldSeen:
+    async def read(
+        self, viewer: Viewer, hold_id: str, *, want_clear: bool, channel: Channel = "console"
+    ) -> seen.HoldSeen:
+        del channel
         self._check()
         kept = self._found(viewer, hold_id)
         clear = want_clear and rules.may_read_clear(self._at(kept), _who(viewer))

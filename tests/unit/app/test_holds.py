@@ -18,8 +18,8 @@ from ext_proc.approval.bell import Bell
 from ext_proc.approval.register import Holder
 from ext_proc.audit import erasure
 from ext_proc.audit.keys import KEPT_SECONDS, KeyRing
-from ext_proc.errors import ApprovalUnavailable, AuditUnavailable
-from ext_proc.model import Asking, ExchangeId, HoldEnding, HoldId, HoldState, Identity, PolicyVersion
+from ext_proc.errors import ApprovalUnavailable, AuditUnavailable, TooLargeToApprove
+from ext_proc.model import Asking, ExchangeId, HoldEnding, HoldId, HoldState, Identity, PolicyVersion, Redaction
 from tests.fakes.desks import BODY, MASKED, NOW, FakeLog, an_asking
 from tests.fakes.register import FakeRegister
 from tests.fakes.registry import FakeJournal, FakeRegistry
@@ -201,12 +201,27 @@ async def test_register_is_away(house: House, monkeypatch: pytest.MonkeyPatch) -
     assert house.register.kept[hold_id].hold.state is HoldState.WITHDRAWN
 
 
-async def test_what_is_too_long_to_read_is_cut(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(desk_module, "TEXT_MAX", 5)
-    hold_id = (await house.desk.ask(house.asking(), NOW)).hold_id
-    shown = house.people.read(BOB, hold_id, "console").shown
-    assert shown is not None
-    assert (shown["text"], shown["characters"]) == (MASKED.decode()[:5], len(MASKED))
+async def test_what_is_too_long_to_read_is_not_asked_about(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desk_module, "TEXT_MAX", len(BODY) - 1)
+    with pytest.raises(TooLargeToApprove):
+        await house.desk.ask(house.asking(), NOW)
+    assert not house.register.kept
+
+
+async def test_query_and_betas_are_shown(house: House) -> None:
+    asking = house.asking()
+    call = replace(asking.call, query=(("beta", "true"), ("api-version", "1")), betas=("one", "two"))
+    await house.desk.ask(replace(asking, call=call), NOW)
+    [kept] = house.register.kept.values()
+    assert (kept.hold.facts["path"], kept.hold.facts["betas"]) == ("/v1/chat?beta=true&api-version=1", ["one", "two"])
+
+
+async def test_masked_otherwise_is_another_hold(house: House) -> None:
+    """What people agreed to is what they read."""
+    asking = house.asking(X)
+    first = await house.desk.ask(asking, NOW)
+    other = replace(asking, call=replace(asking.call, exchange_id=Y), forwarded=Redaction(BODY, BODY))
+    assert (await house.desk.ask(other, NOW)).hold_id != first.hold_id
 
 
 # The people's desk -----------------------------------------------------------------------------------------------
@@ -240,6 +255,27 @@ async def test_what_is_not_there(house: House) -> None:
     with pytest.raises(Objection, match="no_such_hold"):
         house.people.resolve(BOB, HoldId("0" * 32), "api", "case", is_yes=True)
     assert house.log.kinds == []
+
+
+async def test_register_goes_away_after_the_word_was_recorded(house: House) -> None:
+    """Nobody knows whether it counted: the record says so."""
+    hold_id = (await house.desk.ask(house.asking(), NOW)).hold_id
+
+    def gone(*_: Any) -> Any:
+        raise ApprovalUnavailable("approval_register")
+
+    house.register.resolve = gone  # type: ignore[method-assign]
+    with pytest.raises(ApprovalUnavailable):
+        house.people.resolve(BOB, hold_id, "api", "case", is_yes=True)
+    assert house.log.kinds == ["approval.resolved", "approval.refused"]
+    assert house.log.entries[-1].facts["code"] == "unavailable"
+
+
+@pytest.mark.parametrize("why", ["", " \n\t", "\u200b\u2060"])
+async def test_nothing_is_no_justification(house: House, why: str) -> None:
+    hold_id = (await house.desk.ask(house.asking(), NOW)).hold_id
+    with pytest.raises(Objection, match="justification_required"):
+        house.people.resolve(BOB, hold_id, "api", why, is_yes=True)
 
 
 async def test_not_recorded_is_not_said(house: House) -> None:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ext_proc.errors import ApprovalUnavailable, AuditUnavailable, TooManyHolds
-from ext_proc.model import HoldEnding, HoldState
+from ext_proc.model import HoldEnding, HoldState, PolicyVersion
 from ext_proc.phases import effects as do
 from ext_proc.phases import events as ev
 from ext_proc.phases.head import Preference, read_preference
 from ext_proc.phases.table import State
 from tests.fakes.exchange import (
+    ADA,
     AGREED,
     ANSWER,
     AT,
@@ -75,7 +76,9 @@ def test_waits_and_goes_on() -> None:
     assert isinstance(effect, do.Continue)
     assert effect.body == SENT
     steps = [type(one) for one in told.effects if not isinstance(one, do.Continue)]
-    assert steps[-6:] == [do.RedactRequest, do.AskApproval, do.Record, do.AwaitApproval, do.Unlock, do.Record]
+    assert steps[-7:] == [
+        do.RedactRequest, do.AskApproval, do.Record, do.AwaitApproval, do.Decide, do.Unlock, do.Record,
+    ]  # fmt: skip
     [asked] = [one.asking for one in told.effects if isinstance(one, do.AskApproval)]
     assert (asked.body, asked.forwarded.body, asked.terms) == (BODY, SENT, TERMS)
     assert kinds(told) == ["approval.requested", "inference.intent"]
@@ -121,6 +124,54 @@ def test_refused(state: HoldState, status: int, code: str, *, is_at_once: bool) 
     assert told.entries[-1].facts["approval"]["state"] == state.value
     assert told.say(ev.StreamEnded(AT)) is None
     assert told.session.hold_ending is HoldEnding.LEFT
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code"),
+    [
+        ({"allow": False, "reasons": ("not_permitted",), "approval": None}, 403, "denied"),
+        ({"policy": PolicyVersion("r-2", "1" * 64)}, 409, "approval_outdated"),
+        ({"approval": None}, 409, "approval_outdated"),
+        ({"approval": replace(TERMS, count=2)}, 409, "approval_outdated"),
+        ({"redact_request": ()}, 409, "approval_outdated"),
+        ({"record_payloads": False}, 409, "approval_outdated"),
+        ({"decision_id": "d-2"}, None, None),
+    ],
+)
+def test_policy_changed_while_it_waited(change: dict[str, Any], status: int | None, code: str | None) -> None:
+    """People agreed to what the policy said when they were asked: what it says now must be the same."""
+    decisions = iter([TO_BE_APPROVED, replace(TO_BE_APPROVED, **change)])
+
+    def room(effect: do.Effect) -> ev.AnswerEvent:
+        return ev.Decided(AT, next(decisions)) if isinstance(effect, do.Decide) else done(effect)
+
+    told = Conversation(room)
+    effect = told.settle(head(), REQUEST)
+    if status is None:
+        assert isinstance(effect, do.Continue)
+        return
+    assert isinstance(effect, do.Refuse)
+    assert (effect.refusal.status, effect.refusal.code) == (status, code)
+    assert outcome(told)["status"] == "denied"
+    assert told.session.hold_ending is HoldEnding.LEFT, "the approval is given back"
+
+
+@pytest.mark.parametrize(("seconds", "passes"), [(-1, False), (0, False), (1, True)])
+def test_token_ends_while_it_waits(seconds: int, *, passes: bool) -> None:
+    ada = replace(ADA, expires_at=AT + timedelta(seconds=seconds))
+
+    def room(effect: do.Effect) -> ev.AnswerEvent:
+        match effect:
+            case do.Authenticate():
+                return ev.Authenticated(AT, ada)
+            case do.Decide():
+                return ev.Decided(AT, TO_BE_APPROVED)
+            case _:
+                return done(effect)
+
+    effect = Conversation(room).settle(head(), REQUEST)
+    assert isinstance(effect, do.Continue if passes else do.Refuse)
+    assert passes or effect.refusal.status == 401
 
 
 @pytest.mark.parametrize("state", [HoldState.WITHDRAWN, HoldState.ABANDONED])

@@ -15,6 +15,7 @@ from ext_proc.phases.session import RETRY_AFTER_SECONDS
 from ext_proc.phases.table import TABLE, State
 from tests.fakes.exchange import (
     ADA,
+    AGREED,
     ANSWER,
     ANSWER_HEADERS,
     AT,
@@ -89,6 +90,11 @@ def in_state(state: State) -> Conversation:  # noqa: PLR0912 - one for each stat
             told = Conversation(instead(do.Decide, ev.Decided(AT, TO_BE_APPROVED)))
             told.settle(head())
             told.until(STEPS[state], REQUEST)
+        case State.DECIDING_AGAIN:
+            told = Conversation(instead(do.Decide, ev.Decided(AT, TO_BE_APPROVED)))
+            told.settle(head())
+            told.until(do.AwaitApproval, REQUEST)
+            told.say(ev.HoldStands(AT, AGREED))
         case State.RECORDING_BREAK_GLASS:
             told = Conversation(instead(do.Decide, ev.Decided(AT, replace(DECISION, break_glass="emergency"))))
             told.settle(head(("x-affidavit-break-glass", b"production is down")))
@@ -154,7 +160,7 @@ STEPS: dict[State, type[Any]] = {
 }
 BEFORE_THE_INTENT = [
     State.ADMITTING, State.AUTHENTICATING, State.INSPECTING, State.DECIDING, State.OPENING_TOKENS, State.REDACTING_REQUEST,
-    State.ASKING_APPROVAL, State.HOLDING, State.UNLOCKING,
+    State.ASKING_APPROVAL, State.HOLDING, State.DECIDING_AGAIN, State.UNLOCKING,
 ]  # fmt: skip
 EVERY_EVENT: list[ev.Event] = [
     head(), REQUEST, answer_head(), ANSWERED, ev.Unknown(AT, "request_trailers"), ENDED, ev.Admitted(AT),

@@ -15,7 +15,8 @@ EVENTS = set(get_args(ev.Event))
 NAMED = {name for row in TABLE.values() for name in row.values()}
 BEFORE_THE_ANSWER = {
     State.START, State.ADMITTING, State.AUTHENTICATING, State.AWAIT_REQUEST_BODY, State.INSPECTING, State.DECIDING,
-    State.OPENING_TOKENS, State.REDACTING_REQUEST, State.ASKING_APPROVAL, State.HOLDING, State.UNLOCKING,
+    State.OPENING_TOKENS, State.REDACTING_REQUEST, State.ASKING_APPROVAL, State.HOLDING, State.DECIDING_AGAIN,
+    State.UNLOCKING,
 }  # fmt: skip
 
 
