@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 TOOLS: Final = Path(__file__).resolve().parent.parent.parent / ".tools"
-READY_SECONDS: Final = 60.0
+READY_SECONDS: Final = 180.0
 STOP_SECONDS: Final = 30.0
 """The gate's own way out is the longest: exchanges in flight end, then the rest of the evidence is shipped."""
 _LOG_LINES: Final = 15

@@ -225,6 +225,8 @@ class Reading:
         if kind not in (INTENT, PART, OUTCOME):
             if kind in _TOLD:
                 self._tell(sequence, leaf)
+            if "payloads" in leaf:  # what approvers and callers wrote
+                self._commit(_digests_of(leaf))
             return kind, leaf["at"], "", b"", False
         if not isinstance(leaf["exchange_id"], str):
             raise TypeError
@@ -235,10 +237,7 @@ class Reading:
                 raise ValueError
             intent = b"null" if named is None else b"%d" % named
             is_ordinary = leaf["outcome"]["status"] != "interrupted"
-        digests = [one["ciphertext_sha256"].encode() for one in leaf["payloads"]]
-        if not all(map(_DIGEST.fullmatch, digests)):
-            raise ValueError
-        self._commit(digests)
+        self._commit(_digests_of(leaf))
         if kind == PART:  # a few an exchange, and recovery writes them too
             return kind, leaf["at"], "", b"", False
         self._shapes.saw(outline, line, leaf)
@@ -263,3 +262,15 @@ class Reading:
     def _misplaced(self, leaf: dict[str, Any], sequence: int) -> None:
         what = f"At place {sequence} stands a record that says it is number {leaf['sequence']!r} of {leaf['origin']!r}."
         self.facts.faults.append(("leaf_misplaced", what))
+
+
+def _digests_of(leaf: dict[str, Any]) -> list[bytes]:
+    """What a leaf commits to.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: they are not digests.
+    """
+    digests = [one["ciphertext_sha256"].encode() for one in leaf["payloads"]]
+    if not all(map(_DIGEST.fullmatch, digests)):
+        raise ValueError
+    return digests

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 AFFIDAVIT = [sys.executable, "-m", "ext_proc"]
 KEYS = {
     "gateway", "gateway_tls", "issuer", "token_endpoint", "s3", "envoy_admin", "access_log", "opa", "config", "pids", "policy",
+    "console", "approvals",
 }  # fmt: skip
 
 
@@ -52,18 +53,18 @@ def test_the_story_is_as_told() -> None:
 
 
 @pytest.fixture
-def searching(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> story._Story:
+def searching(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> story.Story:
     gateway.records(gateway.chat("anything").header("x-affidavit-exchange") or "", "inference.outcome")
     monkeypatch.setattr(story, "SECRET", f"planted-{secrets.token_hex(8)}")  # of this test alone: objects stay
-    return story._Story(gateway.stack)
+    return story.Story(gateway.stack)
 
 
-def test_search_finds_nothing_where_nothing_is(searching: story._Story) -> None:
+def test_search_finds_nothing_where_nothing_is(searching: story.Story) -> None:
     searching._searched()
 
 
 @pytest.mark.parametrize("what", ["credential", "token", "secret"])
-def test_search_finds_what_a_log_gives_away(gateway: Gateway, searching: story._Story, what: str) -> None:
+def test_search_finds_what_a_log_gives_away(gateway: Gateway, searching: story.Story, what: str) -> None:
     value = {"credential": gateway.stack.credential, "token": searching._analyst, "secret": story.SECRET}[what]
     log = gateway.stack.logs / "planted.log"
     log.write_text(f"oh, {value}!")
@@ -74,7 +75,7 @@ def test_search_finds_what_a_log_gives_away(gateway: Gateway, searching: story._
         log.unlink()
 
 
-def test_search_finds_what_a_compressed_object_gives_away(gateway: Gateway, searching: story._Story) -> None:
+def test_search_finds_what_a_compressed_object_gives_away(gateway: Gateway, searching: story.Story) -> None:
     text = f"{Path(story.__file__).read_text()} {story.SECRET}"  # enough of it that no word stays as it was
     body = zstandard.ZstdCompressor().compress(text.encode())
     assert story.SECRET.encode() not in body
@@ -84,7 +85,7 @@ def test_search_finds_what_a_compressed_object_gives_away(gateway: Gateway, sear
         searching._searched()
 
 
-def test_search_of_nothing_is_no_search(searching: story._Story, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_of_nothing_is_no_search(searching: story.Story, monkeypatch: pytest.MonkeyPatch) -> None:
     everything = [one for one in searching._everything() if not one[0].startswith("v1/events/")]
     monkeypatch.setattr(searching, "_everything", lambda: everything)
     with pytest.raises(story.StoryError, match="nothing to look into: v1/events/"):

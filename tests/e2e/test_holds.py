@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -369,3 +371,21 @@ def test_openai_client_loses_patience_and_gets_its_answer_once(desk: Desk) -> No
     desk.yes(hold)
     assert waiting.result(60).choices[0].message.content == "ask [EMAIL]"
     assert sent(desk) == before + 1
+
+
+def test_the_auditor_finds_nothing(desk: Desk) -> None:
+    """After all of this: every record is as it was written, and every body is named by one."""
+    stack = desk.gateway.stack
+    s3 = stack.s3
+    reply = desk.asked("the last one")
+    desk.yes(desk.held("the last one"))
+    desk.gateway.outcome(reply.result(30))
+    env = {
+        **os.environ, "AWS_ENDPOINT_URL": s3.endpoint, "AWS_ACCESS_KEY_ID": s3.access_key,
+        "AWS_SECRET_ACCESS_KEY": s3.secret_key, "AWS_REGION": s3.region,
+    }  # fmt: skip
+    command = [sys.executable, "-m", "ext_proc", "verify", f"s3://{s3.bucket}/", "--policy", str(stack.auditor_policy)]
+
+    done = subprocess.run([*command, "--json"], env=env, capture_output=True, text=True, timeout=120, check=False)
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["findings"]) == (0, []), told["findings"][:5]
