@@ -65,7 +65,7 @@ def test_search_finds_nothing_where_nothing_is(searching: story.Story) -> None:
 
 @pytest.mark.parametrize("what", ["credential", "token", "secret"])
 def test_search_finds_what_a_log_gives_away(gateway: Gateway, searching: story.Story, what: str) -> None:
-    value = {"credential": gateway.stack.credential, "token": searching._analyst, "secret": story.SECRET}[what]
+    value = {"credential": gateway.stack.credential, "token": searching.analyst, "secret": story.SECRET}[what]
     log = gateway.stack.logs / "planted.log"
     log.write_text(f"oh, {value}!")
     try:
