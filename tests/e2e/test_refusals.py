@@ -234,7 +234,11 @@ def test_secret_is_denied(gateway: Gateway) -> None:
 
 
 def test_restricted_model_needs_a_person(gateway: Gateway) -> None:
-    _is_refused(gateway, gateway.chat(model="demo-restricted"), 403, "approval_required")
+    """It is held: here its caller does not wait (`test_holds.py` tells the rest)."""
+    body = json.dumps({"model": "demo-restricted", "messages": [{"role": "user", "content": "hello"}]}).encode()
+    reply = gateway.send("POST", CHAT, body, gateway.analyst, prefer="respond-async")
+    outcome = _is_refused(gateway, reply, 202, "approval_pending")
+    assert outcome["status"] == "held"
 
 
 @pytest.mark.parametrize(
