@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LIMIT_DEFAULT: Final = 50
 LIMIT_MAX: Final = 200
 WORD_MAX: Final = 200
-PURPOSE_MAX: Final = 500
+PURPOSE_MAX: Final = 200
 """Characters; as `affidavit show --purpose` takes."""
 HOURS_MAX: Final = 24 * 31
 _WORD: Final = re.compile(r"[^\x00-\x1f\x7f]*")
