@@ -23,6 +23,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -272,12 +273,10 @@ def searched(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, wanted in asked().items():
         page = index.search(wanted, 50, None, now)
-        found[name] = _timed(lambda wanted=wanted: index.search(wanted, 50, None, now)) | {"total": page.total}
+        found[name] = _timed(partial(index.search, wanted, 50, None, now)) | {"total": page.total}
         if page.is_more:
             after = page.lines[-1].exchange_id
-            found[f"{name}, next page"] = _timed(
-                lambda wanted=wanted, after=after: index.search(wanted, 50, after, now)
-            )
+            found[f"{name}, next page"] = _timed(partial(index.search, wanted, 50, after, now))
     some = index.search(Wanted(), 1, None, now).lines[0].exchange_id
     found["one exchange's place"] = _timed(lambda: index.where(some, None))
     day = Wanted(since=now - timedelta(days=1))
