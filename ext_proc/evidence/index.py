@@ -231,8 +231,7 @@ class Index:
             EvidenceError: there is no index yet, or it cannot be read.
         """
         with self._file.for_reading() as database:
-            conditions, values = conditions_of(database, wanted)
-            return drawn(database, " AND ".join(conditions), values, wanted, now)
+            return drawn(database, wanted, now)
 
 
 def _place(database: sqlite3.Connection, after: str | None) -> tuple[int, int] | None:

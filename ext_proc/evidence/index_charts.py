@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ext_proc.evidence.index_asking import number_of
+from ext_proc.evidence.index_asking import conditions_of, number_of
 from ext_proc.evidence.index_rows import instant, masked_counts
 from ext_proc.evidence.records import IN_FLIGHT
 
@@ -33,9 +33,9 @@ class HourSeen:
 
 
 def drawn(
-    database: sqlite3.Connection, where: str, values: list[Any], wanted: Wanted, now: datetime
+    database: sqlite3.Connection, wanted: Wanted, now: datetime
 ) -> tuple[dict[datetime, HourSeen], dict[str, int]]:
-    """See `Index.hours`. ``where`` and ``values``: the exchanges; ``wanted``: the time and the tenant of holds."""
+    """See `Index.hours`."""
     hours: dict[datetime, HourSeen] = {}
 
     def hour(number: int) -> HourSeen:
@@ -43,36 +43,45 @@ def drawn(
 
     masks: Counter[int] = Counter()
     words: dict[int | None, str] = {None: IN_FLIGHT}
-    for number in _hours(database, where, values):
-        one = (where, values, number)
-        for outcome, count in _counted(database, "outcome", *one):
+    for number in _hours(database, wanted):
+        one = _clipped(wanted, number)
+        for outcome, count in _counted(database, "outcome", one):
             if outcome not in words:
                 words[outcome] = _word(database, outcome)
             hour(number).outcomes[words[outcome]] += count
         for column, counts in (("gate_step", hour(number).gate), ("masked_in", masks), ("masked_out", masks)):
-            for told, count in _counted(database, column, *one):
+            for told, count in _counted(database, column, one):
                 if told is not None:
                     counts[told] += count
     _add_holds(database, hour, wanted, now)
     return hours, _entities(database, masks)
 
 
-def _hours(database: sqlite3.Connection, where: str, values: list[Any]) -> range:
+def _hours(database: sqlite3.Connection, wanted: Wanted) -> range:
     """From the first in which there is anything to the last."""
+    conditions, values = conditions_of(database, wanted)
+    where = " AND ".join(conditions)
     ends = f"SELECT min(at) / {HOUR_US}, max(at) / {HOUR_US} FROM exchanges INDEXED BY by_at WHERE {where}"  # noqa: S608
     first, last = database.execute(ends, values).fetchone()
     return range(0) if first is None else range(first, min(last, first + HOURS_MAX) + 1)
 
 
-def _counted(
-    database: sqlite3.Connection, column: str, where: str, values: list[Any], number: int
-) -> list[tuple[Any, int]]:
-    """How often what in an hour. Each hour is a stretch of the index and small to sort; all at once would spill."""
-    counted = (
-        f"SELECT {column}, count(*) FROM exchanges INDEXED BY by_at "  # noqa: S608
-        f"WHERE {where} AND at >= ? AND at < ? GROUP BY 1"
+def _clipped(wanted: Wanted, number: int) -> Wanted:
+    """What of it is in one hour: one beginning and one end, or SQLite would look for it from the wrong one on."""
+    first, last = instant(number * HOUR_US), instant((number + 1) * HOUR_US)
+    return replace(
+        wanted,
+        since=first if wanted.since is None else max(first, wanted.since),
+        until=last if wanted.until is None else min(last, wanted.until),
     )
-    return database.execute(counted, [*values, number * HOUR_US, (number + 1) * HOUR_US]).fetchall()
+
+
+def _counted(database: sqlite3.Connection, column: str, wanted: Wanted) -> list[tuple[Any, int]]:
+    """How often what, in an hour: a stretch of the index, and small to sort; all hours at once would spill."""
+    conditions, values = conditions_of(database, wanted)
+    where = " AND ".join(conditions)
+    counted = f"SELECT {column}, count(*) FROM exchanges INDEXED BY by_at WHERE {where} GROUP BY 1"  # noqa: S608
+    return database.execute(counted, values).fetchall()
 
 
 def _word(database: sqlite3.Connection, number: int) -> str:
