@@ -154,7 +154,7 @@ class Approvals:
         reason = rules.objection(hold, person, justification)
         if reason is not None:
             self._refuse(identity, hold, channel, action, reason)
-        sealed = self._sealed(identity, person, hold_id, justification)  # before the record: it can fail
+        sealed = self._sealed(identity, person, hold, justification)  # before the record: it can fail
         written = Payload(JUSTIFICATION, justification.encode(errors="replace"), "text/plain")
         receipt = self._record("approval.resolved", identity, hold, channel, (written,), action=action)
         now = self._clock()
@@ -179,7 +179,7 @@ class Approvals:
         hold = self._register.find(hold_id, self._clock())
         if hold is None:
             return None
-        shown = Sealer(self._keyring.token_key(hold.caller_ref), scope_of(hold_id)).open(SHOWN, hold.sealed or b"")
+        shown = self._sealer(hold, hold.caller_ref).open(SHOWN, hold.sealed or b"")
         if shown is None:
             return None
         self._record("approval.viewed", None, hold, channel, is_clear=False)
@@ -232,12 +232,16 @@ class Approvals:
         exchange_id = ExchangeId(str(hold.facts["exchange_id"]))
         return self._journal.record(Entry(kind, exchange_id, identity, None, told, payloads))
 
-    def _sealed(self, identity: Identity, person: Person, hold_id: HoldId, why: str) -> bytes:
+    def _sealer(self, hold: Hold, ref: str) -> Sealer:
+        """For what somebody's key opens of a hold."""
+        return Sealer(self._keyring.token_key(ref), scope_of(hold.hold_id))
+
+    def _sealed(self, identity: Identity, person: Person, hold: Hold, why: str) -> bytes:
         told = json.dumps({"issuer": identity.issuer, "subject": identity.subject, "why": why})
-        return Sealer(self._keyring.token_key(person.ref), scope_of(hold_id)).seal(_SAID, told)
+        return self._sealer(hold, person.ref).seal(_SAID, told)
 
     def _view(self, hold: Hold, person: Person, *, wants_clear: bool) -> View:
-        sealer = Sealer(self._keyring.token_key(hold.caller_ref), scope_of(hold.hold_id))
+        sealer = self._sealer(hold, hold.caller_ref)
         shown = sealer.open(SHOWN, hold.sealed or b"")
         clear = sealer.open(CLEAR, hold.sealed_clear) if wants_clear and hold.sealed_clear is not None else None
         reason = rules.objection(hold, person, "a justification")
@@ -254,8 +258,7 @@ class Approvals:
         sealed = self._register.said(hold.hold_id)
         every = []
         for one in hold.resolutions:
-            sealer = Sealer(self._keyring.token_key(one.person_ref), scope_of(hold.hold_id))
-            told = sealer.open(_SAID, sealed.get(one.person_ref, b""))
+            told = self._sealer(hold, one.person_ref).open(_SAID, sealed.get(one.person_ref, b""))
             known = {} if told is None else json.loads(told)
             every.append(Said(one, known.get("subject"), known.get("why")))
         return tuple(every)

@@ -67,14 +67,10 @@ class HoldingSession(Session):
 
     def __init__(self, connections: Mapping[str, Connection]) -> None:
         super().__init__(connections)
-        self._was_held = False
+        self.was_held = False
+        """Were people asked? Then they must be told how it ended: `hold_ending`."""
         self.is_glass_broken = False
         """Does it pass without the people who would have to agree, in an emergency?"""
-
-    @property
-    def was_held(self) -> bool:
-        """Were people asked? Then they must be told how it ended: `hold_ending`."""
-        return self._was_held
 
     @property
     def hold_ending(self) -> HoldEnding:
@@ -90,7 +86,7 @@ class HoldingSession(Session):
         if decision is None or decision.break_glass is None or self.is_glass_broken:
             return super()._unlock(at)
         if not self._passing.emergency or self._known_head.is_upgrade:  # the caller never said so, or nobody sees it
-            return self._deny("approval_required", "This call needs a person's approval first.", at)
+            return super()._ask_people(at)
         self.state = State.RECORDING_BREAK_GLASS
         why = Payload("approval.justification", self._passing.emergency.encode(), "text/plain")
         entry = self._entry("approval.break_glass", {"time": self._times(at)}, ())
@@ -108,7 +104,7 @@ class HoldingSession(Session):
         decision = self._decision
         if decision is None or decision.approval is None or self._call is None or self._forwarded is None:
             return super()._ask_people(at)
-        self.state, self._was_held = State.ASKING_APPROVAL, True
+        self.state, self.was_held = State.ASKING_APPROVAL, True
         return (do.AskApproval(Asking(self._call, decision, decision.approval, self._body, self._forwarded)),)
 
     def on_hold_asked(self, event: ev.HoldStands) -> tuple[do.Effect, ...]:
