@@ -109,8 +109,14 @@ class Approvals:
     def inbox(self, identity: Identity, limit: int, after: HoldId | None = None) -> list[Hold]:
         """What waits for somebody like this person, the oldest first. Their own calls are not among it."""
         person = self._person(identity)
-        found = self._register.pending(person.tenant, person.groups, self._clock(), limit, after)
-        return [hold for hold in found if hold.caller_ref != person.ref]
+        now = self._clock()
+        found: list[Hold] = []
+        while True:
+            page = self._register.pending(person.tenant, person.groups, now, limit, after)
+            found += [hold for hold in page if hold.caller_ref != person.ref]
+            if len(page) < limit or len(found) >= limit:
+                return found[:limit]
+            after = page[-1].hold_id  # their own calls must not hide others'
 
     def mine(self, identity: Identity, limit: int) -> list[Hold]:
         """The person's own calls, the newest first."""

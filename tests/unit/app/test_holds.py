@@ -316,6 +316,19 @@ async def test_inbox_is_for_others_calls(house: House) -> None:
     assert house.people.count_waiting_for(LEAD) == 2
 
 
+async def test_ones_own_calls_hide_nobody_elses(house: House) -> None:
+    """However many of them are older, a page is full as long as there is something to fill it with."""
+    for number in range(5):
+        await house.desk.ask(house.asking(ExchangeId(f"own-{number}"), body=f"own {number}".encode()), NOW)
+    for number in range(3):
+        house.now = NOW + timedelta(seconds=1 + number)
+        await house.desk.ask(house.asking(ExchangeId(f"bob-{number}"), BOB, f"bob {number}".encode()), house.now)
+    first = house.people.inbox(ADA, 2)
+    rest = house.people.inbox(ADA, 2, first[-1].hold_id)
+    assert (len(first), len(rest)) == (2, 1)
+    assert {hold.caller_ref for hold in [*first, *rest]} == {house.keyring.subject_reference(BOB)}
+
+
 @pytest.mark.parametrize(
     "change",
     [
