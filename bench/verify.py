@@ -291,7 +291,10 @@ def template(origin: str, kind: str) -> str:
             "client": None, "groups_ref": f"hmac-sha256:{'b' * 64}", "token_ref": None,
         },
         "source": {"address_ref": f"hmac-sha256:{'d' * 64}", "user_agent_ref": None},
-        "policy": {"decision_id": "0b5e", "allow": True, "reasons": [], "revision": "r1", "ref": "@s"},
+        "policy": {
+            "approval_required": False, "decision_id": "0b5e", "allow": True, "reasons": [], "revision": "r1",
+            "ref": "@s",
+        },
         "time": dict.fromkeys(("received", "decided", "recorded"), "2026-11-24T00:00:00.123456Z"),
         "request": {"method": "POST", "path": "/v1/chat/completions", "body_bytes": 512, "operation": "chat"},
     }  # fmt: skip

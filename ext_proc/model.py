@@ -438,12 +438,14 @@ class Resolution:
 class Standing:
     """How a hold stands for one exchange: ``claimed`` is said only to the exchange that may pass with it.
 
-    ``valid_until``: when what was approved can no longer be sent, None before; ``status_url``: where to ask, if known.
+    ``count``: how many different people must agree; ``valid_until``: when what was approved can no longer be sent, None
+    before; ``status_url``: where to ask, if known.
     """
 
     hold_id: HoldId
     state: HoldState
     binding_sha256: str
+    count: int
     asked_at: datetime
     expires_at: datetime
     valid_until: datetime | None = None

@@ -105,6 +105,7 @@ class Hold:
             self.hold_id,
             HoldState.APPROVED if is_others else self.state,
             self.binding_sha256,
+            self.terms.count,
             self.asked_at,
             self.expires_at,
             self.valid_until,

@@ -124,6 +124,7 @@ _APPROVAL: Final = _fields(
         "hold_id": _HOLD_ID,
         "state": _one_of(*(state.value for state in HoldState)),
         "binding_sha256": _SHA256,
+        "count": _number(1),
         "asked": _AT,
         "expires": _AT,
         "valid_until": _or_null(_AT),

@@ -87,6 +87,7 @@ def approval_facts(standing: Standing) -> dict[str, Any]:
         "hold_id": standing.hold_id,
         "state": standing.state.value,
         "binding_sha256": standing.binding_sha256,
+        "count": standing.count,
         "asked": instant(standing.asked_at),
         "expires": instant(standing.expires_at),
         "valid_until": instant(standing.valid_until) if standing.valid_until else None,

@@ -15,6 +15,7 @@ from ext_proc.verify.pool import Done, Task
 from ext_proc.verify.tree import Range
 
 if TYPE_CHECKING:
+    from ext_proc.verify.approvals import Approvals
     from ext_proc.verify.claims import Claims
     from ext_proc.verify.inventory import LogObjects
     from ext_proc.verify.leaves import LeafFacts
@@ -102,13 +103,22 @@ def tasks(run: Run, log: tuple[str, str], objects: LogObjects, wanted: list[int]
 class Join:
     """Takes the workers' results of one epoch, in order."""
 
-    def __init__(self, run: Run, log: tuple[str, str], objects: LogObjects, claims: Claims, named: set[int]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        log: tuple[str, str],
+        objects: LogObjects,
+        claims: Claims,
+        approvals: Approvals,
+        named: set[int],
+    ) -> None:
         self.epoch = Epoch(log, run.origin(log))
         self.parts: list[Part] = []
         self.hashes: dict[int, bytes] = {}
         self._run = run
         self._objects = objects
         self._claims = claims
+        self._approvals = approvals
         self._named = named
         self._items = {item.key: item for item in (*objects.events, *objects.payload)}
         self._range: Range | None = Range(0)
@@ -203,6 +213,7 @@ class Join:
                 self._run.findings.add("intent_missing", item.key, what)
         if len(self._open) < _OPEN_MAX:
             self._open.update(leaf.open_intents)
+        self._approvals.take(self.epoch.origin, item.key, leaf.approvals, leaf.not_let_on)
         self._last_ordinary = max(self._last_ordinary, leaf.last_ordinary)
 
     def _take_told(self, item: Item, sequence: int, told: dict[str, Any]) -> None:

@@ -77,6 +77,11 @@ MEANING: Final[dict[str, str]] = {
     "reconcile_mismatch": "The statement of completeness does not hold. Run the reconciliation again yourself.",
     "outcome_missing": "A call was let through, and how it ended was never recorded. Ask the operator about it.",
     "intent_missing": "An answer is recorded for a call whose beginning is not. Treat this log as edited.",
+    "approval_missing": "A call passed that needed people's agreement, and it is not on record that they gave it. "
+    "Ask the operator who let it pass.",
+    "approval_mismatch": "A call passed with an approval that could not count. "
+    "Ask the operator, and those who are said to have agreed.",
+    "approval_reused": "One approval let more than one call pass. Ask the operator, and those who agreed.",
     "canary_failed": "The store let somebody change or delete locked evidence when that was tried. "
     "Do not rely on its locks.",
     "tile_mismatch": "The exported tree for other tools does not follow from the records. Export again.",

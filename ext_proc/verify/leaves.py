@@ -8,11 +8,13 @@ faults and of facts is limited.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from ext_proc.verify.approvals import BREAK_GLASS, RESOLVED, Told, is_plain, told_of, was_let_on
 from ext_proc.verify.canonical import proven
 from ext_proc.verify.lines import LEAF_MAX_BYTES, BadObject, batches
 from ext_proc.verify.shapes import INTENT, OUTCOME, Shapes, outlines_of
@@ -32,8 +34,7 @@ RECOVERED: Final = "log.recovered"
 PART: Final = "inference.part"
 KINDS: Final = (
     "log.open", "log.close", RECOVERED, "log.lost", "heartbeat", INTENT, PART, OUTCOME, "inference.undelivered",
-    "effect.tool_call", "approval.requested", "approval.break_glass", "approval.viewed", "approval.resolved",
-    "approval.refused",
+    "effect.tool_call", "approval.requested", BREAK_GLASS, "approval.viewed", RESOLVED, "approval.refused",
     "inference.refused_by_envoy",
     "config.changed", "epoch.born", "epoch.ended", "access.shipped", "digest.made", "worm.canary",
     "segment.quarantined", "reconcile.result", "rollup.made", "key.rotated", "erasure.requested",
@@ -51,7 +52,7 @@ _PLAIN_WORDS: Final = 6
 """So many groups has a leaf without payloads; see `Shapes`."""
 _NO_WORDS: Final = (b"",) * _PLAIN_WORDS
 
-_Told = tuple[str, str, str, bytes, bool]
+_Place = tuple[str, str, str, bytes, bool]
 """Of one leaf: kind, ``at``, exchange, number of its intent (as written; empty: not an outcome), is it an intent or an
 outcome of the living process."""
 
@@ -93,6 +94,8 @@ class LeafFacts:
     first_kind: str = ""
     open_intents: dict[int, str] = field(default_factory=dict)
     loose_outcomes: list[tuple[int, int, str]] = field(default_factory=list)
+    approvals: list[Told] = field(default_factory=list)
+    not_let_on: list[int] = field(default_factory=list)
     last_ordinary: int = -1
     hashes: dict[int, bytes] = field(default_factory=dict)
     faults: list[tuple[str, str]] = field(default_factory=list)
@@ -178,8 +181,12 @@ class Reading:
                 if kind == INTENT:
                     if len(intents) < _OPEN_MAX:
                         intents[sequence] = exchange_id
-                elif intent and intent != b"null" and intents.pop(int(intent), None) != exchange_id:
-                    self._loose(sequence, int(intent), exchange_id)
+                elif intent and intent != b"null":
+                    if intents.pop(int(intent), None) != exchange_id:
+                        self._loose(sequence, int(intent), exchange_id)
+                        self._end(int(intent), line)
+                    elif facts.approvals:
+                        self._end(int(intent), line)
                 facts.last_at = told_at
             except (ValueError, KeyError, TypeError, AttributeError, IndexError):
                 facts.faults.append(("leaf_invalid", f"Record {sequence} is not a valid record."))
@@ -210,7 +217,7 @@ class Reading:
             what = f"Record {sequence} says {told_at}, but a record before it says {latest_at}."
             facts.faults.append(("clock_backwards", what))
 
-    def _parsed(self, line: bytes, outline: bytes, sequence: int) -> _Told:
+    def _parsed(self, line: bytes, outline: bytes, sequence: int) -> _Place:
         """The long way; what is proven so may become a pattern.
 
         Raises:
@@ -223,8 +230,7 @@ class Reading:
         if leaf["sequence"] != sequence or leaf["origin"] != self.asked.origin or type(leaf["sequence"]) is not int:
             self._misplaced(leaf, sequence)
         if kind not in (INTENT, PART, OUTCOME):
-            if kind in _TOLD:
-                self._tell(sequence, leaf)
+            self._tell(sequence, leaf)
             if "payloads" in leaf:  # what approvers and callers wrote
                 self._commit(_digests_of(leaf))
             return kind, leaf["at"], "", b"", False
@@ -240,7 +246,10 @@ class Reading:
         self._commit(_digests_of(leaf))
         if kind == PART:  # a few an exchange, and recovery writes them too
             return kind, leaf["at"], "", b"", False
-        self._shapes.saw(outline, line, leaf)
+        if is_plain(leaf):
+            self._shapes.saw(outline, line, leaf)
+        else:
+            self._tell(sequence, leaf)
         return kind, leaf["at"], leaf["exchange_id"], intent, is_ordinary
 
     def _commit(self, digests: Sequence[bytes]) -> None:
@@ -254,10 +263,21 @@ class Reading:
             raise ValueError
         self.facts.loose_outcomes.append((sequence, named, exchange_id))
 
+    def _end(self, intent: int, line: bytes) -> None:
+        """The outcome of an intent that may have needed people: did the call go on?"""
+        if not was_let_on(json.loads(line)):
+            self.facts.not_let_on.append(intent)
+
     def _tell(self, sequence: int, leaf: dict[str, Any]) -> None:
-        if len(self.facts.told) >= _RARE_MAX:
-            raise ValueError
-        self.facts.told.append((sequence, leaf))
+        """What must be held against what other leaves say. An intent is told only if it needed people."""
+        if leaf["kind"] in (INTENT, RESOLVED, BREAK_GLASS):
+            if len(self.facts.approvals) >= _OPEN_MAX:
+                raise ValueError
+            self.facts.approvals.append(told_of(sequence, leaf))
+        elif leaf["kind"] in _TOLD:
+            if len(self.facts.told) >= _RARE_MAX:
+                raise ValueError
+            self.facts.told.append((sequence, leaf))
 
     def _misplaced(self, leaf: dict[str, Any], sequence: int) -> None:
         what = f"At place {sequence} stands a record that says it is number {leaf['sequence']!r} of {leaf['origin']!r}."

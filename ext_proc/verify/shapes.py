@@ -99,6 +99,7 @@ def _pattern(leaf: dict[str, Any]) -> bytes:
         "origin": lambda value: _group(value) + (b"" if is_outcome else b"()"),
         "outcome": lambda value: _object(value, {"status": _group}),
         "payloads": lambda value: _list(value, lambda one: _object(one, {"ciphertext_sha256": _digest})),
+        "policy": lambda value: _object(value, {"approval_required": _needs_nobody}),
         "schema": _exactly,
         "sequence": lambda _: b"(" + _WHOLE + b")",
     }
@@ -136,6 +137,13 @@ def _group(value: object) -> bytes:
     if not isinstance(value, str):
         raise TypeError
     return b'"(' + _TEXT + b')"'
+
+
+def _needs_nobody(value: object) -> bytes:
+    """What needs people's agreement never passes by a pattern (`approvals`)."""
+    if value is not False:
+        raise TypeError
+    return b"false"
 
 
 def _digest(value: object) -> bytes:

@@ -12,7 +12,8 @@
     7.2 the tree, joined from the workers' ranges, against every checkpoint;
     7.3 how it began and ended: birth record, first and last leaf, intents and outcomes;
     7.4 its hourly digests, their time stamps, the witnesses.
- 8. What the logs say of one another: births, ends, predecessors, canaries, objects that were made.
+ 8. What the logs say of one another: births, ends, predecessors, canaries, objects that were made; and of every call
+    that needed people's agreement, what these people said.
  9. Envoy's access log: no hole, no line less.
 10. The roll-ups and the statements of completeness against the epochs.
 11. The receipts that callers kept.
@@ -32,6 +33,7 @@ from typing import TYPE_CHECKING
 
 from ext_proc.verify import policy as policies
 from ext_proc.verify.access import check_access_logs
+from ext_proc.verify.approvals import Approvals
 from ext_proc.verify.claims import Claims
 from ext_proc.verify.digests import Digests
 from ext_proc.verify.directory import DirectorySource
@@ -128,9 +130,11 @@ class _Verifier:
         rollups = read_rollups(run, inventory)  # 6
         claims = Claims(run, inventory)
         run.step("records")
-        self._read_epochs(inventory, claims, named_sizes(run, rollups))  # 7
+        approvals = Approvals(run)
+        self._read_epochs(inventory, claims, approvals, named_sizes(run, rollups))  # 7
         run.step("completeness")
         claims.check(self._epochs, self._births)  # 8
+        approvals.check()
         check_access_logs(run, inventory, claims)  # 9
         check_rollups(run, rollups, self._epochs, claims)  # 10
         check_statements(run, inventory, claims)
@@ -144,7 +148,9 @@ class _Verifier:
         run.step("done")
         return run.findings.report(run.leaves, len(whole))  # 13
 
-    def _read_epochs(self, inventory: Inventory, claims: Claims, named: dict[Log, set[int]]) -> None:
+    def _read_epochs(
+        self, inventory: Inventory, claims: Claims, approvals: Approvals, named: dict[Log, set[int]]
+    ) -> None:
         """Step 7. Tasks run ahead over all epochs; results come back in their order."""
         run = self._run
         planned: deque[tuple[Log, int]] = deque()
@@ -159,7 +165,7 @@ class _Verifier:
         done = next(results, None)
         while planned:
             log, count = planned.popleft()
-            join = Join(run, log, inventory.logs[log], claims, named.get(log, set()))
+            join = Join(run, log, inventory.logs[log], claims, approvals, named.get(log, set()))
             for _ in range(count):
                 if done is None:
                     raise VerifyError("a worker process gave no result")

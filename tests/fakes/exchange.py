@@ -62,7 +62,7 @@ DECISION = Decision(
 )
 TERMS = ApprovalTerms(("approvers",), 1, 900, 600, "for approved use only")
 TO_BE_APPROVED = replace(DECISION, approval=TERMS)
-HELD = Standing(HoldId("ab" * 16), HoldState.PENDING, "cd" * 32, AT, AT + timedelta(seconds=600))
+HELD = Standing(HoldId("ab" * 16), HoldState.PENDING, "cd" * 32, 1, AT, AT + timedelta(seconds=600))
 AGREED = replace(
     HELD,
     state=HoldState.CLAIMED,

@@ -241,7 +241,7 @@ SIGNER = Signer("the gateway's")
 
 @dataclass
 class Draft:
-    """A leaf to be: everything but its place."""
+    """A leaf to be. ``place``: where it came to stand, once it was written."""
 
     kind: str
     at: datetime
@@ -249,6 +249,7 @@ class Draft:
     ciphertexts: list[bytes] = field(default_factory=list)
     intent: Draft | None = None
     segment: int = 0
+    place: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -434,6 +435,7 @@ class Forge:
         if draft.intent is not None:
             fields["intent_sequence"] = draft.intent.fields.get("_sequence", 0)
         draft.fields["_sequence"] = len(built.leaves)
+        draft.place.update(origin=plan.origin, sequence=len(built.leaves))
         fields.pop("_sequence", None)
         if draft.kind == "log.close":
             fields["leaves"] = len(built.leaves) + 1
@@ -534,6 +536,12 @@ class Plans:
     first: LogPlan
     second: LogPlan
     third: LogPlan
+    words: list[Draft]
+    """What two people said of a call, in the first log."""
+    held: list[Draft]
+    """In the second log: the call's intent, of an exchange whose caller left; then the one that passed."""
+    emergency: list[Draft]
+    """A call without them: that it is one, its intent, its outcome."""
 
 
 def plan_worker(log: Log, at: datetime, minutes: int, previous: str | None, exchanges: int) -> LogPlan:
@@ -549,11 +557,56 @@ def plan_worker(log: Log, at: datetime, minutes: int, previous: str | None, exch
     return plan
 
 
+def person(name: str) -> dict[str, Any]:
+    return {"subject_ref": f"hmac-sha256:{sha(name.encode())}"}
+
+
+def word(name: str, at: datetime, action: str = "approve") -> Draft:
+    about = {"hold_id": HOLD, "binding_sha256": BINDING, "action": action, "payloads": []}
+    return Draft("approval.resolved", at, {"exchange_id": "held", "actor": person(name), **about})
+
+
+def held_call(name: str, at: datetime, words: list[Draft], *, is_let_on: bool) -> list[Draft]:
+    """An exchange that passes because people agreed; or would have, but its caller left just then."""
+    said = [
+        {
+            "action": one.fields["action"],
+            "person_ref": one.fields["actor"]["subject_ref"],
+            "time": instant(one.at),
+            "record": one.place,
+        }
+        for one in words
+    ]
+    approval = {
+        "hold_id": HOLD, "binding_sha256": BINDING, "count": 2, "state": "claimed", "asked": instant(START),
+        "expires": instant(START + timedelta(hours=2)), "valid_until": instant(at + timedelta(minutes=5)),
+        "resolutions": said,
+    }  # fmt: skip
+    drafts = exchange(name, at)
+    drafts[0].fields |= {"actor": person("caller"), "policy": TO_BE_APPROVED, "approval": approval}
+    if not is_let_on:
+        drafts[1].fields |= {"time": {"recorded": instant(at)}, "outcome": {"status": "abandoned", "code": None}}
+        drafts[1].ciphertexts.clear()
+    return drafts
+
+
+def emergency_call(name: str, at: datetime) -> list[Draft]:
+    drafts = exchange(name, at)
+    drafts[0].fields |= {"actor": person("caller"), "policy": {**ALLOWED, "break_glass": "incident"}}
+    return [Draft("approval.break_glass", at, {"exchange_id": name, "payloads": []}), *drafts]
+
+
+HOLD = "ab" * 16
+BINDING = "cd" * 32
+TO_BE_APPROVED = {"allow": True, "approval_required": True}
+ALLOWED = {"allow": True, "approval_required": False}
+
+
 def exchange(name: str, at: datetime) -> list[Draft]:
     texts = [hashlib.sha256(f"{name}{n}".encode()).digest() * 3 for n in range(3)]
-    intent = Draft("inference.intent", at, {"exchange_id": name}, texts[:2])
+    intent = Draft("inference.intent", at, {"exchange_id": name, "actor": None, "policy": ALLOWED}, texts[:2])
     outcome = {"status": "completed", "http_status": 200, "code": None, "released_bytes": 5}
-    told = {"exchange_id": name, "outcome": outcome}
+    told = {"exchange_id": name, "outcome": outcome, "time": {"forwarded": instant(at)}}
     return [intent, Draft("inference.outcome", at + timedelta(seconds=1), told, texts[2:], intent)]
 
 
@@ -578,22 +631,33 @@ def _opening(plan: LogPlan, at: datetime, previous: str | None) -> Draft:
 
 def standard_plans() -> Plans:
     first = plan_worker(FIRST, START, 70, None, 20)
+    words = [word(name, START + timedelta(minutes=69, seconds=20)) for name in ("one", "another")]
+    first.drafts += words
+    segment(first)
     close(first, START + timedelta(minutes=70))
     born = START + timedelta(minutes=71)
     second = plan_worker(SECOND, born, 20, FIRST[1], 5)
-    lost = Draft("inference.intent", born + timedelta(minutes=19, seconds=30), {"exchange_id": "lost"})
+    held = held_call("left", born + timedelta(minutes=1, seconds=20), words, is_let_on=False)
+    held += held_call("passed", born + timedelta(minutes=2, seconds=20), words, is_let_on=True)
+    emergency = emergency_call("emergency", born + timedelta(minutes=2, seconds=30))
+    second.drafts = sorted([*second.drafts, *held, *emergency], key=lambda one: one.at)
+    segment(second)
+    lost = Draft(
+        "inference.intent", born + timedelta(minutes=19, seconds=30), {"exchange_id": "lost", "policy": ALLOWED}
+    )
     lost.segment = second.drafts[-1].segment
     died = born + timedelta(minutes=29)
     recovered = Draft(
         "log.recovered", died, {"dropped_bytes": 10, "interrupted": 1, "parts": 0, "undelivered": 1}, segment=10**9
     )
-    told = {"exchange_id": "lost", "outcome": {"status": "interrupted", "code": "worker_died"}}
+    ended = {"status": "interrupted", "code": "worker_died"}
+    told = {"exchange_id": "lost", "outcome": ended, "time": {"recorded": instant(died)}}
     second.drafts += [lost, recovered, Draft("inference.outcome", died, told, [], lost, segment=10**9)]
     answered = next(one for one in reversed(second.drafts) if (one.fields.get("outcome") or {}).get("code", "") is None)
     doubt = {"exchange_id": answered.fields["exchange_id"], "outcome_sequence": 1, "delivery": "unknown"}
     second.drafts.append(Draft("inference.undelivered", died, doubt, segment=10**9))
     third = plan_worker(THIRD, datetime(2026, 11, 25, 0, 10, tzinfo=UTC), 20, SECOND[1], 6)
-    return Plans(first, second, third)
+    return Plans(first, second, third, words, held, emergency)
 
 
 def build(

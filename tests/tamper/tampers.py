@@ -16,12 +16,15 @@ from tests.fakes.forge import (
     THIRD,
     Draft,
     Forge,
+    Plans,
     Signer,
     Stored,
     build,
     canonical,
     compressed,
+    instant,
     lines_of,
+    person,
     sha,
     standard_plans,
 )
@@ -364,6 +367,93 @@ def drop_doubt() -> Forge:
     return build(plans=plans)
 
 
+def _approved(change: Callable[[Plans], None]) -> Callable[[], Forge]:
+    """Something about the call that two people agreed to, or the one that nobody was asked for, is otherwise."""
+
+    def make() -> Forge:
+        plans = standard_plans()
+        change(plans)
+        return build(plans=plans)
+
+    return make
+
+
+def nobody_asked(plans: Plans) -> None:
+    del plans.held[2].fields["approval"]
+
+
+def not_yet_agreed(plans: Plans) -> None:
+    plans.held[2].fields["approval"]["state"] = "pending"
+
+
+def word_is_gone(plans: Plans) -> None:
+    plans.words[1].kind = "approval.viewed"
+
+
+def words_of_one_person(plans: Plans) -> None:
+    said = plans.held[2].fields["approval"]["resolutions"]
+    plans.words[1].fields["actor"] = plans.words[0].fields["actor"]
+    said[1]["person_ref"] = said[0]["person_ref"]
+
+
+def one_word_too_few(plans: Plans) -> None:
+    plans.held[2].fields["approval"]["resolutions"].pop()
+
+
+def word_of_somebody_else(plans: Plans) -> None:
+    plans.words[1].fields["actor"] = person("a third")
+
+
+def word_about_other_bytes(plans: Plans) -> None:
+    plans.words[1].fields["binding_sha256"] = "ef" * 32
+
+
+def word_about_another_hold(plans: Plans) -> None:
+    plans.words[1].fields["hold_id"] = "ef" * 16
+
+
+def word_was_no(plans: Plans) -> None:
+    plans.words[1].fields["action"] = "deny"
+
+
+def denied_and_passed(plans: Plans) -> None:
+    plans.words[1].fields["action"] = plans.held[2].fields["approval"]["resolutions"][1]["action"] = "deny"
+
+
+def own_call(plans: Plans) -> None:
+    plans.held[2].fields["actor"] = plans.words[0].fields["actor"]
+
+
+def too_late(plans: Plans) -> None:
+    plans.held[2].fields["approval"]["valid_until"] = instant(plans.held[2].at - timedelta(minutes=6))
+
+
+def agreed_afterwards(plans: Plans) -> None:
+    plans.words[1].at = plans.held[2].at + timedelta(minutes=6)
+
+
+def passed_twice(plans: Plans) -> None:
+    plans.held[1].fields["time"]["forwarded"] = instant(plans.held[1].at)
+
+
+def passed_twice_and_died(plans: Plans) -> None:
+    plans.held[1].fields["outcome"]["status"] = "interrupted"
+
+
+def emergency_is_not_told(plans: Plans) -> None:
+    plans.second.drafts.remove(plans.emergency[0])
+
+
+def emergency_is_told_afterwards(plans: Plans) -> None:
+    drafts = plans.second.drafts
+    drafts.remove(plans.emergency[0])
+    drafts.insert(drafts.index(plans.emergency[1]) + 1, plans.emergency[0])
+
+
+def intent_without_a_policy(plans: Plans) -> None:
+    del plans.held[2].fields["policy"]
+
+
 def two_heirs() -> Forge:
     plans = standard_plans()
     plans.third.drafts[0].fields["previous"] = FIRST[1]
@@ -478,6 +568,24 @@ SIGNED: dict[str, tuple[Callable[[], Forge], str]] = {
     "drop an intent": (drop_intent, "intent_missing"),
     "drop an outcome": (drop_outcome, "outcome_missing"),
     "drop what a recovery doubts": (drop_doubt, "outcome_missing"),
+    "approval: nobody asked": (_approved(nobody_asked), "approval_missing"),
+    "approval: not yet agreed": (_approved(not_yet_agreed), "approval_missing"),
+    "approval: a word is gone": (_approved(word_is_gone), "approval_missing"),
+    "approval: one person twice": (_approved(words_of_one_person), "approval_missing"),
+    "approval: one too few": (_approved(one_word_too_few), "approval_missing"),
+    "approval: somebody else's word": (_approved(word_of_somebody_else), "approval_missing"),
+    "approval: of other bytes": (_approved(word_about_other_bytes), "approval_missing"),
+    "approval: of another hold": (_approved(word_about_another_hold), "approval_missing"),
+    "approval: it was a no": (_approved(word_was_no), "approval_missing"),
+    "approval: no policy": (_approved(intent_without_a_policy), "leaf_invalid"),
+    "approval: denied": (_approved(denied_and_passed), "approval_mismatch"),
+    "approval: the caller's own": (_approved(own_call), "approval_mismatch"),
+    "approval: too late": (_approved(too_late), "approval_mismatch"),
+    "approval: agreed afterwards": (_approved(agreed_afterwards), "approval_mismatch"),
+    "approval: passed twice": (_approved(passed_twice), "approval_reused"),
+    "approval: passed twice, and died": (_approved(passed_twice_and_died), "approval_reused"),
+    "emergency: not told": (_approved(emergency_is_not_told), "approval_missing"),
+    "emergency: told afterwards": (_approved(emergency_is_told_afterwards), "approval_missing"),
     "two epochs with one predecessor": (two_heirs, "epoch_forked"),
     "a predecessor that is gone": (no_predecessor, "epoch_missing"),
     "another configuration": (other_configuration, "roster_mismatch"),

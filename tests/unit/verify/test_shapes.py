@@ -29,12 +29,13 @@ def payload(role: str, digest: str) -> dict[str, Any]:
 def leaf(kind: str, sequence: int, **fields: Any) -> dict[str, Any]:
     told = {
         "schema": "affidavit/v1", "kind": kind, "origin": ORIGIN, "sequence": sequence,
-        "at": "2026-11-24T22:00:01.000000Z", "exchange_id": "4359a06d", "policy": {"allow": True, "reasons": []},
+        "at": "2026-11-24T22:00:01.000000Z", "exchange_id": "4359a06d", "policy": {"allow": True, "approval_required": False},
         "payloads": [payload("request.raw", "a"), payload("request.forwarded", "b")],
         "request": {"method": "POST", "path": "/v1/chat", "body_bytes": 104, "model": None, "parameters": {"n": -3}},
     }  # fmt: skip
     if kind == "inference.outcome":
         told |= {"intent_sequence": FIRST - 1, "outcome": {"status": "completed", "http_status": 200, "code": None}}
+        told["time"] = {"recorded": "2026-11-24T22:00:01.000000Z"}
     return told | fields
 
 
