@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from functools import cache
+from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest_asyncio
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
 
 CHROMIUM = Path("/usr/bin/chromium")
+_RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
 PATIENCE_MS = 120_000
 """Machines are shared: a test may take long, it may not hang."""
 OUT = Path(__file__).parent / "out"
@@ -24,6 +27,13 @@ _FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
+
+
+class Served(Protocol):
+    """A console that runs somewhere."""
+
+    @property
+    def url(self) -> str: ...
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -47,7 +57,7 @@ async def chromium() -> AsyncIterator[Browser]:
 
 
 @asynccontextmanager
-async def page_of(browser: Browser, desk: Desk, **options: Any) -> AsyncIterator[Page]:
+async def page_of(browser: Browser, desk: Served, **options: Any) -> AsyncIterator[Page]:
     """A window of its own. Whatever a page complains of (a policy that is broken, a script that fails), or a dialog that
     opens, fails the test."""
     context = await browser.new_context(base_url=desk.url, **options)
@@ -69,3 +79,28 @@ async def sign_in(page: Page, who: str, to: str = "/") -> None:
     await page.get_by_role("button", name=who, exact=True).click()
     await page.locator(".who").wait_for()
     assert "/login" not in page.url, await page.locator("main").inner_text()
+
+
+async def looked_at(page: Page, path: str | None, name: str) -> None:
+    """Kept as a picture; it fits the window, and axe finds nothing. ``path`` None: the page as it stands."""
+    if path is not None:
+        await page.goto(path)
+    await page.wait_for_load_state("load")
+    for one in await page.locator("main details").all():
+        await one.evaluate("one => { one.open = true; }")
+    OUT.mkdir(exist_ok=True)
+    await page.screenshot(path=OUT / f"{name}.png", full_page=True)
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name}: wider than the window"
+    await page.evaluate(_axe())
+    found = await page.evaluate("tags => axe.run(document, {runOnly: tags})", list(_RULES))
+    assert len(found["passes"]) > 10
+    told = [
+        (one["id"], [node["html"][:200] + str(node["any"][:1]) for node in one["nodes"][:3]])
+        for one in found["violations"]
+    ]
+    assert told == [], name
+
+
+@cache
+def _axe() -> str:
+    return resources.files("axe_playwright_python").joinpath("axe.min.js").read_text()

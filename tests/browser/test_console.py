@@ -6,20 +6,18 @@ import re
 import socket
 from dataclasses import replace
 from datetime import timedelta
-from functools import cache
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
 
 from ext_proc.console import seen
-from tests.browser.conftest import OUT, page_of, sign_in
+from tests.browser.conftest import looked_at, page_of, sign_in
 from tests.fakes.console_desk import named
 from tests.fakes.console_rooms import exchange_id, hold_id, person
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser, Page
+    from playwright.async_api import Browser
 
     from tests.fakes.console_desk import Desk
 
@@ -31,7 +29,6 @@ PROMPT = (
     "Dear team,\n\nplease write to [PERSON] at [EMAIL] that the invoice over 12,400 EUR is refused, and that the card "
     "[CREDIT_CARD] was charged twice. Keep it short and friendly, and do not promise a date.\n\nThanks"
 )
-CHECKED_RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
 async def test_inbox_is_live_and_one_is_approved_another_denied(chromium: Browser, desk: Desk) -> None:
@@ -216,10 +213,10 @@ async def test_pages_are_accessible_and_fit(chromium: Browser, desk: Desk, schem
     await _stock(desk)
     name = f"{scheme}-{size['width']}"
     async with page_of(chromium, desk, color_scheme=scheme, viewport=size, reduced_motion="reduce") as page:
-        await _looked_at(page, "/signed-out", f"{name}-signed-out")
+        await looked_at(page, "/signed-out", f"{name}-signed-out")
         await sign_in(page, "bob")
         await page.get_by_text("live", exact=True).wait_for()
-        await _looked_at(page, None, f"{name}-inbox")
+        await looked_at(page, None, f"{name}-inbox")
         for what, path in (
             ("hold", HOLD),
             ("hold-approved", f"/holds/{hold_id(4)}"),
@@ -227,45 +224,21 @@ async def test_pages_are_accessible_and_fit(chromium: Browser, desk: Desk, schem
             ("role", "/charts"),
             ("me", "/me"),
         ):
-            await _looked_at(page, path, f"{name}-{what}")
+            await looked_at(page, path, f"{name}-{what}")
         await page.goto(HOLD)
         await page.get_by_role("button", name="Show it in clear").click()
-        await _looked_at(page, None, f"{name}-hold-clear")
+        await looked_at(page, None, f"{name}-hold-clear")
     async with page_of(chromium, desk, color_scheme=scheme, viewport=size, reduced_motion="reduce") as page:
         await sign_in(page, "audrey")
         pages = ("exchanges", "charts", "policies", "verification")
         for path in (*(f"/{one}" for one in pages), f"/exchanges/{exchange_id(1)}"):
-            await _looked_at(page, path, f"{name}-{path.split('/')[1] if path.count('/') == 1 else 'exchange'}")
+            await looked_at(page, path, f"{name}-{path.split('/')[1] if path.count('/') == 1 else 'exchange'}")
         await page.get_by_label("Why you read them").fill("ticket 7")
         await page.get_by_role("button", name="Open the bodies").click()
-        await _looked_at(page, None, f"{name}-payloads")
+        await looked_at(page, None, f"{name}-payloads")
         await page.goto(f"/exchanges/{exchange_id(1)}")
         await page.get_by_role("button", name="Verify it now").click()
-        await _looked_at(page, None, f"{name}-verdict")
-
-
-async def _looked_at(page: Page, path: str | None, name: str) -> None:
-    if path is not None:
-        await page.goto(path)
-    await page.wait_for_load_state("load")
-    for one in await page.locator("main details").all():
-        await one.evaluate("one => { one.open = true; }")
-    OUT.mkdir(exist_ok=True)
-    await page.screenshot(path=OUT / f"{name}.png", full_page=True)
-    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name}: wider than the window"
-    await page.evaluate(_axe())
-    found = await page.evaluate("tags => axe.run(document, {runOnly: tags})", CHECKED_RULES)
-    assert len(found["passes"]) > 10
-    told = [
-        (one["id"], [node["html"][:200] + str(node["any"][:1]) for node in one["nodes"][:3]])
-        for one in found["violations"]
-    ]
-    assert told == [], name
-
-
-@cache
-def _axe() -> str:
-    return resources.files("axe_playwright_python").joinpath("axe.min.js").read_text()
+        await looked_at(page, None, f"{name}-verdict")
 
 
 async def _stock(desk: Desk) -> None:
