@@ -53,6 +53,8 @@ class StackOptions:
     seal_seconds: float = 1.0
     """Evidence is shipped every second, for people who watch; the benchmark takes the configuration's default."""
     connection: Mapping[str, Any] = field(default_factory=dict)
+    with_console: bool = False
+    """A program more that writes evidence, and takes seconds to start."""
 
 
 class Stack:
@@ -127,8 +129,9 @@ class Stack:
         gate.wait_until(lambda: "shipper" in self.pids())
         self._say("Envoy")
         self.start_envoy()
-        self._say("the console")
-        self.programs["console"] = servers.start_console(self.config, self.ports["console"], self.logs)
+        if self._options.with_console:
+            self._say("the console")
+            self.programs["console"] = servers.start_console(self.config, self.ports["console"], self.logs)
 
     def start_envoy(self) -> None:
         """Start (or start again) Envoy."""
@@ -392,7 +395,7 @@ def run_demo(*, keep: bool, endpoints: Path | None, upstream: str | None) -> int
     def say(what: str) -> None:
         print(f"[{monotonic() - started:5.1f} s] {what}", flush=True)
 
-    stack = Stack(folder, StackOptions(upstream=upstream), lambda what: say(f"starting {what}"))
+    stack = Stack(folder, StackOptions(upstream=upstream, with_console=True), lambda what: say(f"starting {what}"))
     with _ended_by_signals():
         try:
             stack.start()
