@@ -440,8 +440,9 @@ def _run(stack: Stack, *, keep: bool, endpoints: Path | None) -> int:
         if status == 0:
             print(_NEXT, flush=True)
         return status
-    print(f"gateway: {stack.gateway}/v1   files: {stack.folder}   Ctrl-C stops everything", flush=True)
-    print(f"console: {stack.console}   sign in as bob (approver), audrey (auditor) or oscar (operator)", flush=True)
+    print(f"gateway: {stack.gateway}/v1   files: {stack.folder}")
+    print(f"console: {stack.console}   sign in as bob (approver), audrey (auditor) or oscar (operator)")
+    print("Ctrl-C stops everything", flush=True)
     # What a signal raised can have been lost (in a finalizer), and from then on no other one is heeded.
     while signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
         signal.pause()  # until one of `_ended_by_signals`

@@ -127,7 +127,7 @@ def kill_rounds(gateway: Gateway, load: Load, rounds: int) -> int:
     return killed
 
 
-@pytest.mark.timeout(120 + 6 * ROUNDS)
+@pytest.mark.timeout(300 + 15 * ROUNDS)
 def test_killed_workers_lose_nothing(tmp_path: Path):
     upstream = Upstream({CHAT: (Pause(0.01), plain(ANSWER))})
     with running_gateway(tmp_path, upstream, workers=WORKERS, operations=operations(CHAT)) as gateway:

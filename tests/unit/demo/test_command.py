@@ -108,6 +108,7 @@ def ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(stack.Stack, "start", lambda self: None)
     monkeypatch.setattr(stack.Stack, "endpoints", lambda self: {"config": str(self.config), "secret_key": "k"})
     monkeypatch.setattr(stack.Stack, "gateway", "http://127.0.0.1:1")
+    monkeypatch.setattr(stack.Stack, "console", "http://127.0.0.1:2")
     return tmp_path
 
 
@@ -115,16 +116,23 @@ def _left(folder: Path) -> list[str]:
     return [path.name for path in folder.glob("affidavit-*")]
 
 
-def _signal_soon(signum: signal.Signals) -> None:
-    threading.Timer(0.3, os.kill, (os.getpid(), signum)).start()
+def _signal_when_it_waits(signum: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not before: only then is somebody there to heed it, and a test that fails earlier takes no others with it."""
+    wait = signal.pause
+
+    def pause() -> None:
+        threading.Timer(0.1, os.kill, (os.getpid(), signum)).start()
+        wait()
+
+    monkeypatch.setattr(signal, "pause", pause)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_kept_demo_that_is_stopped_leaves_nothing(
-    signum: signal.Signals, ready: Path, capfd: pytest.CaptureFixture[str]
+    signum: signal.Signals, ready: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = ready / "endpoints.json"
-    _signal_soon(signum)
+    _signal_when_it_waits(signum, monkeypatch)
     assert main(["demo", "--keep", "--endpoints", str(path)]) == 0
     assert capfd.readouterr().out.endswith("Ctrl-C stops everything\n\nstopping …\n")
     assert not path.exists()  # it holds S3 keys
