@@ -19,6 +19,7 @@ from ext_proc.audit.segments import FileOps
 from ext_proc.audit.writer import WalLimits, Writer
 from ext_proc.database import sqlite_url
 from ext_proc.model import Entry, ExchangeId, Identity, Payload, Receipt, Source
+from ext_proc.phases.facts import instant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,14 +68,17 @@ def a_keyring(folder: Path, key: bytes = b"k" * 32) -> KeyRing:
 def intent(number: int, body: bytes | None = b'{"model":"demo"}') -> Entry:
     """The intent of exchange ``number``; None: without a payload."""
     payloads = (Payload("request.raw", body, "application/json"),) if body is not None else ()
-    facts: dict[str, Any] = {"request": {"connection": "demo", "body_bytes": len(body or b"")}}
+    facts: dict[str, Any] = {
+        "request": {"connection": "demo", "body_bytes": len(body or b"")},
+        "policy": {"allow": True, "approval_required": False},
+    }
     return Entry("inference.intent", ExchangeId(f"exchange-{number}"), ADA, SOURCE, facts, payloads)
 
 
 def outcome(number: int, body: bytes | None = None) -> Entry:
     """The outcome of exchange ``number``."""
     payloads = (Payload("response.released", body, "application/json"),) if body is not None else ()
-    facts = {"outcome": {"status": "completed", "http_status": 200}}
+    facts = {"outcome": {"status": "completed", "http_status": 200}, "time": {"forwarded": instant(AT)}}
     return Entry("inference.outcome", ExchangeId(f"exchange-{number}"), ADA, SOURCE, facts, payloads)
 
 
