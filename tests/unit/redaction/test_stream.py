@@ -8,6 +8,7 @@ import pytest
 
 from ext_proc.model import Action, RedactionRule
 from ext_proc.redaction import RULES_VERSION, StreamRedactor
+from ext_proc.redaction.detect import BUILT_IN
 from ext_proc.redaction.look import HELD_TOO_LONG, REACH, WITHHELD
 from ext_proc.redaction.rules import PACKS, RULES
 from tests.unit.redaction.streams import in_chunks, stream, streamed, whole
@@ -210,6 +211,51 @@ def test_what_is_withheld_does_not_depend_on_the_cuts(limit: int, text: str) -> 
         redactor = stream(limit=limit)
         assert streamed(in_chunks(text, size), redactor) == said
         assert redactor.removals == once.removals
+
+
+_PEM = "-----BEGIN PRIVATE KEY-----"
+_JWT = "eyJhbGciOiJub25lIn0.eyJ" + "aB1" * 300
+_ON = " and on. " * 30
+GOES_ON = {
+    "another one begins in it, and ends after it": f"see {_PEM}{'abc ' * 1500}{_JWT}-{'b' * 500}{_ON}",
+    "and so does a third": f"see {_PEM}{'abc ' * 1500}{_JWT}-{'b' * 400}.Set-Cookie: id={'c' * 900}; {'d ' * 500}\n{_ON}",
+    "it is over, but not all that began in it": f"{_PEM}a, \x1f: b {'c ' * 200}- to bob@example.org{_ON * 20}",
+    "in two readings": f"see {_PEM}{'abc ' * 50}{'a&amp;b ' * 500}{_JWT}%2d-{'b' * 500}{_ON}",
+    "no other": f"see {_PEM}{'abc ' * 2500} -hello{_ON}",
+}
+
+
+@pytest.mark.parametrize("name", GOES_ON)
+def test_what_begins_in_a_value_that_goes_on(name: str) -> None:
+    """However long the value is, what stands in it has a say in where it ends."""
+    text = GOES_ON[name]
+    expected = BUILT_IN.scan(text)[0]
+    for size in (1, 4, 50, len(text)):
+        redactor = stream()
+        assert streamed(in_chunks(text, size), redactor) == whole(text)
+        first = redactor.removals[0]
+        assert (first.start, first.end, first.rule) == (expected.start, expected.end, expected.rule)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"see {_PEM}{'abc ' * 9000}{_JWT}-{'b' * 500}{_ON}",
+        f"see {_PEM}{'abc ' * 9000}{_JWT * 3}-{'b' * 900}{_ON}",
+        f"see {'aB3' * 1000}+eyJ{'aB3' * 1500}.{'b' * 300}{_ON}",
+    ],
+    ids=["a value", "one that begins far back", "nobody knows what"],
+)
+def test_what_begins_in_what_is_too_long_to_be_kept(text: str) -> None:
+    """It is masked as well, and the record says why."""
+    found = [span for span in BUILT_IN.scan(text) if span.entity != "URL"]
+    for size in (1, 4, 50, len(text)):
+        redactor = stream()
+        said = streamed(in_chunks(text, size), redactor)
+        assert said.startswith("see [") and said.endswith(f"]{_ON}")
+        (removal,) = redactor.removals
+        assert removal.rule == HELD_TOO_LONG
+        assert all(removal.start <= span.start and span.end <= removal.end for span in found)
 
 
 def test_placeholders_in_the_text_stay() -> None:
