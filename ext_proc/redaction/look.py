@@ -93,7 +93,7 @@ class Look:
     """
 
     __slots__ = (
-        "_limit", "_looker", "_may_scan", "_origin",
+        "_grace_to", "_limit", "_looker", "_may_scan", "_origin",
         "_quick", "_reading", "_replaced", "_swallow", "_text",
         "at", "base", "ended", "has_scanned", "is_careful", "let_go",
     )  # fmt: skip
@@ -122,6 +122,7 @@ class Look:
         self._reading = Reading(looker.detector, -len(read))
         self._reading.feed(read)
         self._swallow: _Swallow | None = None
+        self._grace_to = 0
         self._origin = origin
         self._may_scan = _SAVED_MAX
         self.has_scanned = False
@@ -258,7 +259,7 @@ class Look:
             made += self._released(settled, must_look=True)
         if is_on_grid and _is_power_of_2((self.at - settled) // _GRID):
             made += self._told_early()
-        if self._swallow is None and self.at - self.let_go > self._limit:
+        if self._swallow is None and self.at - self.let_go > self._limit and self.at >= self._grace_to:
             made += self._overflow()
         self._forget()
         return made
@@ -400,19 +401,16 @@ class Look:
         return out
 
     def _has_ended(self, swallow: _Swallow, settled: int, *, is_on_grid: bool) -> bool:
-        is_too_long = swallow.is_known and is_on_grid and self.at - swallow.out.start > _KEPT_MAX
         may_have_ended = settled >= max(swallow.until, swallow.alive_to, swallow.end)
-        if may_have_ended and (is_too_long or not self._may_wait_for(swallow)) and self._end(swallow, settled):
+        # It was asked before, and another value went on beyond it: seldom ask again, there is much to look at.
+        is_asked = not (swallow.is_known and swallow.end) or is_on_grid
+        if may_have_ended and is_asked and self._end(swallow, settled):
             return True
-        if is_too_long:
+        if swallow.is_known and is_on_grid and self.at - swallow.out.start > _KEPT_MAX:
             self._lose(swallow)
         elif not swallow.is_known and self.at - swallow.alive_to > self._limit:  # what follows it is too long as well
             self._swallow = swallow._replace(until=self.at, alive_to=self.at, end=0)
         return False
-
-    def _may_wait_for(self, swallow: _Swallow) -> bool:
-        """One value after the other goes on beyond the last: look seldom, as in `_may_wait`."""
-        return swallow.end > 0 and self._may_scan < len(self._text) and self.at - swallow.end < self._limit
 
     def _lose(self, swallow: _Swallow) -> None:
         """It is too long to be kept. All that is alive is masked to its end: what it is cannot be said any more."""
@@ -427,8 +425,6 @@ class Look:
         if not swallow.is_known:
             end = swallow.alive_to
             base = max(base, end - _LAST)
-        if swallow.end > 0:
-            self._may_scan -= len(self._text) - (base - self.base)
         for span in self._looker.spans(self._text[base - self.base :]):
             first, last = span.start + base, span.end + base
             if swallow.is_known and first <= swallow.out.start < last:
@@ -443,6 +439,7 @@ class Look:
         end = max(end, self.let_go)
         swallow.out.end = end
         swallow.out.is_open = False
+        self._grace_to = self.at + -(self.at + self._origin) % _GRID  # when it was seen to be over depends on the cuts
         self.ended = swallow.out
         self._swallow = None
         self._let_go(end)
