@@ -52,7 +52,7 @@ class _Scanned:
     A request's also knows its connection's field rules.
     """
 
-    __slots__ = ("document", "recognised", "request_fields", "response_fields", "spans", "text_bytes", "use")
+    __slots__ = ("document", "fielded", "recognised", "request_fields", "response_fields", "spans", "text_bytes", "use")
 
     def __init__(
         self,
@@ -65,6 +65,7 @@ class _Scanned:
     ) -> None:
         self.document = document
         self.use = use
+        self.fielded: tuple[protocols.Fields, _Scanned] | None = None  # what field rules made of it, until it is used
         self.request_fields: tuple[FieldRule, ...] = connection.request_fields if connection else ()
         self.response_fields: tuple[FieldRule, ...] = connection.response_fields if connection else ()
         channels = document.channels
@@ -125,24 +126,22 @@ class ContentGate:
 
     def wanted(self, inspection: Inspection, rules: Sequence[RedactionRule]) -> Wanted:
         """See `ports.Content.wanted`."""
-        scanned: _Scanned = inspection.document
+        scanned = self._fielded(inspection, rules)
+        named = scanned.document.field_edits()
+        rules = entity_rules(rules)
         found = (
             value
-            for channel, spans in zip(scanned.document.channels, scanned.spans, strict=True)
-            if spans
+            for index, (channel, spans) in enumerate(zip(scanned.document.channels, scanned.spans, strict=True))
+            if spans and index not in named
             for value in self._redactor.tokenised(channel.text, spans, rules, channel.context)
         )
-        return Wanted(first_of(found), scanned.document.conversation)
+        is_blocked = bool(fielded(scanned.document)[1])
+        return Wanted(() if is_blocked else first_of(found), inspection.document.document.conversation)
 
     def redact_request(self, inspection: Inspection, rules: Sequence[RedactionRule]) -> Redaction:
         """See `ports.Content.redact_request`."""
-        scanned: _Scanned = inspection.document
-        fields = self._fields.of(scanned.request_fields, rules)
-        document = scanned.document if fields is None else protocols.with_fields(scanned.document, fields)
-        if document is not scanned.document:
-            known = document.tool_names | {inspection.model or ""}
-            first, scanned = scanned, _Scanned(document, self._detector, self._names, scanned.use, known)
-            _refuse_lost_names(first, scanned)
+        scanned = self._fielded(inspection, rules)
+        inspection.document.fielded = None  # its tree is written to
         minted = inspection.tokens.minted if inspection.tokens else redaction.NONE_MINTED
         return self._redacted(scanned, entity_rules(rules), minted)
 
@@ -210,6 +209,23 @@ class ContentGate:
         plain = path.partition("?")[0]
         spoken = [o.protocol for o in connection.operations if o.path == plain] if connection else []
         return protocols.refusal_body(spoken[0] if spoken else "generic", refusal)
+
+    def _fielded(self, inspection: Inspection, rules: Sequence[RedactionRule]) -> _Scanned:
+        """A request as field rules leave it: only that is masked, and only what is in it gets a token."""
+        scanned: _Scanned = inspection.document
+        fields = self._fields.of(scanned.request_fields, rules)
+        if fields is None:
+            return scanned
+        if scanned.fielded is not None and scanned.fielded[0] is fields:
+            return scanned.fielded[1]
+        document = protocols.with_fields(scanned.document, fields)
+        if document is scanned.document:
+            return scanned
+        known = document.tool_names | {inspection.model or ""}
+        made = _Scanned(document, self._detector, self._names, scanned.use, known)
+        _refuse_lost_names(scanned, made)
+        scanned.fielded = fields, made
+        return made
 
     def _whole_stream(
         self,

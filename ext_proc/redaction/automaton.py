@@ -126,11 +126,6 @@ class State(dict[str, "Edge"]):
         """Rules that the start is alive for, and how many characters a match of each has by now at most."""
         return {strand.rule: strand.most for strand in self.groups[group].strands}
 
-    def waiting(self, rules: frozenset[int]) -> frozenset[int]:
-        """The places in the patterns of ``rules`` that something is alive at."""
-        strands = (strand for group in self.groups for strand in group.strands if strand.rule in rules)
-        return _NOTHING.union(*[strand.nodes for strand in strands])
-
 
 class Automaton:
     """All patterns at once.

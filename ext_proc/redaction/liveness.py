@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from ext_proc.redaction.automaton import Automaton
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import TypeAlias
 
     from ext_proc.redaction.automaton import Found, Group, Starts
@@ -144,6 +145,12 @@ class Cursor:
             self._resist(at + 1, start)
         if resists is not None:
             self._resist(at + 1, int(max(resists[0], at + 1 - resists[1])))
+
+    def resist(self, others: Iterable[tuple[int, int]]) -> None:
+        """Note those of another reading as well: each once, for most were noted before the two parted."""
+        both, self.resisting = {*self.resisting, *others}, []
+        for at, start in sorted(both):
+            self._resist(at, start)
 
     def _resist(self, at: int, start: int) -> None:
         while self.resisting and self.resisting[-1][1] >= start:  # the new one says more

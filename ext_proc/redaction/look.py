@@ -11,7 +11,7 @@ What is let go is scanned again and again, for what stands around it; not more t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ext_proc.model import Span
@@ -38,6 +38,10 @@ SHORT: Final = 16
 """A token, or a few."""
 _LAST: Final = 4 * REACH
 """Characters that are kept of what is masked for its length: a value may begin in them and go on."""
+_JUDGED: Final = _LAST - REACH
+"""A value that begins in the last so many of them is found: what announces it is there as well."""
+_KEPT_MAX: Final = 32 * 1024
+"""Characters of a value that goes on that are kept: others may begin in it, and go on after its end."""
 _READ_AGAIN: Final = 32
 _QUICK: Final = 48
 _GRID: Final = 64
@@ -65,15 +69,12 @@ class Out:
 class _Swallow(NamedTuple):
     """A value that was told and goes on: what comes is taken until nothing that began before ``until`` is alive.
 
-    ``place`` is in it, and ``rules`` have found it. ``alive_to``: where something that began before was last alive.
-    It ends at ``end`` or later.
+    ``alive_to``: where something that began before was last alive. It ends at ``end`` or later.
     """
 
     out: Out
-    place: int
     until: int
     is_known: bool
-    rules: frozenset[int] = frozenset()
     alive_to: int = 0
     end: int = 0
 
@@ -92,7 +93,7 @@ class Look:
     """
 
     __slots__ = (
-        "_junctions", "_limit", "_looker", "_may_scan", "_origin",
+        "_grace_to", "_limit", "_looker", "_may_scan", "_origin",
         "_quick", "_reading", "_replaced", "_swallow", "_text",
         "at", "base", "ended", "has_scanned", "is_careful", "let_go",
     )  # fmt: skip
@@ -121,7 +122,7 @@ class Look:
         self._reading = Reading(looker.detector, -len(read))
         self._reading.feed(read)
         self._swallow: _Swallow | None = None
-        self._junctions: list[tuple[int, frozenset[int]]] = []
+        self._grace_to = 0
         self._origin = origin
         self._may_scan = _SAVED_MAX
         self.has_scanned = False
@@ -215,11 +216,16 @@ class Look:
             self._swallow = swallow._replace(alive_to=self.at)
             return
         self._reading = before  # what is masked ends here: with which character?
+        until, alive_to = swallow.until, swallow.alive_to
         for char in part:
             before.feed(char)
             self.at += 1
-            if before.settled() < swallow.until:
-                self._swallow = swallow._replace(alive_to=self.at)
+            settled = before.settled()
+            if until <= settled < alive_to - _JUDGED:
+                until = alive_to  # what goes on there began too far back to say what it is: it is masked as well
+            if settled < until:
+                alive_to = self.at
+        self._swallow = swallow._replace(until=until, alive_to=alive_to)
 
     def finish(self) -> list[Out]:
         """Nothing comes any more."""
@@ -244,7 +250,7 @@ class Look:
         if is_on_grid:
             self._reading.clamp()
         settled = self._reading.settled()
-        if self._swallow is not None and not self._has_ended(self._swallow, settled):
+        if self._swallow is not None and not self._has_ended(self._swallow, settled, is_on_grid=is_on_grid):
             self._shorten()
             return []
         made = self._released(self._safe(settled))
@@ -253,7 +259,7 @@ class Look:
             made += self._released(settled, must_look=True)
         if is_on_grid and _is_power_of_2((self.at - settled) // _GRID):
             made += self._told_early()
-        if self._swallow is None and self.at - self.let_go > self._limit:
+        if self._swallow is None and self.at - self.let_go > self._limit and self.at >= self._grace_to:
             made += self._overflow()
         self._forget()
         return made
@@ -339,22 +345,17 @@ class Look:
         """Tell a value whose beginning is conclusive before its end is there."""
         if not self._reading.is_plain or not self._reading.plain.state.open_rules:
             return []
-        found = self._conclusive()
-        if found is None:
+        span = self._conclusive()
+        if span is None:
             return []
-        span, rules = found
         made = self._scanned(span.start)
         if self.let_go != span.start:  # something before it is not settled
             return made
-        self._swallow = _Swallow(self._put(made, span, is_open=True), span.start, self.at, is_known=True, rules=rules)
-        self._junctions = []
+        self._swallow = _Swallow(self._put(made, span, is_open=True), self.at, is_known=True)
         return made
 
-    def _conclusive(self) -> tuple[Span, frozenset[int]] | None:
-        """The value that the text ends in, if nothing that comes can change where it begins or what it is called.
-
-        And the rules that have found it.
-        """
+    def _conclusive(self) -> Span | None:
+        """The value that the text ends in, if nothing that comes can change where it begins or what it is called."""
         cursor = self._reading.plain
         state, at = cursor.state, self.at
         open_: dict[int, Span] = {}
@@ -385,7 +386,7 @@ class Look:
         found = [one for one in self._looker.spans(self._text) if one.start == best.start]
         if start < self.let_go or not found or found[0].end + self.base != at or found[0].entity != best.entity:
             return None
-        return Span(start, at, found[0].entity, found[0].rule, found[0].score), frozenset(open_)
+        return Span(start, at, found[0].entity, found[0].rule, found[0].score)
 
     def _overflow(self) -> list[Out]:
         """More is held than may be."""
@@ -396,15 +397,27 @@ class Look:
         made: list[Out] = []
         span = Span(self.let_go, self.at, WITHHELD, HELD_TOO_LONG, 1.0)
         out = self._put(made, span, is_open=True)
-        self._swallow = _Swallow(out, out.start, self.at, is_known=False, alive_to=self.at)
+        self._swallow = _Swallow(out, self.at, is_known=False, alive_to=self.at)
         return out
 
-    def _has_ended(self, swallow: _Swallow, settled: int) -> bool:
-        if settled >= max(swallow.until, swallow.alive_to, swallow.end) and self._end(swallow, settled):
+    def _has_ended(self, swallow: _Swallow, settled: int, *, is_on_grid: bool) -> bool:
+        may_have_ended = settled >= max(swallow.until, swallow.alive_to, swallow.end)
+        # It was asked before, and another value went on beyond it: seldom ask again, there is much to look at.
+        is_asked = not (swallow.is_known and swallow.end) or is_on_grid
+        if may_have_ended and is_asked and self._end(swallow, settled):
             return True
-        if not swallow.is_known and self.at - swallow.alive_to > self._limit:  # what follows it is too long as well
+        if swallow.is_known and is_on_grid and self.at - swallow.out.start > _KEPT_MAX:
+            self._lose(swallow)
+        elif not swallow.is_known and self.at - swallow.alive_to > self._limit:  # what follows it is too long as well
             self._swallow = swallow._replace(until=self.at, alive_to=self.at, end=0)
         return False
+
+    def _lose(self, swallow: _Swallow) -> None:
+        """It is too long to be kept. All that is alive is masked to its end: what it is cannot be said any more."""
+        out = swallow.out
+        if out.span is not None:
+            out.span = replace(out.span, rule=HELD_TOO_LONG)
+        self._swallow = _Swallow(out, self.at, is_known=False, alive_to=self.at)
 
     def _end(self, swallow: _Swallow, settled: int) -> bool:
         """Where does the value end? False while that is not known."""
@@ -414,7 +427,7 @@ class Look:
             base = max(base, end - _LAST)
         for span in self._looker.spans(self._text[base - self.base :]):
             first, last = span.start + base, span.end + base
-            if swallow.is_known and first <= swallow.place < last:
+            if swallow.is_known and first <= swallow.out.start < last:
                 end = max(end, last)
             elif not swallow.is_known and first < end < last:
                 end = last
@@ -426,33 +439,23 @@ class Look:
         end = max(end, self.let_go)
         swallow.out.end = end
         swallow.out.is_open = False
+        self._grace_to = self.at + -(self.at + self._origin) % _GRID  # when it was seen to be over depends on the cuts
         self.ended = swallow.out
         self._swallow = None
         self._let_go(end)
         return True
 
     def _shorten(self) -> None:
-        """Keep the beginning of what is swallowed and its last characters: all between are of one class."""
+        """Of what is masked to where nothing of it is alive, keep the last characters."""
         swallow = self._swallow
-        if swallow is None or len(self._text) <= 2 * _LAST + self._limit:
+        if swallow is None:
             return
         self._reading.forget(swallow.until)
-        if not swallow.is_known:
-            keep = len(self._text) - _LAST
-            self._text = self._text[keep:]
-            self.base += keep
+        if swallow.is_known or len(self._text) <= 2 * _LAST + self._limit:
             return
-        turn = self._reading.plain.state.waiting(swallow.rules)
-        self._junctions.append((self.at, turn))
-        same = [at for at, other in self._junctions if other == turn]
-        late = max((at for at in same if at <= self.at - REACH), default=0)
-        gone = late - same[0]
-        if gone <= 0:
-            return
-        self._text = self._text[: same[0] - self.base] + self._text[late - self.base :]
-        self.base += gone
-        self._swallow = swallow._replace(place=swallow.place + gone)
-        self._junctions = [(late, turn), *((at, other) for at, other in self._junctions if at > late)]
+        keep = max(swallow.alive_to - _LAST, self.base)
+        self._text = self._text[keep - self.base :]
+        self.base = keep
 
 
 def _is_power_of_2(number: int) -> bool:

@@ -61,7 +61,7 @@ class Node:
 
     ``test``: which of `Tests` the character must pass. ``ways``: nodes after it, and `ACCEPT`. ``most``: how many
     characters a match has at most when it waits here. ``is_open``: it may wait here for as long as it likes.
-    ``resists``: a placeholder in the text does not end it; None while that was not asked.
+    ``resists``: a placeholder in the text does not end it, or makes it one; None while that was not asked.
     ``site`` and ``counts``: which item of the pattern, and in which turn of the repeats around it: what a later turn
     accepts, an earlier one may not yet.
     """
@@ -126,8 +126,8 @@ class PatternReader:
                 made = [self._items(branch, ends, most, counts) for branch in argument[1]]
                 return [end for several, _ in made for end in several], max(length for _, length in made)
             case "ASSERT" | "ASSERT_NOT":
-                if argument[0] > 0:  # what is looked at ahead is a branch without a way on: alive until it is known
-                    self._items(argument[1], ends, most, counts)
+                if argument[0] > 0:
+                    self._ahead(argument[1], ends, most, counts)
                 return ends, most
             case "AT":
                 return self._at(str(argument), ends, most, counts)
@@ -135,6 +135,16 @@ class PatternReader:
                 return self._consumed(self._tests.number(op, argument, self._flags), ends, most, counts)
             case _:
                 raise ValueError(f"a pattern uses {op.lower()}, which cannot be followed in a stream")
+
+    def _ahead(self, tree: Any, ends: Ends, most: float, counts: tuple[int, ...]) -> None:
+        """What is looked at ahead is a branch without a way on: alive until it is known.
+
+        What it was not to be followed by, or had to end at (``\\b``), may be another thing once a placeholder is there.
+        """
+        first = len(self._nodes)
+        self._items(tree, ends, most, counts)
+        for node in self._nodes[first:]:
+            node.resists = True
 
     def _group(self, argument: Any, ends: Ends, most: float, counts: tuple[int, ...]) -> tuple[Ends, float]:
         if not isinstance(argument, tuple):

@@ -150,7 +150,7 @@ class Reading:
         if undone.agrees(self.plain):
             self.plain.hit_first, self.plain.hit_last = self.hits()
             self.plain.hit_rules |= undone.cursor.hit_rules
-            self.plain.resisting += [(undone.place(at), undone.place(start)) for at, start in undone.cursor.resisting]
+            self.plain.resist([(undone.place(at), undone.place(start)) for at, start in undone.cursor.resisting])
             self._undone = None
 
     def copy(self) -> Reading:

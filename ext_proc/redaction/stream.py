@@ -4,9 +4,10 @@
 first one lets go. It is there only while it holds something: before the first value, and again soon after each, there
 is nothing that it could find, and the first look takes care that nothing is let go that the second one would need.
 
-What is held longer than ``limit`` characters without being settled is masked as ``[WITHHELD]``, never let go: only
-there the whole text's redaction, which has no such limit, may show more. What is masked so is the same for every
-chunking (`look` says how).
+What is held longer than ``limit`` characters without being settled is masked as ``[WITHHELD]``, never let go; and
+where a secret goes on for more than 32,768, all that is alive then is masked to its end. Only there the whole text's
+redaction, which has no such limits, may show more; the removal's rule says so (`look.HELD_TOO_LONG`). What is masked so
+is the same for every chunking (`look` says how).
 """
 
 from __future__ import annotations

@@ -269,7 +269,7 @@ class Stream:
         rooms, told = self._rooms, (call.inspection, decision.redact_request)
         if rooms.tokens is None:
             raise AuditUnavailable("token_vault: none is joined")
-        is_large = call.inspection.text_bytes > INLINE_BYTES
+        is_large = call.inspection.waits or call.inspection.text_bytes > INLINE_BYTES
         wanted = await asyncio.to_thread(rooms.content.wanted, *told) if is_large else rooms.content.wanted(*told)
         return await rooms.tokens.open(call, decision, wanted, rooms.clock())
 

@@ -1,8 +1,9 @@
 """Look for texts that a stream masks in another way than the whole: ``python -m tests.fuzz.differ --seconds 900``.
 
 Texts of 200 to 20,000 characters, of examples of all packs and parts of them, near-misses, disguises, placeholders and
-prose; in random parts, with a random pack. And, with small limits, whether what is withheld depends on the cuts. What
-differs is made short and printed: it belongs into `tests/unit/redaction/test_stream.py` with the fix.
+prose, and of values that go on for thousands of characters with others in them; in random parts, with a random pack.
+And, with small limits, whether what is withheld depends on the cuts. What differs is made short and printed: it belongs
+into `tests/unit/redaction/test_stream.py` with the fix.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ext_proc.redaction.detect import BUILT_IN, Detector
 from ext_proc.redaction.look import HELD_TOO_LONG
-from ext_proc.redaction.rules import ENTITIES, PACKS
+from ext_proc.redaction.rules import ENTITIES, PACKS, YIELDING
 from tests.unit.redaction.samples import TRAPS
 from tests.unit.redaction.streams import EVASIONS, EXAMPLES, in_chunks, stream, streamed, whole
 
@@ -40,6 +41,31 @@ RUNS = (
     " ",
 )
 SIZES = (1, 4, 7, 50)
+OPENERS = (
+    "-----BEGIN PRIVATE KEY-----",
+    "eyJhbGciOiJub25lIn0.eyJ",
+    "sk-abcdefgh12345678",
+    "Set-Cookie: id=abcdefgh",
+    "password: abcdefgh1234",
+    "Authorization: Bearer abcdefgh12345678",
+    "AQEabcdefgh12345678abcdefgh12345678abcdefgh12345678abcd",
+    "\x1f: a",
+)
+FILLERS = ("abc ", "aB3", "a&amp;b ", "x-", "QUJD", "b.", "1 2 ", "QUJDQUJDQUJDQUJD" * 4 + "\n", "a%41", "é")
+ENDS = ("", " ", "-", ".", "\n", "%2d", "+", "/", '"', "-----END PRIVATE KEY-----")
+GOES_ON_MAX = 6000
+LONG_SHARE = 0.2
+CUTS_MAX = 200
+
+
+def going_on(rng: random.Random) -> str:
+    """Values without an end of their own, one in the other."""
+    text = ""
+    for _ in range(rng.randrange(1, 5)):
+        filler = rng.choice(FILLERS)
+        text += rng.choice(OPENERS) + filler * rng.randrange(1 + rng.choice((40, 400, GOES_ON_MAX)) // len(filler))
+        text += rng.choice(ENDS)
+    return text
 
 
 def piece(rng: random.Random) -> str:
@@ -79,10 +105,19 @@ def parts(rng: random.Random, text: str) -> Iterable[str]:
 
 
 def is_other(chunks: Iterable[str], text: str, detector: Detector) -> bool:
-    """Is it not the whole text's? What is withheld for its length is not compared."""
+    """Is it not the whole text's? Of what is withheld for its length only this is asked: does any value go on?"""
     redactor = stream(detector=detector)
     said = streamed(chunks, redactor)
-    return said != whole(text, detector=detector) and not is_withheld(redactor)
+    if is_withheld(redactor):
+        return shows_more(redactor, text, detector)
+    return said != whole(text, detector=detector)
+
+
+def shows_more(redactor: StreamRedactor, text: str, detector: Detector) -> bool:
+    """Does any character go on of what is a value in the whole text?"""
+    gone = [(one.start, one.end) for one in redactor.removals]
+    spans = (span for span in detector.scan(text) if span.entity not in YIELDING)
+    return not all(any(start <= one.start and one.end <= end for start, end in gone) for one in spans)
 
 
 def is_withheld(redactor: StreamRedactor) -> bool:
@@ -101,8 +136,19 @@ def depends_on_cuts(text: str, limit: int) -> bool:
 
 
 def shortened(text: str, is_bad: Callable[[str], bool]) -> str:
-    size = len(text) // 2
-    while size:
+    """Less of a text that is bad: its ends first, each half of what is left; then what stands between."""
+    before = ""
+    while text != before:
+        before = text
+        for size in _halves(text):
+            while len(text) > size and is_bad(text[:-size]):
+                text = text[:-size]
+            while len(text) > size and is_bad(text[size:]):
+                text = text[size:]
+    smallest = len(text) // CUTS_MAX  # where the length itself matters, nothing can go: do not ask a thousand times
+    for size in _halves(text):
+        if size < smallest:
+            break
         at = 0
         while at < len(text):
             less = text[:at] + text[at + size :]
@@ -110,8 +156,14 @@ def shortened(text: str, is_bad: Callable[[str], bool]) -> str:
                 text = less
             else:
                 at += size
-        size //= 2
     return text
+
+
+def _halves(text: str) -> Iterable[int]:
+    size = len(text) // 2
+    while size:
+        yield size
+        size //= 2
 
 
 def one(rng: random.Random, longest: int) -> str:
@@ -125,15 +177,17 @@ def one(rng: random.Random, longest: int) -> str:
         return ""
     name = rng.choice(tuple(DETECTORS))
     detector = DETECTORS[name]
-    text = text_of(rng, int(200 * (longest / 200) ** rng.random()))
+    is_long = rng.random() < LONG_SHARE
+    text = going_on(rng) + text_of(rng, 400) if is_long else text_of(rng, int(200 * (longest / 200) ** rng.random()))
     chunks = list(parts(rng, text))
     if not is_other(chunks, text, detector):
         return ""
 
-    def is_bad(less: str) -> bool:
-        return any(is_other(in_chunks(less, size), less, detector) for size in (*SIZES, len(less) or 1))
-
-    return f"{name}: {shortened(text, is_bad)!r}" if is_bad(text) else f"{name}: {chunks!r}"
+    for size in (len(text), *reversed(SIZES)):  # the first way to cut it that shows it: one, and the fastest
+        if is_other(in_chunks(text, size), text, detector):
+            short = shortened(text, lambda less, size=size: is_other(in_chunks(less, size), less, detector))  # type: ignore[misc]
+            return f"{name}, in parts of {size}: {short!r}"
+    return f"{name}: {chunks!r}"
 
 
 def main() -> int:

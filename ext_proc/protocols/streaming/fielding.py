@@ -8,23 +8,24 @@ or which waits for its end: where rules lead into what may be JSON, all of it is
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from ext_proc.model import FieldAction
+from ext_proc.model import Action, FieldAction
 from ext_proc.protocols.document import KEY_SHOWN
 from ext_proc.protocols.field_json import LOOSE, json_in
 from ext_proc.protocols.field_tree import FieldPass
-from ext_proc.protocols.fielded import Fielded, left_out, moved
+from ext_proc.protocols.fielded import Fielded, left_out, moved, path_of
 from ext_proc.protocols.json_text import JsonError
 from ext_proc.protocols.streaming.dialect import LABELS, PADDING, Treatment
 from ext_proc.protocols.streaming.held import HeldJson, PassThrough
 from ext_proc.protocols.streaming.masking import StreamRefused, fed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
-    from ext_proc.model import FieldRule, Redaction
+    from ext_proc.model import FieldRule, Redaction, Removal
     from ext_proc.protocols.field_states import State
     from ext_proc.protocols.fielded import Fields
     from ext_proc.protocols.streaming.channels import Place
@@ -45,12 +46,16 @@ class MaskTree(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What is done about a text in pieces: what a rule says, or what rules say of values in it; its place on record."""
+    """What is done about a text in pieces: what a rule says, or what rules say of values in it; its place on record.
+
+    ``whole`` is its place in the whole answer.
+    """
 
     rule: FieldRule | None
     state: State
     place: Place
     included: frozenset[str]
+    whole: Place = ()
 
     @property
     def is_strict(self) -> bool:
@@ -96,6 +101,7 @@ class EventFields:
         self.maskers = maskers
         self._plans: dict[Place, _Plan] = {}
         self._late: dict[Place, Masker] = {}
+        self._in_pieces: set[Place] = set()
 
     def event(self, holder: list[Any], dialect: Dialect) -> EventFielded:
         """Change the event in ``holder``, a list of one.
@@ -108,8 +114,37 @@ class EventFields:
             one.run(holder)
         except JsonError:
             raise StreamRefused("stream_too_deep") from None
-        self.maskers.take(one.done.removals, one.done.blocked)
+        self.tell(one.done.removals, one.where)
+        self.maskers.take((), one.done.blocked)
         return one.fielded
+
+    def tell(self, removals: Sequence[Removal], where: Mapping[int, Whole]) -> None:
+        """Put on record what was taken out; a field that several events say once, as in the whole answer.
+
+        Args:
+            removals: of one event, or of one text.
+            where: by removal (its id), where in the whole answer that is, if events may say it again.
+        """
+        seen: Counter[Hashable] = Counter()
+        for one in removals:
+            found = where.get(id(one))
+            if found is None or one.action is Action.BLOCK:
+                self.maskers.take([one], ())
+            elif not (found.within == "" and found.place in self._in_pieces):
+                of = (
+                    found,
+                    one.entity,
+                    one.rule,
+                    one.version,
+                    one.action,
+                    (one.start, one.end) if found.within else (),
+                )
+                seen[of] += 1
+                self.maskers.take_once((of, seen[of]), one)
+
+    def begun(self, whole: Place) -> None:
+        """The text at ``whole`` has a masker that tells what is taken out of it."""
+        self._in_pieces.add(whole)
 
     def mind(self, place: Place, plan: _Plan) -> None:
         """From here on ``plan`` is for the text in pieces at ``place``, unless a stricter one is."""
@@ -179,10 +214,26 @@ class EventFields:
             except JsonError:
                 raise StreamRefused("stream_too_deep") from None
             excluded(made.coverage.excluded_bytes)
-            self.maskers.take(made.removals, made.blocked)
+            self.tell(made.removals, self._within(made.removals, plan))
+            self.maskers.take((), made.blocked)
             return made.body.decode()
 
         return HeldJson(of_text, of_unreadable, of_tree) if plan.state.goes_on else of_text()
+
+    def _within(self, removals: Sequence[Removal], plan: _Plan) -> dict[int, Whole]:
+        return within(removals, self.fields.show(path_of(plan.place)), plan.whole) if plan.whole else {}
+
+
+class Whole(NamedTuple):
+    """Where in the whole answer something was taken out: at a place, or further in, in a text of JSON there."""
+
+    place: Place
+    within: str = ""
+
+
+def within(removals: Sequence[Removal], path: str, place: Place) -> dict[int, Whole]:
+    """Where removals of the text at ``path`` are, which stands at ``place`` in the whole answer."""
+    return {id(one): Whole(place, one.channel.removeprefix(path) or "/") for one in removals}
 
 
 class _EventPass(FieldPass):
@@ -196,6 +247,27 @@ class _EventPass(FieldPass):
         self._stream = stream
         self._dialect = dialect
         self._whole = whole
+        self.where: dict[int, Whole] = {}
+
+    def removed(self, rule: FieldRule, place: Place, size: int) -> None:
+        """See `FieldPass.removed`."""
+        super().removed(rule, place, size)
+        if self._dialect.repeats:
+            self.where[id(self.done.removals[-1])] = Whole(self._place_in_whole(place))
+
+    def _place_in_whole(self, place: Place) -> Place:
+        for size in range(len(place), 0, -1):
+            found = self._whole.get(place[:size])
+            if found is not None:
+                return (*found, *place[size:])
+        return place
+
+    def _take(self, made: Redaction, place: Place) -> None:
+        """What was taken out of a text of JSON."""
+        if self._dialect.repeats:
+            self.where |= within(made.removals, self._show(path_of(place)), self._place_in_whole(place))
+        self.done.removals.extend(made.removals)
+        self.done.blocked.extend(made.blocked)
 
     def enter(self, state: State, place: Place) -> State:
         """See `FieldPass.enter`."""
@@ -237,11 +309,14 @@ class _EventPass(FieldPass):
         treatment = self._dialect.treatment(shape)
         if treatment in _IN_PIECES:
             about = self._dialect.place(shape, place)
-            plan = _Plan(rule, state, about, included)
+            whole = self._place_in_whole(place) if self._dialect.repeats else ()
+            plan = _Plan(rule, state, about, included, whole)
             if treatment is Treatment.UNKNOWN and not plan.is_strict and state.goes_on:
                 plan = self._alone(holder, key, plan, self._stream.known(about))
             self.fielded.planned.setdefault(id(holder), {})[key] = about
             self._stream.mind(about, plan)
+            if whole and holder[key] and self._stream.is_strict(about):
+                self._stream.begun(whole)
             return True
         if treatment is Treatment.EMPTY:
             return True
@@ -258,8 +333,7 @@ class _EventPass(FieldPass):
         lacking = states.including - plan.included
         if isinstance(found, list):
             made = self._stream.mask_tree(found, plan.state, plan.place, plan.included)
-            self.done.removals.extend(made.removals)
-            self.done.blocked.extend(made.blocked)
+            self._take(made, plan.place)
             holder[key] = made.body.decode()
             return plan if known else _Plan(plan.rule, states.nowhere, plan.place, states.including)
         is_alone = known is not None and known.state is states.nowhere
@@ -277,8 +351,7 @@ class _EventPass(FieldPass):
         if not isinstance(root, list):
             return False
         made = self._stream.mask_tree(root, state, place, included)
-        self.done.removals.extend(made.removals)
-        self.done.blocked.extend(made.blocked)
+        self._take(made, place)
         self.done.excluded_bytes += made.coverage.excluded_bytes
         holder[key] = made.body.decode()
         self.done.settle(holder, key)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ext_proc.protocols.streaming.masking import StreamRefused, fed, finished
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from ext_proc.model import Removal
     from ext_proc.protocols.streaming.masking import MakeMasker, Masker, MaskWhole
@@ -31,17 +31,20 @@ class Maskers:
         self._restore = restore
         self._running: dict[int, _Watched] = {}
         self._removals: list[Removal] = []
+        self._once: dict[Hashable, Removal] = {}
         self._blocked: tuple[str, ...] = ()
 
     @property
     def removals(self) -> list[Removal]:
         """What was taken out so far, everywhere."""
-        return self._removals + [one for masker in self._running.values() for one in masker.removals]
+        return [*self._removals, *self._once.values()] + [
+            one for masker in self._running.values() for one in masker.removals
+        ]
 
     @property
     def removal_count(self) -> int:
         """How much was taken out so far, at most: what stands before a text counts for it, too."""
-        return len(self._removals) + sum(masker.removal_count for masker in self._running.values())
+        return len(self._removals) + len(self._once) + sum(masker.removal_count for masker in self._running.values())
 
     @property
     def blocked(self) -> tuple[str, ...]:
@@ -69,6 +72,12 @@ class Maskers:
         if blocked:
             self._blocked = tuple(blocked)
             raise StreamRefused("content_blocked")
+
+    def take_once(self, key: Hashable, removal: Removal) -> None:
+        """What was taken out of a field that the stream says again and again: told once, by its longest."""
+        known = self._once.get(key)
+        if known is None or known.end < removal.end:
+            self._once[key] = removal
 
     def whole(self, path: str, context: str, text: str, *, restores: bool = True) -> str:
         """A text that is not in pieces, as it may pass; with the caller's own values, if it is one that ``restores``.

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ext_proc.app.restoring import RestoringMasker
-from ext_proc.model import Action, RedactionRule, Tokens
+from ext_proc.model import Action, Direction, RedactionRule, Tokens
+from ext_proc.policy.field_rules import read_rules
 from ext_proc.redaction import Restorer, StreamRedactor
 from tests.unit.app.bodies import (
     CHAT,
+    CONNECTION,
     GATE,
     JSON,
     NDJSON,
+    PATHS,
     SSE,
     TEXT,
     blocks,
@@ -26,6 +29,7 @@ from tests.unit.app.bodies import (
     stream,
     wire,
 )  # fmt: skip
+from tests.unit.app.fields import lines, rule
 
 if TYPE_CHECKING:
     from ext_proc.model import Inspection, Redaction
@@ -47,6 +51,37 @@ def test_what_the_rules_tokenise_is_wanted() -> None:
     assert every.values == (("EMAIL", ADA_MAIL), ("US_SSN", "078-05-1120"))
     many = {**CHAT, "messages": [{"role": "user", "content": " ".join(f"a{n}@example.net" for n in range(1200))}]}
     assert len(GATE.wanted(inspect(many), TOKENISE).values) == 1000
+
+
+@pytest.mark.parametrize("action", ["mask", "hash", "partial", "drop", "block"])
+@pytest.mark.parametrize("is_connections", [True, False])
+def test_what_a_field_rule_takes_out_gets_no_token(action: str, *, is_connections: bool) -> None:
+    """Nothing goes on that it could come back for: it must not be kept either."""
+    told = {"model": "demo", "messages": [{"role": "user", "content": f"{ADA_MAIL}", "note": "to bob@example.org"}]}
+    rules = (rule("$.messages[*].note", action),)
+    if is_connections:
+        own = replace(CONNECTION, request_fields=read_rules(rules, Direction.REQUEST, "connection"))
+        asked, decided = GATE.inspect(own, "POST", PATHS["openai.chat"], JSON, wire(told)), TOKENISE
+    else:
+        asked, decided = inspect(told), (*TOKENISE, *lines(Direction.REQUEST, *rules))
+    wanted = GATE.wanted(asked, decided).values
+    assert wanted == (() if action == "block" else (("EMAIL", ADA_MAIL),))
+    made = GATE.redact_request(replace(asked, tokens=KEPT), decided)
+    assert b"<EMAIL_QWRTZB>" in made.body
+    assert b"bob@" not in made.body
+    assert bool(made.blocked) is (action == "block")
+
+
+def test_a_masked_key_and_an_excluded_value_get_no_token_and_the_conversation_stays() -> None:
+    told = {
+        "model": "demo",
+        "input": "hello",
+        "conversation": "conv_1",
+        "metadata": {ADA_MAIL: 1, "a": "bob@example.org"},
+    }
+    rules = (*TOKENISE, *lines(Direction.REQUEST, rule("$.metadata.*~"), rule("$.metadata.a", "exclude")))
+    wanted = GATE.wanted(inspect(told, "openai.responses"), rules)
+    assert (wanted.values, wanted.conversation) == ((), "conv_1")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -600,6 +601,67 @@ def test_only_what_is_included_passes_of_a_stream() -> None:
     raw = b"data: some words\n\n"
     assert b"words" not in streamed(raw, rule("$..a", "include"), protocol="generic")[0]
     assert b"words" in streamed(raw, rule("$..a"), protocol="generic")[0]
+
+
+def responses_stream(*parts: str, arguments: str = '{"account":"12345678"}') -> tuple[bytes, dict[str, Any]]:
+    """A stream of the Responses API, whose events say every text three times more; and the whole answer."""
+    message: dict[str, Any] = {"type": "message", "id": "m1", "role": "assistant", "status": "completed", "note": "a"}
+    message["content"] = [{"type": "output_text", "text": "".join(parts), "annotations": []}]
+    call = {"type": "function_call", "id": "f1", "call_id": "c1", "name": "pay", "arguments": arguments}
+    whole = {"id": "r1", "object": "response", "status": "completed", "model": "demo", "output": [message, call]}
+    at = {"item_id": "m1", "output_index": 0, "content_index": 0}
+    of = {"item_id": "f1", "output_index": 1}
+    begun = {**message, "content": [], "status": "in_progress"}
+    events = [
+        {"type": "response.created", "response": {**whole, "status": "in_progress", "output": []}},
+        {"type": "response.output_item.added", "output_index": 0, "item": begun},
+        {"type": "response.content_part.added", **at, "part": {"type": "output_text", "text": "", "annotations": []}},
+        *({"type": "response.output_text.delta", **at, "delta": part} for part in parts),
+        {"type": "response.output_text.done", **at, "text": "".join(parts)},
+        {"type": "response.content_part.done", **at, "part": message["content"][0]},
+        {"type": "response.output_item.done", "output_index": 0, "item": message},
+        {"type": "response.output_item.added", "output_index": 1, "item": {**call, "arguments": ""}},
+        *({"type": "response.function_call_arguments.delta", **of, "delta": one} for one in arguments),
+        {"type": "response.function_call_arguments.done", **of, "arguments": arguments},
+        {"type": "response.output_item.done", "output_index": 1, "item": call},
+        {"type": "response.completed", "response": whole},
+    ]
+    said = (wire({**one, "sequence_number": number}) for number, one in enumerate(events))
+    return b"".join(b"data: " + one + b"\n\n" for one in said), whole
+
+
+@pytest.mark.parametrize(
+    ("rules", "of_events"),
+    [
+        ((rule("$.output[*].content[*].text", "include"), rule("$.output[*].arguments", "include")), {"/item_id"}),
+        ((rule("$.output[*].content[*].text"),), set()),
+        ((rule("$.output[*].content[*].text", "hash"), rule("$.output[*].note", "drop")), set()),
+        ((rule("$.output[*].arguments.account"),), set()),
+        ((rule("$.output[*].arguments", "drop"),), set()),
+    ],
+    ids=["include", "mask", "hash and drop", "in arguments", "arguments"],
+)
+def test_a_field_that_a_stream_says_again_counts_once(rules: tuple[Any, ...], of_events: set[str]) -> None:
+    """As in the whole answer; what only events have counts once too."""
+    raw, whole = responses_stream("Hello ", "my name ", "is bob ", "and on.")
+    _, piece, made = streamed(raw, *rules, protocol="openai.responses")
+    assert piece.unreadable is None
+    told = Counter((one.entity, one.rule, one.action) for one in made.removals if one.channel not in of_events)
+    expected = answered(whole, *rules, protocol="openai.responses").removals
+    assert told == Counter((one.entity, one.rule, one.action) for one in expected)
+    for path in of_events:
+        assert len([one for one in made.removals if one.channel == path]) == 1
+
+
+def test_a_field_that_is_first_said_at_the_end_counts() -> None:
+    """An empty delta came before: no masker of its tells of the text."""
+    raw, _ = responses_stream("")
+    events = [json.loads(line[6:]) for line in raw.split(b"\n\n") if line]
+    events[-1]["response"]["output"][0]["content"][0]["text"] = "late"
+    late = b"".join(b"data: " + wire(one) + b"\n\n" for one in events)
+    out, _, made = streamed(late, rule("$.output[*].content[*].text"), protocol="openai.responses")
+    assert b"late" not in out
+    assert [(one.rule, one.end) for one in made.removals] == [("field:1", 4)]
 
 
 def test_a_stream_that_comes_whole_is_read_as_one() -> None:

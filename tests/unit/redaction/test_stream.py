@@ -8,6 +8,7 @@ import pytest
 
 from ext_proc.model import Action, RedactionRule
 from ext_proc.redaction import RULES_VERSION, StreamRedactor
+from ext_proc.redaction.detect import BUILT_IN
 from ext_proc.redaction.look import HELD_TOO_LONG, REACH, WITHHELD
 from ext_proc.redaction.rules import PACKS, RULES
 from tests.unit.redaction.streams import in_chunks, stream, streamed, whole
@@ -86,9 +87,28 @@ def test_a_value_without_an_end_is_told_early_and_swallowed(value: str, entity: 
         told_at = told_at or (redactor.scanned if entity in said else 0)
         most = max(most, sum(len(look.rest) for look in redactor._looks))
     assert 0 < told_at < 1200 < len(value)
-    assert most < 6000
+    assert most < len(text)
     assert said + redactor.finish() == f"It: [{entity}] and on." == whole(text)
     assert [(text[one.start : one.end] == value, one.entity) for one in redactor.removals] == [(True, entity)]
+
+
+def test_of_a_value_without_an_end_not_more_is_kept_than_may_be() -> None:
+    redactor, most = stream(), 0
+    for chunk in in_chunks("It: sk-" + "aB3d" * 20_000, 50):
+        redactor.feed(chunk)
+        most = max(most, sum(len(look._text) for look in redactor._looks))
+    assert most < 34_000
+    assert redactor.feed(" and on.") + redactor.finish() == " and on."
+
+
+@pytest.mark.parametrize(
+    "text", ["4901693 mobile4111111111111111", "mobile 5014827:4111111111111111"]
+)
+def test_what_must_not_follow_a_value_is_masked_itself(text: str) -> None:
+    """Then it is one: to whoever sees what is left."""
+    assert whole(text).startswith(("[PHONE]", "mobile [PHONE]"))
+    for size in (1, 4, 5, 100):
+        assert streamed(in_chunks(text, size)) == whole(text)
 
 
 def test_a_value_that_never_ends() -> None:
@@ -199,6 +219,8 @@ WITHHELD_ALIKE = (
     (52, "A1" * 6 + "sk-abcdefgh12345678" * 2 + "sk-bfgh12345678" + "QUJD" * 12 + "\n1A1AJ" + "DQUJ" * 11 + "D%40\n"),
     # The next look has only the beginning of what it will find, and that of what the first one let go.
     (27, "call npassword see born the is, key=vercelb @ example.com407768.)8"),
+    # A value was told, and what follows it is longer than may be held when that is seen to be over.
+    (91, "sk-abcdefgh12345678" * 3 + "a" * 40 + "%40sk-abcdefgh1234567" + "a" * 13 + "A1" * 29 + " 2a"),
 )
 
 
@@ -210,6 +232,51 @@ def test_what_is_withheld_does_not_depend_on_the_cuts(limit: int, text: str) -> 
         redactor = stream(limit=limit)
         assert streamed(in_chunks(text, size), redactor) == said
         assert redactor.removals == once.removals
+
+
+_PEM = "-----BEGIN PRIVATE KEY-----"
+_JWT = "eyJhbGciOiJub25lIn0.eyJ" + "aB1" * 300
+_ON = " and on. " * 30
+GOES_ON = {
+    "another one begins in it, and ends after it": f"see {_PEM}{'abc ' * 1500}{_JWT}-{'b' * 500}{_ON}",
+    "and so does a third": f"see {_PEM}{'abc ' * 1500}{_JWT}-{'b' * 400}.Set-Cookie: id={'c' * 900}; {'d ' * 500}\n{_ON}",
+    "it is over, but not all that began in it": f"{_PEM}a, \x1f: b {'c ' * 200}- to bob@example.org{_ON * 20}",
+    "in two readings": f"see {_PEM}{'abc ' * 50}{'a&amp;b ' * 500}{_JWT}%2d-{'b' * 500}{_ON}",
+    "no other": f"see {_PEM}{'abc ' * 2500} -hello{_ON}",
+}
+
+
+@pytest.mark.parametrize("name", GOES_ON)
+def test_what_begins_in_a_value_that_goes_on(name: str) -> None:
+    """However long the value is, what stands in it has a say in where it ends."""
+    text = GOES_ON[name]
+    expected = BUILT_IN.scan(text)[0]
+    for size in (1, 4, 50, len(text)):
+        redactor = stream()
+        assert streamed(in_chunks(text, size), redactor) == whole(text)
+        first = redactor.removals[0]
+        assert (first.start, first.end, first.rule) == (expected.start, expected.end, expected.rule)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"see {_PEM}{'abc ' * 9000}{_JWT}-{'b' * 500}{_ON}",
+        f"see {_PEM}{'abc ' * 9000}{_JWT * 3}-{'b' * 900}{_ON}",
+        f"see {'aB3' * 1000}+eyJ{'aB3' * 1500}.{'b' * 300}{_ON}",
+    ],
+    ids=["a value", "one that begins far back", "nobody knows what"],
+)
+def test_what_begins_in_what_is_too_long_to_be_kept(text: str) -> None:
+    """It is masked as well, and the record says why."""
+    found = [span for span in BUILT_IN.scan(text) if span.entity != "URL"]
+    for size in (1, 4, 50, len(text)):
+        redactor = stream()
+        said = streamed(in_chunks(text, size), redactor)
+        assert said.startswith("see [") and said.endswith(f"]{_ON}")
+        (removal,) = redactor.removals
+        assert removal.rule == HELD_TOO_LONG
+        assert all(removal.start <= span.start and span.end <= removal.end for span in found)
 
 
 def test_placeholders_in_the_text_stay() -> None:
