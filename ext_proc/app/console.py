@@ -15,6 +15,7 @@ from ext_proc.app import channels, registry
 from ext_proc.app.approvals import Approvals
 from ext_proc.app.console_approvals import DeskApprovals
 from ext_proc.app.console_evidence import evidence_half
+from ext_proc.app.console_refusals import NotedRefusals
 from ext_proc.app.logs import Journal
 from ext_proc.app.process import clock
 from ext_proc.approval.bell import Bell
@@ -80,7 +81,8 @@ def run(path: Path) -> int:
             ways_in = channels.hooks(config, outbox, desk)
             courier = channels.courier(config, outbox, desk, bell) if config.approvals.channels else None
             evidence.start()
-            rooms = _Joined(approvals, evidence.exchanges, bell, ways_in, courier, register)
+            refusals = NotedRefusals(keyring, journal, clock)
+            rooms = _Joined(approvals, evidence.exchanges, refusals, bell, ways_in, courier, register)
             asyncio.run(_serve(config, config.console, rooms))
         finally:
             evidence.stop()
@@ -96,6 +98,7 @@ class _Joined:
 
     approvals: DeskApprovals
     exchanges: Exchanges
+    refusals: NotedRefusals
     bell: Bell
     ways_in: Hooks
     courier: Courier | None
@@ -110,7 +113,7 @@ async def _serve(config: Config, section: ConsoleSection, joined: _Joined) -> No
     authenticator = Authenticator([registry.trust_of(registry.people_issuer(config, section.issuer))])
     await authenticator.start()
     settings = _settings(section)
-    rooms = Rooms(joined.approvals, joined.exchanges, TokenBearers(authenticator), MemorySessions())
+    rooms = Rooms(joined.approvals, joined.exchanges, joined.refusals, TokenBearers(authenticator), MemorySessions())
     console = Console(settings, rooms, _provider(config, section, settings.client), clock, joined.ways_in)
     runner = web.AppRunner(console.app(), access_log=None)
     try:

@@ -97,6 +97,24 @@ class Exchanges(Protocol):
         ...
 
 
+class Refusals(Protocol):
+    """What people asked for that is for others, so that an auditor sees who tried what."""
+
+    async def note(self, viewer: Viewer, page: str, code: str, *, is_api: bool) -> None:
+        """On record (``access.refused``) when this returns. Again within a while it is counted only, for the next.
+
+        Args:
+            viewer: who.
+            page: the route's name: nothing that the viewer wrote.
+            code: why not.
+            is_api: was it the twin?
+
+        Raises:
+            AuditUnavailable: it could not be recorded.
+        """
+        ...
+
+
 class Bearers(Protocol):
     """Whose an access token is: for the API."""
 
@@ -146,5 +164,6 @@ class Rooms:
 
     approvals: Approvals
     exchanges: Exchanges
+    refusals: Refusals
     bearers: Bearers
     sessions: Sessions

@@ -104,6 +104,7 @@ class Console:
             if route.method == "POST":
                 self._guard.check_origin(request, visitor, told)
             if not is_for(route, visitor.viewer.roles):
+                await self._rooms.refusals.note(visitor.viewer, route.name, trouble.NOT_FOR_YOU.code, is_api=is_api)
                 raise Stopped(trouble.NOT_FOR_YOU)
             asked = Asked(visitor.viewer, now, dict(request.match_info), dict(request.query), told, is_api=is_api)
             return await self._answered(route, request, visitor, asked)
@@ -118,6 +119,8 @@ class Console:
         except Objection as objection:
             if route.name == "resolve" and not asked.is_api:
                 return await self._said_again(visitor, asked, objection)
+            if route.name != "resolve" and objection.code == "not_an_approver":  # what was said of it is on record
+                await self._rooms.refusals.note(visitor.viewer, route.name, objection.code, is_api=asked.is_api)
             raise Stopped(trouble.of_objection(objection)) from None
         if asked.is_api:
             return web.Response(body=openapi.json_of(route, answer), content_type="application/json")

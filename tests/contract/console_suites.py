@@ -11,13 +11,14 @@ import pytest
 
 from ext_proc.console.people import Role, viewer_of
 from ext_proc.console.ports import Objection
+from ext_proc.errors import AuditUnavailable
 from tests.fakes.console_rooms import NOW, person
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ext_proc.console.people import Viewer
-    from ext_proc.console.ports import Approvals, Sessions
+    from ext_proc.console.ports import Approvals, Refusals, Sessions
     from ext_proc.model import Identity
 
 UNKNOWN = "f" * 32
@@ -157,6 +158,50 @@ class ApprovalsSuite:
 
     async def _yes(self, made: Made, who: Viewer, hold_id: str) -> Any:
         return await made.approvals.resolve(who, hold_id, is_yes=True, justification="Checked.", channel="console")
+
+
+@dataclass
+class Noted:
+    """One implementation of `ports.Refusals`. ``leaves`` are those on record: page, code, channel, repeated; ``fail``
+    says whether none can be recorded; ``move`` lets minutes pass."""
+
+    refusals: Refusals
+    leaves: Callable[[], list[tuple[str, str, str, int]]]
+    fail: Callable[[bool], None]
+    move: Callable[[float], None]
+
+
+class RefusalsSuite:
+    """`ports.Refusals`. Give a fixture ``made``."""
+
+    async def test_each_person_and_page_is_on_record_once_in_a_while(self, made: Noted) -> None:
+        for who, page in ((EVE, "inbox"), (EVE, "exchanges"), (SUE, "inbox"), (EVE, "inbox"), (EVE, "inbox")):
+            await made.refusals.note(who, page, "role_missing", is_api=page == "exchanges")
+
+        assert made.leaves() == [
+            ("inbox", "role_missing", "console", 0),
+            ("exchanges", "role_missing", "api", 0),
+            ("inbox", "role_missing", "console", 0),
+        ]
+
+    async def test_nobody_fills_the_log_and_the_next_one_says_how_often_it_was(self, made: Noted) -> None:
+        for _ in range(500):
+            await made.refusals.note(EVE, "inbox", "role_missing", is_api=False)
+        assert len(made.leaves()) == 1
+        made.move(10)
+        await made.refusals.note(EVE, "inbox", "role_missing", is_api=True)
+
+        assert made.leaves()[1:] == [("inbox", "role_missing", "api", 499)]
+
+    async def test_what_could_not_be_recorded_is_tried_again(self, made: Noted) -> None:
+        made.fail(True)
+        for _ in range(2):
+            with pytest.raises(AuditUnavailable):
+                await made.refusals.note(EVE, "hold", "not_an_approver", is_api=False)
+        made.fail(False)
+        await made.refusals.note(EVE, "hold", "not_an_approver", is_api=False)
+
+        assert made.leaves() == [("hold", "not_an_approver", "console", 2)]
 
 
 class SessionsSuite:

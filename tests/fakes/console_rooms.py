@@ -405,6 +405,27 @@ def _fits(line: seen.ExchangeLine, wanted: seen.Filters) -> bool:
     )
 
 
+class FakeRefusals:
+    """`ports.Refusals`. ``noted`` is what would be leaves: who, page, code, channel, and how often since the last."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._last: dict[tuple[str, str], tuple[datetime, int]] = {}
+        self.noted: list[tuple[str, str, str, str, int]] = []
+        self.failure: Exception | None = None
+
+    async def note(self, viewer: Viewer, page: str, code: str, *, is_api: bool) -> None:
+        at, count = self._last.get((viewer.name, page), (None, 0))
+        if at is not None and self._clock() - at < timedelta(minutes=10):
+            self._last[viewer.name, page] = (at, count + 1)
+            return
+        if self.failure is not None:
+            self._last[viewer.name, page] = (at or NOW - timedelta(days=1), count + 1)
+            raise self.failure
+        self._last[viewer.name, page] = (self._clock(), 0)
+        self.noted.append((viewer.name, page, code, "api" if is_api else "console", count))
+
+
 class FakeBearers:
     """`ports.Bearers`: tokens are names of people who were put in."""
 

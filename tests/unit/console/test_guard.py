@@ -10,6 +10,7 @@ import pytest
 from ext_proc.console.guard import HEADERS
 from ext_proc.console.people import Role
 from ext_proc.console.routes import API, PUBLIC, ROUTES, SIGNED_IN, Route
+from ext_proc.errors import AuditUnavailable
 from tests.fakes.console_desk import ROLES
 from tests.fakes.console_rooms import exchange_id, hold_id, person
 
@@ -74,6 +75,45 @@ def _check(route: Route, who: str, status: int) -> None:
         assert status in {200, 303}
     else:
         assert status == 403
+
+
+async def test_every_refusal_for_want_of_a_role_is_on_record(desk: Desk) -> None:
+    """By who it was, and which page; of what they wrote nothing."""
+    await _stocked(desk)
+    page, program = await desk.signed_in(PEOPLE["none"]), await desk.with_token(PEOPLE["operator"])
+    refused = [one for one in GUARDED if one.audience != SIGNED_IN]
+
+    for route in refused:
+        if route.is_for_browsers:
+            assert await _asked(page, route, is_api=False) == 403
+        if route.has_api and Role.OPERATOR not in route.audience:
+            assert await _asked(program, route, is_api=True) == 403
+
+    told = desk.refusals.noted
+    assert {one[1] for one in told if one[3] == "console"} == {one.name for one in refused if one.is_for_browsers}
+    assert {(one[0], one[2], one[3]) for one in told} == {
+        ("nobody", "role_missing", "console"),
+        ("some-operator", "role_missing", "api"),
+    }
+    for person_of in PEOPLE.values():
+        await (await desk.signed_in(person_of)).get("/me")
+    assert desk.refusals.noted == told
+
+
+async def test_hold_of_other_approvers_is_refused_on_record(desk: Desk) -> None:
+    await _stocked(desk)
+    eve = await desk.with_token(PEOPLE["none"])
+
+    assert (await eve.get(f"/api/v1{HOLD}")).status == 403
+    assert desk.refusals.noted == [("nobody", "hold", "not_an_approver", "api", 0)]
+
+
+async def test_nothing_is_shown_where_a_refusal_cannot_be_recorded(desk: Desk) -> None:
+    desk.refusals.failure = AuditUnavailable("full")
+
+    answer = await (await desk.with_token(PEOPLE["none"])).get("/api/v1/holds")
+
+    assert (answer.status, answer.json()["error"]["code"]) == (503, "audit_unavailable")
 
 
 async def test_table_is_what_the_design_says() -> None:
