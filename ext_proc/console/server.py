@@ -17,6 +17,7 @@ from ext_proc.approval.hold import OBJECTIONS
 from ext_proc.console import openapi, trouble
 from ext_proc.console.asking import Asked, BadAsk
 from ext_proc.console.doors import Doors, go, html
+from ext_proc.console.garbage import ServerLog
 from ext_proc.console.guard import Guard, Visitor, tell_browser
 from ext_proc.console.hooks import Hooks
 from ext_proc.console.live import Streams
@@ -72,7 +73,8 @@ class Console:
 
     def app(self) -> web.Application:
         """For aiohttp's server. It has no address but those of the list."""
-        app = web.Application(client_max_size=BODY_MAX_BYTES, middlewares=[self._frame])
+        told = {"logger": ServerLog(), "auto_decompress": False}  # nobody needs to pack 64 KiB
+        app = web.Application(client_max_size=BODY_MAX_BYTES, middlewares=[self._frame], handler_args=told)
         for route in ROUTES:
             if route.is_for_browsers:
                 app.router.add_route(route.method, route.path, self._handler(route, is_api=False))
@@ -214,6 +216,9 @@ def _trouble_of(error: Exception) -> Trouble:  # noqa: PLR0911 - one for each wa
             return trouble.NOT_FOUND
         case web.HTTPMethodNotAllowed():
             return trouble.of_method(frozenset(error.allowed_methods))
+        case web.RequestPayloadError():  # a body that is not coded as its head says, or breaks off
+            _log.info("console_not_http", kind=type(error).__name__)
+            return trouble.NOT_READABLE
         case web.HTTPRequestEntityTooLarge():
             return trouble.TOO_LARGE
         case GateError():
