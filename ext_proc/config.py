@@ -165,7 +165,7 @@ class Claims(_Section):
     client: str | list[str] = "azp"
     """The application that asked for the token."""
     tenant: str | list[str] = "tid"
-    """The organisation."""
+    """The organisation. A token that has this claim, and not as a text, is refused: who has none leaves it out."""
 
 
 class Issuer(_Section):

@@ -161,6 +161,9 @@ def test_attempt_of_another_process() -> None:
         {"iss": "https://evil.example"},
         {"exp": 1},
         {"sub": ""},
+        {"tid": 7},
+        {"tid": ["north"]},
+        {"tid": ""},
     ],
     ids=str,
 )
