@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import re
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from ext_proc.app import approvals
+from ext_proc.app.passages import Mark, passages
 from ext_proc.console import ports, seen
 from ext_proc.model import HoldId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from ext_proc.app.approvals import Approvals, View
     from ext_proc.approval.bell import Bell
     from ext_proc.approval.hold import Hold
     from ext_proc.console.people import Viewer
-
-PASSAGES_MAX: Final = 500
-"""Texts of one body that are shown one by one. Where there are more, the whole body is shown as it is written."""
-LABEL_MAX: Final = 200
-"""Characters of where a text stands: names of members are a caller's."""
-_PLACEHOLDER: Final = re.compile(r"\[([A-Z][A-Z0-9_]*)\]|<([A-Z][A-Z0-9_]*)_[A-Z]{6,12}>")
 
 
 class DeskApprovals:
@@ -143,57 +135,17 @@ class DeskApprovals:
                 for one in view.said
             ),
             exchange_ids=tuple(dict.fromkeys([facts["exchange_id"], *hold.waiting])),
-            masked=(*_betas(facts), *passages(shown.get("text", ""))),
+            masked=(*_betas(facts), *passages(shown.get("text", ""), _marks(shown, "marks"))),
             may_read_clear=view.may_read_clear,
-            clear=None if view.clear is None else passages(view.clear),
+            clear=None if view.clear is None else passages(view.clear, _marks(shown, "clear_marks")),
         )
-
-
-def passages(body: str) -> tuple[seen.Passage, ...]:
-    """The texts of a body, one by one, with what stands in the place of values marked."""
-    try:
-        texts = list(islice(_texts(json.loads(body), ""), PASSAGES_MAX + 1)) if body else []
-    except (ValueError, RecursionError):
-        texts = [("body", body)]
-    if len(texts) > PASSAGES_MAX:
-        texts = [("body", body)]
-    return tuple(seen.Passage(label, segments(text)) for label, text in texts)
-
-
-def segments(text: str) -> tuple[seen.Segment, ...]:
-    """A text, cut at its placeholders."""
-    found: list[seen.Segment] = []
-    end = 0
-    for mark in _PLACEHOLDER.finditer(text):
-        if mark.start() > end:
-            found.append(seen.Segment(text[end : mark.start()]))
-        found.append(seen.Segment(mark[0], mark[1] or mark[2], "mask" if mark[1] else "tokenise"))
-        end = mark.end()
-    if end < len(text) or not found:
-        found.append(seen.Segment(text[end:]))
-    return tuple(found)
-
-
-def _texts(value: Any, label: str) -> Iterator[tuple[str, str]]:
-    """Every value with where it stands. A name that does not fit there is a text of its own."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            if len(name) > LABEL_MAX:
-                yield f"{label}/(name of a member)", name
-            yield from _texts(inner, _joint(label, name))
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            yield from _texts(inner, _joint(label, str(index)))
-    else:
-        yield label or "body", value if isinstance(value, str) else json.dumps(value)
-
-
-def _joint(label: str, name: str) -> str:
-    """Where something stands, in a form that does not grow without end."""
-    joined = f"{label}/{name}" if label else name
-    return joined if len(joined) <= LABEL_MAX else f"{joined[: LABEL_MAX - 1]}…"
 
 
 def _betas(facts: Mapping[str, Any]) -> tuple[seen.Passage, ...]:
     """What the caller switches on by header: it goes on with the call."""
     return (seen.Passage("betas", (seen.Segment(", ".join(facts["betas"])),)),) if facts.get("betas") else ()
+
+
+def _marks(shown: Mapping[str, Any], name: str) -> list[Mark]:
+    """None in a hold of an earlier version."""
+    return [Mark(*one) for one in shown.get(name, ())]

@@ -5,7 +5,7 @@
     brings a key or an address of one (``jwk``, ``jku``, ``x5c``, ``x5u``) or a critical extension is refused;
  3. the issuer is one of the configured, by exact comparison, before any key is looked for;
  4. the key must be of the kind that the algorithm wants (no confusion of the two);
- 5. signature, ``iss``, ``aud``, ``exp`` (required), ``nbf``, ``iat``, ``sub`` are checked, and the tenant if it is there.
+ 5. signature, ``iss``, ``aud``, ``exp`` (required), ``nbf``, ``iat``, ``sub`` are checked; the tenant if it is there.
 
 The detail of a `BadToken` is one of a fixed set of words: never a claim.
 """

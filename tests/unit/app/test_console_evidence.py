@@ -264,6 +264,24 @@ async def test_a_text_that_looks_like_a_mark_is_text(desk: Desk) -> None:
     assert SPAN["end"] == 24
 
 
+async def test_what_a_caller_writes_like_a_placeholder_is_not_marked_as_masked(desk: Desk) -> None:
+    log = desk.recorded.log()
+    kept = {"role": "user", "content": "[EMAIL] [PERSON]"}
+    bodies = [
+        as_json({"messages": [{"role": "user", "content": f"Write to {who}, [EMAIL], [PERSON]"}, kept]})
+        for who in ("ada@example.com", "[EMAIL]")
+    ]
+    log.exchange(X, NOON, raw=bodies[0], forwarded=bodies[1])
+    log.seal()
+    desk.indexed.round()
+    shown = await desk.exchanges.payloads(auditor(), X, "ticket 1")
+    assert shown is not None
+    for body, marked in zip(shown.bodies, ("ada@example.com", "[EMAIL]"), strict=False):
+        assert [one.text for one in body.segments if one.entity] == [marked]
+        [before] = [one for one, after in zip(body.segments, body.segments[1:], strict=False) if after.entity]
+        assert before.text.endswith("Write to ")
+
+
 async def test_no_record_no_view(desk: Desk) -> None:
     one_exchange(desk)
     before = len(desk.recorded.store.downloads)
