@@ -159,6 +159,7 @@ def _provider(config: Config, section: ConsoleSection, client: Client) -> Provid
         keys,
         client,
         f"{section.public_url}{BY_NAME['callback'].path}",
+        knows_by_sub=issuer.names_people_by_sub_to(section.client_id),
         unsafe_allow_http=issuer.unsafe_allow_http,
         ca_file=str(issuer.ca_file) if issuer.ca_file else None,
     )

@@ -48,6 +48,7 @@ class Stopped(Exception):
 
 
 HOME: Final = Way("To the first page", "/")
+_SIGN_IN_STATUS: Final = {"issuer_said_no": 403, "pairwise_subjects": 503}
 _BACK_LATER: Final = "Nothing was changed. Try again in a moment; if it goes on, tell whoever operates the gateway."
 
 NOT_FOUND: Final = Trouble(
@@ -135,7 +136,7 @@ def of_gate(error: GateError) -> Trouble:
 def of_sign_in(error: SignInRefused, refusals: Mapping[str, str]) -> Trouble:
     """Nobody came in."""
     return Trouble(
-        403 if error.code == "issuer_said_no" else 400,
+        _SIGN_IN_STATUS.get(error.code, 400),
         error.code,
         "You are not signed in",
         f"{refusals[error.code]} Begin again; if it goes on, tell whoever operates the gateway.",
