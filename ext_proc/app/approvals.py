@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from ext_proc.audit.keys import KeyRing
     from ext_proc.model import Identity, Receipt
 
-COUNTED_MAX: Final = 1000
-"""More than that nobody counts."""
 JUSTIFICATION: Final = "approval.justification"
 _SAID: Final = "said"
 _ACTIONS: Final = {True: "approve", False: "deny"}
@@ -107,24 +105,29 @@ class Approvals:
         self._clock = clock
 
     def inbox(self, identity: Identity, limit: int, after: HoldId | None = None) -> list[Hold]:
-        """What waits for somebody like this person, the oldest first. Their own calls are not among it."""
+        """What waits for somebody like this person, the oldest first; not their own calls, nor what they answered."""
         person = self._person(identity)
         now = self._clock()
         found: list[Hold] = []
         while True:
             page = self._register.pending(person.tenant, person.groups, now, limit, after)
-            found += [hold for hold in page if hold.caller_ref != person.ref]
+            found += [hold for hold in page if hold.caller_ref != person.ref and not rules.has_answered(hold, person)]
             if len(page) < limit or len(found) >= limit:
                 return found[:limit]
-            after = page[-1].hold_id  # their own calls must not hide others'
+            after = page[-1].hold_id  # what is not for them must not hide what is
+
+    def answered(self, identity: Identity, limit: int) -> list[Hold]:
+        """What waits for others as well, and this person has agreed to; the oldest first."""
+        return self._register.answered_by(self._person(identity).ref, self._clock(), limit)
 
     def mine(self, identity: Identity, limit: int) -> list[Hold]:
         """The person's own calls, the newest first."""
         return self._register.of_caller(self._person(identity).ref, self._clock(), limit)
 
     def count_waiting_for(self, identity: Identity) -> int:
-        """How many calls wait for somebody like this person, up to `COUNTED_MAX`."""
-        return len(self.inbox(identity, COUNTED_MAX))
+        """How many calls wait for this person: those of `inbox`, however many there are."""
+        person = self._person(identity)
+        return self._register.count_waiting_for(person.tenant, person.groups, person.ref, self._clock())
 
     def stands(self, identity: Identity, hold_id: HoldId) -> Hold:
         """How a hold stands, for its caller or its approvers; nothing that was said in it is shown.

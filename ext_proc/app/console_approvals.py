@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.app import approvals
 from ext_proc.app.passages import Mark, passages
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from ext_proc.approval.bell import Bell
     from ext_proc.approval.hold import Hold
     from ext_proc.console.people import Viewer
+
+
+ANSWERED_MAX: Final = 50
+"""Holds that somebody agreed to and that wait for others: so many are shown them again."""
 
 
 class DeskApprovals:
@@ -69,7 +73,13 @@ class DeskApprovals:
         found = self._desk.inbox(viewer.identity, limit + 1, HoldId(after) if after else None)
         lines = tuple(self._line(viewer, hold) for hold in found[:limit])
         more = found[limit - 1].hold_id if len(found) > limit else None
-        return seen.Inbox(lines, self._desk.count_waiting_for(viewer.identity), more)
+        agreed = () if after else self._desk.answered(viewer.identity, ANSWERED_MAX)
+        return seen.Inbox(
+            lines,
+            self._desk.count_waiting_for(viewer.identity),
+            more,
+            tuple(self._line(viewer, hold, objection="already_said") for hold in agreed),
+        )
 
     def _read(self, viewer: Viewer, hold_id: str, channel: ports.Channel, *, want_clear: bool) -> seen.HoldSeen:
         try:
@@ -81,7 +91,9 @@ class DeskApprovals:
     def _line(
         self, viewer: Viewer, hold: Hold, caller: str | None = None, objection: str | None = None
     ) -> seen.HoldLine:
-        facts, is_own = hold.facts, self._reference(viewer) == hold.caller_ref
+        facts, who = hold.facts, self._reference(viewer)
+        is_own = who == hold.caller_ref
+        said = next((one for one in hold.resolutions if one.person_ref == who), None)
         return seen.HoldLine(
             hold_id=hold.hold_id,
             state=hold.state,
@@ -97,6 +109,7 @@ class DeskApprovals:
             given=sum(one.is_yes for one in hold.resolutions),
             is_own=is_own,
             objection=objection or ("own_call" if is_own else None),
+            answered=None if said is None else ("approve" if said.is_yes else "deny"),
         )
 
     def _seen(self, viewer: Viewer, view: View) -> seen.HoldSeen:
@@ -131,6 +144,7 @@ class DeskApprovals:
                     justification=one.why,
                     at=one.resolution.at,
                     record=seen.Place(one.resolution.origin, one.resolution.sequence),
+                    is_you=one.resolution.person_ref == self._reference(viewer),
                 )
                 for one in view.said
             ),

@@ -36,7 +36,7 @@ OBJECTIONS: Final[Mapping[str, str]] = {
     "no_such_hold": "There is no such request for approval.",
     "own_call": "Nobody may approve or deny a call of their own. Ask somebody else.",
     "not_an_approver": "None of your groups may resolve this. The policy names the groups that may.",
-    "already_said": "You have already resolved this. Several approvals must come from several people.",
+    "already_said": "You have answered this already. Where several people must agree, each of them says so once.",
     "justification_required": "Say why, in 1 to 2000 characters: it is kept with the record.",
     "already_approved": "Enough people have approved this already.",
     "already_denied": "Somebody has denied this already.",
@@ -197,11 +197,16 @@ def objection(hold: Hold, person: Person, justification: str) -> str | None:
     code = objection_to(hold, person)
     if code is not None:
         return code
-    if any(one.person_ref == person.ref for one in hold.resolutions):
+    if has_answered(hold, person):
         return "already_said"
     if len(justification) > JUSTIFICATION_MAX or not any(one.isprintable() and one != " " for one in justification):
         return "justification_required"
     return _OVER.get(hold.state)
+
+
+def has_answered(hold: Hold, person: Person) -> bool:
+    """Has the person said yes or no to it?"""
+    return any(one.person_ref == person.ref for one in hold.resolutions)
 
 
 def counts(hold: Hold, resolution: Resolution) -> bool:

@@ -33,7 +33,10 @@ class Approvals(Protocol):
     """Holds, as the rules of approval let this viewer see them. Of another tenant's it says ``no_such_hold``."""
 
     async def inbox(self, viewer: Viewer, limit: int, after: str | None) -> seen.Inbox:
-        """Holds that wait and that the viewer could resolve or asked for; at most ``limit``, those after ``after``."""
+        """Holds that wait for the viewer, at most ``limit``, after ``after``: not their own, nor what they answered.
+
+        On the first page also those that they agreed to and that wait for others.
+        """
         ...
 
     async def read(

@@ -140,6 +140,30 @@ class ApprovalsSuite:
         assert (await made.approvals.inbox(EVE, 10, None)).lines == ()
         assert len((await made.approvals.inbox(SUE, 10, None)).lines) == 1
 
+    async def test_what_somebody_answered_waits_for_others_only(self, made: Made) -> None:
+        first, second = await made.ask(ADA.identity, count=2), await made.ask(CAROL.identity)
+        asked = await made.approvals.inbox(BOB, 10, None)
+        agreed = await self._yes(made, BOB, first)
+        inbox, others = [await made.approvals.inbox(who, 10, None) for who in (BOB, CAROL)]
+        page = await made.approvals.inbox(BOB, 10, second)
+
+        assert (asked.pending_count, asked.answered) == (2, ()) and {one.answered for one in asked.lines} == {None}
+        assert (agreed.line.answered, agreed.line.objection) == ("approve", "already_said")
+        assert ([one.hold_id for one in inbox.lines], inbox.pending_count) == ([second], 1)
+        assert [(one.hold_id, one.answered, one.objection) for one in inbox.answered] == [
+            (first, "approve", "already_said")
+        ]
+        assert ([one.hold_id for one in others.lines], others.pending_count, others.answered) == ([first], 1, ())
+        assert page.answered == ()
+        await self._yes(made, CAROL, first)
+        assert (await made.approvals.inbox(BOB, 10, None)).answered == ()
+
+    async def test_own_calls_are_not_in_the_inbox(self, made: Made) -> None:
+        await made.ask(ADA.identity)
+
+        assert (await made.approvals.inbox(ADA, 10, None)).pending_count == 0
+        assert (await made.approvals.inbox(ADA, 10, None)).lines == ()
+
     async def test_changes_are_told_and_none_is_missed(self, made: Made) -> None:
         now = await made.approvals.change_after(BOB, 0)
         with pytest.raises(TimeoutError):

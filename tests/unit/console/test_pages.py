@@ -13,7 +13,8 @@ from ext_proc.approval.hold import OBJECTIONS
 from ext_proc.console import seen
 from ext_proc.errors import ApprovalUnavailable, AuditUnavailable
 from ext_proc.model import HoldState
-from tests.fakes.console_rooms import exchange_id, hold_id, person
+from tests.fakes.console_desk import named
+from tests.fakes.console_rooms import exchange_id, hold_id, person, reference
 
 if TYPE_CHECKING:
     from tests.fakes.console_desk import Browser, Desk
@@ -166,6 +167,61 @@ async def test_resolving(desk: Desk, answer: str, state: HoldState) -> None:
     assert (sent.status, sent.headers["location"]) == (303, HOLD)
     assert f'class="state state-{state}">{state}' in page.text and "Checked with the customer." in page.text
     assert desk.approvals.actions == [("bob", hold_id(1), answer == "approve", "console")]
+
+
+async def test_first_of_two_is_told_that_it_waits_for_another(desk: Desk) -> None:
+    await desk.approvals.add(1, person("ada", "analysts"), count=3)
+    bob, carol = await desk.signed_in("bob"), await desk.signed_in("carol")
+
+    await bob.post(f"{HOLD}/resolution", SAID)
+    page, inbox = (await bob.get(HOLD)).text, (await bob.get("/holds")).text
+    await carol.post(f"{HOLD}/resolution", SAID)
+    later = (await bob.get(HOLD)).text
+
+    assert "You have agreed; 2 more people must agree." in page and OBJECTIONS["already_said"] not in page
+    assert 'value="approve"' not in page and '<b><span title="bob">you</span></b>' in page
+    assert "You have agreed; 1 more person must agree." in later and "<b>carol</b>" in later
+    assert "0 calls wait" in inbox and "Nothing waits" in inbox
+    assert HOLD in inbox.partition("You have agreed; others must too")[2]
+    assert "others must too" not in (await desk.browser().get("/holds")).text
+    await desk.approvals.put(1, state=HoldState.APPROVED)
+    assert "<p>You have agreed.</p>" in (await bob.get(HOLD)).text
+    assert "others must too" not in (await bob.get("/holds")).text
+
+
+async def test_who_denied_is_told_that_they_did(desk: Desk) -> None:
+    await desk.approvals.add(1, person("ada", "analysts"))
+    bob = await desk.signed_in("bob")
+    await bob.post(f"{HOLD}/resolution", {**SAID, "answer": "deny"})
+
+    assert "<p>You have denied this.</p>" in (await bob.get(HOLD)).text
+
+
+async def test_references_are_short_everywhere_and_whole_in_the_title(desk: Desk) -> None:
+    ref, other = "hmac-sha256:" + "ab" * 32, "hmac-sha256:" + "cd" * 32
+    desk.exchanges.add(1, subject_ref=ref, facts=(seen.Fact("By", other),))
+    await desk.approvals.add(1, person(ref, "analysts"))
+    audrey, bob = await desk.signed_in("audrey"), await desk.signed_in("bob")
+    short = f'<code title="{ref}">abababab…</code>'
+
+    for page in (
+        (await audrey.get("/exchanges")).text,
+        (await audrey.get(EXCHANGE)).text,
+        (await bob.get("/holds")).text,
+    ):
+        assert short in page and page.count(ref) == page.count(f'title="{ref}"')
+    assert f'<code title="{other}">cdcdcdcd…</code>' in (await audrey.get(EXCHANGE)).text
+    assert "<h1 title=" in (hold := (await bob.get(HOLD)).text) and ">abababab… asks for demo-restricted</h1>" in hold
+
+
+async def test_viewers_are_you(desk: Desk) -> None:
+    audrey, me = await desk.signed_in("audrey"), reference(named("audrey"))
+    desk.exchanges.add(1, subject_ref=me)
+    await desk.approvals.add(1, person("ada", "analysts", "approvers"))
+
+    for path in ("/exchanges", EXCHANGE):
+        assert f'<span title="{me}">you</span>' in (await audrey.get(path)).text
+    assert ">You ask for demo-restricted</h1>" in (await (await desk.signed_in("ada")).get(HOLD)).text
 
 
 async def test_double_click(desk: Desk) -> None:
