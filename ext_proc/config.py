@@ -751,8 +751,7 @@ class ApprovalsSection(_Section):
     """Calls that wait for people."""
 
     pending_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
-    """Calls that may wait at once, with those whose caller left and that can still be sent again. Further ones are refused
-    with 503."""
+    """Calls that may wait at once, also those whose caller left, as long as they can be sent again. More get a 503."""
     pending_max_per_caller: Annotated[int, Field(ge=1)] = 100
     """Of one caller: nobody can fill everybody's inbox."""
     channels: list[ChannelSection] = []

@@ -296,7 +296,10 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Hour:
-    """One hour of traffic. Latencies are of the gate's own work, in milliseconds; null where nothing was measured."""
+    """One hour of traffic. Latencies are of the gate's own work, in milliseconds; null where nothing was measured.
+
+    ``denied``: by the policy; ``denied_by_people``: by somebody who was asked to approve it.
+    """
 
     at: datetime
     allowed: int = 0
@@ -309,6 +312,7 @@ class Hour:
     holds_denied: int = 0
     holds_expired: int = 0
     holds_ended: int = 0
+    denied_by_people: int = 0
 
 
 @dataclass(frozen=True, slots=True)
