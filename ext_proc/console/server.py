@@ -102,12 +102,14 @@ class Console:
             told = await _told(request, is_api=is_api) if route.method == "POST" else {}
             visitor = await self._guard.visitor(request, now, is_api=is_api, is_use=not route.is_part)
             if visitor is None:
-                raise Stopped(_sign_in(request, told, is_page=not is_api and not route.is_part))
+                if is_api:
+                    raise Stopped(trouble.NO_TOKEN)
+                raise Stopped(_sign_in(request, told, is_page=not route.is_part))
             if route.method == "POST":
                 self._guard.check_origin(request, visitor, told)
             if not is_for(route, visitor.viewer.roles):
                 await self._rooms.refusals.note(visitor.viewer, route.name, trouble.NOT_FOR_YOU.code, is_api=is_api)
-                raise Stopped(trouble.NOT_FOR_YOU)
+                raise Stopped(trouble.NOT_FOR_YOU if visitor.session else trouble.NOT_FOR_YOUR_TOKEN)
             asked = Asked(visitor.viewer, now, dict(request.match_info), dict(request.query), told, is_api=is_api)
             return await self._answered(route, request, visitor, asked)
 

@@ -65,6 +65,28 @@ NOT_SIGNED_IN: Final = Trouble(
     "Your session is over: it was idle too long, or ended. Sign in and you are back where you were.",
     headers=(("www-authenticate", "Bearer"),),
 )
+NO_TOKEN: Final = Trouble(
+    401,
+    "not_signed_in",
+    "Nobody knows who you are",
+    "Send an access token of the issuer that people sign in with, as `Authorization: Bearer …`.",
+    headers=(("www-authenticate", "Bearer"),),
+)
+BAD_TOKEN: Final = Trouble(
+    401,
+    "invalid_token",
+    "Your token is not valid here",
+    "It has expired, or is of another issuer, for another audience, or not signed as it must be. Get a new one of the "
+    "issuer that people sign in with, for the audience that callers use, and send that.",
+    headers=(("www-authenticate", 'Bearer error="invalid_token"'),),
+)
+NOT_FOR_YOUR_TOKEN: Final = Trouble(
+    403,
+    "role_missing",
+    "This is for other roles than yours",
+    "Roles come from the groups in your token. Ask whoever runs the gateway for the group that you need, then get a "
+    "new token. `/api/v1/me` says which roles this one has.",
+)
 NOT_FOR_YOU: Final = Trouble(
     403,
     "role_missing",

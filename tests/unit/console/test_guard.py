@@ -232,7 +232,26 @@ async def test_token_that_is_none_is_not_helped_by_a_cookie(desk: Desk, shown: s
 
     answer = await browser.get("/api/v1/me", headers={"authorization": shown})
 
-    assert answer.status == 401 and answer.headers["www-authenticate"] == "Bearer"
+    assert answer.status == 401 and answer.headers["www-authenticate"].startswith("Bearer")
+
+
+async def test_programs_are_told_of_tokens_and_not_of_sessions(desk: Desk) -> None:
+    stranger, program = desk.browser(), await desk.with_token(PEOPLE["none"])
+    said = [
+        await stranger.get("/api/v1/me"),
+        await stranger.get("/api/v1/me", headers={"authorization": "Bearer nonsense"}),
+        await program.get("/api/v1/holds"),
+        await program.send(f"{HOLD}/resolution", TOLD),
+    ]
+
+    assert [(one.status, one.json()["error"]["code"]) for one in said] == [
+        (401, "not_signed_in"), (401, "invalid_token"), (403, "role_missing"), (403, "role_missing"),
+    ]  # fmt: skip
+    for one in said:
+        words = one.json()["error"]["message"].lower()
+        assert "token" in words
+        assert not [word for word in ("session", "idle", "sign in and", "sign out") if word in words]
+    assert said[1].headers["www-authenticate"] == 'Bearer error="invalid_token"'
 
 
 async def test_pages_take_no_token(desk: Desk) -> None:
