@@ -201,7 +201,7 @@ def _show(said: dict[str, Any]) -> None:
     ):
         console.print(_plain(f"  {name:<14} {value}"))
     for one in said["resolutions"]:
-        who = "you" if one["is_you"] else short_person(one["person"])
+        who = "you" if one["is_you"] else short_person(one["person"] or "somebody")
         console.print(_plain(f"  {'yes' if one['is_yes'] else 'no':<14} {who}: {one['justification'] or ''}"))
     console.print(Text("as it came" if said["clear"] else "as the model would get it", style="bold"))
     for passage in said["clear"] or said["masked"]:

@@ -13,7 +13,7 @@ from ext_proc.model import HoldId
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ext_proc.app.approvals import Approvals, View
+    from ext_proc.app.approvals import Approvals, Said, View
     from ext_proc.approval.bell import Bell
     from ext_proc.approval.hold import Hold
     from ext_proc.console.people import Viewer
@@ -112,6 +112,13 @@ class DeskApprovals:
             answered=None if said is None else ("approve" if said.is_yes else "deny"),
         )
 
+    def _said(self, viewer: Viewer, hold: Hold, said: Said) -> seen.Said:
+        one, who = said.resolution, self._reference(viewer)
+        if who == hold.caller_ref:  # approvers justify themselves to auditors, not to whom they said no
+            return seen.Said(one.is_yes, None, None, one.at, None)
+        place = seen.Place(one.origin, one.sequence)
+        return seen.Said(one.is_yes, said.who or one.person_ref, said.why, one.at, place, is_you=one.person_ref == who)
+
     def _seen(self, viewer: Viewer, view: View) -> seen.HoldSeen:
         hold, shown = view.hold, view.shown or {}
         facts, policy = hold.facts, hold.facts["policy"]
@@ -137,17 +144,7 @@ class DeskApprovals:
                 hold.terms.clear_to,
             ),
             valid_until=hold.valid_until,
-            resolutions=tuple(
-                seen.Said(
-                    is_yes=one.resolution.is_yes,
-                    person=one.who or one.resolution.person_ref,
-                    justification=one.why,
-                    at=one.resolution.at,
-                    record=seen.Place(one.resolution.origin, one.resolution.sequence),
-                    is_you=one.resolution.person_ref == self._reference(viewer),
-                )
-                for one in view.said
-            ),
+            resolutions=tuple(self._said(viewer, hold, one) for one in view.said),
             exchange_ids=tuple(dict.fromkeys([facts["exchange_id"], *hold.waiting])),
             masked=(*_betas(facts), *passages(shown.get("text", ""), _marks(shown, "marks"))),
             may_read_clear=view.may_read_clear,

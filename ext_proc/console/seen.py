@@ -132,14 +132,15 @@ class TermsSeen:
 @dataclass(frozen=True, slots=True)
 class Said:
     """What one person said. ``person`` is a name where it can be read and the viewer may read it, else a reference;
-    ``is_you``: it is the viewer.
+    ``is_you``: it is the viewer. To whoever made the call only what was said and when: people answer each other, and
+    are not to be asked by the caller who it was and why.
     """
 
     is_yes: bool
-    person: str
+    person: str | None
     justification: str | None
     at: datetime
-    record: Place
+    record: Place | None
     is_you: bool = False
 
 

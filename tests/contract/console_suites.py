@@ -164,6 +164,22 @@ class ApprovalsSuite:
         assert (await made.approvals.inbox(ADA, 10, None)).pending_count == 0
         assert (await made.approvals.inbox(ADA, 10, None)).lines == ()
 
+    async def test_caller_learns_what_was_said_and_when_and_not_by_whom_or_why(self, made: Made) -> None:
+        hold_id = await made.ask(ADA.identity, count=2)
+        await self._yes(made, BOB, hold_id)
+        await made.approvals.resolve(CAROL, hold_id, is_yes=False, justification="Not today.", channel="api")
+
+        own = await made.approvals.read(ADA, hold_id, want_clear=False)
+        others = await made.approvals.read(BOB, hold_id, want_clear=False)
+
+        assert (own.line.state, [one.is_yes for one in own.resolutions]) == ("denied", [True, False])
+        assert {(one.person, one.justification, one.record, one.is_you) for one in own.resolutions} == {
+            (None, None, None, False)
+        }
+        assert [(one.person, one.is_you) for one in others.resolutions] == [("bob", True), ("carol", False)]
+        assert "Not today." in [one.justification for one in others.resolutions]
+        assert all(one.at.tzinfo for one in own.resolutions) and own.line.expires_at > own.line.asked_at
+
     async def test_changes_are_told_and_none_is_missed(self, made: Made) -> None:
         now = await made.approvals.change_after(BOB, 0)
         with pytest.raises(TimeoutError):

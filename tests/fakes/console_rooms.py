@@ -210,8 +210,11 @@ class FakeApprovals:
 
     def _seen(self, kept: _Kept, viewer: Viewer, *, is_clear: bool) -> seen.HoldSeen:
         hold, asker = self._at(kept), kept.asker
+        is_own = hold.caller_ref == _who(viewer).ref
         said = tuple(
-            seen.Said(
+            seen.Said(one.is_yes, None, None, one.at, None)
+            if is_own
+            else seen.Said(
                 one.is_yes,
                 *kept.said.get(one.person_ref, (one.person_ref, None)),
                 one.at,

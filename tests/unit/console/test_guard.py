@@ -380,6 +380,15 @@ async def test_caller_sees_how_their_own_stands_with_their_own_token(desk: Desk)
     assert mine.status == 200 and mine.json()["line"]["state"] == "pending" and mine.json()["line"]["is_own"]
     assert theirs.status == 403 and theirs.json()["error"]["code"] == "not_an_approver"
 
+    bob = await desk.signed_in("bob")
+    await bob.post(f"{HOLD}/resolution", {"answer": "deny", "justification": "Ask the desk of the north first."})
+    denied, page = (
+        await grace.get(f"/api/v1{HOLD}"),
+        await (await desk.signed_in(person("grace", "analysts"))).get(HOLD),
+    )
+    for said in (denied.text, page.text):
+        assert "denied" in said and "bob" not in said and "north" not in said
+
 
 @pytest.mark.parametrize(
     "path",
