@@ -754,6 +754,8 @@ class ApprovalsSection(_Section):
     """Calls that may wait at once, also those whose caller left, as long as they can be sent again. More get a 503."""
     pending_max_per_caller: Annotated[int, Field(ge=1)] = 100
     """Of one caller: nobody can fill everybody's inbox."""
+    justification_min: Annotated[int, Field(ge=1, le=500)] = 10
+    """Characters that an approver must write, with a letter among them: what they say is what an auditor has."""
     channels: list[ChannelSection] = []
     """Where approvers hear of such calls (`docs/approvals.md`, Channels). The console tells them."""
 

@@ -51,10 +51,10 @@ class Objection(Exception):
     ``reason`` is a code of `hold.OBJECTIONS`.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, justification_min: int = rules.JUSTIFICATION_MIN) -> None:
         super().__init__(reason)
         self.reason: Final = reason
-        self.text: Final = rules.OBJECTIONS[reason]
+        self.text: Final = rules.words_of(reason, justification_min)
         self.http_status: Final = _STATUS.get(reason, 409)
         """404 for what may not even be known, 403 for who may not, 422 for what must be said, 409 for what is over."""
 
@@ -96,9 +96,18 @@ class Approvals:
         register: keeps the holds.
         journal: where what they do is recorded.
         clock: aware UTC.
+        justification_min: characters that a justification must have.
     """
 
-    def __init__(self, keyring: KeyRing, register: Register, journal: Journal, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        keyring: KeyRing,
+        register: Register,
+        journal: Journal,
+        clock: Callable[[], datetime],
+        justification_min: int = rules.JUSTIFICATION_MIN,
+    ) -> None:
+        self._least = justification_min
         self._keyring = keyring
         self._register = register
         self._journal = journal
@@ -160,7 +169,7 @@ class Approvals:
         person = self._person(identity)
         hold = self._known(hold_id)
         action = _ACTIONS[is_yes]
-        reason = rules.objection(hold, person, justification)
+        reason = rules.objection(hold, person, justification, self._least)
         if reason is not None:
             self._refuse(identity, hold, channel, action, reason)
         sealed = self._sealed(identity, person, hold, justification)  # before the record: it can fail
@@ -174,7 +183,7 @@ class Approvals:
             self._record("approval.refused", identity, hold, channel, action=action, code="unavailable")
             raise
         if changed is None:
-            reason = rules.objection(self._known(hold_id), person, justification)
+            reason = rules.objection(self._known(hold_id), person, justification, self._least)
             self._refuse(identity, hold, channel, action, reason or "already_said")
         return self._view(self._known(hold_id), person, wants_clear=False)
 
@@ -220,7 +229,7 @@ class Approvals:
 
     def _refuse(self, identity: Identity, hold: Hold, channel: str, action: str, reason: str) -> NoReturn:
         self._record("approval.refused", identity, hold, channel, action=action, code=reason)
-        raise Objection(reason)
+        raise Objection(reason, self._least)
 
     def _record(
         self,
@@ -253,7 +262,7 @@ class Approvals:
         sealer = self._sealer(hold, hold.caller_ref)
         shown = sealer.open(SHOWN, hold.sealed or b"")
         clear = sealer.open(CLEAR, hold.sealed_clear) if wants_clear and hold.sealed_clear is not None else None
-        reason = rules.objection(hold, person, "a justification")
+        reason = rules.objection(hold, person, None)
         return View(
             hold=hold,
             shown=None if shown is None else json.loads(shown),

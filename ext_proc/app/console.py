@@ -75,7 +75,7 @@ def run(path: Path) -> int:
         register, watch = registry.register_of_holds(config), registry.watch_over_holds(config)
         outbox = registry.outbox_of_holds(config)
         try:
-            desk = Approvals(keyring, register, journal, clock)
+            desk = Approvals(keyring, register, journal, clock, config.approvals.justification_min)
             bell = Bell(watch, register, clock)
             approvals = DeskApprovals(desk, bell, lambda viewer: keyring.subject_reference(viewer.identity))
             ways_in = channels.hooks(config, outbox, desk)
@@ -112,7 +112,7 @@ async def _serve(config: Config, section: ConsoleSection, joined: _Joined) -> No
     # Only this one's: another issuer's groups and tenants may have the same names and mean other people.
     authenticator = Authenticator([registry.trust_of(registry.people_issuer(config, section.issuer))])
     await authenticator.start()
-    settings = _settings(section)
+    settings = _settings(section, config.approvals.justification_min)
     rooms = Rooms(joined.approvals, joined.exchanges, joined.refusals, TokenBearers(authenticator), MemorySessions())
     console = Console(settings, rooms, _provider(config, section, settings.client), clock, joined.ways_in)
     runner = web.AppRunner(console.app(), access_log=None)
@@ -145,10 +145,10 @@ async def _tidy_forever(register: Register) -> None:
         await asyncio.sleep(TIDY_SECONDS)
 
 
-def _settings(section: ConsoleSection) -> Settings:
+def _settings(section: ConsoleSection, justification_min: int) -> Settings:
     client = Client(section.client_id, section.client_secret_file, tuple(section.scopes))
     roles = {role: tuple(getattr(section.roles, role.value)) for role in Role}
-    return Settings(section.public_url, client, roles)
+    return Settings(section.public_url, client, roles, justification_min)
 
 
 def _provider(config: Config, section: ConsoleSection, client: Client) -> Provider:

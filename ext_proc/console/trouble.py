@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ext_proc.approval.hold import OBJECTIONS
+from ext_proc.approval.hold import words_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -132,13 +132,12 @@ def of_ask(error: BadAsk) -> Trouble:
     return Trouble(400, "bad_ask", "That cannot be meant", f"{error.name} {error.wanted}.", (HOME,))
 
 
-def of_objection(error: Objection) -> Trouble:
+def of_objection(error: Objection, justification_min: int) -> Trouble:
     """The rules of approval say no."""
     if error.code == "no_such_hold":
         return NOT_FOUND
-    return Trouble(
-        objection_status(error.code), error.code, "Not so", OBJECTIONS[error.code], (Way("Inbox", "/holds"),)
-    )
+    text = words_of(error.code, justification_min)
+    return Trouble(objection_status(error.code), error.code, "Not so", text, (Way("Inbox", "/holds"),))
 
 
 def objection_status(code: str) -> int:

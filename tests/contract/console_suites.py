@@ -93,7 +93,7 @@ class ApprovalsSuite:
         assert (first.line.state, first.line.given, first.line.needed) == ("pending", 1, 2)
         assert (second.line.state, second.line.given, second.valid_until is not None) == ("approved", 2, True)
         assert (twice, late) == ("already_said", "already_approved")
-        assert [one.justification for one in second.resolutions] == ["Checked.", "Checked."]
+        assert [one.justification for one in second.resolutions] == ["Checked it.", "Checked it."]
         assert made.actions() == 2
 
     async def test_who_may_not_resolve(self, made: Made) -> None:
@@ -101,7 +101,7 @@ class ApprovalsSuite:
         told = [(ADA, "own_call"), (EVE, "not_an_approver"), (SUE, "no_such_hold")]
 
         assert [await _code(self._yes(made, who, hold_id)) for who, _ in told] == [code for _, code in told]
-        for words in ("", "  ", "x" * 2001):
+        for words in ("", "  ", "ok", "No.", "." * 20, "o         k", "1234567890", "x" * 2001):
             work = made.approvals.resolve(BOB, hold_id, is_yes=False, justification=words, channel="api")
             assert await _code(work) == "justification_required"
         assert made.actions() == 0
@@ -197,7 +197,7 @@ class ApprovalsSuite:
         assert await asyncio.wait_for(made.approvals.change_after(BOB, 10**12), 10) < 10**12
 
     async def _yes(self, made: Made, who: Viewer, hold_id: str) -> Any:
-        return await made.approvals.resolve(who, hold_id, is_yes=True, justification="Checked.", channel="console")
+        return await made.approvals.resolve(who, hold_id, is_yes=True, justification="Checked it.", channel="console")
 
 
 @dataclass

@@ -23,7 +23,7 @@ GUARDED = [route for route in ROUTES if route.audience != PUBLIC]
 PEOPLE = {role.value: person(f"some-{role.value}", *ROLES[role]) for role in Role} | {
     "none": person("nobody", "analysts")
 }
-TOLD = {"answer": "approve", "justification": "Checked.", "purpose": "ticket 7"}
+TOLD = {"answer": "approve", "justification": "Checked it.", "purpose": "ticket 7"}
 UNTOUCHED = {"home", "changes"}  # go elsewhere, or on for ever: looked at below
 
 
@@ -192,7 +192,7 @@ async def test_forged_form_changes_nothing(desk: Desk, path: str, origin: str | 
     sent = {"own": desk.url, "own.evil.example": f"{desk.url}.evil.example"}.get(origin or "", origin)
 
     answer = await browser.post(
-        path, {"answer": "approve", "justification": "ok"}, csrf=token, headers={"origin": sent}
+        path, {"answer": "approve", "justification": "ok with me"}, csrf=token, headers={"origin": sent}
     )
 
     assert answer.status == 403 and "Nothing was changed" in answer.text
@@ -205,7 +205,7 @@ async def test_two_origins_are_none(desk: Desk) -> None:
     browser = await desk.signed_in("bob")
     headers = [("origin", desk.url), ("origin", "https://evil.example"), ("cookie", f"affidavit={browser.session_id}")]
 
-    form = {"answer": "approve", "justification": "ok", "csrf": await browser.csrf()}
+    form = {"answer": "approve", "justification": "ok with me", "csrf": await browser.csrf()}
     async with browser._client.post(f"{desk.url}{HOLD}/resolution", data=form, headers=headers) as answer:
         assert answer.status == 403
 
@@ -213,7 +213,7 @@ async def test_two_origins_are_none(desk: Desk) -> None:
 async def test_api_with_a_cookie_wants_the_token_and_origin_too(desk: Desk) -> None:
     await _stocked(desk)
     browser = await desk.signed_in("bob")
-    told = {"answer": "approve", "justification": "ok"}
+    told = {"answer": "approve", "justification": "ok with me"}
 
     bare = await browser.send(f"{HOLD}/resolution", told)
     foreign = await browser.send(

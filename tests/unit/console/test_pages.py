@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
@@ -230,11 +231,11 @@ async def test_double_click(desk: Desk) -> None:
     bob, carol = await desk.signed_in("bob"), await desk.signed_in("carol")
 
     twice = await asyncio.gather(bob.post(f"{HOLD}/resolution", SAID), bob.post(f"{HOLD}/resolution", SAID))
-    late = await carol.post(f"{HOLD}/resolution", {"answer": "deny", "justification": "No."})
+    late = await carol.post(f"{HOLD}/resolution", {"answer": "deny", "justification": "No, not so."})
 
     assert sorted(one.status for one in twice) == [303, 409]
     assert OBJECTIONS["already_said"] in next(one.text for one in twice if one.status == 409)
-    assert late.status == 409 and OBJECTIONS["already_approved"] in late.text and "No." in late.text
+    assert late.status == 409 and OBJECTIONS["already_approved"] in late.text and "No, not so." in late.text
     assert len(desk.approvals.actions) == 1
 
 
@@ -269,7 +270,28 @@ async def test_expires_while_the_page_is_open(desk: Desk) -> None:
     assert sent.status == 409 and OBJECTIONS["expired"] in sent.text
 
 
-@pytest.mark.parametrize("words", ["", "  \n ", "x" * 2001])
+async def test_verify_is_at_the_top_of_the_page(desk: Desk) -> None:
+    desk.exchanges.add(1)
+    page = (await (await desk.signed_in("audrey")).get(EXCHANGE)).text
+
+    assert page.count("Verify it now") == 1
+    assert page.index("<h1") < page.index("Verify it now") < page.index("What happened")
+
+
+async def test_how_much_is_asked_for_is_what_the_configuration_says(desk: Desk) -> None:
+    await desk.approvals.add(1, person("ada", "analysts"))
+    desk.console._settings = replace(desk.console._settings, justification_min=12)
+    bob = await desk.signed_in("bob")
+
+    sent = await bob.post(f"{HOLD}/resolution", {"answer": "deny", "justification": "no"})
+    twin = await (await desk.with_token("bob")).send(f"{HOLD}/resolution", {"answer": "deny", "justification": "no"})
+
+    for page in (await bob.get(HOLD), sent):
+        assert 'minlength="12"' in page.text
+    assert "in 12 to 2000 characters" in sent.text and "in 12 to 2000 characters" in twin.text
+
+
+@pytest.mark.parametrize("words", ["", "  \n ", "no", "." * 12, "x" * 2001])
 async def test_reason_is_wanted_and_what_was_typed_stays(desk: Desk, words: str) -> None:
     await desk.approvals.add(1, person("ada", "analysts"))
     sent = await (await desk.signed_in("bob")).post(f"{HOLD}/resolution", {"answer": "deny", "justification": words})
