@@ -174,7 +174,7 @@ async def _release(desk: Approvals, bob: Identity, hold_id: Any, calls: list[asy
     """Two people agree; milliseconds from the second yes to the first answer that begins after it."""
     for who in ("bob", "carol"):
         person = Identity(bob.issuer, who, "oidc", bob.groups)
-        await asyncio.to_thread(desk.resolve, person, hold_id, "api", "bench", is_yes=True)
+        await asyncio.to_thread(desk.resolve, person, hold_id, "api", "for the bench", is_yes=True)
     said = time.perf_counter()
     done, _ = await asyncio.wait(calls, timeout=30, return_when=asyncio.FIRST_COMPLETED)
     if not done:

@@ -179,7 +179,8 @@ def _inner_parser() -> argparse.ArgumentParser:
 
 _VERIFY = """SOURCE is s3://bucket/prefix (credentials, region and endpoint as the AWS tools find them: AWS_PROFILE,
 AWS_ENDPOINT_URL ...), a directory that `affidavit export` wrote, or a proof file. Every byte is read again, every
-version looked at, every tree rebuilt; nothing of the gateway is trusted or needed.
+version looked at, every tree rebuilt; nothing of the gateway is trusted or needed. With --endpoints instead, bucket,
+policy and credentials are those of a running demo: to try it, for then the word of the demo is trusted.
 
 Exit status: 0 clean, 1 findings, 2 could not run. Each finding has a code, explained in docs/record-format.md."""
 
@@ -196,8 +197,15 @@ was promised. Give it to them by a way that they trust; it holds no secret."""
 
 def _add_auditing(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     verify = _add(commands, "verify", "prove that nothing was changed and nothing is missing", _VERIFY)
-    verify.add_argument("source", metavar="SOURCE")
-    verify.add_argument("--policy", type=Path, required=True, metavar="FILE", help="the auditor's policy file")
+    what = verify.add_mutually_exclusive_group(required=True)
+    what.add_argument("source", nargs="?", metavar="SOURCE")
+    _of_demo(what)
+    verify.add_argument(
+        "--policy",
+        type=Path,
+        metavar="FILE",
+        help="the auditor's policy file (with --endpoints: the demo's, if left out)",
+    )
     verify.add_argument("--receipts", type=Path, metavar="FILE", help="also redeem these receipts, one a line")
     verify.add_argument("--jobs", type=_count, default=2, metavar="N", help="processes (default: 2)")
     verify.add_argument("--without-payloads", action="store_true", help="do not read the encrypted bodies")
@@ -221,7 +229,7 @@ def _add_auditing(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     _with_span(prove)
     prove.set_defaults(run=_prove, json=False)
     policy = _add(commands, "auditor-policy", "print the policy file for auditors", _POLICY)
-    _with_config(policy)
+    _with_gateway(policy)
     policy.set_defaults(run=_auditor_policy)
 
 
@@ -238,12 +246,12 @@ names it."""
 
 def _add_completeness(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     reconcile = _add(commands, "reconcile", "account for every request that Envoy saw", _RECONCILE)
-    _with_config(reconcile)
+    _with_gateway(reconcile)
     reconcile.add_argument("--day", metavar="YYYY-MM-DD", help="requests that began on that day (UTC)")
     reconcile.add_argument("--since", metavar="TIME", help="requests that began then or later: 2026-11-25T10:30, or 2h")
     reconcile.add_argument("--until", metavar="TIME", help="and before that time (default: now)")
     rollup = _add(commands, "rollup", "sign the list of all logs of a day that is over", _ROLLUP)
-    _with_config(rollup)
+    _with_gateway(rollup)
     rollup.add_argument("--day", metavar="YYYY-MM-DD", help="which day (UTC)")
     rollup.add_argument("--so-far", action="store_true", help="also of a day that is not over; nothing is stored")
     for command, run in ((reconcile, _reconcile), (rollup, _rollup)):
@@ -261,6 +269,10 @@ def _with_source(command: argparse.ArgumentParser) -> None:
 
 def _name_gateway(group: argparse._MutuallyExclusiveGroup) -> None:
     group.add_argument("--config", type=Path, metavar="FILE", help="the gateway's configuration")
+    _of_demo(group)
+
+
+def _of_demo(group: argparse._MutuallyExclusiveGroup) -> None:
     group.add_argument("--endpoints", type=Path, metavar="FILE", help="the endpoints file of a running demo")
 
 
@@ -688,9 +700,14 @@ def _query(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from ext_proc.app import auditing
 
+    source, policy = options.source, options.policy
+    if options.endpoints is not None:
+        source, policy = auditing.of_demo(options.endpoints, policy)
+    elif policy is None:
+        raise ConfigError("--policy FILE: the auditor's policy (`affidavit auditor-policy` prints it) is needed")
     return auditing.verify_source(
-        options.source,
-        options.policy,
+        source,
+        policy,
         options.receipts,
         options.jobs,
         with_payloads=not options.without_payloads,
@@ -711,23 +728,23 @@ def _prove(options: argparse.Namespace) -> int:
 
 
 def _auditor_policy(options: argparse.Namespace) -> int:
-    from ext_proc.app import auditing
+    from ext_proc.app import auditing, commands
 
-    return auditing.print_auditor_policy(options.config)
+    return auditing.print_auditor_policy(commands.path_of(options.config, options.endpoints))
 
 
 def _reconcile(options: argparse.Namespace) -> int:
-    from ext_proc.app import completeness
+    from ext_proc.app import commands, completeness
 
-    return completeness.reconcile_requests(
-        options.config, options.day, options.since, options.until, as_json=options.json
-    )
+    path = commands.path_of(options.config, options.endpoints)
+    return completeness.reconcile_requests(path, options.day, options.since, options.until, as_json=options.json)
 
 
 def _rollup(options: argparse.Namespace) -> int:
-    from ext_proc.app import completeness
+    from ext_proc.app import commands, completeness
 
-    return completeness.roll_up_day(options.config, options.day, so_far=options.so_far, as_json=options.json)
+    path = commands.path_of(options.config, options.endpoints)
+    return completeness.roll_up_day(path, options.day, so_far=options.so_far, as_json=options.json)
 
 
 def _erase(options: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ import re
 from collections import Counter
 from pathlib import Path  # noqa: TC003 - pydantic needs it at run time
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -155,17 +156,23 @@ class Listen(_Section):
         return self
 
 
+PAIRWISE_HOSTS: Final = frozenset(
+    {"login.microsoftonline.com", "sts.windows.net", "login.microsoftonline.us", "login.partner.microsoftonline.cn"}
+)
+"""Of issuers whose `sub` is another for each client, as they document."""
+
+
 class Claims(_Section):
     """Which claims of a token mean what. A list walks into nested objects."""
 
     subject: str | list[str] = "sub"
-    """Who the caller is."""
+    """Who the caller is: a claim that tokens for the console have too, so that one's own calls are known there."""
     groups: str | list[str] = "groups"
     """A list of texts, or one text."""
     client: str | list[str] = "azp"
     """The application that asked for the token."""
     tenant: str | list[str] = "tid"
-    """The organisation."""
+    """The organisation. A token that has this claim, and not as a text, is refused: who has none leaves it out."""
 
 
 class Issuer(_Section):
@@ -189,6 +196,10 @@ class Issuer(_Section):
     """A token to show when fetching the keys (a Kubernetes API server asks for one)."""
     unsafe_allow_http: bool = False
     """Fetch keys over plain HTTP from another host than loopback. Whoever owns the network then owns every identity."""
+
+    def names_people_by_sub_to(self, client_id: str) -> bool:
+        """Are people known by `sub`, and may it be another for this client than for those that callers use?"""
+        return self.claims.subject in ("sub", ["sub"]) and client_id not in self.audiences
 
 
 class Mtls(_Section):
@@ -740,9 +751,11 @@ class ApprovalsSection(_Section):
     """Calls that wait for people."""
 
     pending_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
-    """Calls that may wait at once. Further ones are refused with 503."""
+    """Calls that may wait at once, also those whose caller left, as long as they can be sent again. More get a 503."""
     pending_max_per_caller: Annotated[int, Field(ge=1)] = 100
     """Of one caller: nobody can fill everybody's inbox."""
+    justification_min: Annotated[int, Field(ge=1, le=500)] = 10
+    """Characters that an approver must write, with a letter among them: what they say is what an auditor has."""
     channels: list[ChannelSection] = []
     """Where approvers hear of such calls (`docs/approvals.md`, Channels). The console tells them."""
 
@@ -778,10 +791,27 @@ class ConsoleSection(_Section):
     """The console's name at that issuer (authorization code with PKCE); its ID tokens are for this audience."""
     client_secret_file: Path | None = None
     """A secret, if the issuer wants one."""
-    scopes: list[str] = ["openid", "profile"]
-    """What is asked for: add what the issuer wants for groups."""
+    scopes: list[Annotated[str, _like(r"[!#-\[\]-~]+", "one word, for example openid")]] = ["openid", "profile"]
+    """What is asked for: `openid`, and what the issuer wants for groups."""
     roles: RolesSection = RolesSection()
     """Who may see what."""
+
+    @model_validator(mode="after")
+    def _is_usable(self) -> ConsoleSection:
+        if "openid" not in self.scopes:
+            raise ValueError("scopes: must name openid, or the issuer says nobody's name")
+        try:
+            parts = urlsplit(self.public_url)
+            is_origin = parts.username is None and parts.port != 0 and bool(parts.hostname)
+        except ValueError:
+            parts, is_origin = None, False
+        if parts is None or not is_origin:
+            raise ValueError("public_url: scheme, host and port are wanted, for example https://desk.example.com")
+        if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+            raise ValueError(
+                "public_url: must be https, but for loopback: session cookies are not for the open network"
+            )
+        return self
 
 
 class Config(_Section):
@@ -862,9 +892,19 @@ class Config(_Section):
             raise ValueError(f"console.issuer: name one of identity.issuers ({', '.join(known) or 'there is none'})")
         if self.console.issuer is not None and self.console.issuer not in known:
             raise ValueError("console.issuer: it must be one of identity.issuers")
+        self._check_subjects(self.console)
         for one in self.approvals.channels:
             if isinstance(one, WebhookSection) and one.answers and not set(one.answers.issuers).issubset(known):
                 raise ValueError(f"approvals.channels: {one.name}: answers.issuers must be among identity.issuers")
+
+    def _check_subjects(self, console: ConsoleSection) -> None:
+        """Where a provider is known to name people anew for each client, callers are strangers at the console."""
+        issuer = next(one for one in self.identity.issuers if console.issuer in {None, one.issuer})
+        if issuer.names_people_by_sub_to(console.client_id) and urlsplit(issuer.issuer).hostname in PAIRWISE_HOSTS:
+            raise ValueError(
+                f"identity.issuers: {issuer.issuer}: claims.subject: its `sub` is another for each client, so nobody "
+                "would be kept from approving a call of their own: name a claim that is not, for example oid"
+            )
 
     def _check_identity(self) -> None:
         """Nobody could call a connection that accepts only what is not set up."""

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from ext_proc.audit.keys import KeyRing
     from ext_proc.model import Identity, Receipt
 
-COUNTED_MAX: Final = 1000
-"""More than that nobody counts."""
 JUSTIFICATION: Final = "approval.justification"
 _SAID: Final = "said"
 _ACTIONS: Final = {True: "approve", False: "deny"}
@@ -53,10 +51,10 @@ class Objection(Exception):
     ``reason`` is a code of `hold.OBJECTIONS`.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, justification_min: int = rules.JUSTIFICATION_MIN) -> None:
         super().__init__(reason)
         self.reason: Final = reason
-        self.text: Final = rules.OBJECTIONS[reason]
+        self.text: Final = rules.words_of(reason, justification_min)
         self.http_status: Final = _STATUS.get(reason, 409)
         """404 for what may not even be known, 403 for who may not, 422 for what must be said, 409 for what is over."""
 
@@ -98,33 +96,47 @@ class Approvals:
         register: keeps the holds.
         journal: where what they do is recorded.
         clock: aware UTC.
+        justification_min: characters that a justification must have.
     """
 
-    def __init__(self, keyring: KeyRing, register: Register, journal: Journal, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        keyring: KeyRing,
+        register: Register,
+        journal: Journal,
+        clock: Callable[[], datetime],
+        justification_min: int = rules.JUSTIFICATION_MIN,
+    ) -> None:
+        self._least = justification_min
         self._keyring = keyring
         self._register = register
         self._journal = journal
         self._clock = clock
 
     def inbox(self, identity: Identity, limit: int, after: HoldId | None = None) -> list[Hold]:
-        """What waits for somebody like this person, the oldest first. Their own calls are not among it."""
+        """What waits for somebody like this person, the oldest first; not their own calls, nor what they answered."""
         person = self._person(identity)
         now = self._clock()
         found: list[Hold] = []
         while True:
             page = self._register.pending(person.tenant, person.groups, now, limit, after)
-            found += [hold for hold in page if hold.caller_ref != person.ref]
+            found += [hold for hold in page if hold.caller_ref != person.ref and not rules.has_answered(hold, person)]
             if len(page) < limit or len(found) >= limit:
                 return found[:limit]
-            after = page[-1].hold_id  # their own calls must not hide others'
+            after = page[-1].hold_id  # what is not for them must not hide what is
+
+    def answered(self, identity: Identity, limit: int) -> list[Hold]:
+        """What waits for others as well, and this person has agreed to; the oldest first."""
+        return self._register.answered_by(self._person(identity).ref, self._clock(), limit)
 
     def mine(self, identity: Identity, limit: int) -> list[Hold]:
         """The person's own calls, the newest first."""
         return self._register.of_caller(self._person(identity).ref, self._clock(), limit)
 
     def count_waiting_for(self, identity: Identity) -> int:
-        """How many calls wait for somebody like this person, up to `COUNTED_MAX`."""
-        return len(self.inbox(identity, COUNTED_MAX))
+        """How many calls wait for this person: those of `inbox`, however many there are."""
+        person = self._person(identity)
+        return self._register.count_waiting_for(person.tenant, person.groups, person.ref, self._clock())
 
     def stands(self, identity: Identity, hold_id: HoldId) -> Hold:
         """How a hold stands, for its caller or its approvers; nothing that was said in it is shown.
@@ -157,7 +169,7 @@ class Approvals:
         person = self._person(identity)
         hold = self._known(hold_id)
         action = _ACTIONS[is_yes]
-        reason = rules.objection(hold, person, justification)
+        reason = rules.objection(hold, person, justification, self._least)
         if reason is not None:
             self._refuse(identity, hold, channel, action, reason)
         sealed = self._sealed(identity, person, hold, justification)  # before the record: it can fail
@@ -171,7 +183,7 @@ class Approvals:
             self._record("approval.refused", identity, hold, channel, action=action, code="unavailable")
             raise
         if changed is None:
-            reason = rules.objection(self._known(hold_id), person, justification)
+            reason = rules.objection(self._known(hold_id), person, justification, self._least)
             self._refuse(identity, hold, channel, action, reason or "already_said")
         return self._view(self._known(hold_id), person, wants_clear=False)
 
@@ -217,7 +229,7 @@ class Approvals:
 
     def _refuse(self, identity: Identity, hold: Hold, channel: str, action: str, reason: str) -> NoReturn:
         self._record("approval.refused", identity, hold, channel, action=action, code=reason)
-        raise Objection(reason)
+        raise Objection(reason, self._least)
 
     def _record(
         self,
@@ -250,7 +262,7 @@ class Approvals:
         sealer = self._sealer(hold, hold.caller_ref)
         shown = sealer.open(SHOWN, hold.sealed or b"")
         clear = sealer.open(CLEAR, hold.sealed_clear) if wants_clear and hold.sealed_clear is not None else None
-        reason = rules.objection(hold, person, "a justification")
+        reason = rules.objection(hold, person, None)
         return View(
             hold=hold,
             shown=None if shown is None else json.loads(shown),

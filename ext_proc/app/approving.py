@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ext_proc.config import load
+from ext_proc.console.rendering import short_person
 from ext_proc.errors import ConfigError, DependencyError
 from ext_proc.evidence.rendering import visible
 
@@ -122,21 +123,26 @@ def listed(desk: Desk, *, limit: int, as_json: bool) -> int:
         print(json.dumps(said))
         return 0
     lines = said["lines"]
+    if said["answered"]:
+        print(f"you have agreed to {len(said['answered'])} that wait for others: {_ids(said['answered'])}")
     if not lines:
         print("nothing waits for you")
         return 0
     table = Table("id", "who", "model", "found", "said yes", "time left", "", box=None, pad_edge=False)
     for one in lines:
         found = ", ".join(f"{each['name']} {each['count']}" for each in one["findings"])
-        note = "your own" if one["is_own"] else (one["objection"] or "")
-        table.add_row(
-            one["hold_id"], Text(one["caller"]), one["model"] or "", found, f"{one['given']} of {one['needed']}",
-            _left(one["expires_at"]), note,
-        )  # fmt: skip
+        note = one["objection"] or ""
+        who = Text(visible(short_person(one["caller"])))
+        agreed, left = f"{one['given']} of {one['needed']}", _left(one["expires_at"])
+        table.add_row(one["hold_id"], who, one["model"] or "", found, agreed, left, note)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
     if said["next_after"]:
         print(f"and more: {said['pending_count']} wait")
     return 0
+
+
+def _ids(lines: list[dict[str, Any]]) -> str:
+    return ", ".join(one["hold_id"] for one in lines)
 
 
 def shown(desk: Desk, hold_id: str, *, wants_clear: bool, as_json: bool) -> int:
@@ -161,7 +167,9 @@ def resolve(desk: Desk, hold_id: str, answer: str, justification: str, *, as_jso
         print(json.dumps(said))
         return 0
     line, record = said["line"], said["resolutions"][-1]["record"]
-    print(f"{line['state']}: {line['given']} of {line['needed']} said yes")
+    left = line["needed"] - line["given"]
+    more = f"; {left} more must agree" if line["state"] == "pending" else ""
+    print(f"{line['state']}: {line['given']} of {line['needed']} said yes{more}")
     print(f"on record as {record['sequence']} of {record['origin']}")
     return 0
 
@@ -180,7 +188,7 @@ def _refused(said: dict[str, Any], *, as_json: bool) -> int:
 def _show(said: dict[str, Any]) -> None:
     line, asker, policy, terms = said["line"], said["asker"], said["policy"], said["terms"]
     console = Console()
-    who = asker["subject"] or asker["ref"]
+    who = "you" if line["is_own"] else (asker["subject"] or short_person(asker["ref"]))
     console.print(Text(f"{line['hold_id']}  {line['state']}", style="bold"))
     for name, value in (
         ("who", f"{who} ({', '.join(asker['groups'])})"),
@@ -193,7 +201,8 @@ def _show(said: dict[str, Any]) -> None:
     ):
         console.print(_plain(f"  {name:<14} {value}"))
     for one in said["resolutions"]:
-        console.print(_plain(f"  {'yes' if one['is_yes'] else 'no':<14} {one['person']}: {one['justification'] or ''}"))
+        who = "you" if one["is_you"] else short_person(one["person"] or "somebody")
+        console.print(_plain(f"  {'yes' if one['is_yes'] else 'no':<14} {who}: {one['justification'] or ''}"))
     console.print(Text("as it came" if said["clear"] else "as the model would get it", style="bold"))
     for passage in said["clear"] or said["masked"]:
         text = "".join(segment["text"] for segment in passage["segments"])

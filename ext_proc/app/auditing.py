@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import sys
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -13,16 +15,16 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ext_proc.app import registry
+from ext_proc.app import commands, registry
+from ext_proc.app.console_verification import CREDENTIALS, KEYS, environment_of
 from ext_proc.config import load
+from ext_proc.errors import ConfigError
 from ext_proc.evidence.s3 import S3Versions
 from ext_proc.evidence.sources import open_store
 from ext_proc.evidence.versions import EvidenceError
 from ext_proc.verify import VerifyError, verify
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ext_proc.config import Config
     from ext_proc.evidence.versions import VersionedStore
     from ext_proc.verify import Progress as Verified
@@ -63,6 +65,25 @@ def verify_source(
     else:
         _tell(report)
     return _CLEAN if report.ok else _FINDINGS
+
+
+def of_demo(endpoints: Path, policy: Path | None) -> tuple[str, Path]:
+    """A running demo's bucket and its auditor's policy; from now on this process reaches the bucket as the demo does.
+
+    Raises:
+        ConfigError: the endpoints file is none, or its demo is gone.
+    """
+    config, _ = commands.config_of(None, endpoints)
+    if policy is None:
+        try:
+            policy = Path(json.loads(endpoints.read_text())["policy"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise ConfigError(f"{endpoints}: not the endpoints file of a demo") from None
+    reach = environment_of(config)
+    for name in KEYS if CREDENTIALS in reach else ():  # else keys of our own would come before the file's
+        os.environ.pop(name, None)
+    os.environ.update(reach)
+    return f"s3://{config.audit.s3.bucket}/{config.audit.s3.prefix}".rstrip("/"), policy
 
 
 def _tell(report: Report) -> None:

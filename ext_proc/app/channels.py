@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ext_proc.app.approvals import Objection
-from ext_proc.app.console_approvals import passages
+from ext_proc.app.passages import passages
 from ext_proc.app.process import clock
 from ext_proc.approval.channels.address import BadAddress
 from ext_proc.approval.channels.answers import Refused, Sender, SlackAnswers, WebhookAnswers, Workspace

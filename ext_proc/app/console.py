@@ -15,6 +15,7 @@ from ext_proc.app import channels, registry
 from ext_proc.app.approvals import Approvals
 from ext_proc.app.console_approvals import DeskApprovals
 from ext_proc.app.console_evidence import evidence_half
+from ext_proc.app.console_refusals import NotedRefusals
 from ext_proc.app.logs import Journal
 from ext_proc.app.process import clock
 from ext_proc.approval.bell import Bell
@@ -74,13 +75,14 @@ def run(path: Path) -> int:
         register, watch = registry.register_of_holds(config), registry.watch_over_holds(config)
         outbox = registry.outbox_of_holds(config)
         try:
-            desk = Approvals(keyring, register, journal, clock)
+            desk = Approvals(keyring, register, journal, clock, config.approvals.justification_min)
             bell = Bell(watch, register, clock)
             approvals = DeskApprovals(desk, bell, lambda viewer: keyring.subject_reference(viewer.identity))
             ways_in = channels.hooks(config, outbox, desk)
             courier = channels.courier(config, outbox, desk, bell) if config.approvals.channels else None
             evidence.start()
-            rooms = _Joined(approvals, evidence.exchanges, bell, ways_in, courier, register)
+            refusals = NotedRefusals(keyring, journal, clock)
+            rooms = _Joined(approvals, evidence.exchanges, refusals, bell, ways_in, courier, register)
             asyncio.run(_serve(config, config.console, rooms))
         finally:
             evidence.stop()
@@ -96,6 +98,7 @@ class _Joined:
 
     approvals: DeskApprovals
     exchanges: Exchanges
+    refusals: NotedRefusals
     bell: Bell
     ways_in: Hooks
     courier: Courier | None
@@ -109,8 +112,8 @@ async def _serve(config: Config, section: ConsoleSection, joined: _Joined) -> No
     # Only this one's: another issuer's groups and tenants may have the same names and mean other people.
     authenticator = Authenticator([registry.trust_of(registry.people_issuer(config, section.issuer))])
     await authenticator.start()
-    settings = _settings(section)
-    rooms = Rooms(joined.approvals, joined.exchanges, TokenBearers(authenticator), MemorySessions())
+    settings = _settings(section, config.approvals.justification_min)
+    rooms = Rooms(joined.approvals, joined.exchanges, joined.refusals, TokenBearers(authenticator), MemorySessions())
     console = Console(settings, rooms, _provider(config, section, settings.client), clock, joined.ways_in)
     runner = web.AppRunner(console.app(), access_log=None)
     try:
@@ -142,10 +145,10 @@ async def _tidy_forever(register: Register) -> None:
         await asyncio.sleep(TIDY_SECONDS)
 
 
-def _settings(section: ConsoleSection) -> Settings:
+def _settings(section: ConsoleSection, justification_min: int) -> Settings:
     client = Client(section.client_id, section.client_secret_file, tuple(section.scopes))
     roles = {role: tuple(getattr(section.roles, role.value)) for role in Role}
-    return Settings(section.public_url, client, roles)
+    return Settings(section.public_url, client, roles, justification_min)
 
 
 def _provider(config: Config, section: ConsoleSection, client: Client) -> Provider:
@@ -156,6 +159,7 @@ def _provider(config: Config, section: ConsoleSection, client: Client) -> Provid
         keys,
         client,
         f"{section.public_url}{BY_NAME['callback'].path}",
+        knows_by_sub=issuer.names_people_by_sub_to(section.client_id),
         unsafe_allow_http=issuer.unsafe_allow_http,
         ca_file=str(issuer.ca_file) if issuer.ca_file else None,
     )

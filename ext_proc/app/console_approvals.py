@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import re
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.app import approvals
+from ext_proc.app.passages import Mark, passages
 from ext_proc.console import ports, seen
 from ext_proc.model import HoldId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
-    from ext_proc.app.approvals import Approvals, View
+    from ext_proc.app.approvals import Approvals, Said, View
     from ext_proc.approval.bell import Bell
     from ext_proc.approval.hold import Hold
     from ext_proc.console.people import Viewer
 
-PASSAGES_MAX: Final = 500
-"""Texts of one body that are shown one by one. Where there are more, the whole body is shown as it is written."""
-LABEL_MAX: Final = 200
-"""Characters of where a text stands: names of members are a caller's."""
-_PLACEHOLDER: Final = re.compile(r"\[([A-Z][A-Z0-9_]*)\]|<([A-Z][A-Z0-9_]*)_[A-Z]{6,12}>")
+
+ANSWERED_MAX: Final = 50
+"""Holds that somebody agreed to and that wait for others: so many are shown them again."""
 
 
 class DeskApprovals:
@@ -77,7 +73,13 @@ class DeskApprovals:
         found = self._desk.inbox(viewer.identity, limit + 1, HoldId(after) if after else None)
         lines = tuple(self._line(viewer, hold) for hold in found[:limit])
         more = found[limit - 1].hold_id if len(found) > limit else None
-        return seen.Inbox(lines, self._desk.count_waiting_for(viewer.identity), more)
+        agreed = () if after else self._desk.answered(viewer.identity, ANSWERED_MAX)
+        return seen.Inbox(
+            lines,
+            self._desk.count_waiting_for(viewer.identity),
+            more,
+            tuple(self._line(viewer, hold, objection="already_said") for hold in agreed),
+        )
 
     def _read(self, viewer: Viewer, hold_id: str, channel: ports.Channel, *, want_clear: bool) -> seen.HoldSeen:
         try:
@@ -89,7 +91,9 @@ class DeskApprovals:
     def _line(
         self, viewer: Viewer, hold: Hold, caller: str | None = None, objection: str | None = None
     ) -> seen.HoldLine:
-        facts, is_own = hold.facts, self._reference(viewer) == hold.caller_ref
+        facts, who = hold.facts, self._reference(viewer)
+        is_own = who == hold.caller_ref
+        said = next((one for one in hold.resolutions if one.person_ref == who), None)
         return seen.HoldLine(
             hold_id=hold.hold_id,
             state=hold.state,
@@ -105,7 +109,15 @@ class DeskApprovals:
             given=sum(one.is_yes for one in hold.resolutions),
             is_own=is_own,
             objection=objection or ("own_call" if is_own else None),
+            answered=None if said is None else ("approve" if said.is_yes else "deny"),
         )
+
+    def _said(self, viewer: Viewer, hold: Hold, said: Said) -> seen.Said:
+        one, who = said.resolution, self._reference(viewer)
+        if who == hold.caller_ref:  # approvers justify themselves to auditors, not to whom they said no
+            return seen.Said(one.is_yes, None, None, one.at, None)
+        place = seen.Place(one.origin, one.sequence)
+        return seen.Said(one.is_yes, said.who or one.person_ref, said.why, one.at, place, is_you=one.person_ref == who)
 
     def _seen(self, viewer: Viewer, view: View) -> seen.HoldSeen:
         hold, shown = view.hold, view.shown or {}
@@ -132,68 +144,19 @@ class DeskApprovals:
                 hold.terms.clear_to,
             ),
             valid_until=hold.valid_until,
-            resolutions=tuple(
-                seen.Said(
-                    is_yes=one.resolution.is_yes,
-                    person=one.who or one.resolution.person_ref,
-                    justification=one.why,
-                    at=one.resolution.at,
-                    record=seen.Place(one.resolution.origin, one.resolution.sequence),
-                )
-                for one in view.said
-            ),
+            resolutions=tuple(self._said(viewer, hold, one) for one in view.said),
             exchange_ids=tuple(dict.fromkeys([facts["exchange_id"], *hold.waiting])),
-            masked=(*_betas(facts), *passages(shown.get("text", ""))),
+            masked=(*_betas(facts), *passages(shown.get("text", ""), _marks(shown, "marks"))),
             may_read_clear=view.may_read_clear,
-            clear=None if view.clear is None else passages(view.clear),
+            clear=None if view.clear is None else passages(view.clear, _marks(shown, "clear_marks")),
         )
-
-
-def passages(body: str) -> tuple[seen.Passage, ...]:
-    """The texts of a body, one by one, with what stands in the place of values marked."""
-    try:
-        texts = list(islice(_texts(json.loads(body), ""), PASSAGES_MAX + 1)) if body else []
-    except (ValueError, RecursionError):
-        texts = [("body", body)]
-    if len(texts) > PASSAGES_MAX:
-        texts = [("body", body)]
-    return tuple(seen.Passage(label, segments(text)) for label, text in texts)
-
-
-def segments(text: str) -> tuple[seen.Segment, ...]:
-    """A text, cut at its placeholders."""
-    found: list[seen.Segment] = []
-    end = 0
-    for mark in _PLACEHOLDER.finditer(text):
-        if mark.start() > end:
-            found.append(seen.Segment(text[end : mark.start()]))
-        found.append(seen.Segment(mark[0], mark[1] or mark[2], "mask" if mark[1] else "tokenise"))
-        end = mark.end()
-    if end < len(text) or not found:
-        found.append(seen.Segment(text[end:]))
-    return tuple(found)
-
-
-def _texts(value: Any, label: str) -> Iterator[tuple[str, str]]:
-    """Every value with where it stands. A name that does not fit there is a text of its own."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            if len(name) > LABEL_MAX:
-                yield f"{label}/(name of a member)", name
-            yield from _texts(inner, _joint(label, name))
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            yield from _texts(inner, _joint(label, str(index)))
-    else:
-        yield label or "body", value if isinstance(value, str) else json.dumps(value)
-
-
-def _joint(label: str, name: str) -> str:
-    """Where something stands, in a form that does not grow without end."""
-    joined = f"{label}/{name}" if label else name
-    return joined if len(joined) <= LABEL_MAX else f"{joined[: LABEL_MAX - 1]}…"
 
 
 def _betas(facts: Mapping[str, Any]) -> tuple[seen.Passage, ...]:
     """What the caller switches on by header: it goes on with the call."""
     return (seen.Passage("betas", (seen.Segment(", ".join(facts["betas"])),)),) if facts.get("betas") else ()
+
+
+def _marks(shown: Mapping[str, Any], name: str) -> list[Mark]:
+    """None in a hold of an earlier version."""
+    return [Mark(*one) for one in shown.get(name, ())]

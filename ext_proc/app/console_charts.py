@@ -20,6 +20,9 @@ HOURS_MAX: Final = 24 * 366
 _HOUR: Final = timedelta(hours=1)
 _ALLOWED: Final = ("completed", IN_FLIGHT)
 _DENIED: Final = ("denied",)
+_BY_PEOPLE: Final = "approval_denied"
+_UNANSWERED: Final = ("approval_expired", "approval_used", "approval_outdated")
+"""Outcome ``denied`` as well, but nobody said no: the gate refused."""
 _REFUSED: Final = ("refused",)
 _UNCOUNTED: Final = ("held",)
 """Told to come back: the hold is counted when it ends, and the call when it is sent again."""
@@ -35,13 +38,13 @@ def hours_of(counted: Mapping[datetime, HourSeen], since: datetime, until: datet
 def _hour(at: datetime, found: HourSeen | None) -> Hour:
     if found is None:
         return Hour(at)
-    told = found.outcomes
+    told, people, gate = found.outcomes, found.denied[_BY_PEOPLE], sum(found.denied[code] for code in _UNANSWERED)
     known = (*_ALLOWED, *_DENIED, *_REFUSED, *_UNCOUNTED)
     return Hour(
         at=at,
         allowed=sum(told[name] for name in _ALLOWED),
-        denied=sum(told[name] for name in _DENIED),
-        refused=sum(told[name] for name in _REFUSED),
+        denied=sum(told[name] for name in _DENIED) - people - gate,
+        refused=sum(told[name] for name in _REFUSED) + gate,
         failed=sum(count for name, count in told.items() if name not in known),
         latency_ms_p50=_share(found.gate, 0.5),
         latency_ms_p99=_share(found.gate, 0.99),
@@ -49,6 +52,7 @@ def _hour(at: datetime, found: HourSeen | None) -> Hour:
         holds_denied=found.holds["denied"],
         holds_expired=found.holds["expired"],
         holds_ended=found.holds["ended"],
+        denied_by_people=people,
     )
 
 

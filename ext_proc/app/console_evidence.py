@@ -171,7 +171,8 @@ class ConsoleEvidence:
         )
         page = await self._apart(self._quick, lambda: self._index.search(wanted, limit, after, self._clock()))
         lines = tuple(map(_line, page.lines))
-        return seen.Found(lines, lines[-1].exchange_id if page.is_more and lines else None, page.total)
+        more = lines[-1].exchange_id if page.is_more and lines else None
+        return seen.Found(lines, more, page.total, self._keyring.subject_reference(viewer.identity))
 
     async def one(self, viewer: Viewer, exchange_id: str) -> seen.ExchangeSeen | None:
         """See `ports.Exchanges.one`."""
@@ -218,8 +219,9 @@ class ConsoleEvidence:
             told = f"{found.left_out} more records, {where.left_out} more objects"
             links.append(seen.Fact("Not shown", f"{told}: `affidavit show` has them all"))
         return seen.ExchangeSeen(
-            _line(where.line), steps_of(found.records), self._proofs(found), roles_of(found.records), tuple(links)
-        )
+            _line(where.line), steps_of(found.records), self._proofs(found), roles_of(found.records), tuple(links),
+            self._keyring.subject_reference(viewer.identity),
+        )  # fmt: skip
 
     def _proofs(self, found: Records) -> tuple[seen.Proof, ...]:
         """What each record rests on. Of one log, the first signed head that covers the last record covers them all."""

@@ -33,8 +33,8 @@ _SHARE: Final = 20
 _NICE: Final = 19
 _FINDINGS_MAX: Final = 200
 _STOP_SECONDS: Final = 10.0
-_CREDENTIALS: Final = "AWS_SHARED_CREDENTIALS_FILE"
-_KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+CREDENTIALS: Final = "AWS_SHARED_CREDENTIALS_FILE"
+KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _log = telemetry.logger()
 
 
@@ -156,8 +156,8 @@ class WholeVerification:
         policy.write_text(yaml.safe_dump(dict(self._policy())))
         arguments = [*self._command, self._source, "--policy", str(policy), "--jobs", "1", "--json"]
         environment = {**os.environ, **self._environment}
-        if _CREDENTIALS in self._environment:  # else keys of our own environment would come before the file's
-            environment = {name: value for name, value in environment.items() if name not in _KEYS}
+        if CREDENTIALS in self._environment:  # else keys of our own environment would come before the file's
+            environment = {name: value for name, value in environment.items() if name not in KEYS}
         process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
         with self._lock:
             self._process = process
@@ -193,7 +193,7 @@ def environment_of(config: Config) -> dict[str, str]:
         "AWS_REGION": s3.region,
         "AWS_DEFAULT_REGION": s3.region,  # which of the two is read depends on the library
         "AWS_ENDPOINT_URL": s3.endpoint,
-        _CREDENTIALS: str(s3.credentials_file) if s3.credentials_file else None,
+        CREDENTIALS: str(s3.credentials_file) if s3.credentials_file else None,
     }
     made = {name: value for name, value in told.items() if value}
     if s3.credentials_file:

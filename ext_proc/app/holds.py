@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc import telemetry
+from ext_proc.app.passages import marks_of
 from ext_proc.approval import hold as rules
 from ext_proc.approval.hold import Hold
 from ext_proc.audit.vault import Sealer
@@ -223,6 +224,8 @@ def _facts(asking: Asking) -> dict[str, Any]:
 def _shown(asking: Asking) -> dict[str, Any]:
     """What an approver reads: who asks, from where, and what the model would get."""
     identity, source = asking.call.identity, asking.call.source
+    text, redaction = asking.forwarded.body.decode(errors="replace"), asking.forwarded
+    came, goes = marks_of(redaction.decoded.decode(errors="replace"), text, redaction.removals)
     return {
         "issuer": identity.issuer,
         "subject": identity.subject,
@@ -232,5 +235,7 @@ def _shown(asking: Asking) -> dict[str, Any]:
         "method": identity.method,
         "address": source.address,
         "user_agent": source.user_agent,
-        "text": asking.forwarded.body.decode(errors="replace"),
+        "text": text,
+        "marks": goes,
+        **({"clear_marks": came} if asking.terms.clear_to else {}),
     }

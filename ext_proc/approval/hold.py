@@ -9,7 +9,7 @@ The rules of approval, in the order in which they are asked (`objection`):
  2. Nobody resolves a call of their own, whatever their groups: four eyes are two people.
  3. Only members of a group that the policy named, by the token that they show now.
  4. Nobody says something twice, so that several approvers are several people.
- 5. A reason is given.
+ 5. A reason is given, in words.
  6. What is over is over: the first denial, or the last approval that was needed, decides.
 """
 
@@ -29,15 +29,17 @@ if TYPE_CHECKING:
 
     from ext_proc.model import ApprovalTerms, Asking, ExchangeId, HoldId
 
+JUSTIFICATION_MIN: Final = 10
+"""Characters, unless the configuration says otherwise. "ok" tells nobody anything who reads it a year later."""
 JUSTIFICATION_MAX: Final = 2000
-"""Characters."""
+_SAY_WHY: Final = "Say why, in {} to {} characters and in words: it is kept with the record."
 
 OBJECTIONS: Final[Mapping[str, str]] = {
     "no_such_hold": "There is no such request for approval.",
     "own_call": "Nobody may approve or deny a call of their own. Ask somebody else.",
     "not_an_approver": "None of your groups may resolve this. The policy names the groups that may.",
-    "already_said": "You have already resolved this. Several approvals must come from several people.",
-    "justification_required": "Say why, in 1 to 2000 characters: it is kept with the record.",
+    "already_said": "You have answered this already. Where several people must agree, each of them says so once.",
+    "justification_required": _SAY_WHY.format(JUSTIFICATION_MIN, JUSTIFICATION_MAX),
     "already_approved": "Enough people have approved this already.",
     "already_denied": "Somebody has denied this already.",
     "already_used": "This was approved, and the call was made.",
@@ -46,6 +48,14 @@ OBJECTIONS: Final[Mapping[str, str]] = {
     "abandoned": "The gateway that held this call stopped. Nothing waits for this any more, until it is sent again.",
 }
 """Why somebody may not resolve a hold: stable codes, with what they are told."""
+
+
+def words_of(code: str, justification_min: int) -> str:
+    """What somebody is told who may not resolve a hold: `OBJECTIONS`, with the least that is asked for here."""
+    if code == "justification_required":
+        return _SAY_WHY.format(justification_min, JUSTIFICATION_MAX)
+    return OBJECTIONS[code]
+
 
 _OVER: Final = {
     HoldState.APPROVED: "already_approved",
@@ -186,22 +196,36 @@ def objection_to(hold: Hold, person: Person) -> str | None:
     return None if _is_named(hold.terms.groups, person) else "not_an_approver"
 
 
-def objection(hold: Hold, person: Person, justification: str) -> str | None:
+def objection(
+    hold: Hold, person: Person, justification: str | None, justification_min: int = JUSTIFICATION_MIN
+) -> str | None:
     """Why this may not be said now: a code of `OBJECTIONS`. None: it may.
 
     Args:
         hold: as it stands now (`at`).
         person: who says it.
-        justification: why.
+        justification: why; None: nobody says anything yet.
+        justification_min: characters of it, at least.
     """
     code = objection_to(hold, person)
     if code is not None:
         return code
-    if any(one.person_ref == person.ref for one in hold.resolutions):
+    if has_answered(hold, person):
         return "already_said"
-    if len(justification) > JUSTIFICATION_MAX or not any(one.isprintable() and one != " " for one in justification):
+    if justification is not None and not _says_why(justification, justification_min):
         return "justification_required"
     return _OVER.get(hold.state)
+
+
+def _says_why(justification: str, least: int) -> bool:
+    """Space is no reason, and neither is a row of dots."""
+    said = " ".join(justification.split())
+    return least <= len(said) and len(justification) <= JUSTIFICATION_MAX and any(map(str.isalpha, said))
+
+
+def has_answered(hold: Hold, person: Person) -> bool:
+    """Has the person said yes or no to it?"""
+    return any(one.person_ref == person.ref for one in hold.resolutions)
 
 
 def counts(hold: Hold, resolution: Resolution) -> bool:

@@ -31,10 +31,15 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many holds may be pending at once: in all, and of one caller."""
+    """How many holds may wait to be resolved or sent again at once: in all, and of one caller.
+
+    Those whose caller left count until their time is over: they are kept as well, and who sends and leaves must not
+    fill the register. Of what is over, no more than ``kept_max_per_caller`` are kept of one caller, the newest.
+    """
 
     pending_max: int = 10_000
     pending_max_per_caller: int = 100
+    kept_max_per_caller: int = 1000
 
 
 class Register(Protocol):
@@ -57,7 +62,7 @@ class Register(Protocol):
         expired asks again. `ended` must not be said before this has returned.
 
         Raises:
-            TooManyHolds: the caller, or all callers together, have as many pending ones as may be.
+            TooManyHolds: the caller, or all callers together, have as many as may be (`Limits`).
         """
         ...
 
@@ -98,6 +103,14 @@ class Register(Protocol):
 
         One that was forgotten meanwhile (`sweep`) stands before all.
         """
+        ...
+
+    def count_waiting_for(self, tenant: str | None, groups: Sequence[str], person_ref: str, now: datetime) -> int:
+        """How many of those are neither the person's own nor answered by them."""
+        ...
+
+    def answered_by(self, person_ref: str, now: datetime, limit: int) -> list[Hold]:
+        """Holds that wait for others to agree as well, and of which the person said something; the oldest first."""
         ...
 
     def of_caller(self, caller_ref: str, now: datetime, limit: int) -> list[Hold]:

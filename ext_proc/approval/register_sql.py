@@ -18,6 +18,7 @@ from ext_proc.approval.keeping import Keeper
 from ext_proc.approval.register import Limits
 from ext_proc.approval.rows import (
     IS_CURRENT,
+    IS_OPEN,
     IS_PENDING,
     OF_HOLDS,
     as_json,
@@ -87,8 +88,6 @@ class SqlRegister:
                 found = rules.at(stored, now)
                 if rules.is_found_again(found, now):
                     after = rules.claimed(rules.joined(found, exchange_id), exchange_id)
-                    if after.state is HoldState.PENDING and found.state is not HoldState.PENDING:
-                        self._admit(connection, hold.caller_ref, now)
                     self._keeper.keep(connection, stored, after, now, holder)
                     return after
                 self._keeper.keep(connection, stored, found, now)
@@ -130,12 +129,19 @@ class SqlRegister:
         return after if is_counted else None
 
     def _admit(self, connection: Connection, caller_ref: str, now: datetime) -> None:
-        """May one more be pending?"""
+        """May one more be kept?"""
         self._tables.alone(connection, _PENDING_LOCK)
-        if _count_pending(connection, now, holds.c.caller_ref == caller_ref) >= self._limits.pending_max_per_caller:
+        of_them = holds.c.caller_ref == caller_ref
+        if _count(connection, now, IS_OPEN, of_them) >= self._limits.pending_max_per_caller:
             raise TooManyHolds("of this caller")
-        if _count_pending(connection, now) >= self._limits.pending_max:
+        if _count(connection, now, IS_OPEN) >= self._limits.pending_max:
             raise TooManyHolds("of all")
+        kept = connection.scalar(select(func.count()).select_from(holds).where(of_them)) or 0
+        if kept >= self._limits.kept_max_per_caller:
+            over = select(holds.c.hold_id).where(of_them, holds.c.ends_at <= as_text(now)).order_by(holds.c.asked_at)
+            over = over.limit(kept - self._limits.kept_max_per_caller + 1)
+            # What somebody else looks at just now stays: they may wait for the lock that is held here.
+            _forget(connection, connection.scalars(over.with_for_update(skip_locked=True)).all())
 
     # Looking up ----------------------------------------------------------------------------------------------------
 
@@ -159,9 +165,8 @@ class SqlRegister:
     ) -> list[Hold]:
         """See `Register.pending`."""
         self._tables.set_up()
-        wanted = select(inbox.c.asked_at, inbox.c.hold_id).distinct().where(inbox.c.tenant == as_json(tenant))
-        wanted = wanted.where(inbox.c.group_name.in_([as_json(name) for name in sorted(set(groups))]))
-        wanted = wanted.where(inbox.c.expires_at > as_text(now)).order_by(inbox.c.asked_at, inbox.c.hold_id)
+        wanted = select(inbox.c.asked_at, inbox.c.hold_id).distinct().where(*_inbox_of(tenant, groups, now))
+        wanted = wanted.order_by(inbox.c.asked_at, inbox.c.hold_id)
         with self._tables.reading() as connection:
             since = None
             if after is not None:
@@ -183,7 +188,27 @@ class SqlRegister:
         """See `Register.count_pending`."""
         self._tables.set_up()
         with self._tables.reading() as connection:
-            return _count_pending(connection, now)
+            return _count(connection, now, IS_PENDING)
+
+    def count_waiting_for(self, tenant: str | None, groups: Sequence[str], person_ref: str, now: datetime) -> int:
+        """See `Register.count_waiting_for`."""
+        self._tables.set_up()
+        is_answered = select(spoken.c.hold_id).where(
+            spoken.c.hold_id == inbox.c.hold_id, spoken.c.person_ref == person_ref
+        )
+        wanted = select(func.count(inbox.c.hold_id.distinct())).join(holds, holds.c.hold_id == inbox.c.hold_id)
+        wanted = wanted.where(*_inbox_of(tenant, groups, now), holds.c.caller_ref != person_ref, ~is_answered.exists())
+        with self._tables.reading() as connection:
+            return int(connection.execute(wanted).scalar_one())
+
+    def answered_by(self, person_ref: str, now: datetime, limit: int) -> list[Hold]:
+        """See `Register.answered_by`."""
+        self._tables.set_up()
+        wanted = select(holds.c.hold_id).join(spoken, spoken.c.hold_id == holds.c.hold_id)
+        wanted = wanted.where(spoken.c.person_ref == person_ref, IS_PENDING, holds.c.expires_at > as_text(now))
+        wanted = wanted.order_by(holds.c.asked_at, holds.c.hold_id).limit(limit)
+        with self._tables.reading() as connection:
+            return _in_order(connection, connection.scalars(wanted).all(), now)
 
     def states(self, hold_ids: Iterable[HoldId], now: datetime) -> dict[HoldId, HoldState]:
         """See `Register.states`."""
@@ -273,9 +298,19 @@ class SqlRegister:
             ids = connection.scalars(select(holds.c.hold_id).where(over)).all()
         for some in parts(ids):
             with self._tables.writing() as connection:
-                for table in OF_HOLDS:
-                    connection.execute(delete(table).where(table.c.hold_id.in_(some)))
+                _forget(connection, some)
         return len(ids)
+
+
+def _forget(connection: Connection, hold_ids: Sequence[Any]) -> None:
+    for table in OF_HOLDS if hold_ids else ():
+        connection.execute(delete(table).where(table.c.hold_id.in_(hold_ids)))
+
+
+def _inbox_of(tenant: str | None, groups: Sequence[str], now: datetime) -> tuple[ColumnElement[bool], ...]:
+    """Holds that members of these groups could resolve."""
+    named = [as_json(name) for name in sorted(set(groups))]
+    return inbox.c.tenant == as_json(tenant), inbox.c.group_name.in_(named), inbox.c.expires_at > as_text(now)
 
 
 def _greet(connection: Connection, tables: database.Tables, origin: str, now: datetime) -> None:
@@ -295,7 +330,7 @@ def _in_order(connection: Connection, ids: Sequence[Any], now: datetime) -> list
     return [found[one] for one in ids if one in found]
 
 
-def _count_pending(connection: Connection, now: datetime, *of_whom: ColumnElement[bool]) -> int:
+def _count(connection: Connection, now: datetime, *of_which: ColumnElement[bool]) -> int:
     wanted = select(func.count()).select_from(holds)  # what the index holds is enough
-    wanted = wanted.where(IS_PENDING, holds.c.expires_at > as_text(now), *of_whom)
+    wanted = wanted.where(holds.c.expires_at > as_text(now), *of_which)
     return int(connection.execute(wanted).scalar_one())

@@ -41,6 +41,7 @@ metadata: Final = MetaData()
 
 # As they stand in the indexes, to the letter: a parameter, or SQLite's "= 1", would not match them.
 IS_PENDING: Final = cast("ColumnElement[bool]", text("state = 'pending'"))
+IS_OPEN: Final = cast("ColumnElement[bool]", text("state IN ('pending', 'withdrawn', 'abandoned')"))
 IS_CURRENT: Final = cast("ColumnElement[bool]", text("is_current"))
 
 holds: Final = Table(
@@ -66,7 +67,8 @@ holds: Final = Table(
     Index("holds_binding", "binding_sha256", unique=True, sqlite_where=IS_CURRENT, postgresql_where=IS_CURRENT),
     Index("holds_caller", "caller_ref", "asked_at"),
     Index("holds_pending", "expires_at", sqlite_where=IS_PENDING, postgresql_where=IS_PENDING),
-    Index("holds_callers_pending", "caller_ref", "expires_at", sqlite_where=IS_PENDING, postgresql_where=IS_PENDING),
+    Index("holds_open", "expires_at", sqlite_where=IS_OPEN, postgresql_where=IS_OPEN),
+    Index("holds_callers_open", "caller_ref", "expires_at", sqlite_where=IS_OPEN, postgresql_where=IS_OPEN),
     Index("holds_due", "due_at"),
     Index("holds_ends", "ends_at"),
     Index("holds_claims", "claim_origin"),
@@ -108,6 +110,7 @@ spoken: Final = Table(
     Column("origin", Text, nullable=False),
     Column("sequence", BigInteger, nullable=False),
     Column("sealed", LargeBinary, nullable=False),
+    Index("hold_resolutions_person", "person_ref"),
 )
 workers: Final = Table(
     "hold_workers", metadata, Column("origin", Text, primary_key=True), Column("beat_at", String(32), nullable=False)

@@ -457,6 +457,16 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
         {"exchange_id": _EXCHANGE["exchange_id"], "roles": _list(_ROLE), "by": _TEXT, "purpose": _TEXT},
         {},
     ),
+    "access.refused": (
+        {
+            "by": _REF,
+            "page": _text("^[a-z_]{1,32}$"),
+            "channel": _one_of("console", "api"),
+            "code": _CODE,
+            "repeated": _COUNT,
+        },
+        {},
+    ),
 }
 
 

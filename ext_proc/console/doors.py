@@ -53,13 +53,20 @@ class Doors:
         self._clock = clock
 
     async def login(self, request: web.Request) -> web.Response:
-        """To the issuer; or, for somebody who is signed in, to where they wanted to go."""
+        """To the issuer; or, for somebody who is signed in, to where they wanted to go.
+
+        Raises:
+            Stopped: nobody can sign in.
+        """
         now = self._clock()
         return_to = safe_return(request.query.get("to"))
         if await self._guard.visitor(request, now, is_api=False) is not None:
             return go(return_to)
         attempt, sealed = self._attempts.begin(return_to, now)
-        response = go(await self._provider.address(attempt))
+        try:
+            response = go(await self._provider.address(attempt))
+        except SignInRefused as error:
+            raise Stopped(trouble.of_sign_in(error, REFUSALS)) from None
         self._guard.give(response, self._guard.attempt_cookie, sealed, ATTEMPT_SECONDS)
         return response
 

@@ -70,15 +70,16 @@ class Drawn:
 def drawn(charts: Charts) -> tuple[Drawn, ...]:
     """All charts of a span of time."""
     hours = charts.hours
-    decisions = [(one.allowed, one.denied, one.refused, one.failed) for one in hours]
+    decisions = [(one.allowed, one.denied, one.refused, one.failed, one.denied_by_people) for one in hours]
     holds = [(one.holds_approved, one.holds_denied, one.holds_expired, one.holds_ended) for one in hours]
     totals = [sum(values) for values in decisions]
-    denied = sum(values[1] for values in decisions)
+    denied, people = (sum(values[index] for values in decisions) for index in (1, 4))
+    said = f"Of {sum(totals)} calls the policy denied {denied}, and people {people}."
     return (
         _stacked("volume", "Calls by hour", f"{sum(totals)} calls.", hours, ("Calls",), [(one,) for one in totals]),
         _stacked(
-            "decisions", "Decisions by hour", f"{denied} of {sum(totals)} calls were denied by the policy.", hours,
-            ("Allowed", "Denied", "Refused", "Failed"), decisions,
+            "decisions", "Decisions by hour", said, hours,
+            ("Allowed", "Denied by the policy", "Refused", "Failed", "Denied by people"), decisions,
         ),
         _entities(charts.entities),
         _latency(hours),
@@ -105,7 +106,9 @@ def _stacked(
                 bars.append(Bar(_r(x), _r(y), _r(step * (1 - _GAP)), _r(_y(below, top) - y), number, title_of))
                 below += count
     rows = tuple((_hour(hour), tuple(map(str, counts))) for hour, counts in zip(hours, values, strict=True))
-    return Drawn(name, title, summary, series, HEIGHT, tuple(bars), (), _x_marks(hours, step), _y_marks(top), rows)
+    return Drawn(
+        name, title, summary, series, HEIGHT, tuple(bars), (), _x_marks(hours, step), _y_marks(top, is_count=True), rows
+    )
 
 
 def _latency(hours: Sequence[Hour]) -> Drawn:
@@ -170,8 +173,10 @@ def _y(value: float, top: float) -> float:
     return HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * value / top
 
 
-def _y_marks(top: float) -> tuple[Mark, ...]:
-    return tuple(Mark(_r(_y(value, top)), f"{value:g}") for value in (0, top / 2, top))
+def _y_marks(top: float, *, is_count: bool = False) -> tuple[Mark, ...]:
+    """Both ends and the middle; of what is counted no halves."""
+    values = (0, top) if is_count and top % 2 else (0, top / 2, top)
+    return tuple(Mark(_r(_y(value, top)), f"{value:.0f}" if is_count else f"{value:g}") for value in values)
 
 
 def _x_marks(hours: Sequence[Hour], step: float) -> tuple[Mark, ...]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ext_proc.console.people import viewer_of
-from ext_proc.console.trouble import FORGED, NOT_SIGNED_IN, Stopped
+from ext_proc.console.trouble import BAD_TOKEN, FORGED, NO_TOKEN, Stopped
 from ext_proc.errors import BadToken
 from ext_proc.model import Secret
 
@@ -98,11 +98,11 @@ class Guard:
     async def _by_token(self, shown: list[str], now: datetime) -> Visitor:
         kind, _, token = shown[0].partition(" ")
         if len(shown) != 1 or kind.lower() != "bearer" or not token:
-            raise Stopped(NOT_SIGNED_IN)
+            raise Stopped(NO_TOKEN)
         try:
             identity = await self._rooms.bearers.identify(Secret(token.strip()), now)
         except BadToken:
-            raise Stopped(NOT_SIGNED_IN) from None
+            raise Stopped(BAD_TOKEN) from None
         return Visitor(viewer_of(identity, self._settings.roles))
 
     def check_origin(self, request: web.Request, visitor: Visitor, told: Mapping[str, object]) -> None:

@@ -21,7 +21,10 @@ _SECURITY: Final = {
 }
 _TOLD: Final[dict[str, dict[str, Any]]] = {
     "answer": {"enum": ["approve", "deny"]},
-    "justification": {"type": "string", "description": "Why, in 1 to 2000 characters; kept with the record."},
+    "justification": {
+        "type": "string",
+        "description": "Why, in words, 10 characters at least (or as configured); kept with the record.",
+    },
     "channel": {"enum": ["api", "cli"], "default": "api", "description": "What you are, for the record."},
     "purpose": {
         "type": "string",

@@ -33,7 +33,10 @@ class Approvals(Protocol):
     """Holds, as the rules of approval let this viewer see them. Of another tenant's it says ``no_such_hold``."""
 
     async def inbox(self, viewer: Viewer, limit: int, after: str | None) -> seen.Inbox:
-        """Holds that wait and that the viewer could resolve or asked for; at most ``limit``, those after ``after``."""
+        """Holds that wait for the viewer, at most ``limit``, after ``after``: not their own, nor what they answered.
+
+        On the first page also those that they agreed to and that wait for others.
+        """
         ...
 
     async def read(
@@ -97,6 +100,24 @@ class Exchanges(Protocol):
         ...
 
 
+class Refusals(Protocol):
+    """What people asked for that is for others, so that an auditor sees who tried what."""
+
+    async def note(self, viewer: Viewer, page: str, code: str, *, is_api: bool) -> None:
+        """On record (``access.refused``) when this returns. Again within a while it is counted only, for the next.
+
+        Args:
+            viewer: who.
+            page: the route's name: nothing that the viewer wrote.
+            code: why not.
+            is_api: was it the twin?
+
+        Raises:
+            AuditUnavailable: it could not be recorded.
+        """
+        ...
+
+
 class Bearers(Protocol):
     """Whose an access token is: for the API."""
 
@@ -146,5 +167,6 @@ class Rooms:
 
     approvals: Approvals
     exchanges: Exchanges
+    refusals: Refusals
     bearers: Bearers
     sessions: Sessions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -14,16 +15,19 @@ from ext_proc.approval.hold import JUSTIFICATION_MAX, OBJECTIONS
 from ext_proc.console import drawing
 from ext_proc.console.asking import PURPOSE_MAX
 from ext_proc.console.routes import BY_NAME, NAVIGATION, is_for
+from ext_proc.model import HoldState
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from ext_proc.console.guard import Visitor
     from ext_proc.console.routes import Route
+    from ext_proc.console.seen import HoldLine
     from ext_proc.console.trouble import Trouble
 
 _KINDS: Final = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
-_SHORT: Final = 12
+_SHORT: Final = 8
+_REFERENCE: Final = re.compile(r"hmac-sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,8 @@ def _made() -> tuple[Environment, dict[str, StaticFile]]:
         auto_reload=False,
     )
     made.filters.update(when=when, clock_time=clock_time, machine=machine, lasting=lasting, short=short, number=number)
+    made.filters.update(short_person=short_person, answered_so=answered_so)
+    made.tests.update(reference=is_reference)
     files = {name: _static(name, kind) for name, kind in _KINDS.items()}
     made.globals.update(
         static={name: file.address for name, file in files.items()},
@@ -144,6 +150,28 @@ def short(text: str) -> str:
     """The beginning of a long id or digest, without the kind before a colon; the whole stands in a title."""
     value = text.rpartition(":")[2]
     return value if len(value) <= _SHORT + 2 else f"{value[:_SHORT]}…"
+
+
+def is_reference(text: str) -> bool:
+    """Somebody, as records have them: nobody's name."""
+    return _REFERENCE.fullmatch(text) is not None
+
+
+def short_person(text: str) -> str:
+    """A name as it is, a reference by its beginning."""
+    return short(text) if is_reference(text) else text
+
+
+def answered_so(line: HoldLine) -> str:
+    """What the viewer said of a hold, and what it waits for; nothing, if they said nothing."""
+    if line.answered is None:
+        return ""
+    if line.answered == "deny":
+        return "You have denied this."
+    left = line.needed - line.given
+    if line.state is not HoldState.PENDING or left < 1:
+        return "You have agreed."
+    return f"You have agreed; {left} more {'person' if left == 1 else 'people'} must agree."
 
 
 def number(value: int) -> str:

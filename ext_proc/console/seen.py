@@ -74,7 +74,7 @@ class Asker:
 class HoldLine:
     """A hold in a list. ``needed`` people must agree, ``given`` did.
 
-    ``objection``: why the viewer may not resolve it, a code; null: they may.
+    ``objection``: why the viewer may not resolve it, a code; null: they may. ``answered``: what the viewer said of it.
     """
 
     hold_id: str
@@ -91,15 +91,21 @@ class HoldLine:
     given: int
     is_own: bool
     objection: str | None
+    answered: Literal["approve", "deny"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Inbox:
-    """Holds that wait, the oldest first. ``next_after``: what to ask for the next page with; null: this is the last."""
+    """Holds that wait for the viewer, the oldest first; ``pending_count`` is how many in all.
+
+    ``next_after``: what to ask for the next page with; null: this is the last. ``answered``, on the first page: those
+    that the viewer agreed to, and others must agree to as well.
+    """
 
     lines: tuple[HoldLine, ...]
     pending_count: int
     next_after: str | None = None
+    answered: tuple[HoldLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +131,17 @@ class TermsSeen:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What one person said. ``person`` is a name where it can be read and the viewer may read it, else a reference."""
+    """What one person said. ``person`` is a name where it can be read and the viewer may read it, else a reference;
+    ``is_you``: it is the viewer. To whoever made the call only what was said and when: people answer each other, and
+    are not to be asked by the caller who it was and why.
+    """
 
     is_yes: bool
-    person: str
+    person: str | None
     justification: str | None
     at: datetime
-    record: Place
+    record: Place | None
+    is_you: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,11 +203,12 @@ class ExchangeLine:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Exchanges, the newest first. ``total``: how many there are, where that is known."""
+    """Exchanges, the newest first. ``total``: how many, where that is known; ``viewer_ref``: who you are in them."""
 
     lines: tuple[ExchangeLine, ...]
     next_after: str | None = None
     total: int | None = None
+    viewer_ref: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,13 +240,16 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class ExchangeSeen:
-    """One exchange: what happened, in order, and what proves it. ``payload_roles``: the bodies that are kept of it."""
+    """One exchange: what happened, in order, and what proves it. ``payload_roles``: the bodies that are kept of it;
+    ``viewer_ref``: who you are in it.
+    """
 
     line: ExchangeLine
     steps: tuple[Step, ...]
     proofs: tuple[Proof, ...]
     payload_roles: tuple[str, ...]
     links: tuple[Fact, ...] = ()
+    viewer_ref: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +297,10 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Hour:
-    """One hour of traffic. Latencies are of the gate's own work, in milliseconds; null where nothing was measured."""
+    """One hour of traffic. Latencies are of the gate's own work, in milliseconds; null where nothing was measured.
+
+    ``denied``: by the policy; ``denied_by_people``: by somebody who was asked to approve it.
+    """
 
     at: datetime
     allowed: int = 0
@@ -296,6 +313,7 @@ class Hour:
     holds_denied: int = 0
     holds_expired: int = 0
     holds_ended: int = 0
+    denied_by_people: int = 0
 
 
 @dataclass(frozen=True, slots=True)

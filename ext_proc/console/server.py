@@ -13,10 +13,11 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from ext_proc import telemetry
-from ext_proc.approval.hold import OBJECTIONS
+from ext_proc.approval.hold import words_of
 from ext_proc.console import openapi, trouble
 from ext_proc.console.asking import Asked, BadAsk
 from ext_proc.console.doors import Doors, go, html
+from ext_proc.console.garbage import ServerLog
 from ext_proc.console.guard import Guard, Visitor, tell_browser
 from ext_proc.console.hooks import Hooks
 from ext_proc.console.live import Streams
@@ -72,7 +73,8 @@ class Console:
 
     def app(self) -> web.Application:
         """For aiohttp's server. It has no address but those of the list."""
-        app = web.Application(client_max_size=BODY_MAX_BYTES, middlewares=[self._frame])
+        told = {"logger": ServerLog(), "auto_decompress": False}  # nobody needs to pack 64 KiB
+        app = web.Application(client_max_size=BODY_MAX_BYTES, middlewares=[self._frame], handler_args=told)
         for route in ROUTES:
             if route.is_for_browsers:
                 app.router.add_route(route.method, route.path, self._handler(route, is_api=False))
@@ -100,11 +102,14 @@ class Console:
             told = await _told(request, is_api=is_api) if route.method == "POST" else {}
             visitor = await self._guard.visitor(request, now, is_api=is_api, is_use=not route.is_part)
             if visitor is None:
-                raise Stopped(_sign_in(request, told, is_page=not is_api and not route.is_part))
+                if is_api:
+                    raise Stopped(trouble.NO_TOKEN)
+                raise Stopped(_sign_in(request, told, is_page=not route.is_part))
             if route.method == "POST":
                 self._guard.check_origin(request, visitor, told)
             if not is_for(route, visitor.viewer.roles):
-                raise Stopped(trouble.NOT_FOR_YOU)
+                await self._rooms.refusals.note(visitor.viewer, route.name, trouble.NOT_FOR_YOU.code, is_api=is_api)
+                raise Stopped(trouble.NOT_FOR_YOU if visitor.session else trouble.NOT_FOR_YOUR_TOKEN)
             asked = Asked(visitor.viewer, now, dict(request.match_info), dict(request.query), told, is_api=is_api)
             return await self._answered(route, request, visitor, asked)
 
@@ -118,13 +123,25 @@ class Console:
         except Objection as objection:
             if route.name == "resolve" and not asked.is_api:
                 return await self._said_again(visitor, asked, objection)
-            raise Stopped(trouble.of_objection(objection)) from None
+            if route.name != "resolve" and objection.code == "not_an_approver":  # what was said of it is on record
+                await self._rooms.refusals.note(visitor.viewer, route.name, objection.code, is_api=asked.is_api)
+            raise Stopped(trouble.of_objection(objection, self._settings.justification_min)) from None
         if asked.is_api:
             return web.Response(body=openapi.json_of(route, answer), content_type="application/json")
         if route.name == "resolve":
             # Loaded again, the page says how it stands, and nothing is sent twice.
             return go(f"/holds/{asked.path['hold_id']}")
-        return html(self._pages.page(route, visitor, asked.now, answer, **_more(route, asked)))
+        return html(self._pages.page(route, visitor, asked.now, answer, **self._more(route, asked)))
+
+    def _more(self, route: Route, asked: Asked) -> dict[str, Any]:
+        """What a template wants beside the answer: what was typed and asked for."""
+        if route.name in {"hold", "hold_clear", "resolve"}:
+            return {"problem": "", "typed": "", "justification_min": self._settings.justification_min}
+        if route.name in {"inbox", "inbox_rows", "exchanges"}:
+            return {"after": asked.after, "limit": asked.limit, "query": dict(asked.query)}
+        if route.name == "charts":
+            return {"since": asked.since}
+        return {}
 
     async def _without_view(self, route: Route, request: web.Request, visitor: Visitor) -> web.StreamResponse:
         if route.name == "changes":
@@ -136,9 +153,10 @@ class Console:
     async def _said_again(self, visitor: Visitor, asked: Asked, objection: Objection) -> web.StreamResponse:
         """The hold as it stands now, why that could not be said, and what somebody had written."""
         if objection.code in {"no_such_hold", "not_an_approver"}:
-            raise Stopped(trouble.of_objection(objection))
+            raise Stopped(trouble.of_objection(objection, self._settings.justification_min))
         answer = await self._rooms.approvals.read(asked.viewer, asked.path["hold_id"], want_clear=False)
-        more = {"problem": OBJECTIONS[objection.code], "typed": asked.justification}
+        more: dict[str, Any] = {"problem": words_of(objection.code, self._settings.justification_min)}
+        more |= {"typed": asked.justification, "justification_min": self._settings.justification_min}
         page = self._pages.page(BY_NAME["hold"], visitor, asked.now, answer, **more)
         return html(page, trouble.objection_status(objection.code))
 
@@ -211,6 +229,9 @@ def _trouble_of(error: Exception) -> Trouble:  # noqa: PLR0911 - one for each wa
             return trouble.NOT_FOUND
         case web.HTTPMethodNotAllowed():
             return trouble.of_method(frozenset(error.allowed_methods))
+        case web.RequestPayloadError():  # a body that is not coded as its head says, or breaks off
+            _log.info("console_not_http", kind=type(error).__name__)
+            return trouble.NOT_READABLE
         case web.HTTPRequestEntityTooLarge():
             return trouble.TOO_LARGE
         case GateError():
@@ -219,17 +240,6 @@ def _trouble_of(error: Exception) -> Trouble:  # noqa: PLR0911 - one for each wa
         case _:
             _log.error("console_bug", kind=type(error).__name__, exc_info=error)
             return trouble.BUG
-
-
-def _more(route: Route, asked: Asked) -> dict[str, Any]:
-    """What a template wants beside the answer: what was typed and asked for."""
-    if route.name in {"hold", "hold_clear", "resolve"}:
-        return {"problem": "", "typed": ""}
-    if route.name in {"inbox", "inbox_rows", "exchanges"}:
-        return {"after": asked.after, "limit": asked.limit, "query": dict(asked.query)}
-    if route.name == "charts":
-        return {"since": asked.since}
-    return {}
 
 
 def _sign_in(request: web.Request, told: Mapping[str, object], *, is_page: bool) -> Trouble:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from ext_proc.approval.hold import JUSTIFICATION_MIN
 from ext_proc.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Client:
 @dataclass(frozen=True, slots=True)
 class Settings:
     """``public_url`` is the origin by which browsers know the console: scheme, host and port, nothing else.
+    ``justification_min``: characters that a justification must have, as people are told.
 
     Raises:
         ConfigError: it is not.
@@ -35,6 +37,7 @@ class Settings:
     public_url: str
     client: Client
     roles: Mapping[Role, tuple[str, ...]]
+    justification_min: int = JUSTIFICATION_MIN
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.public_url)

@@ -62,6 +62,9 @@ REFUSALS: Final[Mapping[str, str]] = {
     "issuer_said_no": "The identity provider did not sign you in.",
     "code_refused": "The identity provider did not accept its own answer: it may have been used already.",
     "token_refused": "What the identity provider said of you does not verify.",
+    "pairwise_subjects": "The identity provider tells this console another name for you than the gateway, so nobody "
+    "could be kept from approving a call of their own. Whoever operates the gateway names a claim that is the same for "
+    "both, in identity.issuers[].claims.subject.",
 }
 
 
@@ -121,6 +124,8 @@ class Provider:
         keys: its keys.
         client: what we are to it.
         redirect_uri: where it sends people back to.
+        knows_by_sub: people are known by their ``sub``, and this is not the client that callers' tokens are for: an
+            issuer that has no other kind of ``sub`` than one for each client lets nobody in.
         unsafe_allow_http: plain http also where it is not on this machine.
         ca_file: PEM authorities of its TLS, if not public.
     """
@@ -132,6 +137,7 @@ class Provider:
         client: Client,
         redirect_uri: str,
         *,
+        knows_by_sub: bool = False,
         unsafe_allow_http: bool = False,
         ca_file: str | None = None,
     ) -> None:
@@ -139,6 +145,7 @@ class Provider:
         self._keys = keys
         self._client = client
         self._redirect_uri = redirect_uri
+        self._knows_by_sub = knows_by_sub
         self._allow_http = unsafe_allow_http
         self._ca_file = ca_file
         self._session: aiohttp.ClientSession | None = None
@@ -148,6 +155,7 @@ class Provider:
         """Where to send the browser.
 
         Raises:
+            SignInRefused: it can let nobody in.
             IssuerUnavailable: the issuer does not say where.
         """
         asked = {
@@ -233,6 +241,8 @@ class Provider:
             status, told = await self._asked("GET", issuer.rstrip("/") + "/.well-known/openid-configuration", {}, None)
             if status != _OK or told.get("issuer") != issuer:
                 raise IssuerUnavailable("discovery")
+            if self._knows_by_sub and told.get("subject_types_supported") == ["pairwise"]:
+                raise SignInRefused("pairwise_subjects")
             named = {name: told.get(name) for name in ("authorization_endpoint", "token_endpoint")}
             self._endpoints = {name: self._checked(place) for name, place in named.items()}
         return self._endpoints

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ext_proc.approval.hold import OBJECTIONS
+from ext_proc.approval.hold import words_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,6 +48,7 @@ class Stopped(Exception):
 
 
 HOME: Final = Way("To the first page", "/")
+_SIGN_IN_STATUS: Final = {"issuer_said_no": 403, "pairwise_subjects": 503}
 _BACK_LATER: Final = "Nothing was changed. Try again in a moment; if it goes on, tell whoever operates the gateway."
 
 NOT_FOUND: Final = Trouble(
@@ -63,6 +64,28 @@ NOT_SIGNED_IN: Final = Trouble(
     "You are not signed in",
     "Your session is over: it was idle too long, or ended. Sign in and you are back where you were.",
     headers=(("www-authenticate", "Bearer"),),
+)
+NO_TOKEN: Final = Trouble(
+    401,
+    "not_signed_in",
+    "Nobody knows who you are",
+    "Send an access token of the issuer that people sign in with, as `Authorization: Bearer …`.",
+    headers=(("www-authenticate", "Bearer"),),
+)
+BAD_TOKEN: Final = Trouble(
+    401,
+    "invalid_token",
+    "Your token is not valid here",
+    "It has expired, or is of another issuer, for another audience, or not signed as it must be. Get a new one of the "
+    "issuer that people sign in with, for the audience that callers use, and send that.",
+    headers=(("www-authenticate", 'Bearer error="invalid_token"'),),
+)
+NOT_FOR_YOUR_TOKEN: Final = Trouble(
+    403,
+    "role_missing",
+    "This is for other roles than yours",
+    "Roles come from the groups in your token. Ask whoever runs the gateway for the group that you need, then get a "
+    "new token. `/api/v1/me` says which roles this one has.",
 )
 NOT_FOR_YOU: Final = Trouble(
     403,
@@ -109,13 +132,12 @@ def of_ask(error: BadAsk) -> Trouble:
     return Trouble(400, "bad_ask", "That cannot be meant", f"{error.name} {error.wanted}.", (HOME,))
 
 
-def of_objection(error: Objection) -> Trouble:
+def of_objection(error: Objection, justification_min: int) -> Trouble:
     """The rules of approval say no."""
     if error.code == "no_such_hold":
         return NOT_FOUND
-    return Trouble(
-        objection_status(error.code), error.code, "Not so", OBJECTIONS[error.code], (Way("Inbox", "/holds"),)
-    )
+    text = words_of(error.code, justification_min)
+    return Trouble(objection_status(error.code), error.code, "Not so", text, (Way("Inbox", "/holds"),))
 
 
 def objection_status(code: str) -> int:
@@ -135,7 +157,7 @@ def of_gate(error: GateError) -> Trouble:
 def of_sign_in(error: SignInRefused, refusals: Mapping[str, str]) -> Trouble:
     """Nobody came in."""
     return Trouble(
-        403 if error.code == "issuer_said_no" else 400,
+        _SIGN_IN_STATUS.get(error.code, 400),
         error.code,
         "You are not signed in",
         f"{refusals[error.code]} Begin again; if it goes on, tell whoever operates the gateway.",

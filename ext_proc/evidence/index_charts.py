@@ -19,15 +19,20 @@ if TYPE_CHECKING:
 HOUR_US: Final = 3_600_000_000
 HOURS_MAX: Final = 24 * 366
 """An object may say that it is of any time: a chart has an end all the same."""
+DENIED: Final = "denied"
 _APPROVED: Final = frozenset({"approved", "claimed", "used"})
 _ENDED: Final = frozenset({"withdrawn", "abandoned"})
 
 
 @dataclass(slots=True)
 class HourSeen:
-    """One hour. ``gate_us`` counts exchanges by how long the gate took (`index_rows.step_of`)."""
+    """One hour. ``gate_us`` counts exchanges by how long the gate took (`index_rows.step_of`).
+
+    ``denied``: those with that outcome, by code: not only the policy denies.
+    """
 
     outcomes: Counter[str] = field(default_factory=Counter)
+    denied: Counter[str] = field(default_factory=Counter)
     gate: Counter[int] = field(default_factory=Counter)
     holds: Counter[str] = field(default_factory=Counter)
 
@@ -45,10 +50,12 @@ def drawn(
     words: dict[int | None, str] = {None: IN_FLIGHT}
     for number in _hours(database, wanted):
         one = _clipped(wanted, number)
-        for outcome, count in _counted(database, "outcome", one):
-            if outcome not in words:
-                words[outcome] = _word(database, outcome)
+        for outcome, code, count in _counted(database, "outcome, code", one):
+            for each in {outcome, code} - words.keys():
+                words[each] = _word(database, each)
             hour(number).outcomes[words[outcome]] += count
+            if words[outcome] == DENIED and code is not None:
+                hour(number).denied[words[code]] += count
         for column, counts in (("gate_step", hour(number).gate), ("masked_in", masks), ("masked_out", masks)):
             for told, count in _counted(database, column, one):
                 if told is not None:
@@ -76,11 +83,11 @@ def _clipped(wanted: Wanted, number: int) -> Wanted:
     )
 
 
-def _counted(database: sqlite3.Connection, column: str, wanted: Wanted) -> list[tuple[Any, int]]:
+def _counted(database: sqlite3.Connection, columns: str, wanted: Wanted) -> list[tuple[Any, ...]]:
     """How often what, in an hour: a stretch of the index, and small to sort; all hours at once would spill."""
     conditions, values = conditions_of(database, wanted)
     where = " AND ".join(conditions)
-    counted = f"SELECT {column}, count(*) FROM exchanges INDEXED BY by_at WHERE {where} GROUP BY 1"  # noqa: S608
+    counted = f"SELECT {columns}, count(*) FROM exchanges INDEXED BY by_at WHERE {where} GROUP BY {columns}"  # noqa: S608
     return database.execute(counted, values).fetchall()
 
 

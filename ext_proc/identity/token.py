@@ -5,7 +5,7 @@
     brings a key or an address of one (``jwk``, ``jku``, ``x5c``, ``x5u``) or a critical extension is refused;
  3. the issuer is one of the configured, by exact comparison, before any key is looked for;
  4. the key must be of the kind that the algorithm wants (no confusion of the two);
- 5. signature, ``iss``, ``aud``, ``exp`` (required), ``nbf``, ``iat``, ``sub`` are checked.
+ 5. signature, ``iss``, ``aud``, ``exp`` (required), ``nbf``, ``iat``, ``sub`` are checked; the tenant if it is there.
 
 The detail of a `BadToken` is one of a fixed set of words: never a claim.
 """
@@ -255,7 +255,7 @@ def _identity(claims: Mapping[str, Any], expires_at: datetime, trust: Trust) -> 
         method="oidc",
         groups=_texts(_at(claims, trust.claims.groups)),
         client=_text(_at(claims, trust.claims.client)),
-        tenant=_text(_at(claims, trust.claims.tenant)),
+        tenant=_tenant(claims, trust.claims.tenant),
         token_id=_text(claims.get("jti")),
         expires_at=expires_at,
     )
@@ -318,6 +318,28 @@ def _at(claims: Mapping[str, Any], path: tuple[str, ...]) -> Any:
     for name in path:
         found = found.get(name) if isinstance(found, dict) else None
     return found
+
+
+def _tenant(claims: Mapping[str, Any], path: tuple[str, ...]) -> str | None:
+    """The tenant; None only where the token says nothing of one.
+
+    Who has no tenant may be let see every tenant's: a claim that names one in a way that nobody can read must not make
+    somebody that.
+
+    Raises:
+        BadToken: there is such a claim, and it is no text.
+    """
+    found: Any = claims
+    for name in path:
+        if not isinstance(found, dict):
+            raise BadToken("tenant")
+        if name not in found:
+            return None
+        found = found[name]
+    tenant = _text(found)
+    if tenant is None:
+        raise BadToken("tenant")
+    return tenant
 
 
 def _text(value: Any) -> str | None:

@@ -39,6 +39,7 @@ KINDS: Final = (
     "config.changed", "epoch.born", "epoch.ended", "access.shipped", "digest.made", "worm.canary",
     "segment.quarantined", "reconcile.result", "rollup.made", "key.rotated", "erasure.requested",
     "erasure.completed", "erasure.refused", "legalhold.placed", "legalhold.released", "access.read",
+    "access.refused",
 )  # fmt: skip
 _TOLD: Final = frozenset(
     {

@@ -70,7 +70,7 @@ async def test_somebody_else_is_faster(chromium: Browser, desk: Desk) -> None:
         await sign_in(carol, "carol", HOLD)
         await bob.get_by_role("link", name="ada").wait_for()
 
-        await carol.get_by_label("Why", exact=True).fill("Mine.")
+        await carol.get_by_label("Why", exact=True).fill("Mine to say.")
         await carol.get_by_role("button", name="Approve").click()
         await bob.get_by_text("Nothing waits").wait_for()
 
@@ -116,10 +116,10 @@ async def test_without_scripts(chromium: Browser, desk: Desk) -> None:
     async with page_of(chromium, desk, java_script_enabled=False) as page:
         await sign_in(page, "bob")
         await page.get_by_role("link", name="ada").click()
-        await page.get_by_label("Why", exact=True).fill("By hand.")
+        await page.get_by_label("Why", exact=True).fill("By hand, without a script.")
         await page.get_by_role("button", name="Approve").click()
 
-        await page.get_by_text("By hand.").wait_for()
+        await page.get_by_text("By hand, without a script.").wait_for()
 
 
 async def test_by_keyboard_alone(chromium: Browser, desk: Desk) -> None:

@@ -11,13 +11,14 @@ import pytest
 
 from ext_proc.console.people import Role, viewer_of
 from ext_proc.console.ports import Objection
+from ext_proc.errors import AuditUnavailable
 from tests.fakes.console_rooms import NOW, person
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ext_proc.console.people import Viewer
-    from ext_proc.console.ports import Approvals, Sessions
+    from ext_proc.console.ports import Approvals, Refusals, Sessions
     from ext_proc.model import Identity
 
 UNKNOWN = "f" * 32
@@ -92,7 +93,7 @@ class ApprovalsSuite:
         assert (first.line.state, first.line.given, first.line.needed) == ("pending", 1, 2)
         assert (second.line.state, second.line.given, second.valid_until is not None) == ("approved", 2, True)
         assert (twice, late) == ("already_said", "already_approved")
-        assert [one.justification for one in second.resolutions] == ["Checked.", "Checked."]
+        assert [one.justification for one in second.resolutions] == ["Checked it.", "Checked it."]
         assert made.actions() == 2
 
     async def test_who_may_not_resolve(self, made: Made) -> None:
@@ -100,7 +101,7 @@ class ApprovalsSuite:
         told = [(ADA, "own_call"), (EVE, "not_an_approver"), (SUE, "no_such_hold")]
 
         assert [await _code(self._yes(made, who, hold_id)) for who, _ in told] == [code for _, code in told]
-        for words in ("", "  ", "x" * 2001):
+        for words in ("", "  ", "ok", "No.", "." * 20, "o         k", "1234567890", "x" * 2001):
             work = made.approvals.resolve(BOB, hold_id, is_yes=False, justification=words, channel="api")
             assert await _code(work) == "justification_required"
         assert made.actions() == 0
@@ -139,6 +140,46 @@ class ApprovalsSuite:
         assert (await made.approvals.inbox(EVE, 10, None)).lines == ()
         assert len((await made.approvals.inbox(SUE, 10, None)).lines) == 1
 
+    async def test_what_somebody_answered_waits_for_others_only(self, made: Made) -> None:
+        first, second = await made.ask(ADA.identity, count=2), await made.ask(CAROL.identity)
+        asked = await made.approvals.inbox(BOB, 10, None)
+        agreed = await self._yes(made, BOB, first)
+        inbox, others = [await made.approvals.inbox(who, 10, None) for who in (BOB, CAROL)]
+        page = await made.approvals.inbox(BOB, 10, second)
+
+        assert (asked.pending_count, asked.answered) == (2, ()) and {one.answered for one in asked.lines} == {None}
+        assert (agreed.line.answered, agreed.line.objection) == ("approve", "already_said")
+        assert ([one.hold_id for one in inbox.lines], inbox.pending_count) == ([second], 1)
+        assert [(one.hold_id, one.answered, one.objection) for one in inbox.answered] == [
+            (first, "approve", "already_said")
+        ]
+        assert ([one.hold_id for one in others.lines], others.pending_count, others.answered) == ([first], 1, ())
+        assert page.answered == ()
+        await self._yes(made, CAROL, first)
+        assert (await made.approvals.inbox(BOB, 10, None)).answered == ()
+
+    async def test_own_calls_are_not_in_the_inbox(self, made: Made) -> None:
+        await made.ask(ADA.identity)
+
+        assert (await made.approvals.inbox(ADA, 10, None)).pending_count == 0
+        assert (await made.approvals.inbox(ADA, 10, None)).lines == ()
+
+    async def test_caller_learns_what_was_said_and_when_and_not_by_whom_or_why(self, made: Made) -> None:
+        hold_id = await made.ask(ADA.identity, count=2)
+        await self._yes(made, BOB, hold_id)
+        await made.approvals.resolve(CAROL, hold_id, is_yes=False, justification="Not today.", channel="api")
+
+        own = await made.approvals.read(ADA, hold_id, want_clear=False)
+        others = await made.approvals.read(BOB, hold_id, want_clear=False)
+
+        assert (own.line.state, [one.is_yes for one in own.resolutions]) == ("denied", [True, False])
+        assert {(one.person, one.justification, one.record, one.is_you) for one in own.resolutions} == {
+            (None, None, None, False)
+        }
+        assert [(one.person, one.is_you) for one in others.resolutions] == [("bob", True), ("carol", False)]
+        assert "Not today." in [one.justification for one in others.resolutions]
+        assert all(one.at.tzinfo for one in own.resolutions) and own.line.expires_at > own.line.asked_at
+
     async def test_changes_are_told_and_none_is_missed(self, made: Made) -> None:
         now = await made.approvals.change_after(BOB, 0)
         with pytest.raises(TimeoutError):
@@ -156,7 +197,51 @@ class ApprovalsSuite:
         assert await asyncio.wait_for(made.approvals.change_after(BOB, 10**12), 10) < 10**12
 
     async def _yes(self, made: Made, who: Viewer, hold_id: str) -> Any:
-        return await made.approvals.resolve(who, hold_id, is_yes=True, justification="Checked.", channel="console")
+        return await made.approvals.resolve(who, hold_id, is_yes=True, justification="Checked it.", channel="console")
+
+
+@dataclass
+class Noted:
+    """One implementation of `ports.Refusals`. ``leaves`` are those on record: page, code, channel, repeated; ``fail``
+    says whether none can be recorded; ``move`` lets minutes pass."""
+
+    refusals: Refusals
+    leaves: Callable[[], list[tuple[str, str, str, int]]]
+    fail: Callable[[bool], None]
+    move: Callable[[float], None]
+
+
+class RefusalsSuite:
+    """`ports.Refusals`. Give a fixture ``made``."""
+
+    async def test_each_person_and_page_is_on_record_once_in_a_while(self, made: Noted) -> None:
+        for who, page in ((EVE, "inbox"), (EVE, "exchanges"), (SUE, "inbox"), (EVE, "inbox"), (EVE, "inbox")):
+            await made.refusals.note(who, page, "role_missing", is_api=page == "exchanges")
+
+        assert made.leaves() == [
+            ("inbox", "role_missing", "console", 0),
+            ("exchanges", "role_missing", "api", 0),
+            ("inbox", "role_missing", "console", 0),
+        ]
+
+    async def test_nobody_fills_the_log_and_the_next_one_says_how_often_it_was(self, made: Noted) -> None:
+        for _ in range(500):
+            await made.refusals.note(EVE, "inbox", "role_missing", is_api=False)
+        assert len(made.leaves()) == 1
+        made.move(10)
+        await made.refusals.note(EVE, "inbox", "role_missing", is_api=True)
+
+        assert made.leaves()[1:] == [("inbox", "role_missing", "api", 499)]
+
+    async def test_what_could_not_be_recorded_is_tried_again(self, made: Noted) -> None:
+        made.fail(True)
+        for _ in range(2):
+            with pytest.raises(AuditUnavailable):
+                await made.refusals.note(EVE, "hold", "not_an_approver", is_api=False)
+        made.fail(False)
+        await made.refusals.note(EVE, "hold", "not_an_approver", is_api=False)
+
+        assert made.leaves() == [("hold", "not_an_approver", "console", 2)]
 
 
 class SessionsSuite:

@@ -7,18 +7,25 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
+from ext_proc.app import console_refusals
 from ext_proc.app.approvals import Approvals
 from ext_proc.app.console_approvals import DeskApprovals
+from ext_proc.app.console_refusals import NotedRefusals
 from ext_proc.app.holds import HoldDesk
 from ext_proc.approval.bell import Bell
 from ext_proc.approval.register import Holder
+from ext_proc.audit import kinds
 from ext_proc.audit.keys import KeyRing
+from ext_proc.audit.record import SCHEMA
 from ext_proc.console.sessions import MemorySessions
+from ext_proc.errors import AuditUnavailable
 from ext_proc.model import ExchangeId
-from tests.contract.console_suites import ApprovalsSuite, Made, SessionsSuite
-from tests.fakes.console_rooms import Clock, FakeApprovals
+from tests.contract.console_suites import EVE, ApprovalsSuite, Made, Noted, RefusalsSuite, SessionsSuite
+from tests.fakes.console_rooms import Clock, FakeApprovals, FakeRefusals
 from tests.fakes.desks import FakeLog, an_asking
+from tests.fakes.recorded import FakeJournal
 from tests.fakes.register import FakeRegister
 from tests.fakes.registry import FakeRegistry
 
@@ -26,6 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from ext_proc.model import Identity
+
+
+ORIGIN, AT = "demo.example/gw-0-command/20261125T110000000000-0a0b0c0d", "2026-11-25T12:00:00.000000Z"
 
 
 class TestFakeApprovals(ApprovalsSuite):
@@ -77,6 +87,49 @@ class TestDeskApprovals(ApprovalsSuite):
             lambda by: clock.move(seconds=by),
         )
         ringing.cancel()
+
+
+class TestFakeRefusals(RefusalsSuite):
+    @pytest.fixture
+    def made(self) -> Noted:
+        clock = Clock()
+        refusals = FakeRefusals(clock)
+
+        def fail(is_down: bool) -> None:
+            refusals.failure = AuditUnavailable("full") if is_down else None
+
+        return Noted(
+            refusals, lambda: [told[1:] for told in refusals.noted], fail, lambda minutes: clock.move(minutes=minutes)
+        )
+
+
+class TestNotedRefusals(RefusalsSuite):
+    @pytest.fixture
+    def made(self) -> Noted:
+        clock, journal = Clock(), FakeJournal()
+        keyring = KeyRing(b"k" * 32, b"p" * 32, FakeRegistry(), lambda: 100.0)
+        validator = Draft202012Validator(kinds.schema_of("access.refused"))
+
+        def leaves() -> list[tuple[str, str, str, int]]:
+            made = []
+            for number, (kind, told) in enumerate(journal.notes):
+                common = {"schema": SCHEMA, "kind": kind, "origin": ORIGIN, "sequence": number, "at": AT}
+                validator.validate({**common, **told})
+                made.append((told["page"], told["code"], told["channel"], told["repeated"]))
+            return made
+
+        def fail(is_down: bool) -> None:
+            journal.failure = AuditUnavailable("full") if is_down else None
+
+        return Noted(NotedRefusals(keyring, journal, clock), leaves, fail, lambda minutes: clock.move(minutes=minutes))
+
+    async def test_memory_is_bounded(self, made: Noted, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(console_refusals, "KEPT_MAX", 3)
+        for page in ("inbox", "hold", "charts", "exchanges", "policies"):
+            await made.refusals.note(EVE, page, "role_missing", is_api=False)
+
+        assert isinstance(made.refusals, NotedRefusals)
+        assert [page for _, page in made.refusals._last] == ["charts", "exchanges", "policies"]
 
 
 class TestMemorySessions(SessionsSuite):

@@ -134,6 +134,7 @@ async def test_default_policy(opa: RealOpa) -> None:
         assert restricted.allow
         assert restricted.approval is not None
         assert restricted.approval.groups == ("approvers",)
+        assert restricted.approval.within_seconds >= 300, "a person reads, thinks, and writes why"
         assert (await policy.decide(a_call(tags=("high-risk",)))).approval is not None
         for call, code in (
             (a_call(parameters={"media_count": 1}), "media_not_inspectable"),

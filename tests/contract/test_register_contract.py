@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ext_proc.approval.register import Register
     from tests.contract.databases import Database
 
-LIMITS = Limits(pending_max=5, pending_max_per_caller=3)
+LIMITS = Limits(pending_max=5, pending_max_per_caller=3, kept_max_per_caller=6)
 LATER = NOW + timedelta(minutes=1)
 PENDING, APPROVED, CLAIMED, USED = HoldState.PENDING, HoldState.APPROVED, HoldState.CLAIMED, HoldState.USED
 DENIED, EXPIRED = HoldState.DENIED, HoldState.EXPIRED
@@ -169,10 +169,12 @@ def test_too_many_of_one_caller(register: Register) -> None:
     register.ask(a_hold("c"), Y, HERE, NOW)  # no new one
     register.ask(a_hold("d", caller_ref=KIM), X, HERE, NOW)
     register.ended(a_hold("a").hold_id, X, HoldEnding.LEFT, NOW)
-    register.ask(a_hold("e"), X, HERE, NOW)
-    with pytest.raises(TooManyHolds, match="of this caller"):  # one that was withdrawn would be one more
-        register.ask(a_hold("a"), X, HERE, NOW)
+    with pytest.raises(TooManyHolds, match="of this caller"):  # what was withdrawn is kept, and can be sent again
+        register.ask(a_hold("e"), X, HERE, NOW)
     assert state(register, a_hold("a")) is WITHDRAWN
+    assert register.ask(a_hold("a"), X, HERE, NOW).state is PENDING
+    register.resolve(a_hold("b").hold_id, yes(), b"", NOW)
+    register.ask(a_hold("e"), X, HERE, NOW)
     late = NOW + WITHIN
     assert register.count_pending(late) == 0  # nobody had to write down that they expired
     register.ask(a_hold("f", at=late), X, HERE, late)
@@ -185,6 +187,38 @@ def test_too_many_in_all(register: Register) -> None:
         register.ask(a_hold("f"), X, HERE, NOW)
     register.resolve(a_hold("a").hold_id, yes(), b"", NOW)
     register.ask(a_hold("f"), X, HERE, NOW)
+
+
+def test_who_sends_and_leaves_does_not_fill_the_register(register: Register) -> None:
+    """Each with other bytes, and nobody waits: kept they are all the same, until their time is over."""
+    kept = 0
+    for number in range(40):
+        try:
+            register.ask(a_hold(f"flood-{number}"), X, HERE, NOW)
+            kept += 1
+        except TooManyHolds:
+            continue
+        register.ended(a_hold(f"flood-{number}").hold_id, X, HoldEnding.LEFT, NOW)
+    assert kept == 3 and register.count_pending(NOW) == 0
+    for number in range(2):
+        register.ask(a_hold(f"other-{number}", caller_ref=f"hmac-sha256:{number}"), X, HERE, NOW)
+    with pytest.raises(TooManyHolds, match="of all"):
+        register.ask(a_hold("one-more", caller_ref=KIM), X, HERE, NOW)
+
+
+def test_of_what_is_over_the_newest_are_kept(register: Register) -> None:
+    asked = []
+    for round_ in range(4):
+        at = NOW + round_ * 2 * WITHIN
+        for number in range(3):
+            hold = a_hold(f"{round_}-{number}", at=at + number * SECOND)
+            asked.append(register.ask(hold, X, HERE, at).hold_id)
+    last = NOW + 6 * WITHIN
+    assert [one.hold_id for one in register.of_caller(ADA, last, 99)] == asked[:-7:-1]
+    assert register.find(asked[0], last) is None and register.said(asked[0]) == {}
+    later = last + 2 * WITHIN
+    register.ask(a_hold("other", at=later, caller_ref=KIM), X, HERE, later)
+    assert len(register.of_caller(ADA, later, 99)) == 6  # somebody else's ask takes nothing of theirs
 
 
 # Resolving and passing -----------------------------------------------------------------------------------------------
@@ -329,6 +363,29 @@ def test_the_inbox_of_a_group(register: Register) -> None:
     register.resolve(HoldId("b" * 32), no(), b"", LATER)
     assert inbox(None, APPROVERS) == "ad" and inbox(None, APPROVERS, 1, after=HoldId("a" * 32)) == "d"
     assert register.count_pending(LATER) == 3
+
+
+def test_what_waits_for_a_person_and_what_they_have_answered(register: Register) -> None:
+    register.ask(a_hold("a", "a" * 32, NOW, terms=TWO), X, HERE, NOW)
+    register.ask(a_hold("b", "b" * 32, NOW + SECOND, terms=TWO, caller_ref=KIM), X, HERE, NOW)
+    register.ask(a_hold("c", "c" * 32, NOW, tenant="acme", caller_ref=EVE), X, HERE, NOW)
+    groups = ("approvers", "officers")
+
+    def waiting(who: str, now: Any = LATER, tenant: str | None = None, groups: tuple[str, ...] = groups) -> int:
+        return register.count_waiting_for(tenant, groups, who, now)
+
+    assert (waiting(BOB), waiting(ADA), waiting(KIM), waiting(BOB, tenant="acme")) == (2, 1, 1, 1)
+    assert (waiting(BOB, groups=()), waiting(BOB, NOW + 9 * WITHIN)) == (0, 0)
+    assert register.answered_by(BOB, LATER, 9) == []
+    register.resolve(HoldId("b" * 32), yes(BOB), b"", NOW)
+    register.resolve(HoldId("a" * 32), yes(BOB), b"", NOW)
+    assert (waiting(BOB), waiting(EVE), len(register.pending(None, groups, LATER, 9))) == (0, 2, 2)
+    found = register.answered_by(BOB, LATER, 9)
+    assert [one.hold_id[0] for one in found] == ["a", "b"] and all(one.sealed is None for one in found)
+    assert [one.hold_id[0] for one in register.answered_by(BOB, LATER, 1)] == ["a"]
+    assert register.answered_by(EVE, LATER, 9) == register.answered_by(BOB, NOW + 9 * WITHIN, 9) == []
+    register.resolve(HoldId("a" * 32), yes(EVE), b"", NOW)
+    assert [one.hold_id[0] for one in register.answered_by(BOB, LATER, 9)] == ["b"]
 
 
 def test_a_callers_own(register: Register) -> None:

@@ -125,7 +125,7 @@ class Answering:
         return found.state.value
 
     def said(self, hold: Hold, answer: str = "approve", **changed: Any) -> dict[str, Any]:
-        return {"hold_id": hold.hold_id, "answer": answer, "justification": "case 7", "person": BOB, **changed}
+        return {"hold_id": hold.hold_id, "answer": answer, "justification": "case 7 of 2026", "person": BOB, **changed}
 
     def signed(
         self, said: Any, message_id: str = "msg_1", *, secret: bytes = SECRET, at: datetime | None = None
@@ -141,7 +141,7 @@ class Answering:
         return headers, body
 
     def pressed(
-        self, hold: Hold, action: str = "approve", user: str = "U1", *, why: str | None = "case 7",
+        self, hold: Hold, action: str = "approve", user: str = "U1", *, why: str | None = "case 7 of 2026",
         secret: bytes = SLACK_SECRET, ago: float = 0, **changed: Any,
     ) -> tuple[dict[str, str], bytes]:  # fmt: skip
         """As Slack sends it."""

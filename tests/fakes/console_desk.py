@@ -21,7 +21,7 @@ from ext_proc.console.signing_in import Provider
 from ext_proc.demo.issuer import PEOPLE, Issuer
 from ext_proc.identity.keys import KeySet, KeySource
 from ext_proc.identity.token import Trust
-from tests.fakes.console_rooms import Clock, FakeApprovals, FakeBearers, FakeExchanges, person
+from tests.fakes.console_rooms import Clock, FakeApprovals, FakeBearers, FakeExchanges, FakeRefusals, person
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -49,6 +49,7 @@ class Desk:
         self.clock = Clock()
         self.approvals = FakeApprovals(self.clock)
         self.exchanges = FakeExchanges(self.clock)
+        self.refusals = FakeRefusals(self.clock)
         self.bearers = FakeBearers()
         self.sessions = MemorySessions()
         self.console: Console
@@ -67,7 +68,7 @@ class Desk:
             settings.client,
             f"{self.url}/login/callback",
         )
-        rooms = Rooms(self.approvals, self.exchanges, self.bearers, self.sessions)
+        rooms = Rooms(self.approvals, self.exchanges, self.refusals, self.bearers, self.sessions)
         self.console = Console(settings, rooms, self.provider, self.clock)
         await self._serve(self.console.app(), listening)
         return self

@@ -118,14 +118,20 @@ class FakeApprovals:
     async def inbox(self, viewer: Viewer, limit: int, after: str | None) -> seen.Inbox:
         self._check()
         who = _who(viewer)
-        mine = [one for one in self._holds.values() if rules.may_see(one.hold, who) and self._at(one).state in OPEN]
-        mine.sort(key=lambda one: (one.hold.asked_at, one.hold.hold_id))
+        seen_by = [one for one in self._holds.values() if rules.may_see(one.hold, who) and self._at(one).state in OPEN]
+        seen_by.sort(key=lambda one: (one.hold.asked_at, one.hold.hold_id))
+        others = [one for one in seen_by if one.hold.caller_ref != who.ref]
+        mine = [one for one in others if not rules.has_answered(one.hold, who)]
+        answered = [] if after else [one for one in others if rules.has_answered(one.hold, who)]
         ids = [one.hold.hold_id for one in mine]
         start = ids.index(HoldId(after)) + 1 if after in ids else 0
         shown = mine[start : start + limit]
         is_more = start + limit < len(mine)
         return seen.Inbox(
-            tuple(self._line(one, viewer) for one in shown), len(mine), shown[-1].hold.hold_id if is_more else None
+            tuple(self._line(one, viewer) for one in shown),
+            len(mine),
+            shown[-1].hold.hold_id if is_more else None,
+            tuple(self._line(one, viewer) for one in answered),
         )
 
     async def read(
@@ -196,17 +202,24 @@ class FakeApprovals:
             needed=hold.terms.count,
             given=sum(one.is_yes for one in hold.resolutions),
             is_own=hold.caller_ref == who.ref,
-            objection=rules.objection(hold, who, "because"),
+            objection=rules.objection(hold, who, None),
+            answered=next(
+                ("approve" if one.is_yes else "deny" for one in hold.resolutions if one.person_ref == who.ref), None
+            ),
         )
 
     def _seen(self, kept: _Kept, viewer: Viewer, *, is_clear: bool) -> seen.HoldSeen:
         hold, asker = self._at(kept), kept.asker
+        is_own = hold.caller_ref == _who(viewer).ref
         said = tuple(
-            seen.Said(
+            seen.Said(one.is_yes, None, None, one.at, None)
+            if is_own
+            else seen.Said(
                 one.is_yes,
                 *kept.said.get(one.person_ref, (one.person_ref, None)),
                 one.at,
                 seen.Place(one.origin, one.sequence),
+                one.person_ref == _who(viewer).ref,
             )
             for one in hold.resolutions
         )
@@ -329,11 +342,12 @@ class FakeExchanges:
         ids = [one.exchange_id for one in fitting]
         start = ids.index(after) + 1 if after in ids else 0
         shown = tuple(fitting[start : start + limit])
-        return seen.Found(shown, shown[-1].exchange_id if start + limit < len(fitting) else None, len(fitting))
+        more = shown[-1].exchange_id if start + limit < len(fitting) else None
+        return seen.Found(shown, more, len(fitting), reference(viewer.identity))
 
     async def one(self, viewer: Viewer, exchange_id: str) -> seen.ExchangeSeen | None:
         found = self._found(viewer, exchange_id)
-        return found.seen if found else None
+        return replace(found.seen, viewer_ref=reference(viewer.identity)) if found else None
 
     async def payloads(self, viewer: Viewer, exchange_id: str, purpose: str) -> seen.PayloadsSeen | None:
         found = self._found(viewer, exchange_id)
@@ -403,6 +417,27 @@ def _fits(line: seen.ExchangeLine, wanted: seen.Filters) -> bool:
         and (wanted.until is None or line.at < wanted.until)
         and (wanted.entity is None or any(one.name == wanted.entity for one in line.masked))
     )
+
+
+class FakeRefusals:
+    """`ports.Refusals`. ``noted`` is what would be leaves: who, page, code, channel, and how often since the last."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._last: dict[tuple[str, str], tuple[datetime, int]] = {}
+        self.noted: list[tuple[str, str, str, str, int]] = []
+        self.failure: Exception | None = None
+
+    async def note(self, viewer: Viewer, page: str, code: str, *, is_api: bool) -> None:
+        at, count = self._last.get((viewer.name, page), (None, 0))
+        if at is not None and self._clock() - at < timedelta(minutes=10):
+            self._last[viewer.name, page] = (at, count + 1)
+            return
+        if self.failure is not None:
+            self._last[viewer.name, page] = (at or NOW - timedelta(days=1), count + 1)
+            raise self.failure
+        self._last[viewer.name, page] = (self._clock(), 0)
+        self.noted.append((viewer.name, page, code, "api" if is_api else "console", count))
 
 
 class FakeBearers:

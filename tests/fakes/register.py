@@ -62,11 +62,15 @@ class FakeRegister:
         return _listed(after)
 
     def _admit(self, caller_ref: str, now: datetime) -> None:
-        pending = [hold for hold in self._all(now) if hold.state is HoldState.PENDING]
-        if sum(hold.caller_ref == caller_ref for hold in pending) >= self._limits.pending_max_per_caller:
+        waiting = [hold for hold in self._all(now) if hold.state in rules.RESUMABLE]
+        if sum(hold.caller_ref == caller_ref for hold in waiting) >= self._limits.pending_max_per_caller:
             raise TooManyHolds("of this caller")
-        if len(pending) >= self._limits.pending_max:
+        if len(waiting) >= self._limits.pending_max:
             raise TooManyHolds("of all")
+        theirs = [hold for hold in self._all(now) if hold.caller_ref == caller_ref]
+        over = [hold for hold in theirs if _ends_at(hold) <= now]
+        for hold in over[: max(0, len(theirs) - self._limits.kept_max_per_caller + 1)]:
+            del self.kept[hold.hold_id]
 
     def _all(self, now: datetime) -> list[Hold]:
         found = [rules.at(one.hold, now) for one in self.kept.values()]
@@ -80,8 +84,6 @@ class FakeRegister:
                 if found.binding_sha256 != hold.binding_sha256 or not rules.is_found_again(found, now):
                     continue
                 after = rules.claimed(rules.joined(found, exchange_id), exchange_id)
-                if after.state is HoldState.PENDING and found.state is not HoldState.PENDING:
-                    self._admit(hold.caller_ref, now)
                 self.beats[holder.origin] = now
                 return self._keep(one, after, holder)
             self._admit(hold.caller_ref, now)
@@ -140,6 +142,17 @@ class FakeRegister:
                 and (last is None or (hold.asked_at, hold.hold_id) > (last.hold.asked_at, last.hold.hold_id))
             ]
             return found[:limit]
+
+    def count_waiting_for(self, tenant: str | None, groups: Sequence[str], person_ref: str, now: datetime) -> int:
+        """See `Register.count_waiting_for`."""
+        found = self.pending(tenant, groups, now, len(self.kept) + 1)
+        return sum(hold.caller_ref != person_ref and not _has_said(hold, person_ref) for hold in found)
+
+    def answered_by(self, person_ref: str, now: datetime, limit: int) -> list[Hold]:
+        """See `Register.answered_by`."""
+        with self._alone():
+            pending = [hold for hold in self._all(now) if hold.state is HoldState.PENDING]
+            return [_listed(hold) for hold in pending if _has_said(hold, person_ref)][:limit]
 
     def of_caller(self, caller_ref: str, now: datetime, limit: int) -> list[Hold]:
         """See `Register.of_caller`."""
@@ -206,11 +219,7 @@ class FakeRegister:
     def sweep(self, before: datetime) -> int:
         """See `Register.sweep`."""
         with self._alone():
-            over = [
-                hold_id
-                for hold_id, one in self.kept.items()
-                if max(one.hold.expires_at, one.hold.valid_until or one.hold.expires_at) <= before
-            ]
+            over = [hold_id for hold_id, one in self.kept.items() if _ends_at(one.hold) <= before]
             for hold_id in over:
                 del self.kept[hold_id]
             return len(over)
@@ -242,5 +251,13 @@ class FakeWatch:
         self._rung.set()
 
 
+def _ends_at(hold: Hold) -> datetime:
+    return max(hold.expires_at, hold.valid_until or hold.expires_at)
+
+
 def _listed(hold: Hold) -> Hold:
     return replace(hold, sealed=None, sealed_clear=None)
+
+
+def _has_said(hold: Hold, person_ref: str) -> bool:
+    return any(one.person_ref == person_ref for one in hold.resolutions)

@@ -7,17 +7,16 @@ import os
 import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from ext_proc import __version__
+from ext_proc.app import auditing
 from ext_proc.cli import main
 from tests.unit.test_config import VALID
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 Said = pytest.CaptureFixture[str]
 
@@ -126,6 +125,8 @@ COMMANDS = (
     ("keys", "rotate", "--new-config", "copy.yaml"),
     ("canary",),
     ("auditor-policy",),
+    ("reconcile",),
+    ("rollup",),
 )
 
 
@@ -196,7 +197,17 @@ def test_reload_of_a_gate_that_is_gone(config: Path, capsys: Said) -> None:
     assert "No such process" in capsys.readouterr().err
 
 
-BY_ENDPOINTS = (("check-config",), ("render",), ("reload",), ("records", "list"), ("records", "show", "an-id"))
+BY_ENDPOINTS = (
+    ("check-config",),
+    ("render",),
+    ("reload",),
+    ("records", "list"),
+    ("records", "show", "an-id"),
+    ("verify",),
+    ("reconcile",),
+    ("rollup",),
+    ("auditor-policy",),
+)
 
 
 @pytest.fixture
@@ -219,6 +230,37 @@ def test_render_for_a_demo(config: Path, endpoints: Path, capsys: Said) -> None:
 def test_reload_of_a_demo(config: Path, endpoints: Path, capsys: Said) -> None:
     assert _status("reload", "--endpoints", endpoints) == 2
     assert capsys.readouterr().err == f"affidavit: configuration: nothing runs in {config.parent}/run\n"
+
+
+def test_verify_of_a_demo_reaches_its_bucket_as_the_demo_does(
+    config: Path, endpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_SHARED_CREDENTIALS_FILE", "AWS_PROFILE"):
+        monkeypatch.setenv(name, "of-somebody-else")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "elsewhere")
+    whole = yaml.safe_load(config.read_text())
+    whole["audit"]["s3"] |= {
+        "endpoint": "http://127.0.0.1:9", "region": "demo-1", "credentials_file": str(config.parent / "credentials"),
+        "prefix": "kept/",
+    }  # fmt: skip
+    config.write_text(yaml.safe_dump(whole))
+    endpoints.write_text(json.dumps({"config": str(config), "policy": "/demo/policy.yaml"}))
+
+    bucket = whole["audit"]["s3"]["bucket"]
+    assert auditing.of_demo(endpoints, None) == (f"s3://{bucket}/kept", Path("/demo/policy.yaml"))
+    assert auditing.of_demo(endpoints, Path("mine.yaml"))[1] == Path("mine.yaml")
+    assert (os.environ["AWS_ENDPOINT_URL"], os.environ["AWS_REGION"]) == ("http://127.0.0.1:9", "demo-1")
+    assert os.environ["AWS_SHARED_CREDENTIALS_FILE"] == str(config.parent / "credentials")
+    assert "AWS_ACCESS_KEY_ID" not in os.environ
+
+
+def test_verify_needs_the_auditors_policy(endpoints: Path, capsys: Said) -> None:
+    assert _status("verify", "s3://bucket/prefix") == 2
+    assert "--policy FILE" in capsys.readouterr().err
+    assert _status("verify", "--endpoints", endpoints) == 2  # a file of another kind: it names no policy
+    assert "not the endpoints file of a demo" in capsys.readouterr().err
+    assert _status("verify") == 2
+    assert _status("verify", "s3://bucket/prefix", "--endpoints", endpoints) == 2
 
 
 @pytest.mark.parametrize("command", BY_ENDPOINTS, ids=" ".join)

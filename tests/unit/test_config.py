@@ -385,3 +385,60 @@ def test_witnesses_that_cannot_be(tmp_path: Path, witnesses: list[Any], quorum: 
     whole = _changed("audit.witnesses", witnesses)
     whole["audit"]["witness_quorum"] = quorum
     assert why in _refusal(tmp_path, whole)
+
+
+# The console ---------------------------------------------------------------------------------------------------------
+
+CONSOLE = {"public_url": "https://desk.example.com"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"public_url": "http://desk.example.com"}, "public_url: must be https"),
+        ({"public_url": "http://127.0.0.1.example.com"}, "public_url: must be https"),
+        ({"public_url": "https://desk.example.com:x"}, "public_url: scheme, host and port"),
+        ({"public_url": "https://someone@desk.example.com"}, "public_url: scheme, host and port"),
+        ({"public_url": "https://:80"}, "public_url: scheme, host and port"),
+        ({"scopes": ["profile"]}, "scopes: must name openid"),
+        ({"scopes": []}, "scopes: must name openid"),
+        ({"scopes": ["openid profile"]}, "one word, for example openid"),
+    ],
+)
+def test_console_that_would_not_work(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:
+    said = _refusal(tmp_path, _changed("console", {**CONSOLE, **changes}))
+
+    assert expected in said and "console" in said
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8090", "http://[::1]:8090", "http://localhost", "https://x:8443"])
+def test_console_that_works(tmp_path: Path, url: str) -> None:
+    scopes = ["openid", "groups"]
+
+    assert _load(tmp_path, _changed("console", {"public_url": url, "scopes": scopes})).console is not None
+
+
+ENTRA = "https://login.microsoftonline.com/0f0f/v2.0"
+
+
+@pytest.mark.parametrize(
+    ("issuer", "subject", "client", "is_refused"),
+    [
+        (ENTRA, "sub", "affidavit-console", True),
+        (ENTRA, ["sub"], "affidavit-console", True),
+        ("https://sts.windows.net/0f0f/", "sub", "affidavit-console", True),
+        (ENTRA, "oid", "affidavit-console", False),
+        (ENTRA, "sub", "affidavit", False),  # the client that callers' tokens are for: one `sub`
+        ("https://login.example.com", "sub", "affidavit-console", False),
+    ],
+)
+def test_issuer_that_is_known_to_name_people_anew_for_each_client(
+    tmp_path: Path, issuer: str, subject: Any, client: str, is_refused: bool
+) -> None:
+    whole = _changed("console", {**CONSOLE, "client_id": client})
+    whole["identity"]["issuers"][0] |= {"issuer": issuer, "claims": {"subject": subject}}
+
+    if is_refused:
+        assert "claims.subject" in (said := _refusal(tmp_path, whole)) and "oid" in said
+    else:
+        assert _load(tmp_path, whole).console is not None

@@ -197,7 +197,7 @@ async def test_what_is_said_by_a_channel_is_a_valid_leaf(house):
         desk = HookDesk(Approvals(keyring, register, journal, clock))
         hold = asked.hold(facts=FACTS)
         for channel in ("webhook", "slack"):
-            said = Said(hold.hold_id, is_yes=True, justification="case 7")
+            said = Said(hold.hold_id, is_yes=True, justification="case 7 of 2026")
             await desk.note_refused(channel, said, "signature_wrong")
             bob = Named(ISSUER, f"bob-{channel}", None, ("approvers",))
             if channel == "webhook":

@@ -264,6 +264,24 @@ async def test_a_text_that_looks_like_a_mark_is_text(desk: Desk) -> None:
     assert SPAN["end"] == 24
 
 
+async def test_what_a_caller_writes_like_a_placeholder_is_not_marked_as_masked(desk: Desk) -> None:
+    log = desk.recorded.log()
+    kept = {"role": "user", "content": "[EMAIL] [PERSON]"}
+    bodies = [
+        as_json({"messages": [{"role": "user", "content": f"Write to {who}, [EMAIL], [PERSON]"}, kept]})
+        for who in ("ada@example.com", "[EMAIL]")
+    ]
+    log.exchange(X, NOON, raw=bodies[0], forwarded=bodies[1])
+    log.seal()
+    desk.indexed.round()
+    shown = await desk.exchanges.payloads(auditor(), X, "ticket 1")
+    assert shown is not None
+    for body, marked in zip(shown.bodies, ("ada@example.com", "[EMAIL]"), strict=False):
+        assert [one.text for one in body.segments if one.entity] == [marked]
+        [before] = [one for one, after in zip(body.segments, body.segments[1:], strict=False) if after.entity]
+        assert before.text.endswith("Write to ")
+
+
 async def test_no_record_no_view(desk: Desk) -> None:
     one_exchange(desk)
     before = len(desk.recorded.store.downloads)
@@ -444,17 +462,20 @@ async def test_charts_have_every_hour(desk: Desk) -> None:
     log = desk.recorded.log()
     for number, outcome in enumerate(("completed", "completed", "error", "held", "refused", "abandoned")):
         told(log, number, NOON + number * SECOND, outcome=outcome)
-    told(log, 9, NOON, allow=False, outcome="denied")
+    told(log, 9, NOON, allow=False, outcome="denied", code="policy_denied")
+    for number, code in enumerate(("approval_denied", "approval_denied", "approval_expired"), 20):
+        told(log, number, NOON, outcome="denied", code=code)
     log.seal()
     desk.clock.now = NOON + timedelta(hours=2, minutes=30)
     desk.indexed.round()
     charts = await desk.exchanges.charts(auditor(), NOON - timedelta(hours=1))
     assert [hour.at for hour in charts.hours] == [NOON + timedelta(hours=number) for number in (-1, 0, 1, 2)]
     busy = charts.hours[1]
-    assert (busy.allowed, busy.denied, busy.refused, busy.failed) == (2, 1, 1, 2)
+    assert (busy.allowed, busy.denied, busy.refused, busy.failed) == (2, 1, 2, 2)
+    assert busy.denied_by_people == 2, "not the policy said no"
     assert busy.latency_ms_p50 == pytest.approx(10, rel=0.03)
     assert charts.hours[0].latency_ms_p50 is None
-    assert charts.entities == (seen.Count("EMAIL", 14),)
+    assert charts.entities == (seen.Count("EMAIL", 20),)
 
 
 def bundle(path: Path, **files: str) -> str:

@@ -116,13 +116,13 @@ async def test_yes_releases_one_that_waits(house: House) -> None:
         hold_id = (await house.desk.ask(house.asking(), NOW)).hold_id
         waiting = tasks.create_task(house.desk.wait(hold_id, X, house.until()))
         await asyncio.sleep(0)
-        view = await asyncio.to_thread(house.people.resolve, BOB, hold_id, "api", "case 1", is_yes=True)
+        view = await asyncio.to_thread(house.people.resolve, BOB, hold_id, "api", "case 1 of 2026", is_yes=True)
         standing = await waiting
         living.cancel()
     assert standing.state is HoldState.CLAIMED
-    assert [(one.who, one.why, one.resolution.is_yes) for one in view.said] == [("bob", "case 1", True)]
+    assert [(one.who, one.why, one.resolution.is_yes) for one in view.said] == [("bob", "case 1 of 2026", True)]
     [entry] = house.log.entries
-    assert (entry.kind, entry.identity, entry.payloads[0].body) == ("approval.resolved", BOB, b"case 1")
+    assert (entry.kind, entry.identity, entry.payloads[0].body) == ("approval.resolved", BOB, b"case 1 of 2026")
     assert (standing.resolutions[0].origin, standing.resolutions[0].sequence) == ("demo/gw-command/1", 1)
     house.desk.ended(X, HoldEnding.PASSED)
     await house.desk.settle(5)
@@ -140,7 +140,7 @@ async def test_waits_for_what_becomes_of_anothers_claim(house: House) -> None:
         living = tasks.create_task(house.desk.live())
         hold_id = (await house.desk.ask(house.asking(X), NOW)).hold_id
         await house.desk.ask(house.asking(Y), NOW)
-        house.people.resolve(BOB, hold_id, "api", "case 1", is_yes=True)
+        house.people.resolve(BOB, hold_id, "api", "case 1 of 2026", is_yes=True)
         assert (await house.desk.wait(hold_id, X, house.until())).state is HoldState.CLAIMED
         other = tasks.create_task(house.desk.wait(hold_id, Y, house.until()))
         await asyncio.sleep(0.05)
@@ -253,7 +253,7 @@ async def test_what_is_not_there(house: House) -> None:
         with pytest.raises(Objection, match="no_such_hold"):
             ask(BOB, HoldId("0" * 32))
     with pytest.raises(Objection, match="no_such_hold"):
-        house.people.resolve(BOB, HoldId("0" * 32), "api", "case", is_yes=True)
+        house.people.resolve(BOB, HoldId("0" * 32), "api", "case 1 of 2026", is_yes=True)
     assert house.log.kinds == []
 
 
@@ -266,7 +266,7 @@ async def test_register_goes_away_after_the_word_was_recorded(house: House) -> N
 
     house.register.resolve = gone  # type: ignore[method-assign]
     with pytest.raises(ApprovalUnavailable):
-        house.people.resolve(BOB, hold_id, "api", "case", is_yes=True)
+        house.people.resolve(BOB, hold_id, "api", "case 1 of 2026", is_yes=True)
     assert house.log.kinds == ["approval.resolved", "approval.refused"]
     assert house.log.entries[-1].facts["code"] == "unavailable"
 
@@ -282,7 +282,7 @@ async def test_not_recorded_is_not_said(house: House) -> None:
     hold_id = (await house.desk.ask(house.asking(), NOW)).hold_id
     house.log.is_down = True
     with pytest.raises(AuditUnavailable):
-        house.people.resolve(BOB, hold_id, "api", "case", is_yes=True)
+        house.people.resolve(BOB, hold_id, "api", "case 1 of 2026", is_yes=True)
     with pytest.raises(AuditUnavailable):
         house.people.read(BOB, hold_id, "api")
     assert house.register.kept[hold_id].hold.state is HoldState.PENDING
@@ -295,12 +295,12 @@ async def test_second_word_does_not_count_and_is_on_record(house: House) -> None
 
     def first(*told: Any) -> Any:
         house.register.resolve = really  # type: ignore[method-assign]
-        house.people.resolve(LEAD, hold_id, "api", "no", is_yes=False)
+        house.people.resolve(LEAD, hold_id, "api", "no, not now", is_yes=False)
         return really(*told)
 
     house.register.resolve = first  # type: ignore[method-assign]
     with pytest.raises(Objection, match="already_denied"):
-        house.people.resolve(BOB, hold_id, "api", "yes", is_yes=True)
+        house.people.resolve(BOB, hold_id, "api", "yes, do it", is_yes=True)
     assert house.log.kinds == ["approval.resolved", "approval.resolved", "approval.refused"]
     assert house.register.kept[hold_id].hold.state is HoldState.DENIED
 
@@ -349,7 +349,7 @@ async def test_another_call_is_another_hold(house: House, change: dict[str, Any]
 async def test_another_policy_asks_again(house: House) -> None:
     asking = house.asking(X)
     first = await house.desk.ask(asking, NOW)
-    house.people.resolve(BOB, first.hold_id, "api", "case", is_yes=True)
+    house.people.resolve(BOB, first.hold_id, "api", "case 1 of 2026", is_yes=True)
     changed = replace(asking.decision, policy=PolicyVersion("r-2", "1" * 64))
     later = await house.desk.ask(replace(asking, call=replace(asking.call, exchange_id=Y), decision=changed), NOW)
     assert (later.state, later.hold_id != first.hold_id) == (HoldState.PENDING, True)

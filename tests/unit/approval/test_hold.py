@@ -295,3 +295,20 @@ def test_the_same_sent_again_is_the_same_hold() -> None:
     again = replace(again, decision=replace(DECISION, decision_id="d2"))
     assert binding_of(again, ADA) == binding_of(ASKING, ADA)
     assert len(binding_of(ASKING, ADA)) == 64
+
+
+@pytest.mark.parametrize(
+    ("said", "least", "is_enough"),
+    [
+        ("ok", 10, False), ("no", 10, False), (".", 10, False), ("." * 40, 10, False), ("1234567890", 10, False),
+        ("o" + " " * 20 + "k", 10, False), ("case 17", 10, False), ("case 17 ok", 10, True), ("Prüfung 17", 10, True),
+        ("案件十七について確認済", 10, True), ("ok", 2, True), ("x" * 2000, 10, True), ("x" * 2001, 10, False),
+    ],
+)  # fmt: skip
+def test_a_reason_is_in_words(said: str, least: int, is_enough: bool) -> None:
+    assert rules.objection(waiting(), person(), said, least) == (None if is_enough else "justification_required")
+    assert rules.words_of("justification_required", least).startswith(f"Say why, in {least} to 2000 characters")
+
+
+def test_where_nobody_says_anything_yet_no_reason_is_missing() -> None:
+    assert rules.objection(waiting(), person(), None) is None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.fakes.console_desk import Browser, Desk
 
-TOLD = {"answer": "approve", "justification": "Checked.", "channel": "cli", "purpose": "ticket 7"}
+TOLD = {"answer": "approve", "justification": "Checked it.", "channel": "cli", "purpose": "ticket 7"}
 EVERYBODY = person("root", "approvers", "auditors", "operators", "policy-authors")
 WITH_ANSWER = [route for route in ROUTES if route.has_api and route.answer is not None]
 

@@ -59,6 +59,27 @@ def test_line_has_a_hole_where_nothing_was_measured() -> None:
     assert latency.rows[2][1] == ("\N{EN DASH}", "\N{EN DASH}")
 
 
+@pytest.mark.parametrize("largest", [0, 1, 2, 3, 4, 5, 7, 10, 18, 49, 5000, 10**6, 4 * 10**6])
+def test_nobody_made_half_a_call(largest: int) -> None:
+    for chart in drawn(_charts([(largest, 0, 0, 0, 1.5, 2.5, largest, 0)])):
+        if chart.name in {"volume", "decisions", "holds"}:
+            assert [mark.text for mark in chart.y_marks if not mark.text.isdigit()] == []
+            assert len(chart.y_marks) in {2, 3} and int(chart.y_marks[-1].text) >= largest
+
+
+def test_people_and_the_policy_deny_apart() -> None:
+    hour = seen.Hour(NOW, 5, 1, denied_by_people=2)
+    [decisions] = [one for one in drawn(seen.Charts(NOW, NOW, (hour,), ())) if one.name == "decisions"]
+
+    assert decisions.summary == "Of 8 calls the policy denied 1, and people 2."
+    assert dict(zip(decisions.series, decisions.rows[0][1], strict=True))["Denied by people"] == "2"
+    assert [bar.title.split(": ")[1] for bar in decisions.bars] == [
+        "5 allowed",
+        "1 denied by the policy",
+        "2 denied by people",
+    ]
+
+
 @given(st.floats(0.001, 1e12))
 def test_axis_ends_above_the_largest(largest: float) -> None:
     assert largest <= nice(largest) * (1 + 1e-9) and nice(largest) <= largest * 2.5 + 1e-9
@@ -67,5 +88,5 @@ def test_axis_ends_above_the_largest(largest: float) -> None:
 def test_how_things_are_written() -> None:
     assert when(NOW) == "25 Nov 2026, 12:00:00 UTC"
     assert [lasting(one) for one in (0, 59, 3600, 90_061, -60)] == ["0 s", "59 s", "1 h", "1 d 1 h", "1 min ago"]
-    assert short("hmac-sha256:" + "a" * 64) == f"{'a' * 12}…" and short("abc") == "abc"
+    assert short("hmac-sha256:" + "a" * 64) == f"{'a' * 8}…" and short("abc") == "abc"
     assert number(1234567) == "1\u202f234\u202f567"

@@ -10,6 +10,7 @@ import pytest
 from ext_proc.console.guard import HEADERS
 from ext_proc.console.people import Role
 from ext_proc.console.routes import API, PUBLIC, ROUTES, SIGNED_IN, Route
+from ext_proc.errors import AuditUnavailable
 from tests.fakes.console_desk import ROLES
 from tests.fakes.console_rooms import exchange_id, hold_id, person
 
@@ -22,7 +23,7 @@ GUARDED = [route for route in ROUTES if route.audience != PUBLIC]
 PEOPLE = {role.value: person(f"some-{role.value}", *ROLES[role]) for role in Role} | {
     "none": person("nobody", "analysts")
 }
-TOLD = {"answer": "approve", "justification": "Checked.", "purpose": "ticket 7"}
+TOLD = {"answer": "approve", "justification": "Checked it.", "purpose": "ticket 7"}
 UNTOUCHED = {"home", "changes"}  # go elsewhere, or on for ever: looked at below
 
 
@@ -74,6 +75,45 @@ def _check(route: Route, who: str, status: int) -> None:
         assert status in {200, 303}
     else:
         assert status == 403
+
+
+async def test_every_refusal_for_want_of_a_role_is_on_record(desk: Desk) -> None:
+    """By who it was, and which page; of what they wrote nothing."""
+    await _stocked(desk)
+    page, program = await desk.signed_in(PEOPLE["none"]), await desk.with_token(PEOPLE["operator"])
+    refused = [one for one in GUARDED if one.audience != SIGNED_IN]
+
+    for route in refused:
+        if route.is_for_browsers:
+            assert await _asked(page, route, is_api=False) == 403
+        if route.has_api and Role.OPERATOR not in route.audience:
+            assert await _asked(program, route, is_api=True) == 403
+
+    told = desk.refusals.noted
+    assert {one[1] for one in told if one[3] == "console"} == {one.name for one in refused if one.is_for_browsers}
+    assert {(one[0], one[2], one[3]) for one in told} == {
+        ("nobody", "role_missing", "console"),
+        ("some-operator", "role_missing", "api"),
+    }
+    for person_of in PEOPLE.values():
+        await (await desk.signed_in(person_of)).get("/me")
+    assert desk.refusals.noted == told
+
+
+async def test_hold_of_other_approvers_is_refused_on_record(desk: Desk) -> None:
+    await _stocked(desk)
+    eve = await desk.with_token(PEOPLE["none"])
+
+    assert (await eve.get(f"/api/v1{HOLD}")).status == 403
+    assert desk.refusals.noted == [("nobody", "hold", "not_an_approver", "api", 0)]
+
+
+async def test_nothing_is_shown_where_a_refusal_cannot_be_recorded(desk: Desk) -> None:
+    desk.refusals.failure = AuditUnavailable("full")
+
+    answer = await (await desk.with_token(PEOPLE["none"])).get("/api/v1/holds")
+
+    assert (answer.status, answer.json()["error"]["code"]) == (503, "audit_unavailable")
 
 
 async def test_table_is_what_the_design_says() -> None:
@@ -152,7 +192,7 @@ async def test_forged_form_changes_nothing(desk: Desk, path: str, origin: str | 
     sent = {"own": desk.url, "own.evil.example": f"{desk.url}.evil.example"}.get(origin or "", origin)
 
     answer = await browser.post(
-        path, {"answer": "approve", "justification": "ok"}, csrf=token, headers={"origin": sent}
+        path, {"answer": "approve", "justification": "ok with me"}, csrf=token, headers={"origin": sent}
     )
 
     assert answer.status == 403 and "Nothing was changed" in answer.text
@@ -165,7 +205,7 @@ async def test_two_origins_are_none(desk: Desk) -> None:
     browser = await desk.signed_in("bob")
     headers = [("origin", desk.url), ("origin", "https://evil.example"), ("cookie", f"affidavit={browser.session_id}")]
 
-    form = {"answer": "approve", "justification": "ok", "csrf": await browser.csrf()}
+    form = {"answer": "approve", "justification": "ok with me", "csrf": await browser.csrf()}
     async with browser._client.post(f"{desk.url}{HOLD}/resolution", data=form, headers=headers) as answer:
         assert answer.status == 403
 
@@ -173,7 +213,7 @@ async def test_two_origins_are_none(desk: Desk) -> None:
 async def test_api_with_a_cookie_wants_the_token_and_origin_too(desk: Desk) -> None:
     await _stocked(desk)
     browser = await desk.signed_in("bob")
-    told = {"answer": "approve", "justification": "ok"}
+    told = {"answer": "approve", "justification": "ok with me"}
 
     bare = await browser.send(f"{HOLD}/resolution", told)
     foreign = await browser.send(
@@ -192,7 +232,26 @@ async def test_token_that_is_none_is_not_helped_by_a_cookie(desk: Desk, shown: s
 
     answer = await browser.get("/api/v1/me", headers={"authorization": shown})
 
-    assert answer.status == 401 and answer.headers["www-authenticate"] == "Bearer"
+    assert answer.status == 401 and answer.headers["www-authenticate"].startswith("Bearer")
+
+
+async def test_programs_are_told_of_tokens_and_not_of_sessions(desk: Desk) -> None:
+    stranger, program = desk.browser(), await desk.with_token(PEOPLE["none"])
+    said = [
+        await stranger.get("/api/v1/me"),
+        await stranger.get("/api/v1/me", headers={"authorization": "Bearer nonsense"}),
+        await program.get("/api/v1/holds"),
+        await program.send(f"{HOLD}/resolution", TOLD),
+    ]
+
+    assert [(one.status, one.json()["error"]["code"]) for one in said] == [
+        (401, "not_signed_in"), (401, "invalid_token"), (403, "role_missing"), (403, "role_missing"),
+    ]  # fmt: skip
+    for one in said:
+        words = one.json()["error"]["message"].lower()
+        assert "token" in words
+        assert not [word for word in ("session", "idle", "sign in and", "sign out") if word in words]
+    assert said[1].headers["www-authenticate"] == 'Bearer error="invalid_token"'
 
 
 async def test_pages_take_no_token(desk: Desk) -> None:
@@ -320,6 +379,15 @@ async def test_caller_sees_how_their_own_stands_with_their_own_token(desk: Desk)
 
     assert mine.status == 200 and mine.json()["line"]["state"] == "pending" and mine.json()["line"]["is_own"]
     assert theirs.status == 403 and theirs.json()["error"]["code"] == "not_an_approver"
+
+    bob = await desk.signed_in("bob")
+    await bob.post(f"{HOLD}/resolution", {"answer": "deny", "justification": "Ask the desk of the north first."})
+    denied, page = (
+        await grace.get(f"/api/v1{HOLD}"),
+        await (await desk.signed_in(person("grace", "analysts"))).get(HOLD),
+    )
+    for said in (denied.text, page.text):
+        assert "denied" in said and "bob" not in said and "north" not in said
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
@@ -13,7 +14,8 @@ from ext_proc.approval.hold import OBJECTIONS
 from ext_proc.console import seen
 from ext_proc.errors import ApprovalUnavailable, AuditUnavailable
 from ext_proc.model import HoldState
-from tests.fakes.console_rooms import exchange_id, hold_id, person
+from tests.fakes.console_desk import named
+from tests.fakes.console_rooms import exchange_id, hold_id, person, reference
 
 if TYPE_CHECKING:
     from tests.fakes.console_desk import Browser, Desk
@@ -168,17 +170,72 @@ async def test_resolving(desk: Desk, answer: str, state: HoldState) -> None:
     assert desk.approvals.actions == [("bob", hold_id(1), answer == "approve", "console")]
 
 
+async def test_first_of_two_is_told_that_it_waits_for_another(desk: Desk) -> None:
+    await desk.approvals.add(1, person("ada", "analysts"), count=3)
+    bob, carol = await desk.signed_in("bob"), await desk.signed_in("carol")
+
+    await bob.post(f"{HOLD}/resolution", SAID)
+    page, inbox = (await bob.get(HOLD)).text, (await bob.get("/holds")).text
+    await carol.post(f"{HOLD}/resolution", SAID)
+    later = (await bob.get(HOLD)).text
+
+    assert "You have agreed; 2 more people must agree." in page and OBJECTIONS["already_said"] not in page
+    assert 'value="approve"' not in page and '<b><span title="bob">you</span></b>' in page
+    assert "You have agreed; 1 more person must agree." in later and "<b>carol</b>" in later
+    assert "0 calls wait" in inbox and "Nothing waits" in inbox
+    assert HOLD in inbox.partition("You have agreed; others must too")[2]
+    assert "others must too" not in (await desk.browser().get("/holds")).text
+    await desk.approvals.put(1, state=HoldState.APPROVED)
+    assert "<p>You have agreed.</p>" in (await bob.get(HOLD)).text
+    assert "others must too" not in (await bob.get("/holds")).text
+
+
+async def test_who_denied_is_told_that_they_did(desk: Desk) -> None:
+    await desk.approvals.add(1, person("ada", "analysts"))
+    bob = await desk.signed_in("bob")
+    await bob.post(f"{HOLD}/resolution", {**SAID, "answer": "deny"})
+
+    assert "<p>You have denied this.</p>" in (await bob.get(HOLD)).text
+
+
+async def test_references_are_short_everywhere_and_whole_in_the_title(desk: Desk) -> None:
+    ref, other = "hmac-sha256:" + "ab" * 32, "hmac-sha256:" + "cd" * 32
+    desk.exchanges.add(1, subject_ref=ref, facts=(seen.Fact("By", other),))
+    await desk.approvals.add(1, person(ref, "analysts"))
+    audrey, bob = await desk.signed_in("audrey"), await desk.signed_in("bob")
+    short = f'<code title="{ref}">abababab…</code>'
+
+    for page in (
+        (await audrey.get("/exchanges")).text,
+        (await audrey.get(EXCHANGE)).text,
+        (await bob.get("/holds")).text,
+    ):
+        assert short in page and page.count(ref) == page.count(f'title="{ref}"')
+    assert f'<code title="{other}">cdcdcdcd…</code>' in (await audrey.get(EXCHANGE)).text
+    assert "<h1 title=" in (hold := (await bob.get(HOLD)).text) and ">abababab… asks for demo-restricted</h1>" in hold
+
+
+async def test_viewers_are_you(desk: Desk) -> None:
+    audrey, me = await desk.signed_in("audrey"), reference(named("audrey"))
+    desk.exchanges.add(1, subject_ref=me)
+    await desk.approvals.add(1, person("ada", "analysts", "approvers"))
+
+    for path in ("/exchanges", EXCHANGE):
+        assert f'<span title="{me}">you</span>' in (await audrey.get(path)).text
+    assert ">You ask for demo-restricted</h1>" in (await (await desk.signed_in("ada")).get(HOLD)).text
+
+
 async def test_double_click(desk: Desk) -> None:
     """Two at once: one is first, the other is told so."""
     await desk.approvals.add(1, person("ada", "analysts"))
     bob, carol = await desk.signed_in("bob"), await desk.signed_in("carol")
 
     twice = await asyncio.gather(bob.post(f"{HOLD}/resolution", SAID), bob.post(f"{HOLD}/resolution", SAID))
-    late = await carol.post(f"{HOLD}/resolution", {"answer": "deny", "justification": "No."})
+    late = await carol.post(f"{HOLD}/resolution", {"answer": "deny", "justification": "No, not so."})
 
     assert sorted(one.status for one in twice) == [303, 409]
     assert OBJECTIONS["already_said"] in next(one.text for one in twice if one.status == 409)
-    assert late.status == 409 and OBJECTIONS["already_approved"] in late.text and "No." in late.text
+    assert late.status == 409 and OBJECTIONS["already_approved"] in late.text and "No, not so." in late.text
     assert len(desk.approvals.actions) == 1
 
 
@@ -213,7 +270,28 @@ async def test_expires_while_the_page_is_open(desk: Desk) -> None:
     assert sent.status == 409 and OBJECTIONS["expired"] in sent.text
 
 
-@pytest.mark.parametrize("words", ["", "  \n ", "x" * 2001])
+async def test_verify_is_at_the_top_of_the_page(desk: Desk) -> None:
+    desk.exchanges.add(1)
+    page = (await (await desk.signed_in("audrey")).get(EXCHANGE)).text
+
+    assert page.count("Verify it now") == 1
+    assert page.index("<h1") < page.index("Verify it now") < page.index("What happened")
+
+
+async def test_how_much_is_asked_for_is_what_the_configuration_says(desk: Desk) -> None:
+    await desk.approvals.add(1, person("ada", "analysts"))
+    desk.console._settings = replace(desk.console._settings, justification_min=12)
+    bob = await desk.signed_in("bob")
+
+    sent = await bob.post(f"{HOLD}/resolution", {"answer": "deny", "justification": "no"})
+    twin = await (await desk.with_token("bob")).send(f"{HOLD}/resolution", {"answer": "deny", "justification": "no"})
+
+    for page in (await bob.get(HOLD), sent):
+        assert 'minlength="12"' in page.text
+    assert "in 12 to 2000 characters" in sent.text and "in 12 to 2000 characters" in twin.text
+
+
+@pytest.mark.parametrize("words", ["", "  \n ", "no", "." * 12, "x" * 2001])
 async def test_reason_is_wanted_and_what_was_typed_stays(desk: Desk, words: str) -> None:
     await desk.approvals.add(1, person("ada", "analysts"))
     sent = await (await desk.signed_in("bob")).post(f"{HOLD}/resolution", {"answer": "deny", "justification": words})

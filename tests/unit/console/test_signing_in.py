@@ -128,6 +128,27 @@ async def test_answer_of_another_issuer(desk: Desk) -> None:
     assert answer.status == 400 and "affidavit" not in browser.jar
 
 
+@pytest.mark.parametrize(("types", "knows", "status"), [
+    (["pairwise"], True, 503), (["pairwise"], False, 303), (["public", "pairwise"], True, 303), (None, True, 303),
+])  # fmt: skip
+async def test_issuer_that_names_people_anew_for_each_client(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, types: Any, knows: bool, status: int
+) -> None:
+    """Then a caller is a stranger here, and could approve a call of their own."""
+    asked = desk.provider._asked
+
+    async def told(*of: Any) -> tuple[int, dict[str, Any]]:
+        code, said = await asked(*of)
+        return code, {**said, "subject_types_supported": types}
+
+    monkeypatch.setattr(desk.provider, "_asked", told)
+    monkeypatch.setattr(desk.provider, "_knows_by_sub", knows)
+    answer = await desk.browser().get("/login")
+
+    assert answer.status == status
+    assert ("claims.subject" in answer.text) == (status == 503)
+
+
 async def test_attempt_is_too_old(desk: Desk) -> None:
     browser = desk.browser()
     begun = await browser.get("/login")
@@ -161,6 +182,9 @@ def test_attempt_of_another_process() -> None:
         {"iss": "https://evil.example"},
         {"exp": 1},
         {"sub": ""},
+        {"tid": 7},
+        {"tid": ["north"]},
+        {"tid": ""},
     ],
     ids=str,
 )

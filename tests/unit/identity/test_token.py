@@ -81,11 +81,15 @@ def test_a_path_walks_into_objects() -> None:
     shown = made(
         sub="system:serviceaccount:ns:bot",
         realm_access={"roles": ["analysts"]},
-        org="not an object",
+        org={"name": "no id"},
         **nested,
     )
     identity = checked(shown, trust=trust)
     assert (identity.subject, identity.groups, identity.tenant) == ("bot", ("analysts",), None)
+    for org in ("not an object", ["acme"], 7, None, {"id": 7}, {"id": {"id": "acme"}}):
+        shown = _signed_raw(claims(sub="x", org=org, **nested) | {"org": org})
+        with pytest.raises(BadToken, match="tenant"):
+            checked(shown, trust=trust)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +105,12 @@ def test_a_path_walks_into_objects() -> None:
         ({"sub": 7}, 0, "subject"),
         ({"sub": "\ud800"}, 0, "malformed"),
         ({"groups": ["\ud800"]}, 0, "malformed"),
+        ({"tid": 7}, 0, "tenant"),
+        ({"tid": ["acme"]}, 0, "tenant"),
+        ({"tid": {"acme": 1}}, 0, "tenant"),
+        ({"tid": False}, 0, "tenant"),
+        ({"tid": ""}, 0, "tenant"),
+        ({"tid": "\ud800"}, 0, "malformed"),
         ({"aud": "another"}, 0, "audience"),
         ({"aud": None}, 0, "claim_missing"),
         ({"aud": []}, 0, "claim_missing"),

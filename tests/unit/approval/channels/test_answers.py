@@ -37,7 +37,7 @@ async def test_a_webhook_approves(house):
     assert house.state(hold) == "approved"
     [entry] = house.log.entries
     assert (entry.kind, entry.facts["channel"], entry.identity.method) == ("approval.resolved", "webhook", "webhook")
-    assert (entry.identity.subject, entry.payloads[0].body) == ("bob", b"case 7")
+    assert (entry.identity.subject, entry.payloads[0].body) == ("bob", b"case 7 of 2026")
 
 
 async def test_a_webhook_denies(house):
@@ -50,7 +50,11 @@ async def test_somebody_in_slack_approves_and_is_told(house):
     reply = await house.slack.take(*house.pressed(hold))
     assert (reply.status, reply.code, house.state(hold)) == (200, "taken", "approved")
     [entry] = house.log.entries
-    assert (entry.facts["channel"], entry.identity.method, entry.payloads[0].body) == ("slack", "slack", b"case 7")
+    assert (entry.facts["channel"], entry.identity.method, entry.payloads[0].body) == (
+        "slack",
+        "slack",
+        b"case 7 of 2026",
+    )
     assert house.voice.said == [("C1", "U1", "It is on record, and it counts.")]
 
 
