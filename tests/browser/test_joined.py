@@ -143,7 +143,7 @@ async def test_a_denied_call_is_refused_and_told_apart(chromium: Browser, joined
 async def _found(page: Page, text: str) -> None:
     """Search until the record was shipped: its file is sealed after some seconds."""
     for _ in range(60):
-        await page.goto(f"/exchanges?query={text}")
+        await page.goto(f"/exchanges?query={text}&outcome=completed")
         if await page.locator("[data-row]").count():
             return
         await asyncio.sleep(1)
