@@ -25,7 +25,10 @@ decision := object.union(
 )
 
 # Named, so that a bundle without them, or one in which their rule is undefined, allows nothing.
-_required := {"approval", "limits", "masking", "media", "models", "record", "secrets", "shape"}
+_required := {
+	"allowances", "approval", "data_classes", "limits", "masking", "media", "models", "networks", "office_hours",
+	"record", "risk", "secrets", "shape", "tools",
+}
 
 default _is_allowed := false
 
