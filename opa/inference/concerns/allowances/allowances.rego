@@ -1,13 +1,13 @@
 # METADATA
 # title: How much a group may ask for in one call
 # description: |
-#   `data.inference.allowances.groups` has a line by group, `*` for everybody: `output_tokens` (of all answers of the
-#   call together) and `cost`, null for no bound. Of a caller's lines the most generous counts. While there is any line,
-#   whoever has none is refused, and so is who does not say how long the answer may be: left out, it is as long as the
+#   Off while `data.inference.allowances` is null. `groups` has a line by group, `*` for everybody: `output_tokens` (of
+#   all answers of the call together) and `cost`, null for no bound. Of a caller's lines the most generous counts.
+#   Whoever has none is refused, and so is who does not say how long the answer may be: left out, it is as long as the
 #   model likes.
 #
-#   The cost is the most that the call can come to, by `data.inference.allowances.prices`, in one currency for a million
-#   tokens by model: each byte of text counts as a token. There is no sum over calls here: the question knows only its own.
+#   The cost is the most that the call can come to, by `prices`, in one currency for a million tokens by model: each byte of text
+#   counts as a token. There is no sum over calls here: the question knows only its own.
 package inference.concerns.allowances
 
 import data.inference.lib.asked
@@ -18,10 +18,7 @@ _without_answer := {"count_tokens", "embedding", "models"}
 # description: the call is within an allowance of its caller
 default allow := false
 
-allow if {
-	_is_well_formed
-	count(data.inference.allowances.groups) == 0
-}
+allow if is_null(data.inference.allowances)
 
 allow if {
 	_is_well_formed
@@ -32,7 +29,10 @@ allow if {
 
 # METADATA
 # description: codes of what is against the call
-reasons contains "allowances_malformed" if not _is_well_formed
+reasons contains "allowances_malformed" if {
+	not allow
+	not _is_well_formed
+}
 
 reasons contains "no_allowance" if {
 	_is_on
@@ -52,8 +52,8 @@ reasons contains "allowance_cost" if {
 }
 
 _is_on if {
+	not allow
 	_is_well_formed
-	count(data.inference.allowances.groups) > 0
 }
 
 _lines contains data.inference.allowances.groups["*"]

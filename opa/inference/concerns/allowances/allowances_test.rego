@@ -95,7 +95,7 @@ test_told_in_the_decision if {
 test_malformed if {
 	every wrong in [
 		{},
-		null,
+		"all",
 		{"groups": []},
 		{"groups": {}, "prices": null},
 		{"groups": {"a": {"output_tokens": 1}}, "prices": {}},

@@ -1,15 +1,17 @@
 # METADATA
 # title: Which kinds of data may go where
 # description: |
-#   `data.inference.data_classes.classes` sorts entities into classes: {"health": ["DIAGNOSIS", "US_NPI"]}; what is in
-#   none is `unclassified`. A class that has a line in `data.inference.data_classes.to` may go only to connections with
-#   one of the line's `tags`, or to one of its `models`; a class without a line goes anywhere. What counts is what the
-#   scan found, also where it is masked: a text around a mask still tells.
+#   Off while `data.inference.data_classes` is null. `classes` sorts entities into classes: {"payment": ["IBAN"]}; what
+#   is in none is `unclassified`. A class that has a line in `to` may go only to connections with one of the line's
+#   `tags`, or to one of its `models`; a class without a line goes anywhere. What counts is what the scan found, also
+#   where it is masked: a text around a mask still tells.
 package inference.concerns.data_classes
 
 # METADATA
 # description: each class of data that was found may go there
 default allow := false
+
+allow if is_null(data.inference.data_classes)
 
 allow if {
 	_is_well_formed
@@ -19,9 +21,13 @@ allow if {
 
 # METADATA
 # description: codes of what is against the call
-reasons contains "data_classes_malformed" if not _is_well_formed
+reasons contains "data_classes_malformed" if {
+	not allow
+	not _is_well_formed
+}
 
 reasons contains "data_not_for_this_service" if {
+	not allow
 	_is_well_formed
 	count(_misplaced) > 0
 }

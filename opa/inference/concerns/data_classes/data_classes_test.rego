@@ -52,7 +52,7 @@ test_not_scanned if {
 test_malformed if {
 	every wrong in [
 		{},
-		null,
+		"all",
 		{"classes": {}, "to": []},
 		{"classes": {"payment": "IBAN"}, "to": {}},
 		{"classes": {"payment": [1]}, "to": {}},

@@ -83,7 +83,9 @@ _rules(direction) := array.concat(
 	[rule | some rule in data.inference.masking.fields[direction]; _is_field(rule)],
 )
 
-_lines(direction) := object.union(_of(direction, data.inference.masking), _of_roles(direction))
+_lines(direction) := _of(direction, data.inference.masking) if _roles == {}
+
+_lines(direction) := object.union(_of(direction, data.inference.masking), _of_roles(direction)) if _roles != {}
 
 _of(direction, lines) := {entity: action |
 	some entity, action in lines[direction]

@@ -1,14 +1,16 @@
 # METADATA
 # title: From which networks
 # description: |
-#   `data.inference.networks` names networks (CIDR) by group of the caller (`groups`), by tag of the connection (`tags`)
-#   and by model (`models`). Every line that concerns the call must hold: its address is in one of the line's networks.
+#   Off while `data.inference.networks` is null. Names networks (CIDR) by group of the caller (`groups`), by tag of the
+#   connection (`tags`) and by model (`models`). Every line that concerns the call must hold: its address is in one of the line's networks.
 #   Calls that no line concerns may come from anywhere.
 package inference.concerns.networks
 
 # METADATA
 # description: the call comes from where it may come from
 default allow := false
+
+allow if is_null(data.inference.networks)
 
 allow if {
 	_is_well_formed
@@ -19,9 +21,13 @@ allow if {
 
 # METADATA
 # description: codes of what is against the call
-reasons contains "networks_malformed" if not _is_well_formed
+reasons contains "networks_malformed" if {
+	not allow
+	not _is_well_formed
+}
 
 reasons contains "network_not_permitted" if {
+	not allow
 	_is_well_formed
 	some networks in _lines
 	not _is_inside(networks)

@@ -52,7 +52,7 @@ test_version_six if {
 test_malformed if {
 	every wrong in [
 		{},
-		null,
+		"all",
 		{"groups": {}, "tags": {}, "models": []},
 		{"groups": {"analysts": "10.0.0.0/8"}, "tags": {}, "models": {}},
 		{"groups": {}, "tags": {"a": ["10.0.0.0"]}, "models": {}},

@@ -1,8 +1,8 @@
 # METADATA
 # title: At which hours
 # description: |
-#   `data.inference.office_hours` has lines by model, `*` for every model without a line of its own (and for calls
-#   without a model): `from` and `to` are hours of UTC, the last one not included, `weekdays` is a list. From 22 to 6 is a
+#   Off while `data.inference.office_hours` is null. Has lines by model, `*` for every model without a line of its own
+#   (and for calls without a model): `from` and `to` are hours of UTC, the last one not included, `weekdays` is a list. From 22 to 6 is a
 #   night, and belongs to the day on which it is asked. A call that no line concerns may come at any time.
 package inference.concerns.office_hours
 
@@ -11,6 +11,8 @@ _weekdays := {"monday", "tuesday", "wednesday", "thursday", "friday", "saturday"
 # METADATA
 # description: it is a time at which this may be called
 default allow := false
+
+allow if is_null(data.inference.office_hours)
 
 allow if {
 	_is_well_formed
@@ -25,11 +27,14 @@ allow if {
 
 # METADATA
 # description: codes of what is against the call
-reasons contains "office_hours_malformed" if not _is_well_formed
+reasons contains "office_hours_malformed" if {
+	not allow
+	not _is_well_formed
+}
 
 reasons contains "outside_office_hours" if {
-	_is_well_formed
 	not allow
+	_is_well_formed
 }
 
 _line := data.inference.office_hours[_listed]

@@ -58,7 +58,7 @@ test_time_that_is_not_there if {
 
 test_malformed if {
 	every wrong in [
-		null,
+		"all",
 		[],
 		{"*": {}},
 		{"*": {"from": 6, "to": 25, "weekdays": []}},
@@ -72,4 +72,9 @@ test_malformed if {
 			with data.inference.office_hours as wrong
 		not office_hours.allow with input as example.chat with data.inference.office_hours as wrong
 	}
+}
+
+test_call_that_no_line_concerns if {
+	office_hours.allow with input as _at("sunday", 3)
+		with data.inference.office_hours as {"other": {"from": 6, "to": 22, "weekdays": _week}}
 }

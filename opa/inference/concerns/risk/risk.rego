@@ -1,7 +1,7 @@
 # METADATA
 # title: How much risk at once
 # description: |
-#   Each thing that is known of a call weighs what `data.inference.risk.weights` says: `findings` (times how often it was
+#   Off while `data.inference.risk` is null. Each thing that is known of a call weighs what `weights` says: `findings` (times how often it was
 #   found; `*` for entities without a weight), `groups`, `tags`, `models` and `operations`. The sum is the score. From
 #   `deny_at` on the call is refused, from `approve_at` on the people in `approval` must agree (see the concern
 #   approval); null is no threshold. No weight is negative: nothing makes another thing less of a risk.
@@ -13,6 +13,8 @@ _weighed := {"findings", "groups", "tags", "models", "operations"}
 # description: the score is known, and not too high
 default allow := false
 
+allow if is_null(data.inference.risk)
+
 allow if {
 	_is_well_formed
 	is_number(score)
@@ -21,11 +23,14 @@ allow if {
 
 # METADATA
 # description: codes of what is against the call
-reasons contains "risk_malformed" if not _is_well_formed
+reasons contains "risk_malformed" if {
+	not allow
+	not _is_well_formed
+}
 
 reasons contains "risk_too_high" if {
-	_is_well_formed
 	not allow
+	_is_well_formed
 }
 
 # METADATA
@@ -40,6 +45,7 @@ score := sum(_of_findings) + sum(_of_words) if {
 # METADATA
 # description: who must agree
 demands contains data.inference.risk.approval if {
+	is_object(data.inference.risk)
 	allow
 	_is_reached(data.inference.risk.approve_at)
 }

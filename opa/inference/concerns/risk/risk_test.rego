@@ -55,6 +55,12 @@ test_too_high if {
 	decision.approval == null
 }
 
+test_without_thresholds_nothing_comes_of_it if {
+	endless := _with({"approve_at": null, "deny_at": null, "approval": null})
+	risk.allow with input as _contractor with data.inference.risk as endless
+	risk.demands == set() with input as _contractor with data.inference.risk as endless
+}
+
 test_unknown_score_is_too_high if {
 	every findings in [null, {"EMAIL": "many"}] {
 		not risk.allow with input as _found(findings) with data.inference.risk as _scale
@@ -88,5 +94,5 @@ test_malformed if {
 # In the place of what is there: object.union would join the weights.
 _with(change) := {name: value |
 	some name, before in _scale
-	value := object.get(change, [name], before)
+	value := object.get(change, name, before)
 }

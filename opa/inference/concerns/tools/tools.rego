@@ -1,7 +1,7 @@
 # METADATA
 # title: How many tools
 # description: |
-#   `data.inference.tools` bounds how many tools a request may offer the model, by model, `*` for every model without a
+#   Off while `data.inference.tools` is null. Bounds how many tools a request may offer the model, by model, `*` for every model without a
 #   line of its own; 0 is none. A model without a line may be offered any number. (The question has the number of the
 #   tools, not their names.)
 package inference.concerns.tools
@@ -9,6 +9,8 @@ package inference.concerns.tools
 # METADATA
 # description: the request offers no more tools than the model may have
 default allow := false
+
+allow if is_null(data.inference.tools)
 
 allow if {
 	_is_well_formed
@@ -31,11 +33,14 @@ allow if {
 
 # METADATA
 # description: codes of what is against the call
-reasons contains "tools_malformed" if not _is_well_formed
+reasons contains "tools_malformed" if {
+	not allow
+	not _is_well_formed
+}
 
 reasons contains "too_many_tools" if {
-	_is_well_formed
 	not allow
+	_is_well_formed
 }
 
 _is_bounded if _listed in object.keys(data.inference.tools)

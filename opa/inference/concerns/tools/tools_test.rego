@@ -41,7 +41,7 @@ test_other_models if {
 }
 
 test_malformed if {
-	every wrong in [null, [], {"demo": "2"}, {"demo": -1}, {"demo": null}] {
+	every wrong in ["all", [], {"demo": "2"}, {"demo": -1}, {"demo": null}] {
 		tools.reasons == {"tools_malformed"} with input as example.chat with data.inference.tools as wrong
 		not tools.allow with input as example.chat with data.inference.tools as wrong
 	}
