@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ext_proc import __version__
+from ext_proc.cli_policy import add_policy
 from ext_proc.errors import ConfigError, GateError
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_custody(commands)
     _add_rules(commands)
     _add_fields(commands)
+    add_policy(commands)
     _add_demo(commands)
     return parser
 

@@ -1,7 +1,7 @@
 """Does a policy fail open? Ask it, spoil what was asked, ask again: the answer must not get weaker.
 
-Found is only what also holds as the gate asks: strictly, where an error in a built-in is a refusal. For each field and
-kind there is one example, the shortest.
+Found is only what also holds as the gate asks: strictly, where an error in a built-in is a refusal. For each kind, field
+and denial that fell silent there is one finding, with the shortest example.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.errors import ConfigError
 from ext_proc.policy.trial import judging, tracing
+from ext_proc.policy.trial.defaults import ENTITIES, MUST_BE_KNOWN, SEED
 from ext_proc.policy.trial.mutations import UNKNOWN_ENTITY, Mutant, mutants
-from ext_proc.policy.trial.questions import SEED, Corpus, is_allowed
+from ext_proc.policy.trial.questions import Corpus, is_allowed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from ext_proc.model import Decision
     from ext_proc.policy.trial.opa_program import Server
     from ext_proc.policy.trial.questions import Question
     from ext_proc.policy.trial.tracing import Line
@@ -27,24 +29,21 @@ if TYPE_CHECKING:
 WHOLE: Final = 20
 """Questions that are spoiled in every way: those with the newest answers. Of the others some ways each are drawn."""
 DRAWN: Final = 8
-_MUST_BE_KNOWN: Final = ("identity.groups", "request.operation", "request.model")
-_ENTITIES: Final = "findings"
-OPEN: Final = (*_MUST_BE_KNOWN, _ENTITIES)
-"""Fields of which a policy may mean to let pass what it does not know."""
 _TRIED: Final = 5
 """Examples of one kind that are asked strictly, before it is taken that none holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A way in which the policy fails open: ``change`` in ``field`` makes ``before`` into ``after``.
+    """A way in which the policy fails open: ``changes`` in ``field`` make ``before`` into ``after``.
 
-    ``cases`` is how many there were of it, ``question`` the shortest of them, spoiled; ``asked`` is it before.
+    ``cases`` is how many there were of it, ``question`` the shortest of them, spoiled by the first of the changes;
+    ``asked`` is it before.
     """
 
     kind: str
     field: str
-    change: str
+    changes: tuple[str, ...]
     asked: Question
     question: Question
     before: Any
@@ -120,10 +119,10 @@ def search(
         kind = _kind(corpus.answers[number], after, mutant, may_be_unknown)
         if kind is not None:
             case = _Case(kind, mutant, corpus.questions[number], corpus.answers[number], after)
-            cases.setdefault((kind, mutant.field, mutant.change), []).append(case)
+            cases.setdefault((kind, mutant.field, _reasons(case.before)), []).append(case)
     findings = [finding for several in cases.values() for finding in _confirmed(server, several, may_be_unknown)]
     return Found(
-        findings=sorted(findings, key=lambda one: (list(judging.TEXTS).index(one.kind), one.field, one.change)),
+        findings=sorted(findings, key=lambda one: (list(judging.TEXTS).index(one.kind), one.field)),
         fields=sorted({mutant.field for _, mutant in drawn}),
         questions=len(corpus.questions),
         allowed=corpus.count(lambda answer: judging.decision_of(answer) is not None),
@@ -158,23 +157,23 @@ def _drawn(corpus: Corpus) -> Iterator[tuple[int, Mutant]]:
 
 
 def _kind(before: Any, after: Any, mutant: Mutant, may_be_unknown: frozenset[str]) -> str | None:
-    if not is_allowed(after):
-        return None
-    decided = judging.decision_of(after)
+    decided = judging.decision_of(after) if is_allowed(after) else None
     if decided is None:
         return None
     kind = judging.weaker(judging.decision_of(before), decided)
-    if kind is None and mutant.is_malformed:
-        return judging.MALFORMED_ALLOWED
     if mutant.is_malformed:
-        return kind
-    if mutant.field in may_be_unknown or (mutant.path[0] == _ENTITIES and _ENTITIES in may_be_unknown):
+        return kind or judging.MALFORMED_ALLOWED
+    if {mutant.field, mutant.path[0]} & may_be_unknown:
         return None
-    if mutant.path == (_ENTITIES, UNKNOWN_ENTITY) and judging.shows(decided, UNKNOWN_ENTITY):
+    return kind or _kind_of_unknown(decided, mutant)
+
+
+def _kind_of_unknown(decided: Decision, mutant: Mutant) -> str | None:
+    """What is nobody's to allow, whatever was said of the question before."""
+    if mutant.path == (ENTITIES, UNKNOWN_ENTITY) and judging.shows(decided, UNKNOWN_ENTITY):
         return judging.UNMASKED
-    if kind is None and mutant.field in _MUST_BE_KNOWN and mutant.change in ("an unknown word", "emptied"):
-        return judging.UNKNOWN_ALLOWED
-    return kind
+    is_nobody = mutant.field in MUST_BE_KNOWN and mutant.change in ("an unknown word", "emptied")
+    return judging.UNKNOWN_ALLOWED if is_nobody else None
 
 
 def _confirmed(server: Server, cases: list[_Case], may_be_unknown: frozenset[str]) -> Iterator[Finding]:
@@ -182,11 +181,13 @@ def _confirmed(server: Server, cases: list[_Case], may_be_unknown: frozenset[str
     for case in sorted(cases, key=lambda one: one.length)[:_TRIED]:
         before, after = server.ask(case.asked), server.ask(case.question)
         if _kind(before, after, case.mutant, may_be_unknown) == case.kind:
-            mutant = case.mutant
-            yield Finding(
-                case.kind, mutant.field, mutant.change, case.asked, case.question, before, after, len(cases)
-            )
+            changes = tuple(dict.fromkeys([case.mutant.change, *(one.mutant.change for one in cases)]))
+            yield Finding(case.kind, case.mutant.field, changes, case.asked, case.question, before, after, len(cases))
             return
+
+
+def _reasons(answer: Any) -> str:
+    return json.dumps(answer.get("reasons")) if isinstance(answer, dict) else ""
 
 
 def _is_held(answer: Any) -> bool:

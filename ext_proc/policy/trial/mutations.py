@@ -145,7 +145,7 @@ def _unknown(question: Question) -> Iterator[Mutant]:
 
 def _changed(value: Any, path: Path, other: Any) -> Any:
     step, rest = path[0], path[1:]
-    if isinstance(value, list):
+    if isinstance(step, int):
         return [*value[:step], _changed(value[step], rest, other) if rest else other, *value[step + 1 :]]
     made = dict(value)
     if rest:

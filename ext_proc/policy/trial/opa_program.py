@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.errors import ConfigError
+from ext_proc.policy.trial.defaults import DECISION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-DECISION: Final = "inference/decision"
 SECONDS: Final = 120.0
 """For one run of OPA, or one answer: far more than any takes, so that nothing hangs."""
 READY_SECONDS: Final = 30.0
@@ -63,7 +63,9 @@ def sources(folder: Path) -> Path:
     return folder
 
 
-def run(opa: Path, arguments: Sequence[str], folder: Path, given: str | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    opa: Path, arguments: Sequence[str], folder: Path, given: str | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run it once, inside the folder: what it says of files is then said from there.
 
     Raises:

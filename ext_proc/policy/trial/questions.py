@@ -16,6 +16,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.errors import ConfigError
+from ext_proc.policy.trial.defaults import SEED
 from ext_proc.policy.trial.schema import problems, question_schema
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 Question = dict[str, Any]
 
-SEED: Final = 7
 UNKNOWN: Final = "zz-never-heard-of"
 _OPERATIONS: Final = {
     "chat": ("POST", "/v1/chat/completions", "openai.chat"),
@@ -170,9 +170,11 @@ def _keep(corpus: Corpus, seen: set[str], server: Server, asked: Sequence[Questi
 
 def _anchors(corpus: Corpus) -> list[Question]:
     """What is allowed, what is held among it: a few of each are varied."""
-    allowed = [question for question, answer in zip(corpus.questions, corpus.answers, strict=True) if is_allowed(answer)]
+    allowed = [
+        question for question, answer in zip(corpus.questions, corpus.answers, strict=True) if is_allowed(answer)
+    ]
     held = [question for question, answer in zip(corpus.questions, corpus.answers, strict=True) if is_held(answer)]
-    chosen = [*allowed[:_ANCHORS_MAX // 2], *held[:_ANCHORS_MAX // 2], *allowed[_ANCHORS_MAX // 2 :]]
+    chosen = [*allowed[: _ANCHORS_MAX // 2], *held[: _ANCHORS_MAX // 2], *allowed[_ANCHORS_MAX // 2 :]]
     return [one for number, one in enumerate(chosen) if one not in chosen[:number]][:_ANCHORS_MAX]
 
 

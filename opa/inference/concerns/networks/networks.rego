@@ -58,6 +58,7 @@ _is_well_formed if {
 _are_networks(networks) if {
 	is_array(networks)
 	every network in networks {
+		is_string(network)
 		net.cidr_is_valid(network)
 	}
 }

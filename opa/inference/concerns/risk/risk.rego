@@ -77,6 +77,7 @@ _is_reached(threshold) if {
 }
 
 _is_well_formed if {
+	is_object(data.inference.risk.weights)
 	object.keys(data.inference.risk.weights) == _weighed
 	every weights in data.inference.risk.weights {
 		is_object(weights)

@@ -76,6 +76,7 @@ test_demand_that_is_malformed if {
 test_malformed if {
 	every change in [
 		{"weights": {}},
+		{"weights": []},
 		{"weights": {"findings": [], "groups": {}, "tags": {}, "models": {}, "operations": {}}},
 		{"weights": {"findings": {"EMAIL": -1}, "groups": {}, "tags": {}, "models": {}, "operations": {}}},
 		{"weights": {"findings": {"EMAIL": "1"}, "groups": {}, "tags": {}, "models": {}, "operations": {}}},

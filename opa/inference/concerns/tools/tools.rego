@@ -43,10 +43,10 @@ reasons contains "too_many_tools" if {
 	_is_well_formed
 }
 
-_is_bounded if _listed in object.keys(data.inference.tools)
+_is_bounded if data.inference.tools[_listed]
 
 _listed := input.request.model if {
-	input.request.model in object.keys(data.inference.tools)
+	data.inference.tools[input.request.model]
 } else := "*"
 
 _is_well_formed if {
