@@ -580,6 +580,7 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     demo.add_argument("--keep", action="store_true", help="leave it running until Ctrl-C instead of telling the story")
     demo.add_argument("--endpoints", type=Path, metavar="FILE", help="where to write what is where (JSON)")
     demo.add_argument("--upstream", metavar="URL", help="another model server behind the connection")
+    demo.add_argument("--policy", type=Path, metavar="DIR", help="another policy than opa/ (with --keep)")
     demo.set_defaults(run=_demo)
     actions = demo.add_subparsers(title="actions", metavar="ACTION")
     token = _add(actions, "token", "print an access token of the demo's issuer", _FOR_CALLERS)
@@ -791,7 +792,7 @@ def _order(options: argparse.Namespace) -> Order:
 def _demo(options: argparse.Namespace) -> int:
     from ext_proc.demo import run_demo
 
-    return run_demo(keep=options.keep, endpoints=options.endpoints, upstream=options.upstream)
+    return run_demo(keep=options.keep, endpoints=options.endpoints, upstream=options.upstream, policy=options.policy)
 
 
 def _demo_token(options: argparse.Namespace) -> int:

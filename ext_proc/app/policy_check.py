@@ -73,7 +73,7 @@ def check(options: CheckOptions, told: Callable[[int, int], None] = lambda _done
             corpus = failing_open.try_questions(server, questions.read(options.inputs))
         else:
             corpus = questions.generate(server, vocabulary.read(folder), options.questions, options.seed)
-        found = failing_open.search(server, corpus, frozenset(options.may_be_unknown), told)
+        found = failing_open.search(server, corpus, frozenset(options.may_be_unknown), told=told)
         made.asked, made.seconds = server.asked, monotonic() - began
 
     def placed(finding: Finding) -> Finding:
@@ -138,7 +138,7 @@ def _show(options: CheckOptions, checked: Checked) -> None:
 def _show_findings(console: Console, options: CheckOptions, findings: list[Finding]) -> None:
     table = Table("what", "field", "spoiled", "before", "after", "rule", "cases")
     for one in findings[:_ROWS_MAX]:
-        where = str(one.where) if one.where else "no rule looks at it"
+        where = str(one.where) if one.where else "no rule minds"
         row = (one.kind, one.field, ", ".join(one.changes), told(one.before), told(one.after), where, str(one.cases))
         table.add_row(*row)
     console.print(table)

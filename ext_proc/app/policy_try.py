@@ -30,7 +30,8 @@ _QUERY: Final = """{
   "concerns": {name: {
     "allow": allow,
     "reasons": [r | some r in data.inference.concerns[name].reasons],
-    "demands": [d | some d in data.inference.concerns[name].demands]
+    "demands": [d | some d in data.inference.concerns[name].demands],
+    "demand": [d | d := data.inference.concerns[name].demand; d != null]
   } | some name; allow := data.inference.concerns[name].allow}
 }"""
 
@@ -91,7 +92,7 @@ def _tell(policy: Path, source: Path, opa: Path | None, decision: str, *, as_jso
 
 def _concerns(value: dict[str, Any]) -> dict[str, Any]:
     return {
-        name: {"allow": one["allow"] is True, "reasons": one["reasons"], "demands": one["demands"]}
+        name: {"allow": one["allow"] is True, "reasons": one["reasons"], "demands": one["demands"] + one["demand"]}
         for name, one in sorted(value["concerns"].items())
     }
 
@@ -125,7 +126,9 @@ def _show(answer: Any, reasons: list[dict[str, Any]], concerns: dict[str, Any], 
         if isinstance(answer, dict) and answer.get("allow") is True and not is_passed:
             console.print("not exactly a decision (opa/schemas/decision.json): the gate answers 503")
     for reason in reasons:
-        console.print(f"  {reason['code']}: {reason['text'] or 'no text in data.inference.reasons'}", markup=False)
+        console.print(
+            f"  {reason['code']}: {reason['text'] or 'no text in data.inference.reasons'}", markup=False, soft_wrap=True
+        )
     table = Table("concern", "says", "reasons", "people")
     for name, one in concerns.items():
         people = "; ".join(str(demand.get("reason", "")) for demand in one["demands"] if isinstance(demand, dict))

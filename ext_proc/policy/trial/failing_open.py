@@ -1,7 +1,7 @@
 """Does a policy fail open? Ask it, spoil what was asked, ask again: the answer must not get weaker.
 
-Found is only what also holds as the gate asks: strictly, where an error in a built-in is a refusal. For each kind, field
-and denial that fell silent there is one finding, with the shortest example.
+Found is only what also holds as the gate asks: strictly, where an error in a built-in is a refusal. For each kind,
+field and denial that fell silent there is one finding, with the shortest example.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from ext_proc.policy.trial.questions import Question
     from ext_proc.policy.trial.tracing import Line
 
-WHOLE: Final = 20
+WHOLE: Final = 16
 """Questions that are spoiled in every way: those with the newest answers. Of the others some ways each are drawn."""
-DRAWN: Final = 8
+DRAWN: Final = 6
 _TRIED: Final = 5
 """Examples of one kind that are asked strictly, before it is taken that none holds."""
 
@@ -98,14 +98,17 @@ def search(
     server: Server,
     corpus: Corpus,
     may_be_unknown: frozenset[str] = frozenset(),
+    whole: int = WHOLE,
     told: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Found:
     """Spoil the questions of the corpus and judge the answers; ``told`` hears how many are answered, of how many.
 
+    The first ``whole`` that tell something are spoiled in every way, the others in some.
+
     Raises:
         ConfigError: OPA fails.
     """
-    drawn = list(_drawn(corpus))
+    drawn = list(_drawn(corpus, whole))
     done = 0
 
     def more(count: int) -> None:
@@ -147,11 +150,11 @@ def unreached(opa: Path, folder: Path, corpus: Corpus, decision: str) -> list[Li
     return [line for line in tracing.heads(folder) if (line.file, line.row) not in covered]
 
 
-def _drawn(corpus: Corpus) -> Iterator[tuple[int, Mutant]]:
+def _drawn(corpus: Corpus, whole: int) -> Iterator[tuple[int, Mutant]]:
     chance = Random(SEED)  # noqa: S311 - no secret: the same each time
     for number in range(len(corpus.questions)):
         every = list(mutants(corpus.questions[number]))
-        is_whole = number < min(corpus.telling, WHOLE)
+        is_whole = number < min(corpus.telling, whole)
         for mutant in every if is_whole else chance.sample(every, min(DRAWN, len(every))):
             yield number, mutant
 

@@ -31,12 +31,13 @@ _OTHER_TYPES: Final[tuple[tuple[str, Any], ...]] = (
     ("a number", 7),
     ("a text", UNKNOWN),
     ("true", True),
-    ("an empty text", ""),
     ("a list", []),
     ("an object", {}),
-    ("-1", -1),
-    ("a fraction", 0.5),
 )
+_OF_ITS_TYPE: Final[dict[type, tuple[tuple[str, Any], ...]]] = {
+    str: (("an empty text", ""),),
+    int: (("-1", -1), ("a fraction", 0.5)),
+}
 _SAYS_LESS: Final[dict[str, tuple[tuple[str, Any], ...]]] = {
     "identity.groups": (("emptied", []), ("an unknown word", [UNKNOWN])),
     "identity.client": (("null", None), ("an unknown word", UNKNOWN)),
@@ -89,7 +90,7 @@ def mutants(question: Question) -> Iterator[Mutant]:
     """Every one, each in one field."""
     for path, value in _fields(question, ()):
         yield from _malformed(path, value)
-    yield from _unknown(question)
+    yield from (mutant for mutant in _unknown(question) if mutant.of(question) != question)
 
 
 def _fields(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
@@ -107,7 +108,7 @@ def _malformed(path: Path, value: Any) -> Iterator[Mutant]:
     holder, own = _schema_at(path[:-1]), _schema_at(path)
     if path[-1] in holder.get("required", ()):
         yield Mutant(path, "left out", _DROPPED, is_malformed=True)
-    for change, other in _OTHER_TYPES:
+    for change, other in (*_OTHER_TYPES, *_OF_ITS_TYPE.get(type(value), ())):
         if (type(other) is not type(value) or other != value) and next(problems(own, other), None) is not None:
             yield Mutant(path, change, other, is_malformed=True)
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-WORDS_MAX: Final = 120
-NUMBERS_MAX: Final = 24
+WORDS_MAX: Final = 80
+NUMBERS_MAX: Final = 16
 _DEPTH_MAX: Final = 12
 _COMMENT: Final = re.compile(r"^\s*#.*$", re.MULTILINE)
 _TEXT: Final = re.compile(r'"((?:[^"\\\n]|\\.)*)"|`([^`]*)`')
