@@ -15,7 +15,7 @@ from ext_proc.errors import ConfigError
 from ext_proc.policy.trial import judging, tracing
 from ext_proc.policy.trial.defaults import ENTITIES, MUST_BE_KNOWN, SEED
 from ext_proc.policy.trial.mutations import UNKNOWN_ENTITY, Mutant, mutants
-from ext_proc.policy.trial.questions import Corpus, is_allowed
+from ext_proc.policy.trial.questions import Corpus, is_allowed, is_held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from ext_proc.policy.trial.questions import Question
     from ext_proc.policy.trial.tracing import Line
 
-WHOLE: Final = 16
-"""Questions that are spoiled in every way: those with the newest answers. Of the others some ways each are drawn."""
+WHOLE: Final = 20
+"""Questions that are spoiled in every way: those that tell most. Of the others some ways each are drawn."""
 DRAWN: Final = 6
 _TRIED: Final = 5
 """Examples of one kind that are asked strictly, before it is taken that none holds."""
@@ -152,11 +152,22 @@ def unreached(opa: Path, folder: Path, corpus: Corpus, decision: str) -> list[Li
 
 def _drawn(corpus: Corpus, whole: int) -> Iterator[tuple[int, Mutant]]:
     chance = Random(SEED)  # noqa: S311 - no secret: the same each time
+    chosen = set(_most_telling(corpus)[:whole])
     for number in range(len(corpus.questions)):
         every = list(mutants(corpus.questions[number]))
-        is_whole = number < min(corpus.telling, whole)
-        for mutant in every if is_whole else chance.sample(every, min(DRAWN, len(every))):
+        for mutant in every if number in chosen else chance.sample(every, min(DRAWN, len(every))):
             yield number, mutant
+
+
+def _most_telling(corpus: Corpus) -> list[int]:
+    """Those first that say something for the first time, with few reasons: of several, one that falls silent is not seen."""
+    seen, ranked = set[str](), []
+    for number, answer in enumerate(corpus.answers[: corpus.telling]):
+        said = f"{is_allowed(answer)} {is_held(answer)} {_reasons(answer)}"
+        reasons = answer.get("reasons") if isinstance(answer, dict) else None
+        ranked.append((said in seen, len(reasons) if isinstance(reasons, list) else 0, number))
+        seen.add(said)
+    return [number for _, _, number in sorted(ranked)]
 
 
 def _kind(before: Any, after: Any, mutant: Mutant, may_be_unknown: frozenset[str]) -> str | None:
