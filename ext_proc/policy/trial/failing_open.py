@@ -160,7 +160,7 @@ def _drawn(corpus: Corpus, whole: int) -> Iterator[tuple[int, Mutant]]:
 
 
 def _most_telling(corpus: Corpus) -> list[int]:
-    """Those first that say something for the first time, with few reasons: of several, one that falls silent is not seen."""
+    """Those first that say something new, with few reasons: of several, one that falls silent is not seen."""
     seen, ranked = set[str](), []
     for number, answer in enumerate(corpus.answers[: corpus.telling]):
         said = f"{is_allowed(answer)} {is_held(answer)} {_reasons(answer)}"
