@@ -84,7 +84,7 @@ def test_ours_fails_closed() -> None:
 
 
 def test_ours_fails_closed_with_every_concern_on(tmp_path: Path) -> None:
-    found = _searched(_ours(tmp_path, ALL_ON), whole=8)
+    found = _searched(_ours(tmp_path, ALL_ON), 10, whole=5)
 
     assert found.findings == []
     assert found.allowed > 0
