@@ -8,7 +8,7 @@ OPA := .tools/bin/opa
 TESTS ?= tests
 T ?=
 
-.PHONY: help setup demo test check bench bench-redaction bench-litellm fuzz clean lint format types arch docstrings rego generated generate lock \
+.PHONY: help setup demo test check bench bench-redaction bench-litellm fuzz clean lint format types arch docstrings rego policy generated generate lock \
         unit laws contract faults integration e2e
 
 help: ## list the verbs
@@ -56,7 +56,7 @@ docstrings: ## do docstrings name the arguments and attributes that are there? (
 	@$(BIN)/python scripts/check_docstrings.py
 
 rego: ## fmt, check --strict, tests with full coverage
-	@for folder in opa/inference/concerns/*/; do \
+	@for folder in opa/inference/concerns/*/ opa/inference/lib/*/; do \
 	  compgen -G "$$folder*_test.rego" > /dev/null || { echo "$$folder has no test: *_test.rego"; exit 1; }; \
 	done
 	@$(OPA) fmt --fail --list opa/ || { echo "mend the layout with: $(OPA) fmt --write opa/"; exit 1; }
@@ -64,6 +64,9 @@ rego: ## fmt, check --strict, tests with full coverage
 	@$(OPA) test --timeout 60s --coverage --threshold 100 opa/inference opa/system opa/data.json > /dev/null \
 	  || { $(OPA) test --timeout 60s -v opa/inference opa/system opa/data.json; exit 1; }
 	@echo "rego: formatted, strict, tested with full coverage"
+
+policy: setup rego ## the same, and does the policy fail closed? (POLICY= another folder)
+	@$(BIN)/affidavit policy check $(or $(POLICY),opa)
 
 generated: ## are the generated files up to date?
 	@$(BIN)/python -m ext_proc.generate --check

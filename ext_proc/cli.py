@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ext_proc import __version__
+from ext_proc.cli_policy import add_policy
 from ext_proc.errors import ConfigError, GateError
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_custody(commands)
     _add_rules(commands)
     _add_fields(commands)
+    add_policy(commands)
     _add_demo(commands)
     return parser
 
@@ -590,6 +592,7 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     demo.add_argument("--keep", action="store_true", help="leave it running until Ctrl-C instead of telling the story")
     demo.add_argument("--endpoints", type=Path, metavar="FILE", help="where to write what is where (JSON)")
     demo.add_argument("--upstream", metavar="URL", help="another model server behind the connection")
+    demo.add_argument("--policy", type=Path, metavar="DIR", help="another policy than opa/ (with --keep)")
     demo.set_defaults(run=_demo)
     actions = demo.add_subparsers(title="actions", metavar="ACTION")
     token = _add(actions, "token", "print an access token of the demo's issuer", _FOR_CALLERS)
@@ -806,7 +809,7 @@ def _order(options: argparse.Namespace) -> Order:
 def _demo(options: argparse.Namespace) -> int:
     from ext_proc.demo import run_demo
 
-    return run_demo(keep=options.keep, endpoints=options.endpoints, upstream=options.upstream)
+    return run_demo(keep=options.keep, endpoints=options.endpoints, upstream=options.upstream, policy=options.policy)
 
 
 def _demo_token(options: argparse.Namespace) -> int:

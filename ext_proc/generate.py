@@ -2,7 +2,7 @@
 
 ``docs/configuration.md`` from the configuration's field docstrings, ``docs/policy-input.md`` from the question's
 schema, ``docs/states.md`` from the session's table, ``docs/command-line.md`` from the parsers, ``docs/schemas/leaf/``
-from the table of leaf kinds.
+from the table of leaf kinds, ``ext_proc/policy/schemas/`` from `opa/schemas/` (a wheel has no `opa/`).
 """
 
 from __future__ import annotations
@@ -142,6 +142,11 @@ def policy_input() -> str:
     return reference.render(question, decision)
 
 
+def policy_schema(name: str) -> str:
+    """One of the published schemas, for the commands that try policies."""
+    return (ROOT / "opa" / "schemas" / f"{name}.json").read_text()
+
+
 # docs/states.md --------------------------------------------------------------------------------------------------
 
 
@@ -197,6 +202,7 @@ _FILES: Final[dict[str, Callable[[], str]]] = {
     "docs/policy-input.md": policy_input,
     "docs/states.md": states,
     "docs/command-line.md": command_line,
+    **{f"ext_proc/policy/schemas/{name}.json": partial(policy_schema, name) for name in ("question", "decision")},
     **{f"docs/schemas/leaf/{kind}.json": partial(leaf_schema, kind) for kind in kinds.KINDS},
 }
 

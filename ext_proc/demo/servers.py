@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 POLICY_SOURCES = TOOLS.parent / "opa"
 
 
-def build_bundle(target: Path) -> PolicyVersion:
-    """Build the project's policy."""
-    return bundle.build(tool("opa"), POLICY_SOURCES, target)
+def build_bundle(target: Path, sources: Path = POLICY_SOURCES) -> PolicyVersion:
+    """Build a policy: the project's, unless told otherwise."""
+    return bundle.build(tool("opa"), sources, target)
 
 
 def start_opa(socket: Path, bundle_file: Path, logs: Path) -> Program:

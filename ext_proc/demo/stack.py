@@ -36,6 +36,7 @@ from ext_proc.demo.envoy import start_envoy
 from ext_proc.demo.issuer import AUDIENCE
 from ext_proc.demo.programs import Program, ProgramError, free_ports
 from ext_proc.demo.seaweed import Seaweed, start_seaweed
+from ext_proc.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -55,6 +56,8 @@ class StackOptions:
     connection: Mapping[str, Any] = field(default_factory=dict)
     with_console: bool = False
     """A program more that writes evidence, and takes seconds to start."""
+    policy: Path = servers.POLICY_SOURCES
+    """The folder of the policy's sources."""
 
 
 class Stack:
@@ -112,7 +115,7 @@ class Stack:
         self._say("the OIDC issuer")
         self.programs["issuer"], self.issuer = servers.start_issuer(self.logs)
         self._say("OPA with the policy bundle")
-        servers.build_bundle(self.folder / "bundle.tar.gz")
+        servers.build_bundle(self.folder / "bundle.tar.gz", self._options.policy)
         self.start_opa()
         upstream = self._options.upstream
         if upstream is None:
@@ -383,9 +386,9 @@ def _heed_no_signals() -> None:
         signal.signal(name, signal.SIG_IGN)
 
 
-def run_demo(*, keep: bool, endpoints: Path | None, upstream: str | None) -> int:
+def run_demo(*, keep: bool, endpoints: Path | None, upstream: str | None, policy: Path | None = None) -> int:
     """``affidavit demo``: start everything, tell the story (or leave it running), stop everything."""
-    problem = _problem_of(endpoints, upstream)
+    problem = _problem_of_policy(policy, keep=keep) or _problem_of(endpoints, upstream)
     if problem is not None:
         print(f"affidavit: {problem}", file=sys.stderr)
         return 2
@@ -395,7 +398,8 @@ def run_demo(*, keep: bool, endpoints: Path | None, upstream: str | None) -> int
     def say(what: str) -> None:
         print(f"[{monotonic() - started:5.1f} s] {what}", flush=True)
 
-    stack = Stack(folder, StackOptions(upstream=upstream, with_console=True), lambda what: say(f"starting {what}"))
+    options = StackOptions(upstream=upstream, policy=policy or servers.POLICY_SOURCES, with_console=True)
+    stack = Stack(folder, options, lambda what: say(f"starting {what}"))
     with _ended_by_signals():
         try:
             stack.start()
@@ -403,6 +407,9 @@ def run_demo(*, keep: bool, endpoints: Path | None, upstream: str | None) -> int
             status = _run(stack, keep=keep, endpoints=endpoints)
         except ProgramError as error:
             print(f"affidavit: {error}", file=sys.stderr)
+            status = 1
+        except ConfigError as error:  # a policy that OPA refuses
+            print(f"affidavit: {error.detail}", file=sys.stderr)
             status = 1
         except KeyboardInterrupt:
             status = 0 if keep else 130
@@ -412,6 +419,16 @@ def run_demo(*, keep: bool, endpoints: Path | None, upstream: str | None) -> int
             stack.stop()
     shutil.rmtree(folder, ignore_errors=True) if status in (0, 130) else print(f"files and logs: {folder}")
     return status
+
+
+def _problem_of_policy(policy: Path | None, *, keep: bool) -> str | None:
+    if policy is None:
+        return None
+    if not keep:
+        return "--policy: goes with --keep: what the story tells is true of the policy that ships"
+    if not (policy / "data.json").is_file() or not (policy / "system" / "authz.rego").is_file():
+        return f"--policy: {policy}: a folder like opa/ is wanted, with inference/, system/authz.rego and data.json"
+    return None
 
 
 def _problem_of(endpoints: Path | None, upstream: str | None) -> str | None:

@@ -31,8 +31,10 @@ _EXAMPLE: Final = """
 
 `opa/inference` is useful as it stands and reads its settings from `data.inference` (`opa/data.json`), which a
 deployment replaces: `models` (groups and operations by model), `without_model`, `approval`, `limits`, `masking`,
-`record`, and `reasons`: a text for each code, for people and programs of yours that explain a refusal. The gate does
-not read them: a caller gets the codes, in the error's `reasons` and at the end of its `message`.
+`record`; `allowances`, `data_classes`, `networks`, `office_hours`, `risk` and `tools`, each null while it is off; and
+`reasons`: a text for each code, for people and programs of yours that explain a refusal. The gate does not read them: a
+caller gets the codes, in the error's `reasons` and at the end of its `message`. What each says, and how to write a
+policy of your own and know that it fails closed: [policy-authors](policy-authors.md).
 
 `masking` says what is done with what the scan finds, by entity, and in `fields` with fields, whatever they say
 (`docs/redaction.md`, Fields). Here e-mail addresses become pseudonyms; of the requests' tool results nobody's birthday
@@ -52,7 +54,8 @@ goes on, though it stays a date; and what the model asks of a tool must not name
 ```
 
 Each folder under `opa/inference/concerns/` is one concern, with a rule `allow`, false by default, and a set `reasons`.
-A call passes only if every concern allows and none gives a reason. A concern of your own is one more folder:
+A call passes only if every concern allows and none gives a reason; a set `demands` has approvals that it wants. A
+concern of your own is one more folder:
 
 ```rego
 package inference.concerns.hours
@@ -65,6 +68,17 @@ allow if {
 }
 
 reasons contains "outside_hours" if not allow
+```
+
+`masking.roles` has lines of their own for callers in a group, in place of those for everybody; of several the strictest
+counts:
+
+```json
+{"masking": {
+  "request": {"*": "mask"},
+  "response": {"*": "mask"},
+  "roles": {"clinicians": {"response": {"PERSON": "allow"}}}
+}}
 ```
 
 Tokens that come back ([redaction](redaction.md#tokens)) are a matter of `masking`. Nobody gets values back unless the

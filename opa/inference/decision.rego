@@ -4,6 +4,7 @@
 #   Collects the concerns. Each package in data.inference.concerns has a rule `allow` (true: nothing against it; always
 #   `default allow := false`) and a set `reasons` (codes of what is against it). A call passes only if every concern
 #   says yes, so what is not known is not allowed. To add a concern, add a folder under concerns/; nothing here changes.
+#   One that wants people to agree has lines in a set `demands` (see the concern approval).
 # scope: subpackages
 # schemas:
 #   - input: schema.question
@@ -25,7 +26,10 @@ decision := object.union(
 )
 
 # Named, so that a bundle without them, or one in which their rule is undefined, allows nothing.
-_required := {"approval", "limits", "masking", "media", "models", "record", "secrets", "shape"}
+_required := {
+	"allowances", "approval", "data_classes", "limits", "masking", "media", "models", "networks", "office_hours",
+	"record", "risk", "secrets", "shape", "tools",
+}
 
 default _is_allowed := false
 
@@ -35,12 +39,18 @@ _is_allowed if {
 	count(_codes) == 0
 }
 
+# One look at each: `data.inference.concerns` is walked once for what they say, once for why.
+_said[name] := data.inference.concerns[name].allow
+
 _agreeing contains name if {
-	some name
-	data.inference.concerns[name].allow == true
+	some name, said in _said
+	said == true
 }
 
-_is_refused if data.inference.concerns[_].allow != true
+_is_refused if {
+	some said in _said
+	said != true
+}
 
 _codes contains code if some code in data.inference.concerns[_].reasons
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ext_proc.cli import main
-from ext_proc.demo import stack
+from ext_proc.demo import servers, stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -264,3 +265,36 @@ def test_issuer_that_gives_no_token(status: int, body: bytes, tmp_path: Path, ca
 def test_issuer_that_is_gone(url: str, tmp_path: Path, capsys: Said) -> None:
     assert _token(_endpoints(tmp_path, url)) == 2
     assert "does the demo still run?" in capsys.readouterr().err
+
+
+def test_policy_goes_with_keep(tmp_path: Path, capsys: Said) -> None:
+    assert main(["demo", "--policy", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("affidavit: --policy: goes with --keep")
+
+
+def test_policy_that_is_no_policy_folder(tmp_path: Path, capsys: Said) -> None:
+    for path in (tmp_path, tmp_path / "nothing"):
+        assert main(["demo", "--keep", "--policy", str(path)]) == 2
+        assert capsys.readouterr().err.startswith(f"affidavit: --policy: {path}: a folder like opa/ is wanted")
+
+
+def test_policy_is_the_one_that_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[Path] = []
+    monkeypatch.setattr(stack.Stack, "start", lambda self: built.append(self._options.policy))
+    monkeypatch.setattr(stack, "_run", lambda *_, **__: 0)
+    monkeypatch.setattr(stack.Stack, "stop", lambda _: None)
+    (tmp_path / "system").mkdir()
+    (tmp_path / "data.json").write_text("{}")
+    (tmp_path / "system" / "authz.rego").write_text("package system.authz\n")
+    assert main(["demo", "--keep", "--policy", str(tmp_path)]) == 0
+    assert main(["demo", "--keep"]) == 0
+    assert built == [tmp_path, servers.POLICY_SOURCES]
+
+
+def test_bundle_is_of_the_policy_that_is_named(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(servers.POLICY_SOURCES, other)
+    (other / "data.json").write_text((other / "data.json").read_text().replace("analysts", "others"))
+    ours = servers.build_bundle(tmp_path / "ours.tar.gz")
+    theirs = servers.build_bundle(tmp_path / "theirs.tar.gz", other)
+    assert ours.revision != theirs.revision

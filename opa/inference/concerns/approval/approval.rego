@@ -2,7 +2,8 @@
 # title: Who must agree first
 # description: |
 #   `data.inference.approval` names models and connection tags whose calls need people to agree. Where several lines
-#   meet, all must be satisfied: the largest count, the shortest times, and only groups that every line names.
+#   meet, all must be satisfied: the largest count, the shortest times, and only groups that every line names. Another
+#   concern that wants people to agree has such lines in a set `demands`.
 #   `data.inference.approval.break_glass` names groups that may go on without, in an emergency, and the code for it.
 package inference.concerns.approval
 
@@ -52,6 +53,8 @@ break_glass := data.inference.approval.break_glass.code if {
 _lines contains data.inference.approval.models[input.request.model]
 
 _lines contains data.inference.approval.tags[tag] if some tag in input.connection.tags
+
+_lines contains line if some line in data.inference.concerns[_].demands
 
 _groups := intersection({{group | some group in line.groups} | some line in _lines})
 

@@ -5,7 +5,7 @@
 #   for them; null is no bound.
 package inference.concerns.limits
 
-_token_parameters := ["max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample", "n_predict"]
+import data.inference.lib.asked
 
 # METADATA
 # description: the call is within the limits
@@ -43,11 +43,8 @@ _tokens_fit if {
 	not _asks_too_much
 }
 
-# A provider takes null as left out.
 _asks_too_much if {
-	some name in _token_parameters
-	value := input.request.parameters[name]
-	not is_null(value)
+	some value in asked.output_tokens
 	not _fits(value, data.inference.limits.max_tokens)
 }
 

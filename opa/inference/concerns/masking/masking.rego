@@ -5,6 +5,10 @@
 #   policy has never heard of does not pass in clear. `data.inference.masking.fields` has rules for fields, by direction:
 #   what is done with every value that a path leads to, whatever it says.
 #
+#   `data.inference.masking.roles` has lines of their own for callers in a group, in place of those for everybody:
+#   {"clinicians": {"response": {"DIAGNOSIS": "allow"}}}. Where several of a caller's groups have a line for an entity,
+#   the strictest of them counts.
+#
 #   `tokenise` (in requests only) puts a token in a value's place. The answer brings the value back for callers in a
 #   group that `data.inference.masking.restore` names, of the entities that it names: {"support": ["EMAIL"]}. Where it
 #   names none, and that is so unless you write it, tokens stay tokens.
@@ -15,6 +19,9 @@ _actions := {
 	"response": {"mask", "hash", "drop", "partial", "block", "allow"},
 }
 
+# The less a text still tells, the stricter.
+_strictness := {"allow": 0, "partial": 1, "tokenise": 2, "hash": 3, "mask": 4, "drop": 5, "block": 6}
+
 _field_actions := {"mask", "hash", "drop", "partial", "block", "include", "exclude"}
 
 # METADATA
@@ -23,11 +30,15 @@ default allow := false
 
 allow if {
 	every direction in ["request", "response"] {
-		is_object(data.inference.masking[direction])
-		every entity, action in data.inference.masking[direction] {
-			_is_line(direction, entity, action)
-		}
+		_are_lines(direction, data.inference.masking[direction])
 		_has_fields(direction)
+	}
+	is_object(_roles)
+	every lines in _roles {
+		is_object(lines)
+		every direction, own in lines {
+			_are_lines(direction, own)
+		}
 	}
 	is_object(_restore)
 	every entities in _restore {
@@ -72,9 +83,37 @@ _rules(direction) := array.concat(
 	[rule | some rule in data.inference.masking.fields[direction]; _is_field(rule)],
 )
 
-_lines(direction) := {entity: action |
-	some entity, action in data.inference.masking[direction]
+_lines(direction) := _of(direction, data.inference.masking) if _roles == {}
+
+_lines(direction) := object.union(_of(direction, data.inference.masking), _of_roles(direction)) if _roles != {}
+
+_of(direction, lines) := {entity: action |
+	some entity, action in lines[direction]
 	_is_line(direction, entity, action)
+}
+
+_of_roles(direction) := {entity: action |
+	some group in input.identity.groups
+	some entity, _ in _of(direction, _roles[group])
+	actions := {_of(direction, _roles[other])[entity] | some other in input.identity.groups}
+	action := _strictest(actions)
+}
+
+_strictest(actions) := action if {
+	some action in actions
+	_strictness[action] == max({_strictness[one] | some one in actions})
+}
+
+default _roles := {}
+
+_roles := data.inference.masking.roles
+
+_are_lines(direction, lines) if {
+	_actions[direction]
+	is_object(lines)
+	every entity, action in lines {
+		_is_line(direction, entity, action)
+	}
 }
 
 _is_line(direction, entity, action) if {

@@ -60,6 +60,12 @@ test_malformed if {
 		{"request": {}, "response": {}, "restore": {"support": "EMAIL"}},
 		{"request": {}, "response": {}, "restore": {"support": ["email"]}},
 		{"request": {}, "response": {}, "restore": {"support": [1]}},
+		{"request": {}, "response": {}, "roles": null},
+		{"request": {}, "response": {}, "roles": {"analysts": []}},
+		{"request": {}, "response": {}, "roles": {"analysts": {"answer": {}}}},
+		{"request": {}, "response": {}, "roles": {"analysts": {"answer": {"EMAIL": "mask"}}}},
+		{"request": {}, "response": {}, "roles": {"analysts": {"request": {"EMAIL": "maks"}}}},
+		{"request": {}, "response": {}, "roles": {"analysts": {"response": {"EMAIL": "tokenise"}}}},
 	] {
 		masking.reasons == {"masking_malformed"} with data.inference.masking as lines
 		not masking.allow with data.inference.masking as lines
@@ -99,4 +105,46 @@ test_others_keep_the_tokens if {
 test_nothing_is_restored_by_default if {
 	decision := inference.decision with input as example.with_value("/identity/groups", ["analysts", "support"])
 	decision.redact == {"request": _mask_all, "response": _mask_all}
+}
+
+_roles := {
+	"request": {"*": "mask", "EMAIL": "hash"},
+	"response": {"*": "mask"},
+	"roles": {
+		"clinicians": {"response": {"DIAGNOSIS": "allow", "EMAIL": "partial"}},
+		"trainees": {"request": {"EMAIL": "drop"}, "response": {"DIAGNOSIS": "partial", "EMAIL": "hash"}},
+	},
+}
+
+_asked_by(groups) := object.union(example.chat, {"identity": {"groups": groups}})
+
+test_everybody_else_has_the_common_lines if {
+	masking.redact == {
+		"request": [{"entity": "*", "action": "mask"}, {"entity": "EMAIL", "action": "hash"}],
+		"response": _mask_all,
+	} with input as _asked_by(["analysts"])
+		with data.inference.masking as _roles
+}
+
+test_role_has_lines_of_its_own if {
+	masking.redact.response == [
+		{"entity": "*", "action": "mask"},
+		{"entity": "DIAGNOSIS", "action": "allow"},
+		{"entity": "EMAIL", "action": "partial"},
+	] with input as _asked_by(["analysts", "clinicians"])
+		with data.inference.masking as _roles
+}
+
+test_strictest_of_several_roles if {
+	asked := _asked_by(["clinicians", "trainees"])
+	masking.redact == {
+		"request": [{"entity": "*", "action": "mask"}, {"entity": "EMAIL", "action": "drop"}],
+		"response": [
+			{"entity": "*", "action": "mask"},
+			{"entity": "DIAGNOSIS", "action": "partial"},
+			{"entity": "EMAIL", "action": "hash"},
+		],
+	} with input as asked
+		with data.inference.masking as _roles
+	masking.allow with input as asked with data.inference.masking as _roles
 }

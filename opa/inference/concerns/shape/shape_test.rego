@@ -34,6 +34,7 @@ test_malformed if {
 		["/findings", {"EMAIL": -1}],
 		["/findings", {"EMAIL": "1"}],
 		["/time/hour", 24],
+		["/time/now", "2026-11-24"],
 		["/time/weekday", "Tuesday"],
 		["/source/user_agent", null],
 	] {

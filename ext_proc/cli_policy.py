@@ -1,0 +1,129 @@
+"""``affidavit policy``: what authors of policies type. Parsers only, as in `ext_proc.cli`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+from ext_proc.policy.trial.defaults import DECISION, OPEN, QUESTIONS, SEED
+
+_CHECK: Final = """DIR holds policy sources, as `opa/` does. First what can be said without asking: `opa fmt`, `opa
+check --strict` against the schemas, nothing that answers differently each time (time.now_ns, http.send ...). Then:
+hundreds of questions, made from the schema and the words of the policy (or yours: --inputs), are asked, spoiled in
+one field at a time (left out, null, another type, a word that nobody knows, numbers out of range), and asked
+again. Each case where a denial becomes a permission, people need not agree any more, less is masked, or something
+unknown is allowed is a finding, with the rule that made the difference.
+
+  affidavit policy check opa
+  affidavit policy check opa --sarif policy.sarif --junit policy.xml
+
+Exit status: 0 nothing found, 1 something was found, 2 could not run."""
+
+_TRY: Final = """FILE is a question as docs/policy-input.md has it (`-`: standard input). Shows the decision, the
+texts of its reasons, and what each concern says.
+
+  affidavit policy try --input opa/samples/chat.json --watch
+
+Exit status: 0 allowed (perhaps after people agree), 1 not allowed, 2 could not run."""
+
+_EXPLAIN: Final = """QUESTION is a file with a question (`-`: standard input). Shows the lines of the sources that were
+looked at (`opa eval --coverage`), and marks the rules that gave a value.
+
+Exit status: 0 allowed (perhaps after people agree), 1 not allowed, 2 could not run."""
+
+
+def add_policy(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+) -> argparse._SubParsersAction[argparse.ArgumentParser]:
+    """The command with its actions, which are returned so that others can be added."""
+    policy = _add(commands, "policy", "check, try and explain a policy before anybody depends on it")
+    actions = policy.add_subparsers(title="actions", metavar="ACTION", required=True)
+    check = _add(actions, "check", "does a policy compile, and does it fail closed?", _CHECK)
+    check.add_argument("policy", type=Path, metavar="DIR", help="the folder of the sources")
+    check.add_argument("--inputs", type=Path, metavar="PATH", help="questions: a file or folder of .json and .jsonl")
+    check.add_argument(
+        "--questions", type=_count, default=QUESTIONS, metavar="N", help=f"how many to make (default: {QUESTIONS})"
+    )
+    check.add_argument("--seed", type=int, default=SEED, metavar="N", help="for other questions than last time")
+    check.add_argument(
+        "--any",
+        action="append",
+        default=[],
+        choices=OPEN,
+        dest="may_be_unknown",
+        metavar="FIELD",
+        help=f"the policy means to allow what it does not know there: {', '.join(OPEN)}; may be given again",
+    )
+    check.add_argument("--json", action="store_true", help="for machines: one JSON object")
+    check.add_argument("--junit", type=Path, metavar="FILE", help="also write a JUnit report")
+    check.add_argument("--sarif", type=Path, metavar="FILE", help="also write a SARIF report")
+    _with_opa(check)
+    check.set_defaults(run=_check)
+    trial = _add(actions, "try", "decide one question", _TRY)
+    trial.add_argument("--input", type=Path, required=True, metavar="FILE", help="the question")
+    trial.add_argument("--watch", action="store_true", help="decide again whenever a file changes")
+    explain = _add(actions, "explain", "show which rules decided a question", _EXPLAIN)
+    explain.add_argument("question", metavar="QUESTION", help="a file with the question")
+    for command, run in ((trial, _try), (explain, _explain)):
+        command.add_argument(
+            "--policy", type=Path, default=Path("opa"), metavar="DIR", help="the sources (default: opa)"
+        )
+        command.add_argument("--json", action="store_true", help="for machines: one JSON object")
+        _with_opa(command)
+        command.set_defaults(run=run)
+    return actions
+
+
+def _add(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, summary: str, more: str = ""
+) -> argparse.ArgumentParser:
+    about = f"{summary[0].upper()}{summary[1:]}{'' if summary.endswith('?') else '.'}"
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=f"{about}\n\n{more}" if more else about,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("1 or more is wanted")
+    return int(text)
+
+
+def _with_opa(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--opa", type=Path, metavar="FILE", help="the OPA program (default: .tools/bin/opa, or PATH)")
+    command.add_argument(
+        "--decision", default=DECISION, metavar="RULE", help=f"the rule that the gate asks for (default: {DECISION})"
+    )
+
+
+def _check(options: argparse.Namespace) -> int:
+    from ext_proc.app import policy_check
+
+    wanted = policy_check.CheckOptions(
+        options.policy,
+        options.opa,
+        options.inputs,
+        options.questions,
+        options.seed,
+        tuple(options.may_be_unknown),
+        options.decision,
+    )
+    return policy_check.run(wanted, as_json=options.json, junit=options.junit, sarif=options.sarif)
+
+
+def _try(options: argparse.Namespace) -> int:
+    from ext_proc.app import policy_try
+
+    return policy_try.run(
+        options.policy, options.input, options.opa, options.decision, as_json=options.json, watch=options.watch
+    )
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from ext_proc.app import policy_try
+
+    return policy_try.explain(options.policy, options.question, options.opa, options.decision, as_json=options.json)

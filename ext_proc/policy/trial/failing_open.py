@@ -1,0 +1,209 @@
+"""Does a policy fail open? Ask it, spoil what was asked, ask again: the answer must not get weaker.
+
+Found is only what also holds as the gate asks: strictly, where an error in a built-in is a refusal. For each kind,
+field and denial that fell silent there is one finding, with the shortest example.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
+
+from ext_proc.errors import ConfigError
+from ext_proc.policy.trial import judging, tracing
+from ext_proc.policy.trial.defaults import ENTITIES, MUST_BE_KNOWN, SEED
+from ext_proc.policy.trial.mutations import UNKNOWN_ENTITY, Mutant, mutants
+from ext_proc.policy.trial.questions import Corpus, is_allowed, is_held
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from ext_proc.model import Decision
+    from ext_proc.policy.trial.opa_program import Server
+    from ext_proc.policy.trial.questions import Question
+    from ext_proc.policy.trial.tracing import Line
+
+WHOLE: Final = 20
+"""Questions that are spoiled in every way: those that tell most. Of the others some ways each are drawn."""
+DRAWN: Final = 6
+_TRIED: Final = 5
+"""Examples of one kind that are asked strictly, before it is taken that none holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A way in which the policy fails open: ``changes`` in ``field`` make ``before`` into ``after``.
+
+    ``cases`` is how many there were of it, ``question`` the shortest of them, spoiled by the first of the changes;
+    ``asked`` is it before.
+    """
+
+    kind: str
+    field: str
+    changes: tuple[str, ...]
+    asked: Question
+    question: Question
+    before: Any
+    after: Any
+    cases: int
+    where: Line | None = None
+
+
+@dataclass(slots=True)
+class Found:
+    """What came of it."""
+
+    findings: list[Finding] = field(default_factory=list)
+    fields: list[str] = field(default_factory=list)
+    questions: int = 0
+    allowed: int = 0
+    held: int = 0
+    mutants: int = 0
+    unreached: list[Line] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    kind: str
+    mutant: Mutant
+    asked: Question
+    before: Any
+    after: Any
+
+    @property
+    def question(self) -> Question:
+        return self.mutant.of(self.asked)
+
+    @property
+    def length(self) -> int:
+        return len(json.dumps(self.question))
+
+
+def try_questions(server: Server, questions: Sequence[Question]) -> Corpus:
+    """An author's own questions. All of them tell something: they were chosen.
+
+    Raises:
+        ConfigError: the policy allows none of them.
+    """
+    corpus = Corpus(list(questions), [server.ask(one) for one in questions], len(questions))
+    if not any(map(is_allowed, corpus.answers)):
+        raise ConfigError("the policy allows none of the questions, so nothing can be said about it: add one")
+    return corpus
+
+
+def search(
+    server: Server,
+    corpus: Corpus,
+    may_be_unknown: frozenset[str] = frozenset(),
+    whole: int = WHOLE,
+    told: Callable[[int, int], None] = lambda _done, _all: None,
+) -> Found:
+    """Spoil the questions of the corpus and judge the answers; ``told`` hears how many are answered, of how many.
+
+    The first ``whole`` that tell something are spoiled in every way, the others in some.
+
+    Raises:
+        ConfigError: OPA fails.
+    """
+    drawn = list(_drawn(corpus, whole))
+    done = 0
+
+    def more(count: int) -> None:
+        nonlocal done
+        done += count
+        told(done, len(drawn))
+
+    answers = server.ask_all([mutant.of(corpus.questions[number]) for number, mutant in drawn], more)
+    cases: dict[tuple[str, str, str], list[_Case]] = {}
+    for (number, mutant), after in zip(drawn, answers, strict=True):
+        kind = _kind(corpus.answers[number], after, mutant, may_be_unknown)
+        if kind is not None:
+            case = _Case(kind, mutant, corpus.questions[number], corpus.answers[number], after)
+            cases.setdefault((kind, mutant.field, _reasons(case.before)), []).append(case)
+    findings = [finding for several in cases.values() for finding in _confirmed(server, several, may_be_unknown)]
+    return Found(
+        findings=sorted(findings, key=lambda one: (list(judging.TEXTS).index(one.kind), one.field)),
+        fields=sorted({mutant.field for _, mutant in drawn}),
+        questions=len(corpus.questions),
+        allowed=corpus.count(lambda answer: judging.decision_of(answer) is not None),
+        held=corpus.count(_is_held),
+        mutants=len(drawn),
+    )
+
+
+def locate(opa: Path, folder: Path, finding: Finding, decision: str) -> Line | None:
+    """The rule that made the difference; None if no rule did: then none looks at the field."""
+    try:
+        before = tracing.trace(opa, folder, finding.asked, decision)
+        after = tracing.trace(opa, folder, finding.question, decision)
+    except ConfigError:
+        return None  # the question before is an error already
+    return tracing.difference(folder, before, after)
+
+
+def unreached(opa: Path, folder: Path, corpus: Corpus, decision: str) -> list[Line]:
+    """Rules that none of the questions made speak: nothing is said about them."""
+    covered = tracing.reached(opa, folder, corpus.questions, decision)
+    return [line for line in tracing.heads(folder) if (line.file, line.row) not in covered]
+
+
+def _drawn(corpus: Corpus, whole: int) -> Iterator[tuple[int, Mutant]]:
+    chance = Random(SEED)  # noqa: S311 - no secret: the same each time
+    chosen = set(_most_telling(corpus)[:whole])
+    for number in range(len(corpus.questions)):
+        every = list(mutants(corpus.questions[number]))
+        for mutant in every if number in chosen else chance.sample(every, min(DRAWN, len(every))):
+            yield number, mutant
+
+
+def _most_telling(corpus: Corpus) -> list[int]:
+    """Those first that say something new, with few reasons: of several, one that falls silent is not seen."""
+    seen, ranked = set[str](), []
+    for number, answer in enumerate(corpus.answers[: corpus.telling]):
+        said = f"{is_allowed(answer)} {is_held(answer)} {_reasons(answer)}"
+        reasons = answer.get("reasons") if isinstance(answer, dict) else None
+        ranked.append((said in seen, len(reasons) if isinstance(reasons, list) else 0, number))
+        seen.add(said)
+    return [number for _, _, number in sorted(ranked)]
+
+
+def _kind(before: Any, after: Any, mutant: Mutant, may_be_unknown: frozenset[str]) -> str | None:
+    decided = judging.decision_of(after) if is_allowed(after) else None
+    if decided is None:
+        return None
+    kind = judging.weaker(judging.decision_of(before), decided)
+    if mutant.is_malformed:
+        return kind or judging.MALFORMED_ALLOWED
+    if {mutant.field, mutant.path[0]} & may_be_unknown:
+        return None
+    return kind or _kind_of_unknown(decided, mutant)
+
+
+def _kind_of_unknown(decided: Decision, mutant: Mutant) -> str | None:
+    """What is nobody's to allow, whatever was said of the question before."""
+    if mutant.path == (ENTITIES, UNKNOWN_ENTITY) and judging.shows(decided, UNKNOWN_ENTITY):
+        return judging.UNMASKED
+    is_nobody = mutant.field in MUST_BE_KNOWN and mutant.change in ("an unknown word", "emptied")
+    return judging.UNKNOWN_ALLOWED if is_nobody else None
+
+
+def _confirmed(server: Server, cases: list[_Case], may_be_unknown: frozenset[str]) -> Iterator[Finding]:
+    """The shortest that also holds strictly."""
+    for case in sorted(cases, key=lambda one: one.length)[:_TRIED]:
+        before, after = server.ask(case.asked), server.ask(case.question)
+        if _kind(before, after, case.mutant, may_be_unknown) == case.kind:
+            changes = tuple(dict.fromkeys([case.mutant.change, *(one.mutant.change for one in cases)]))
+            yield Finding(case.kind, case.mutant.field, changes, case.asked, case.question, before, after, len(cases))
+            return
+
+
+def _reasons(answer: Any) -> str:
+    return json.dumps(answer.get("reasons")) if isinstance(answer, dict) else ""
+
+
+def _is_held(answer: Any) -> bool:
+    decided = judging.decision_of(answer)
+    return decided is not None and decided.approval is not None

@@ -1,0 +1,79 @@
+"""`static`: what is wrong in the sources, with its place and what to do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ext_proc.policy.trial import static
+from tests.fakes.policies import ORDINARY, write
+from tests.fakes.policy import ROOT, opa_program
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_ours_has_none() -> None:
+    assert static.problems_of(opa_program(), ROOT / "opa") == []
+
+
+def test_ordinary_has_none(tmp_path: Path) -> None:
+    assert static.problems_of(opa_program(), write(tmp_path, ORDINARY)) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "code", "text"),
+    [
+        ("x := nothing", "strict", "nothing"),
+        ("x if {\n\ty := 1\n}", "strict", "y"),
+        ("x if input.request.modell == 1", "schema", "input.request.modell"),
+        ("x := time.now_ns()", "capabilities", "time.now_ns"),
+        ('x := http.send({"method": "get", "url": "http://127.0.0.1:1"})', "capabilities", "http.send"),
+        ('x := rand.intn("a", 3)', "capabilities", "rand.intn"),
+        ('x := uuid.rfc4122("a")', "capabilities", "uuid.rfc4122"),
+        ("x := opa.runtime()", "capabilities", "opa.runtime"),
+        ('x := net.lookup_ip_addr("localhost")', "capabilities", "net.lookup_ip_addr"),
+        ("x  :=  1", "layout", "not laid out"),
+    ],
+)
+def test_problem(rule: str, code: str, text: str, tmp_path: Path) -> None:
+    [problem, *_] = static.problems_of(opa_program(), write(tmp_path, f"package inference\n\n{rule}\n"))
+
+    assert (problem.code, problem.file) == (code, "policy.rego")
+    assert text in problem.text
+    assert problem.row == (0 if code == "layout" else problem.row)
+    assert problem.row >= 3 or code == "layout"
+
+
+def test_schema_of_our_annotations(tmp_path: Path) -> None:
+    """The library says that `input` is the question; who builds on it is told of a misspelt field."""
+    folder = tmp_path / "opa"
+    shutil.copytree(ROOT / "opa", folder)
+    rule = folder / "inference" / "concerns" / "secrets" / "secrets.rego"
+    rule.write_text(rule.read_text().replace("input.findings", "input.findingz"))
+
+    found = static.problems_of(opa_program(), folder)
+
+    assert {problem.code for problem in found} == {"strict"}
+    assert "input.findingz" in found[0].text
+    assert found[0].file == "inference/concerns/secrets/secrets.rego"
+
+
+def test_time_of_tests_is_theirs(tmp_path: Path) -> None:
+    folder = write(tmp_path, ORDINARY)
+    (folder / "policy_test.rego").write_text("package policy_test\n\ntest_now if time.now_ns() > 0\n")
+
+    assert static.problems_of(opa_program(), folder) == []
+
+
+def test_capabilities_have_no_network_and_no_chance() -> None:
+    made = static.capabilities(opa_program(), ROOT)
+    names = {one["name"] for one in made["builtins"]}
+
+    assert made["allow_net"] == []
+    assert not names & {"time.now_ns", "http.send", "rand.intn", "uuid.rfc4122", "opa.runtime", "net.lookup_ip_addr"}
+    assert {"json.match_schema", "net.cidr_contains", "regex.match"} <= names
+    json.dumps(made)
