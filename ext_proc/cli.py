@@ -443,13 +443,21 @@ def _with_order(command: argparse.ArgumentParser) -> None:
 
 
 _APPROVALS = """What waits for people to agree, from a terminal. Who is acting is whom the token says (--token, or
-AFFIDAVIT_TOKEN): the rules are those of the console, and everything is on record.
+AFFIDAVIT_TOKEN): the rules are those of the console, and everything is on record. Where the console is, --url says,
+or its configuration (--config), or the endpoints file of a demo.
 
-  export AFFIDAVIT_TOKEN=$(affidavit demo token --subject bob --groups approvers --endpoints demo.json)
-  affidavit approvals list --endpoints demo.json
-  affidavit approvals approve 3f6f9f8c8f0b4b1e9a560c8f4e6b7a10 --justification "case 2026-17" --config gate.yaml
+A whole round. Somebody calls a model for which the policy wants a second person, and waits (a call of your own you
+cannot approve). As an approver:
 
-Exit status: 0 done, 1 refused (it says why), 2 could not run."""
+  export AFFIDAVIT_TOKEN=$(affidavit demo token --subject bob --groups approvers --endpoints /tmp/demo.json)
+  affidavit approvals list --endpoints /tmp/demo.json          # its first column is the ID
+  affidavit approvals show ID --endpoints /tmp/demo.json       # who asks, why it waits, what the model would get
+  affidavit approvals approve ID --justification "case 2026-17, spoken about with Ada" --endpoints /tmp/demo.json
+
+and the caller has the answer. `deny` instead: the caller gets 403. Where two people must agree, the first one is told
+so, and the call waits on.
+
+Exit status: 0 done, 1 refused (it says why), 2 could not run: no token, no address, no answer."""
 
 
 def _add_approvals(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -520,8 +528,21 @@ def _desk(options: argparse.Namespace) -> Desk:
     return Desk.of(options.url, options.config, options.endpoints, options.token)
 
 
-_CONSOLE = """Pages and an API for the people who approve, audit and operate. TLS is ended before it. Who may
-see what stands in the section `console` of the configuration."""
+_CONSOLE = """Pages and an API for the people who approve, audit and operate. Runs beside `affidavit serve`, with its
+configuration; calls go on without it, only nobody can approve any. Listens at `console.listen`; TLS is ended before it.
+
+  console:
+    public_url: https://desk.example.com       # register https://desk.example.com/login/callback at your issuer
+    client_id: affidavit-console
+    roles: {approver: [approvers], auditor: [auditors], operator: [platform]}
+
+  affidavit check-config --config gate.yaml
+  affidavit console --config gate.yaml         # then open https://desk.example.com
+
+The log is JSON lines on standard error; /health says that it answers (docs/console.md, docs/operating.md). It ends with
+SIGTERM or SIGINT; people sign in again after a restart.
+
+Exit status: 0 stopped, 2 could not start (it says which field, file or address)."""
 
 
 def _console(options: argparse.Namespace) -> int:

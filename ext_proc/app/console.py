@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from dataclasses import dataclass
 from datetime import timedelta
@@ -118,8 +119,7 @@ async def _serve(config: Config, section: ConsoleSection, joined: _Joined) -> No
     runner = web.AppRunner(console.app(), access_log=None)
     try:
         await runner.setup()
-        host, _, port = section.listen.rpartition(":")
-        await web.TCPSite(runner, host.strip("[]"), int(port)).start()
+        await listen(runner, section.listen)
         _log.info("console", listen=section.listen, url=section.public_url)
         async with asyncio.TaskGroup() as group:
             running = [group.create_task(joined.bell.run_forever())]
@@ -132,6 +132,20 @@ async def _serve(config: Config, section: ConsoleSection, joined: _Joined) -> No
     finally:
         await runner.cleanup()
         await authenticator.close()
+
+
+async def listen(runner: web.AppRunner, address: str) -> None:
+    """Serve there.
+
+    Raises:
+        ConfigError: somebody else does, or there is no such address here.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        await web.TCPSite(runner, host.strip("[]"), int(port)).start()
+    except OSError as error:
+        why = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror  # names that are none are below 0
+        raise ConfigError(f"console.listen: {address}: {why}") from None
 
 
 async def _tidy_forever(register: Register) -> None:

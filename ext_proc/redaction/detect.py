@@ -21,7 +21,7 @@ from ext_proc.redaction.rule import ANCHOR_MAX, ANNOUNCED_MAX
 from ext_proc.redaction.rules import KEY_MARK, RULES, YIELDING, is_secret, version_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ext_proc.redaction.rules import Rule
 
@@ -44,6 +44,7 @@ _LINE_ENDS: Final = str.maketrans({"\r": None, "\n": None})
 _URL_SAFE: Final = str.maketrans("-_", "+/")
 
 _GROW: Final = 64
+NOTHING_DONE: Final[Mapping[str, int]] = {}
 
 _SHOWN: Final = "****"
 
@@ -101,17 +102,25 @@ class Detector:
             for (text, context), short in zip(texts, is_short, strict=True)
         ]
 
-    def apart(self, text: str, context: str = "", only: frozenset[int] | None = None) -> list[Span]:
+    def apart(
+        self,
+        text: str,
+        context: str = "",
+        only: frozenset[int] | None = None,
+        done: Mapping[str, int] = NOTHING_DONE,
+    ) -> list[Span]:
         """Spans as each rule finds them: they may overlap.
 
         Args:
             text: as for `scan`.
             context: as for `scan`.
             only: numbers of the rules (and of what the gate has beside them) that can have hit; None where any may.
+            done: by rule's id, the end of its last value where ``text`` is the rest of a longer one: it looks on from
+                there. (Else it might cut a row of digits otherwise.)
         """
         head = self.headed(context) if context else ""
         if not head:
-            return self._spans(text, only)
+            return self._spans(text, only, done)
         shift = len(head)
         spans = self._spans(head + text, only)
         return [Span(max(s.start - shift, 0), s.end - shift, s.entity, s.rule, s.score) for s in spans if s.end > shift]
@@ -126,11 +135,11 @@ class Detector:
         kept = context[max(telling.start() - _TELLING_KEPT, 0) : telling.end() + _TELLING_KEPT]
         return f"{kept.replace('_', ' ').replace('-', ' ')}{KEY_MARK}: "
 
-    def _spans(self, text: str, only: frozenset[int] | None) -> list[Span]:
+    def _spans(self, text: str, only: frozenset[int] | None, done: Mapping[str, int] = NOTHING_DONE) -> list[Span]:
         places = self._places(text, only)
         if not places:
             return []
-        found = list(self._found(text, places))
+        found = list(self._found(text, places, done=done))
         hidden = places.get(self.gate.hidden)
         if hidden is not None:
             for low, high in _widened(hidden, len(text)):
@@ -159,7 +168,13 @@ class Detector:
             start, end = seen.span(span.start, span.end)
             yield Span(low + start, low + end, span.entity, span.rule, span.score)
 
-    def _found(self, text: str, places: gate.Places, changed: Sequence[int] | None = None) -> Iterator[Span]:
+    def _found(
+        self,
+        text: str,
+        places: gate.Places,
+        changed: Sequence[int] | None = None,
+        done: Mapping[str, int] = NOTHING_DONE,
+    ) -> Iterator[Span]:
         """What the rules find around the places of their anchors; only near what is ``changed``, if that is told."""
         rules, anchors, single, count = self.rules, self.gate.anchors, self.gate.single, len(self.rules)
         # What we put in a value's place announces nothing, whatever it is called.
@@ -168,15 +183,15 @@ class Detector:
         for index in sorted(places):
             if index < count:
                 rule = rules[index]
-                done = 0  # an open-ended value goes on beyond its window: not to be read again in the next one
+                at = done.get(rule.id, 0)  # and an open-ended value goes on beyond its window: not to be read again
                 anchor = anchors[index] if index in single else None
                 stretches = _outside(ours, places[index]) if ours and anchor is None else places[index]
                 for low, high in gate.windows(rule, anchor, announcing, stretches):
                     if changed is not None and not _is_near(changed, rule, low, high):
                         continue  # the same as in the text as it is
-                    for span in self._confirmed(rule, anchors[index], text, announcing, max(low, done), high):
+                    for span in self._confirmed(rule, anchors[index], text, announcing, max(low, at), high):
                         yield span
-                        done = span.end
+                        at = span.end
 
     def _confirmed(
         self, rule: Rule, anchor: re.Pattern[str], text: str, announcing: str, low: int, high: int

@@ -93,7 +93,7 @@ class Look:
     """
 
     __slots__ = (
-        "_grace_to", "_limit", "_looker", "_may_scan", "_origin",
+        "_done", "_grace_to", "_limit", "_looker", "_may_scan", "_origin",
         "_quick", "_reading", "_replaced", "_swallow", "_text",
         "at", "base", "ended", "has_scanned", "is_careful", "let_go",
     )  # fmt: skip
@@ -123,6 +123,7 @@ class Look:
         self._reading.feed(read)
         self._swallow: _Swallow | None = None
         self._grace_to = 0
+        self._done: dict[str, int] = {}  # by rule, where its last value that was let go ended
         self._origin = origin
         self._may_scan = _SAVED_MAX
         self.has_scanned = False
@@ -296,7 +297,9 @@ class Look:
         self.has_scanned = True
         self._may_scan -= len(self._text)
         spans: list[Span] = []
-        for span in self._looker.spans(self._text, only):
+        done = {rule: at - self.base for rule, at in self._done.items() if at > self.base} if self._done else self._done
+        apart = self._looker.detector.apart(self._text, only=only, done=done)
+        for span in self._looker.together(self._text, apart):
             start, end = span.start + self.base, span.end + self.base
             if start >= to:
                 break
@@ -310,6 +313,9 @@ class Look:
             if span.end <= to:
                 self._put(made, span)
         self._rest(made, to)
+        for span in apart:
+            if span.end + self.base <= self.let_go:
+                self._done[span.rule] = span.end + self.base
         return made
 
     def _put(self, made: list[Out], span: Span, *, is_open: bool = False) -> Out:

@@ -44,7 +44,11 @@ class Looker:
 
     def spans(self, text: str, only: frozenset[int] | None = None) -> Sequence[Span]:
         """What may not stay in ``text``: in order, not overlapping. Of the rules ``only``, or of all."""
-        found = merged(self.detector.apart(text, only=only))
+        return self.together(text, self.detector.apart(text, only=only))
+
+    def together(self, text: str, apart: Sequence[Span]) -> Sequence[Span]:
+        """The same, of what each rule found."""
+        found = merged(apart)
         return acted_on(self.detector, text, "", found, self._rules) if found else found
 
     def apart(self, text: str) -> Sequence[Span]:

@@ -139,7 +139,7 @@ class PatternReader:
     def _ahead(self, tree: Any, ends: Ends, most: float, counts: tuple[int, ...]) -> None:
         """What is looked at ahead is a branch without a way on: alive until it is known.
 
-        What it was not to be followed by, or had to end at (``\\b``), may be another thing once a placeholder is there.
+        What must not follow a value, or must (the end of a word), may be another thing once a placeholder is there.
         """
         first = len(self._nodes)
         self._items(tree, ends, most, counts)

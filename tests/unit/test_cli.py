@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ import yaml
 
 from ext_proc import __version__
 from ext_proc.app import auditing
-from ext_proc.cli import main
+from ext_proc.cli import build_parser, main
 from tests.unit.test_config import VALID
 
 Said = pytest.CaptureFixture[str]
@@ -338,3 +339,29 @@ def test_interrupt(config: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said) 
     monkeypatch.setattr("ext_proc.config.load", interrupted)
     assert _status("check-config", "--config", config) == 130
     assert capsys.readouterr().err == ""
+
+
+def test_help_of_approvals_tells_a_whole_round_and_every_exit_status(capsys: Said) -> None:
+    assert _status("approvals", "--help") == 0
+    said = capsys.readouterr().out
+    steps = ["demo token", "approvals list", "approvals show", "approvals approve", "Exit status: 0"]
+    assert sorted(map(said.index, steps)) == [said.index(step) for step in steps]
+
+
+def test_help_of_the_console_tells_how_to_begin_and_every_exit_status(capsys: Said) -> None:
+    assert _status("console", "--help") == 0
+    said = capsys.readouterr().out
+    assert all(word in said for word in ("/login/callback", "roles:", "check-config", "/health", "Exit status: 0"))
+
+
+def test_examples_of_approvals_are_commands(capsys: Said) -> None:
+    """Each line that the help shows is one that the parser takes."""
+    _status("approvals", "--help")
+    shown = [
+        shlex.split(line.partition(" #")[0])
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("  affidavit ")
+    ]
+    assert len(shown) == 3
+    for _, *arguments in shown:
+        assert build_parser().parse_args(arguments).endpoints == Path("/tmp/demo.json")

@@ -102,6 +102,7 @@ class EventFields:
         self._plans: dict[Place, _Plan] = {}
         self._late: dict[Place, Masker] = {}
         self._in_pieces: set[Place] = set()
+        self._held: dict[Place, tuple[HeldJson, Callable[[], Masker]]] = {}
 
     def event(self, holder: list[Any], dialect: Dialect) -> EventFielded:
         """Change the event in ``holder``, a list of one.
@@ -156,6 +157,15 @@ class EventFields:
         """The plan for a text, if there is one."""
         return self._plans.get(about)
 
+    def begins_alone(self, about: Place, plan: _Plan) -> None:
+        """The text begins with JSON that is whole, and was masked as such: with ``plan``, it is not held any more."""
+        held = self._held.get(about)
+        if about not in self._plans:
+            self._plans[about] = plan
+        elif held is not None and held[0].is_blank:
+            self._plans[about] = plan
+            held[0].stay_text(held[1])
+
     def is_strict(self, about: Place | None) -> bool:
         """Does a rule mask, drop or block the text that was planned as ``about``?"""
         return about is not None and about in self._plans and self._plans[about].is_strict
@@ -199,26 +209,35 @@ class EventFields:
             return self.maskers.watched(self.fields.masker(plan.rule, path))
         lacking = states.including - plan.included
 
-        def of_text() -> Masker:
-            if lacking:
-                return self.maskers.watched(self.fields.masker(left_out(lacking), path))
+        def of_included() -> Masker:
             return usual() if plan.rule is None else PassThrough(excluded)
+
+        def of_text() -> Masker:
+            return self.maskers.watched(self.fields.masker(left_out(lacking), path)) if lacking else of_included()
 
         def of_unreadable() -> Masker:
             rule = states.reaching(plan.state)
             return of_text() if lacking or rule is None else self.maskers.watched(self.fields.masker(rule, path))
 
         def of_tree(root: list[Any]) -> str:
-            try:
-                made = self.mask_tree(root, plan.state, plan.place, plan.included)
-            except JsonError:
-                raise StreamRefused("stream_too_deep") from None
-            excluded(made.coverage.excluded_bytes)
-            self.tell(made.removals, self._within(made.removals, plan))
-            self.maskers.take((), made.blocked)
-            return made.body.decode()
+            return self._of_tree(root, plan, excluded)
 
-        return HeldJson(of_text, of_unreadable, of_tree) if plan.state.goes_on else of_text()
+        if not plan.state.goes_on:
+            return of_text()
+        held = HeldJson(of_text, of_unreadable, of_tree)
+        if about is not None:
+            self._held[about] = held, of_included
+        return held
+
+    def _of_tree(self, root: list[Any], plan: _Plan, excluded: Callable[[int], None]) -> str:
+        try:
+            made = self.mask_tree(root, plan.state, plan.place, plan.included)
+        except JsonError:
+            raise StreamRefused("stream_too_deep") from None
+        excluded(made.coverage.excluded_bytes)
+        self.tell(made.removals, self._within(made.removals, plan))
+        self.maskers.take((), made.blocked)
+        return made.body.decode()
 
     def _within(self, removals: Sequence[Removal], plan: _Plan) -> dict[int, Whole]:
         return within(removals, self.fields.show(path_of(plan.place)), plan.whole) if plan.whole else {}
@@ -335,7 +354,9 @@ class _EventPass(FieldPass):
             made = self._stream.mask_tree(found, plan.state, plan.place, plan.included)
             self._take(made, plan.place)
             holder[key] = made.body.decode()
-            return plan if known else _Plan(plan.rule, states.nowhere, plan.place, states.including)
+            alone = _Plan(plan.rule, states.nowhere, plan.place, states.including, plan.whole)
+            self._stream.begins_alone(plan.place, alone)
+            return plan
         is_alone = known is not None and known.state is states.nowhere
         rule = None
         if found is LOOSE or is_alone:

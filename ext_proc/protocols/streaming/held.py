@@ -38,7 +38,17 @@ class HeldJson(Within):
         self._held: list[str] = []
         self._size = 0
         self._is_json = False
+        self._may_be_json = True
         self._text: Masker | None = None
+
+    @property
+    def is_blank(self) -> bool:
+        """Came nothing but blanks so far?"""
+        return self._text is None and not self._is_json
+
+    def stay_text(self, of_text: Callable[[], Masker]) -> None:
+        """What comes is no JSON to be held, however it begins; ``of_text`` makes its masker."""
+        self._may_be_json, self._of_text = False, of_text
 
     def feed(self, text: str) -> str:
         """See `Masker.feed`.
@@ -56,7 +66,7 @@ class HeldJson(Within):
             return ""
         said = "".join(self._held)
         begin = said.lstrip()[:1]
-        if begin in ("{", "["):
+        if begin in ("{", "[") and self._may_be_json:
             self._is_json = True
         elif begin or self._size > _BLANKS_MAX:
             self._text = self._of_text()

@@ -603,6 +603,24 @@ def test_only_what_is_included_passes_of_a_stream() -> None:
     assert b"words" in streamed(raw, rule("$..a"), protocol="generic")[0]
 
 
+@pytest.mark.parametrize("blanks", [[], [""], [" ", "\n"]], ids=["none", "empty", "some"])
+@pytest.mark.parametrize("then", ["", " ", "x", '{"account":"12345678"}'])
+@pytest.mark.parametrize("action", ["mask", "hash", "partial", "drop"])
+def test_json_in_a_piece_of_unknown_text_is_masked_once(action: str, then: str, blanks: list[str]) -> None:
+    """Whatever came before it that says nothing: its values go by their rule, not what became of them."""
+    text = '{"account":"12345678","mail":"bob@example.org"}'
+    raw = b"".join(b"data: " + wire({"note": part}) + b"\n\n" for part in (*blanks, text, then))
+    one = rule("$..account", action)
+    out, _, made = streamed(raw, one, protocol="generic")
+    once = answered({"note": text}, one, protocol="generic")
+    said = "".join(event["note"] for event in events_of(out))
+    assert said.startswith("".join(blanks) + json.loads(once.body)["note"])
+    assert "12345678" not in said
+    told = [(of.entity, of.rule, of.end) for of in made.removals]
+    of_then = [("FIELD", "field:1", 8)] if "account" in then else []
+    assert sorted(told) == sorted([*((of.entity, of.rule, of.end) for of in once.removals), *of_then])
+
+
 def responses_stream(*parts: str, arguments: str = '{"account":"12345678"}') -> tuple[bytes, dict[str, Any]]:
     """A stream of the Responses API, whose events say every text three times more; and the whole answer."""
     message: dict[str, Any] = {"type": "message", "id": "m1", "role": "assistant", "status": "completed", "note": "a"}

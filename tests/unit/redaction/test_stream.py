@@ -101,9 +101,7 @@ def test_of_a_value_without_an_end_not_more_is_kept_than_may_be() -> None:
     assert redactor.feed(" and on.") + redactor.finish() == " and on."
 
 
-@pytest.mark.parametrize(
-    "text", ["4901693 mobile4111111111111111", "mobile 5014827:4111111111111111"]
-)
+@pytest.mark.parametrize("text", ["4901693 mobile4111111111111111", "mobile 5014827:4111111111111111"])
 def test_what_must_not_follow_a_value_is_masked_itself(text: str) -> None:
     """Then it is one: to whoever sees what is left."""
     assert whole(text).startswith(("[PHONE]", "mobile [PHONE]"))
@@ -296,6 +294,14 @@ def test_columns_of_numbers_go_on() -> None:
         held = max(held, redactor.held)
     assert said + redactor.finish() == whole(text)
     assert held < 1024
+
+
+def test_rows_of_digits_are_cut_as_in_the_whole_text() -> None:
+    """Where one value ends and the next begins depends on all that stood before, not on what is kept of it."""
+    text = "".join("1 2 " * count + "1 " for count in (29, 31, 7, 21, 37, 36))
+    assert "[PAYMENT_CARD]" in whole(text)
+    for size in (1, 4, 50, len(text)):
+        assert streamed(in_chunks(text, size)) == whole(text)
 
 
 def test_hash_needs_its_key() -> None:

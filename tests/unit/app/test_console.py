@@ -1,13 +1,15 @@
-"""Whose a token is, for the console's API: as the gate verifies it."""
+"""Of `ext_proc.app.console`: whose a token is, as the gate verifies it, and where it listens."""
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
+from aiohttp import web
 
-from ext_proc.app.console import TokenBearers
-from ext_proc.errors import BadToken
+from ext_proc.app.console import TokenBearers, listen
+from ext_proc.errors import BadToken, ConfigError
 from ext_proc.model import Secret
 from tests.unit.identity.test_authenticator import NOW, running
 
@@ -26,3 +28,16 @@ async def test_tenant_that_nobody_can_read_is_not_none(tenant: Any) -> None:
     async with running() as (issuer, authenticator, _):
         with pytest.raises(BadToken, match="tenant"):
             await TokenBearers(authenticator).identify(Secret(issuer.mint(NOW, tid=tenant)), NOW)
+
+
+async def test_address_that_cannot_be_had_is_named() -> None:
+    runner = web.AppRunner(web.Application())
+    await runner.setup()
+    taken = socket.create_server(("127.0.0.1", 0))
+    address = f"127.0.0.1:{taken.getsockname()[1]}"
+    try:
+        with pytest.raises(ConfigError, match=f"console.listen: {address}: Address already in use"):
+            await listen(runner, address)
+    finally:
+        taken.close()
+        await runner.cleanup()
