@@ -144,7 +144,8 @@ class PatternReader:
         first = len(self._nodes)
         self._items(tree, ends, most, counts)
         for node in self._nodes[first:]:
-            node.resists = True
+            if node.most > most:  # at the first place, the hit before it says the same
+                node.resists = True
 
     def _group(self, argument: Any, ends: Ends, most: float, counts: tuple[int, ...]) -> tuple[Ends, float]:
         if not isinstance(argument, tuple):

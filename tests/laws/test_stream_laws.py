@@ -17,9 +17,11 @@ from ext_proc.redaction.looker import NO_WORDS, UNLIKE_WORDS
 from ext_proc.redaction.packs import read_pack
 from ext_proc.redaction.reading import Reading
 from ext_proc.redaction.rules import ENTITIES, PACKS, RULES
+from tests.fuzz.differ import going_on, is_other
 from tests.unit.redaction.streams import EXAMPLES, KEY, chunkings, in_chunks, stream, streamed, texts, whole
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Sequence
 
     from ext_proc.redaction import StreamRedactor
@@ -94,6 +96,14 @@ def test_a_stream_is_redacted_as_the_whole_text(
 )
 def test_with_every_pack(name: str, data: st.DataObject, text: str) -> None:
     assert_same(data.draw(chunkings(text)), detector=DETECTORS[name])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.randoms(use_true_random=False), st.sampled_from((4, 50, 20_000)))
+def test_values_that_go_on_with_others_in_them(rng: random.Random, size: int) -> None:
+    """What is withheld is not the whole text's, but nothing goes on of what that masks."""
+    text = going_on(rng) + " and on. bob@example.org"
+    assert not is_other(in_chunks(text, size), text, BUILT_IN)
 
 
 @settings(max_examples=200, deadline=None)
