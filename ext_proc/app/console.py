@@ -144,7 +144,8 @@ async def listen(runner: web.AppRunner, address: str) -> None:
     try:
         await web.TCPSite(runner, host.strip("[]"), int(port)).start()
     except OSError as error:
-        why = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror  # names that are none are below 0
+        number = error.errno or 0
+        why = os.strerror(number) if number > 0 else error.strerror  # names that are none have numbers below 0
         raise ConfigError(f"console.listen: {address}: {why}") from None
 
 
