@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ext_proc.policy.trial.static import Problem
 
 CLEAN, FOUND = 0, 1
-_SHOWN_MAX: Final = 8
+_SHOWN_MAX: Final = 4
 _ROWS_MAX: Final = 25
 
 
@@ -123,8 +123,10 @@ def _show(options: CheckOptions, checked: Checked) -> None:
         _show_findings(console, options, found.findings)
     if found.unreached:
         some = ", ".join(str(line) for line in found.unreached[:_SHOWN_MAX])
-        more = f" and {len(found.unreached) - _SHOWN_MAX} more (--json)" if len(found.unreached) > _SHOWN_MAX else ""
-        console.print(f"rules that no question reached: {some}{more}", markup=False, soft_wrap=True)
+        more = " … (--json)" if len(found.unreached) > _SHOWN_MAX else ""
+        console.print(
+            f"{len(found.unreached)} rules that no question reached: {some}{more}", markup=False, soft_wrap=True
+        )
     speed = checked.asked / max(checked.seconds, 1e-9)
     console.print(
         f"{options.policy}: {len(checked.problems)} problems in the sources, fails open in {len(found.findings)} ways; "

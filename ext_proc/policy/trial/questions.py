@@ -42,12 +42,14 @@ _OPERATIONS: Final = {
 }
 """What the gate asks about, and how it is called."""
 _WITHOUT_MODEL: Final = ("models", "generic")
-_PARAMETERS: Final = ("max_tokens", "n", "tool_count", "media_count")
+_COUNTED: Final = ("n", "tool_count", "media_count")
+_FEW: Final = 100
 _FOUND: Final = ("EMAIL", "SECRET_GITHUB", "URL_CREDENTIALS")
 _WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _MODELS_MAX: Final = 40
 _GROUPS_MAX: Final = 60
 _ANCHORS_MAX: Final = 4
+_TAGS_MAX: Final = 50
 _TRIES_MAX: Final = 4
 _BIG: Final = 10**9
 _PLAIN: Final[Question] = {
@@ -188,7 +190,7 @@ def _anchors(corpus: Corpus) -> list[Question]:
 
 def _first(words: Vocabulary) -> Iterator[Question]:
     groups = (words.groups or words.words)[:_GROUPS_MAX]
-    models = [*words.of("request.model")[:_MODELS_MAX], "demo"]
+    models = [*_models(words), "demo"]
     for operation in dict.fromkeys([*_OPERATIONS, *words.by_field.get("request.operation", ())]):
         for model in [None] if operation in _WITHOUT_MODEL else models:
             asked = _calling(operation, model)
@@ -197,6 +199,11 @@ def _first(words: Vocabulary) -> Iterator[Question]:
         for group in groups:
             yield _with(_calling("chat", model), ("identity", "groups"), [group])
         yield _calling("chat", model)
+
+
+def _models(words: Vocabulary) -> list[str]:
+    """Where the sources look models up, what is found there; else any word may be one."""
+    return list(dict.fromkeys(words.by_field.get("request.model") or words.words))[:_MODELS_MAX]
 
 
 def _calling(operation: str, model: str | None) -> Question:
@@ -218,12 +225,14 @@ def _values(words: Vocabulary, anchor: Question) -> Iterator[tuple[tuple[str, ..
         yield from ((tuple(name.split(".")), one) for one in words.by_field.get(name, ()))
     for name in ("connection.protocol", "request.method", "request.path", "source.user_agent"):
         yield from ((tuple(name.split(".")), one) for one in words.by_field.get(name, ()))
-    yield from ((("connection", "tags"), [one]) for one in words.words)
-    yield from ((("request", "model"), one) for one in words.of("request.model")[:_MODELS_MAX])
+    yield from ((("connection", "tags"), [one]) for one in words.words[:_TAGS_MAX])
+    yield from ((("request", "model"), one) for one in _models(words))
     yield from ((("request", "stream"), True), (("request", "emergency"), True))
     yield from ((("request", "betas"), [one]) for one in words.by_field.get("request.betas", ()))
     counts = _around(words.numbers)
-    yield from ((("request", "parameters", name), one) for name in _PARAMETERS for one in (*counts, _BIG))
+    few = [one for one in counts if one < _FEW]
+    yield from ((("request", "parameters", "max_tokens"), one) for one in (*counts, _BIG))
+    yield from ((("request", "parameters", name), one) for name in _COUNTED for one in (*few, _BIG))
     yield from ((("request", name), one) for name in ("body_bytes", "text_bytes") for one in (*counts, _BIG))
     entities = dict.fromkeys([*words.entities, *_FOUND])
     yield from ((("findings",), {entity: count}) for entity in entities for count in (1, _BIG))

@@ -42,10 +42,6 @@ class Vocabulary:
     networks: list[str] = field(default_factory=list)
     numbers: list[float] = field(default_factory=list)
 
-    def of(self, name: str) -> list[str]:
-        """For a field: what the sources connect with it first, then any other word."""
-        return _first([*self.by_field.get(name, ()), *self.words])
-
 
 def read(folder: Path) -> Vocabulary:
     """What the sources and data below a folder know; tests and schemas are not the policy.

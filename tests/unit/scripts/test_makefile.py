@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ext_proc.cli import build_parser
 from tests.fakes.policy import ROOT, opa_program
 
 if TYPE_CHECKING:
@@ -69,6 +70,16 @@ def test_layout_says_how_to_mend_it(checkout: Path) -> None:
     assert done.stdout.splitlines()[-1] == f"mend the layout with: {opa_program()} fmt --write opa/"
     subprocess.run([opa_program(), "fmt", "--write", "opa/"], cwd=checkout, check=True)
     assert _rego(checkout).returncode == 0
+
+
+def test_policy_checks_what_it_is_told(checkout: Path) -> None:
+    """What the command finds has tests of its own: `tests/unit/app/test_policy_check.py`."""
+    for more, folder in (([], "opa"), (["POLICY=elsewhere"], "elsewhere")):
+        planned = _make(checkout, "--dry-run", "--old-file=setup", "policy", f"OPA={opa_program()}", *more).stdout
+        program, *typed = planned.splitlines()[-1].split()
+        options = build_parser().parse_args(typed)
+        assert (program, str(options.policy)) == (".venv/bin/affidavit", folder)
+        assert " test --timeout 60s --coverage --threshold 100 " in planned  # all of `rego` comes first
 
 
 def test_clean_removes_every_folder_that_git_ignores(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ test_model_without_a_price if {
 test_told_in_the_decision if {
 	decision := inference.decision with input as _asking({"max_tokens": 101, "media_count": 0})
 		with data.inference.allowances as _small
-	decision.reasons == ["allowance_tokens"]
+	"allowance_tokens" in decision.reasons
 }
 
 test_malformed if {

@@ -51,7 +51,7 @@ test_people_must_agree if {
 
 test_too_high if {
 	decision := inference.decision with input as _contractor with data.inference.risk as _scale
-	decision.reasons == ["risk_too_high"]
+	"risk_too_high" in decision.reasons
 	decision.approval == null
 }
 
@@ -70,7 +70,7 @@ test_unknown_score_is_too_high if {
 test_demand_that_is_malformed if {
 	wrong := object.union(_scale, {"approval": {"count": 0}})
 	decision := inference.decision with input as _found({"IBAN": 1}) with data.inference.risk as wrong
-	decision.reasons == ["approval_malformed"]
+	"approval_malformed" in decision.reasons
 }
 
 test_malformed if {

@@ -47,7 +47,7 @@ ALL_ON: dict[str, Any] = {
 }
 
 
-def _searched(folder: Path, wanted: int = 20, may_be_unknown: frozenset[str] = frozenset(), whole: int = 4) -> Found:
+def _searched(folder: Path, wanted: int = 15, may_be_unknown: frozenset[str] = frozenset(), whole: int = 3) -> Found:
     with opa_program.serving(program(), folder) as server:
         corpus = questions.generate(server, vocabulary.read(folder), wanted)
         return failing_open.search(server, corpus, may_be_unknown, whole)
@@ -74,17 +74,17 @@ def _said(found: Found) -> set[tuple[str, str]]:
 
 def test_ours_fails_closed() -> None:
     """The check that CI depends on: hundreds of questions, thousands spoiled."""
-    found = _searched(ROOT / "opa", 150, whole=failing_open.WHOLE)
+    found = _searched(ROOT / "opa", 100, whole=12)
 
     assert found.findings == []
-    assert found.questions >= 150
-    assert found.mutants > 2000
-    assert min(found.allowed, found.held, found.questions - found.allowed) > 10
+    assert found.questions >= 100
+    assert found.mutants > 1500
+    assert min(found.allowed, found.held, found.questions - found.allowed) > 5
     assert {"identity.groups", "request.model", "findings", "time.hour", "source.address"} <= set(found.fields)
 
 
 def test_ours_fails_closed_with_every_concern_on(tmp_path: Path) -> None:
-    found = _searched(_ours(tmp_path, ALL_ON), 10, whole=5)
+    found = _searched(_ours(tmp_path, ALL_ON), 10, whole=4)
 
     assert found.findings == []
     assert found.allowed > 0
