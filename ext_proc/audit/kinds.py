@@ -72,7 +72,8 @@ _CODE: Final = _text("^[a-z][a-z0-9_.-]{0,63}$")
 _LABEL: Final = _text(r"^([A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}|)$")
 _BUNDLE: Final = _fields({"revision": _TEXT, "digest": _SHA256})
 _TICKS: Final = _text(r"^\d+$")
-_ROLE: Final = _one_of("request.raw", "request.forwarded", "response.upstream", "response.released")
+QUESTION: Final = "policy.question"
+_ROLE: Final = _one_of("request.raw", "request.forwarded", "response.upstream", "response.released", QUESTION)
 
 # The parts of an exchange (record-format, section 6) ------------------------------------------------------------------
 
@@ -217,10 +218,12 @@ _PAYLOAD: Final = _fields(
     }
 )
 
-_JUSTIFICATION: Final[Shape] = {
-    **_PAYLOAD,
-    "properties": {**_PAYLOAD["properties"], "role": {"const": "approval.justification"}},
-}
+
+def _of_role(role: str) -> Shape:
+    return {**_PAYLOAD, "properties": {**_PAYLOAD["properties"], "role": {"const": role}}}
+
+
+_JUSTIFICATION: Final = _of_role("approval.justification")
 
 
 def _times(*needed: str) -> Shape:
@@ -325,6 +328,7 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
             "policy": _POLICY,
             "approval": _APPROVAL,
             "terms": _TERMS,
+            "payloads": {**_list(_of_role(QUESTION)), "maxItems": 1},
             "time": _times("received", "decided", "recorded"),
         },
         {"request_redaction": _REDACTION},
