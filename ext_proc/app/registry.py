@@ -51,6 +51,11 @@ def evidence_directory(config: Config) -> Path:
     return config.state_dir / "evidence"
 
 
+def bundle_copies(config: Config) -> Path:
+    """Where the gate keeps bundles, each named by its digest."""
+    return config.state_dir / "policy"
+
+
 def access_log_path(config: Config) -> Path:
     """What Envoy writes."""
     return (config.state_dir / "access.jsonl").absolute()

@@ -103,7 +103,12 @@ class _Worker:
         authenticator = Authenticator(registry.trusts(config), registry.mtls(config))
         section = config.policy
         policy = OpaPolicy(
-            section.opa_socket, section.package, section.rule, section.bundle_file, section.timeout_seconds
+            section.opa_socket,
+            section.package,
+            section.rule,
+            section.bundle_file,
+            section.timeout_seconds,
+            registry.bundle_copies(config),
         )
         await policy.start()
         await authenticator.start()
@@ -178,7 +183,7 @@ class _Worker:
 
     async def _tell_forever(self, writer: Writer, policy: OpaPolicy) -> None:
         while True:
-            health = writer.health()
+            health, active = writer.health(), await policy.active()
             telemetry.UNSHIPPED_BYTES.set(health.unshipped_bytes)
             telemetry.tell_metrics()
             state = {
@@ -188,6 +193,7 @@ class _Worker:
                 "log": writer.origin,
                 "failure": health.failure,
                 "unshipped_bytes": health.unshipped_bytes,
+                "policy": None if active is None else {"revision": active.revision, "digest": active.digest},
             }
             await asyncio.to_thread(tell, self._config.run_dir, f"worker-{self._index}", state)
             if health.failure is not None:

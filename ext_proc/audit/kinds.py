@@ -407,6 +407,16 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
         },
         {},
     ),
+    "policy.activated": (
+        {
+            **_BUNDLE["properties"],
+            "key": _KEY,
+            "number": _or_null(_COUNT),
+            "key_id": _or_null(_text("^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")),
+            "previous": _or_null(_BUNDLE),
+        },
+        {},
+    ),
     "config.changed": ({"config_sha256": _SHA256, "connections": _list(_TEXT)}, {}),
     "epoch.born": ({"born_origin": _ORIGIN, "roster_sha256": _SHA256}, {}),
     "epoch.ended": (

@@ -605,8 +605,9 @@ class Session:
         return Entry(kind, self.exchange_id, self._identity, source, whole, payloads if keep else ())
 
     def _with_question(self, entry: Entry) -> Entry:
-        """With what the policy was asked: no decision can be tried again without. Also where no bodies are kept: there is
-        none in it, only who calls with what, and an erasure takes it too.
+        """With what the policy was asked: no decision can be tried again without.
+
+        Also where no bodies are kept: none is in it, only who calls with what, and an erasure takes it too.
         """
         if self._decision is None or not self._decision.asked:
             return entry

@@ -8,11 +8,15 @@ do persist, byte for byte.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import re
 import subprocess
 import tarfile
 import zlib
+from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING, Final
 
 from ext_proc.errors import ConfigError
@@ -22,9 +26,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+BUNDLE_MAX_BYTES: Final = 32 << 20
+"""Larger ones are not read: nobody's rules are that long, and a bundle may come from somebody who may not write it."""
+NUMBER: Final = "affidavit_number"
+"""In the manifest's metadata: a later bundle has a larger one."""
+_FILE_MAX_BYTES: Final = 64 << 20
 _SOURCES: Final = ("inference", "system", "data.json")
 _TEST_SUFFIX: Final = "_test.rego"
 BUILD_SECONDS: Final = 60.0
+_KEY_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def build(opa: Path, sources: Path, target: Path) -> PolicyVersion:
@@ -60,15 +70,61 @@ def read_version(bundle: Path) -> PolicyVersion:
     except OSError as error:
         raise ConfigError(f"{bundle}: {error.strerror}") from None
     try:
-        with tarfile.open(bundle) as archive:
-            manifest = next(member for member in archive if member.name.lstrip("/") == ".manifest")
-            content = archive.extractfile(manifest)
-            revision = json.loads(content.read() if content else b"{}").get("revision")
-    except (OSError, EOFError, zlib.error, tarfile.TarError, StopIteration, ValueError, AttributeError):
-        raise ConfigError(f"{bundle}: not a policy bundle") from None
-    if not isinstance(revision, str) or not revision:
-        raise ConfigError(f"{bundle}: the bundle has no revision; build it with --revision")
+        revision = read_facts(raw).revision
+    except ConfigError as error:
+        raise ConfigError(f"{bundle}: {error.detail}") from None
     return PolicyVersion(revision, hashlib.sha256(raw).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class BundleFacts:
+    """What a bundle says of itself. Nothing here is proved: OPA checks the signature.
+
+    ``number``: which in the line of those that were published (None: it is in none); ``key_id``: of the key that it
+    says it is signed with.
+    """
+
+    revision: str
+    number: int | None = None
+    key_id: str | None = None
+
+
+def read_facts(raw: bytes) -> BundleFacts:
+    """What the bytes of a bundle say of it.
+
+    Raises:
+        ConfigError: they are none, or it has no revision.
+    """
+    try:
+        found = _members(raw, ".manifest", ".signatures.json")
+        manifest = json.loads(found[".manifest"])
+        revision, metadata = manifest.get("revision"), manifest.get("metadata")
+        key_id = _key_id(found[".signatures.json"]) if ".signatures.json" in found else None
+    except (OSError, EOFError, zlib.error, tarfile.TarError, LookupError, ValueError, AttributeError, TypeError):
+        raise ConfigError("not a policy bundle") from None
+    if not isinstance(revision, str) or not revision:
+        raise ConfigError("the bundle has no revision; build it with --revision")
+    number = metadata.get(NUMBER) if isinstance(metadata, dict) else None
+    return BundleFacts(revision, number if type(number) is int and 0 <= number < 2**53 else None, key_id)
+
+
+def _members(raw: bytes, *names: str) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    with tarfile.open(fileobj=BytesIO(raw)) as archive:
+        for member in archive:
+            name = member.name.lstrip("/")
+            if name in names and member.size <= _FILE_MAX_BYTES and (content := archive.extractfile(member)):
+                found[name] = content.read()
+    return found
+
+
+def _key_id(signatures: bytes) -> str | None:
+    """As the token's own payload has it."""
+    [token] = json.loads(signatures)["signatures"]
+    payload = token.split(".")[1]
+    told = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    key_id = told.get("keyid")
+    return key_id if isinstance(key_id, str) and _KEY_ID.fullmatch(key_id) else None
 
 
 def _sources_sha256(sources: Path) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -85,20 +85,18 @@ class OpaPolicy:
         rule: the decision's rule in it.
         bundle: the file that OPA loaded; its digest goes into every decision.
         timeout_seconds: for one question, all in all.
+        copies: where else bundles may be: ``*.tar.gz`` in this folder.
     """
 
     def __init__(
-        self,
-        socket: Path,
-        package: str,
-        rule: str,
-        bundle: Path,
-        timeout_seconds: float,
+        self, socket: Path, package: str, rule: str, bundle: Path, timeout_seconds: float, copies: Path | None = None
     ) -> None:
         self._client = _UnixClient(socket, timeout_seconds)
         self._package = package.replace("/", ".")
         self._rule = rule
         self._bundle = bundle
+        self._copies = copies
+        self._active: PolicyVersion | None = None
         self._versions: dict[str, PolicyVersion] = {}
 
     async def start(self) -> None:
@@ -115,6 +113,12 @@ class OpaPolicy:
             return bool(await self._client.check_health())
         except (TimeoutError, aiohttp.ClientError):
             return False
+
+    async def active(self) -> PolicyVersion | None:
+        """Which bundle OPA decides with now: asked of it, for nobody may be calling. None: it never said."""
+        with suppress(PolicyUnavailable, PolicyUndefined):
+            await self._version(await self._answer("null"))
+        return self._active
 
     async def decide(self, call: Call) -> Decision:
         """See `ports.Policy.decide`."""
@@ -153,11 +157,19 @@ class OpaPolicy:
             raise PolicyUndefined("no_revision")
         found = self._versions.get(revision)
         if found is None:
-            try:
-                found = await asyncio.to_thread(read_version, self._bundle)
-            except ConfigError:
-                raise PolicyUndefined("bundle_unreadable") from None
-            if found.revision != revision:
-                raise PolicyUndefined("unknown_revision")
-            self._versions[revision] = found
+            found = self._versions[revision] = await asyncio.to_thread(self._found, revision)
+        self._active = found
         return found
+
+    def _found(self, revision: str) -> PolicyVersion:
+        """The file with this revision."""
+        why = "bundle_unreadable"
+        for path in (self._bundle, *(sorted(self._copies.glob("*.tar.gz")) if self._copies else ())):
+            try:
+                version = read_version(path)
+            except ConfigError:
+                continue
+            if version.revision == revision:
+                return version
+            why = "unknown_revision"
+        raise PolicyUndefined(why)

@@ -237,3 +237,33 @@ async def test_proxies_of_the_environment_are_not_asked(monkeypatch: pytest.Monk
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     async with running() as (_, policy, _file):
         assert (await policy.decide(a_call())).allow
+
+
+@pytest.mark.asyncio
+async def test_which_bundle_is_active_is_asked_of_opa_itself() -> None:
+    async with running() as (opa, policy, file):
+        opa.body = json.dumps({"provenance": PROVENANCE}).encode()  # it has no answer to an empty question
+        active = await policy.active()
+        assert active is not None
+        assert active.revision == "r1"
+        assert json.loads(opa.asked[0].partition(b"\r\n\r\n")[2]) == {"input": None}
+        opa.status = "500 Error"
+        assert await policy.active() == active  # what it last said
+        opa.status, opa.body = "200 OK", opa.body.replace(b"r1", b"r2")
+        assert await policy.active() == active  # a bundle that nobody can name is no answer
+        write_bundle(file, "r2")
+        new = await policy.active()
+        assert new is not None
+        assert new.revision == "r2"
+
+
+@pytest.mark.asyncio
+async def test_a_bundle_may_be_among_the_copies() -> None:
+    async with running() as (opa, policy, file):
+        policy._copies = file.parent / "copies"
+        policy._copies.mkdir()
+        opa.body = json.dumps({**GOOD, "provenance": {"bundles": {"p": {"revision": "r2"}}}}).encode()
+        with pytest.raises(PolicyUndefined, match="unknown_revision"):
+            await policy.decide(a_call())
+        write_bundle(policy._copies / "b.tar.gz", "r2")
+        assert (await policy.decide(a_call())).policy.revision == "r2"
