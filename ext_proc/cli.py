@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ext_proc import __version__
+from ext_proc.cli_rerun import add_rerun
 from ext_proc.errors import ConfigError, GateError
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_custody(commands)
     _add_rules(commands)
     _add_fields(commands)
+    policy = _add(commands, "policy", "try decisions again", "Actions on policies and on recorded decisions.")
+    add_rerun(policy.add_subparsers(title="actions", metavar="ACTION", required=True))
     _add_demo(commands)
     return parser
 

@@ -467,6 +467,10 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
     "erasure.refused": ({"subject_ref": _SUBJECT, **_BY, "hold": _HOLD}, {}),
     "legalhold.placed": ({"subject_ref": _SUBJECT, **_BY, "hold": _HOLD, "until": _or_null(_AT)}, {}),
     "legalhold.released": ({"subject_ref": _SUBJECT, **_BY, "hold": _HOLD}, {}),
+    "access.span_read": (
+        {"roles": _list(_ROLE), "since": _or_null(_AT), "until": _or_null(_AT), "by": _TEXT, "purpose": _TEXT},
+        {},
+    ),
     "access.read": (
         {"exchange_id": _EXCHANGE["exchange_id"], "roles": _list(_ROLE), "by": _TEXT, "purpose": _TEXT},
         {},

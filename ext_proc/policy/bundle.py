@@ -31,7 +31,8 @@ BUNDLE_MAX_BYTES: Final = 32 << 20
 NUMBER: Final = "affidavit_number"
 """In the manifest's metadata: a later bundle has a larger one."""
 _FILE_MAX_BYTES: Final = 64 << 20
-_SOURCES: Final = ("inference", "system", "data.json")
+_DATA: Final = frozenset({"data.json", "data.yaml", "data.yml", ".manifest"})
+_LEFT_OUT: Final = "schemas"
 _TEST_SUFFIX: Final = "_test.rego"
 BUILD_SECONDS: Final = 60.0
 _KEY_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -136,8 +137,9 @@ def _sources_sha256(sources: Path) -> str:
 
 
 def _files(sources: Path) -> Iterator[Path]:
-    """What ``opa build`` takes from the folder."""
-    for path in (sources / name for name in _SOURCES):
-        for one in path.rglob("*") if path.is_dir() else (path,):
-            if one.suffix in (".rego", ".json") and not one.name.endswith(_TEST_SUFFIX):
-                yield one
+    """What ``opa build`` takes from the folder: whatever is in the bundle is in its revision."""
+    for one in sources.rglob("*"):
+        is_taken = one.suffix == ".rego" or one.name in _DATA
+        is_left_out = one.name.endswith(_TEST_SUFFIX) or _LEFT_OUT in one.relative_to(sources).parts
+        if is_taken and not is_left_out and one.is_file():
+            yield one

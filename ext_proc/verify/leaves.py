@@ -39,7 +39,7 @@ KINDS: Final = (
     "inference.refused_by_envoy", ACTIVATED,
     "config.changed", "epoch.born", "epoch.ended", "access.shipped", "digest.made", "worm.canary",
     "segment.quarantined", "reconcile.result", "rollup.made", "key.rotated", "erasure.requested",
-    "erasure.completed", "erasure.refused", "legalhold.placed", "legalhold.released", "access.read",
+    "erasure.completed", "erasure.refused", "legalhold.placed", "legalhold.released", "access.read", "access.span_read",
 )  # fmt: skip
 _TOLD: Final = frozenset(
     {
