@@ -37,6 +37,36 @@ def add_rerun(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     rerun.add_argument("--json", action="store_true", help="for machines: one JSON object a decision")
     rerun.set_defaults(run=_rerun, purpose="rerun")
     _add_backtest(actions)
+    _add_build(actions)
+
+
+_BUILD: Final = """Equal sources give an equal revision (and, unless ECDSA signs them, equal bytes). Tests and
+schemas stay out. What answers differently each time (time.now_ns, http.send, rand.intn ...) is refused: its decisions
+could not be made again. --number is the bundle's place in the line: OPA gets only what is newer than what it has, so
+to go back, build the old sources with a new number.
+
+  openssl ecparam -name prime256v1 -genkey -noout -out policy-key.pem
+  openssl ec -in policy-key.pem -pubout -out policy-key.pub
+  affidavit policy build opa --number 8 --sign policy-key.pem --key-id policy-2026 --out bundle.tar.gz"""
+
+
+def _add_build(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    build = _add(actions, "build", "make the bundle of a policy, and sign it", _BUILD)
+    build.add_argument("sources", type=Path, metavar="DIR", help="the folder of the sources")
+    build.add_argument("--out", type=Path, required=True, metavar="FILE", help="the bundle; replaced at once")
+    build.add_argument("--number", type=int, metavar="N", help="larger than that of the bundle before")
+    build.add_argument("--sign", type=Path, metavar="KEY", help="sign with this private key (PEM); needs --key-id")
+    build.add_argument("--key-id", metavar="NAME", help="policy.distribution.key_id of the gateways")
+    build.add_argument("--algorithm", default="ES256", metavar="NAME", help="as OPA names it (default: ES256)")
+    build.add_argument("--opa", type=Path, metavar="PROGRAM", help="OPA (default: on the PATH)")
+    build.add_argument("--json", action="store_true", help="for machines: one JSON object")
+    build.set_defaults(run=_build)
+
+
+def _build(options: argparse.Namespace) -> int:
+    from ext_proc.app import rerun
+
+    return rerun.build(options)
 
 
 _BACKTEST: Final = """BUNDLE is a folder of policy sources, or a bundle file. Every question on record between --from

@@ -18,11 +18,14 @@ from ext_proc.app.archived_bundles import ArchivedBundles, NoBundle
 from ext_proc.app.process import clock
 from ext_proc.audit.erasure import Order
 from ext_proc.audit.record import instant
+from ext_proc.errors import ConfigError
 from ext_proc.evidence.questions import recorded
 from ext_proc.evidence.rendering import visible
 from ext_proc.evidence.show import QUESTION
 from ext_proc.evidence.times import parse_time
+from ext_proc.policy import bundle
 from ext_proc.policy.again import Failed, find_opa
+from ext_proc.policy.bundle import Signing
 from ext_proc.policy.differing import contradictions, differences
 from ext_proc.policy.question import NotAskedError, read_asked
 
@@ -174,6 +177,28 @@ def run(store: VersionedStore, options: argparse.Namespace, decision: str, keyri
         words = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
         print(f"{sum(counts.values())} decisions: {words}" if counts else "no decision is on record there")
     return 0 if counts and set(counts) <= WELL else 1
+
+
+def build(options: argparse.Namespace) -> int:
+    """``affidavit policy build``.
+
+    Raises:
+        ConfigError: the options do not go together, or OPA refuses the sources.
+    """
+    if (options.sign is None) != (options.key_id is None):
+        raise ConfigError("--sign and --key-id go together: OPA must know which key to check it with")
+    if options.number is not None and not 0 <= options.number < 2**53:
+        raise ConfigError("--number: a whole number from 0 on")
+    if options.sign is not None and options.number is None:
+        raise ConfigError("--number: a signed bundle needs its place in the line; take a larger one each time")
+    signing = None if options.sign is None else Signing(options.sign, options.key_id, options.algorithm)
+    opa = find_opa(options.opa)
+    made = bundle.build(opa, options.sources, options.out, number=options.number, signing=signing)
+    if options.json:
+        print(json.dumps({"revision": made.revision, "digest": made.digest, "file": str(options.out)}))
+    else:
+        print(f"{options.out}: revision {made.revision}\n  SHA-256 {made.digest}")
+    return 0
 
 
 def _show(one: Rerun) -> None:

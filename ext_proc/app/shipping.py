@@ -17,6 +17,8 @@ from urllib.error import URLError
 
 from ext_proc import telemetry
 from ext_proc.app import registry
+from ext_proc.app.bundle_door import BundleDoor
+from ext_proc.app.distribution import Distribution, Distributor
 from ext_proc.app.logs import Journal, remember_born
 from ext_proc.app.policy_archive import PolicyArchive, reported
 from ext_proc.app.process import clock, end_with_parent, read_states, tell
@@ -99,6 +101,10 @@ class _Shipping:
         self._archive = PolicyArchive(
             registry.bundle_copies(config) / "active.json", self._bundles, self._put_bundle, self._note
         )
+        self._distributor: Distributor | None = None
+        if (section := config.policy.distribution) is not None:
+            self._distributor = Distributor(Distribution.of(config), self._note)
+            BundleDoor(self._distributor, section.listen, config.run_dir / "opa" / "token")
         self._canary_due = clock()
         self._canary_holes: tuple[str, ...] = ()
         self._was_born = False
@@ -165,6 +171,8 @@ class _Shipping:
             self._ship_access_log(made, is_last=False)
             self._run_canary(made)
             self._settle_holds()
+            if self._distributor is not None:
+                self._distributor.round()
             self._archive.attend(reported(read_states(self._config.run_dir)))
         except ApprovalUnavailable as error:
             _log.warning("register of holds cannot be used", detail=error.detail)
@@ -193,6 +201,7 @@ class _Shipping:
             "was_born": self._was_born,
             "is_cut_off": any(one.startswith(CUT_OFF) for one in made.failures),
             "canary_holes": list(self._canary_holes),
+            "policy_refused": self._distributor.degraded if self._distributor else None,
         }
         tell(self._config.run_dir, "shipper", state)
 

@@ -407,6 +407,15 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
         },
         {},
     ),
+    "policy.refused": (
+        {
+            "digest": _SHA256,
+            "reason": _text("^[a-z_]+$"),
+            "number": _or_null(_COUNT),
+            "active": _or_null(_BUNDLE),
+        },
+        {},
+    ),
     "policy.activated": (
         {
             **_BUNDLE["properties"],

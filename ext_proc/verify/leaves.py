@@ -36,7 +36,7 @@ ACTIVATED: Final = "policy.activated"
 KINDS: Final = (
     "log.open", "log.close", RECOVERED, "log.lost", "heartbeat", INTENT, PART, OUTCOME, "inference.undelivered",
     "effect.tool_call", "approval.requested", BREAK_GLASS, "approval.viewed", RESOLVED, "approval.refused",
-    "inference.refused_by_envoy", ACTIVATED,
+    "inference.refused_by_envoy", ACTIVATED, "policy.refused",
     "config.changed", "epoch.born", "epoch.ended", "access.shipped", "digest.made", "worm.canary",
     "segment.quarantined", "reconcile.result", "rollup.made", "key.rotated", "erasure.requested",
     "erasure.completed", "erasure.refused", "legalhold.placed", "legalhold.released", "access.read", "access.span_read",

@@ -10,10 +10,12 @@ from datetime import timedelta
 import pytest
 
 from ext_proc.app import registry, shipping
+from ext_proc.app.distribution import write_opa_config
 from ext_proc.app.policy_archive import archive_key, reported
 from ext_proc.app.process import clock
 from ext_proc.app.shipping import _Shipping
 from ext_proc.audit.signer import LocalSigner
+from ext_proc.config import DistributionSection
 from ext_proc.model import PolicyVersion
 from tests.fakes.auditor import findings
 from tests.fakes.configured import a_config
@@ -189,3 +191,21 @@ def test_a_name_whose_end_is_of_other_bytes_is_found(house):
     house.run()
     house.store.objects[archive_key(digest[:16] + "0" * 48)] = house.store.objects[archive_key(digest)]
     assert set(house.findings()) == {"object_changed", "object_unexpected"}
+
+
+def test_what_is_published_and_not_taken_is_on_record_and_shown(house):
+    """The door is real, the bundle is none; OPA need not be there to say so."""
+    key = house.config.run_dir / "key.pub"
+    key.write_text("-----BEGIN PUBLIC KEY-----")
+    section = DistributionSection(public_key_file=key, key_id="k1", listen="127.0.0.1:0")
+    policy = house.config.policy.model_copy(update={"distribution": section})
+    house.config = house.config.model_copy(update={"policy": policy})
+    write_opa_config(house.config, section)
+    house.publish("r1")  # without a number
+    house.run(3)
+    [leaf] = [leaf for leaf in in_store(house.store) if leaf["kind"] == "policy.refused"]
+    digest = hashlib.sha256(house.bundle.read_bytes()).hexdigest()
+    assert (leaf["digest"], leaf["reason"], leaf["active"]) == (digest, "unnumbered", None)
+    state = json.loads((house.config.run_dir / "state" / "shipper.json").read_text())
+    assert state["policy_refused"] == f"bundle {digest[:16]} refused: unnumbered"
+    assert house.findings() == []
