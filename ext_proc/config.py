@@ -226,6 +226,15 @@ class DistributionSection(_Section):
     """How often OPA asks for a new one, at most this long after it lies in `bundle_file`."""
 
 
+class ShadowSection(_Section):
+    """A candidate that is asked beside the policy, by another OPA, and never listened to."""
+
+    opa_socket: Path
+    """Unix socket of the OPA that loaded the candidate."""
+    bundle_file: Path
+    """The candidate: `opa run --bundle FILE`."""
+
+
 class PolicySection(_Section):
     """Where the decision is made."""
 
@@ -242,6 +251,8 @@ class PolicySection(_Section):
     the next one is put."""
     distribution: DistributionSection | None = None
     """The gate gives OPA its bundles: signed ones, each newer. Left out: OPA loads `bundle_file` itself."""
+    shadow: ShadowSection | None = None
+    """Ask a candidate too, after the decision, and put on record what differs."""
     timeout_seconds: PositiveSeconds = 2.0
     """After this the call is refused with 503. There are no retries."""
 

@@ -49,6 +49,11 @@ POLICY_REFUSED: Final = Counter(
     "Policy bundles that were published and are not taken, by why.",
     ["reason"],
 )
+SHADOW_DECISIONS: Final = Counter(
+    "affidavit_policy_shadow_total",
+    "Decisions of the shadow policy: same, differed, dropped (it was too slow), or why there is none.",
+    ["result"],
+)
 DAILY_RUNS: Final = Counter(
     "affidavit_daily_runs_total", "Reconciliations and roll-ups begun by themselves, by result.", ["command", "result"]
 )

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ext_proc.audit.attest import Outsiders
     from ext_proc.audit.note import Signer
     from ext_proc.config import Claims, Config, ConnectionNer, Issuer, NerSection
+    from ext_proc.policy.opa import OpaPolicy
 
 HOLD_SECONDS: Final = 50.0
 """What proxies and clients on the way commonly bear is a minute."""
@@ -57,6 +58,26 @@ def evidence_directory(config: Config) -> Path:
 def bundle_copies(config: Config) -> Path:
     """Where the gate keeps bundles, each named by its digest."""
     return config.state_dir / "policy"
+
+
+def opa_policy(config: Config) -> OpaPolicy:
+    """Who decides; not started."""
+    from ext_proc.policy.opa import OpaPolicy  # only a worker asks it
+
+    told = config.policy
+    return OpaPolicy(
+        told.opa_socket, told.package, told.rule, told.bundle_file, told.timeout_seconds, bundle_copies(config)
+    )
+
+
+def shadow_policy(config: Config) -> OpaPolicy | None:
+    """The candidate that is asked too; None: there is none."""
+    from ext_proc.policy.opa import OpaPolicy
+
+    told, shadow = config.policy, config.policy.shadow
+    if shadow is None:
+        return None
+    return OpaPolicy(shadow.opa_socket, told.package, told.rule, shadow.bundle_file, told.timeout_seconds)
 
 
 def policy_version(config: Config) -> PolicyVersion:

@@ -407,6 +407,17 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
         },
         {},
     ),
+    "policy.shadow_differed": (
+        {
+            "exchange_id": _EXCHANGE["exchange_id"],
+            "decision_id": _TEXT,
+            "fields": _list(_TEXT),
+            "effects": _list(_text("^[a-z_]+$")),
+            "active": _BUNDLE,
+            "candidate": _or_null(_BUNDLE),
+        },
+        {},
+    ),
     "policy.refused": (
         {
             "digest": _SHA256,

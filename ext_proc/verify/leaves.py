@@ -37,6 +37,7 @@ KINDS: Final = (
     "log.open", "log.close", RECOVERED, "log.lost", "heartbeat", INTENT, PART, OUTCOME, "inference.undelivered",
     "effect.tool_call", "approval.requested", BREAK_GLASS, "approval.viewed", RESOLVED, "approval.refused",
     "inference.refused_by_envoy", ACTIVATED, "policy.refused",
+    "policy.shadow_differed",
     "config.changed", "epoch.born", "epoch.ended", "access.shipped", "digest.made", "worm.canary",
     "segment.quarantined", "reconcile.result", "rollup.made", "key.rotated", "erasure.requested",
     "erasure.completed", "erasure.refused", "legalhold.placed", "legalhold.released", "access.read", "access.span_read",
