@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ext_proc import __version__
 from ext_proc.cli_policy import add_policy
+from ext_proc.cli_rerun import add_rerun
 from ext_proc.errors import ConfigError, GateError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_custody(commands)
     _add_rules(commands)
     _add_fields(commands)
-    add_policy(commands)
+    add_rerun(add_policy(commands))
     _add_demo(commands)
     return parser
 

@@ -37,7 +37,9 @@ def add_policy(
     commands: argparse._SubParsersAction[argparse.ArgumentParser],
 ) -> argparse._SubParsersAction[argparse.ArgumentParser]:
     """The command with its actions, which are returned so that others can be added."""
-    policy = _add(commands, "policy", "check, try and explain a policy before anybody depends on it")
+    policy = _add(
+        commands, "policy", "check, try and explain a policy; build its bundle; make recorded decisions again"
+    )
     actions = policy.add_subparsers(title="actions", metavar="ACTION", required=True)
     check = _add(actions, "check", "does a policy compile, and does it fail closed?", _CHECK)
     check.add_argument("policy", type=Path, metavar="DIR", help="the folder of the sources")

@@ -458,7 +458,8 @@ class Decision:
     """The policy's answer. ``approval`` is the demanded approval, None if none is needed.
 
     ``restore``: entities (``*``: all) whose tokens are replaced by their values in the answer. ``break_glass``: why it
-    passes without the people who would have to agree: a code, None if it is an ordinary call.
+    passes without the people who would have to agree: a code, None if it is an ordinary call. ``asked``: question and
+    answer as they went over the wire, for the evidence; empty where nobody was asked.
     """
 
     allow: bool
@@ -471,6 +472,7 @@ class Decision:
     policy: PolicyVersion
     restore: tuple[str, ...] = ()
     break_glass: str | None = None
+    asked: bytes = field(default=b"", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -518,7 +520,8 @@ class Asking:
 class Payload:
     """One body for the evidence, in clear: it is encrypted before it touches a disk.
 
-    ``role`` is one of ``request.raw``, ``request.forwarded``, ``response.upstream``, ``response.released``.
+    ``role`` is one of ``request.raw``, ``request.forwarded``, ``response.upstream``, ``response.released``,
+    ``policy.question``, ``approval.justification``.
     """
 
     role: str

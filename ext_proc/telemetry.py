@@ -44,6 +44,16 @@ NOTICES: Final = Counter(
 )
 SHIPPED_OBJECTS: Final = Counter("affidavit_evidence_objects_total", "Objects locked in the store and read back.")
 SHIPPING_FAILURES: Final = Counter("affidavit_evidence_failures_total", "Failed rounds of shipping, by code.", ["code"])
+POLICY_REFUSED: Final = Counter(
+    "affidavit_policy_bundles_refused_total",
+    "Policy bundles that were published and are not taken, by why.",
+    ["reason"],
+)
+SHADOW_DECISIONS: Final = Counter(
+    "affidavit_policy_shadow_total",
+    "Decisions of the shadow policy: same, differed, dropped (it was too slow), or why there is none.",
+    ["result"],
+)
 DAILY_RUNS: Final = Counter(
     "affidavit_daily_runs_total", "Reconciliations and roll-ups begun by themselves, by result.", ["command", "result"]
 )

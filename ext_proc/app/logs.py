@@ -11,7 +11,7 @@ import fcntl
 import os
 import platform
 import secrets
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from time import monotonic_ns
@@ -25,8 +25,7 @@ from ext_proc.audit import segments
 from ext_proc.audit.note import vkey_of
 from ext_proc.audit.roster import opened_log
 from ext_proc.audit.writer import WalLimits, Writer
-from ext_proc.errors import AuditUnavailable
-from ext_proc.policy.bundle import read_version
+from ext_proc.errors import AuditUnavailable, ConfigError
 from ext_proc.redaction.rules import version_of
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ async def _open(
     config: Config, config_sha256: str, role: str, keyring: KeyRing, receipts: Signer | None, known: Path
 ) -> Writer:
     now = clock()
-    bundle = read_version(config.policy.bundle_file)
+    bundle = registry.policy_version(config)
     opening: dict[str, Any] = {
         "version": __version__,
         "python": platform.python_version(),
@@ -107,10 +106,12 @@ def boot_id() -> str | None:
 
 async def beat_forever(writer: Writer, config: Config, envoy_requests: Callable[[], int | None] = lambda: None) -> None:
     """A heartbeat each period. A log that cannot be written says so by its silence: nothing is done about it here."""
-    bundle = read_version(config.policy.bundle_file)
+    bundle = registry.policy_version(config)
     while True:
         await asyncio.sleep(config.audit.heartbeat_seconds)
         counted = await asyncio.to_thread(envoy_requests)
+        with suppress(ConfigError):  # a file that is just being replaced: what was known before
+            bundle = registry.policy_version(config)
         counts = writer.take_counts()
         facts = {
             "in_flight": writer.in_flight,

@@ -144,7 +144,9 @@ def run_show(
     linked = show.links(store, located, **_span(options))
     opened: list[show.Opened] = []
     if keyring is not None and journal is not None:
-        opened = show.open_payloads(store, keyring, journal, located, by=options.by, purpose=options.purpose)
+        roles = (*show.ROLES, show.QUESTION)
+        by, purpose = options.by, options.purpose
+        opened = show.open_payloads(store, keyring, journal, located, by=by, purpose=purpose, roles=roles)
     if options.json:
         # A body that streamed is in several leaves: it is shown whole, with the last of them.
         whole_in = {payload["role"]: one for one in located for payload in one.leaf.get("payloads", ())}

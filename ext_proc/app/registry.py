@@ -5,6 +5,8 @@ What Envoy needs is in `ext_proc.app.edge_files`: a worker has no use for it, an
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -22,8 +24,9 @@ from ext_proc.errors import ConfigError
 from ext_proc.identity.authenticator import MtlsTrust
 from ext_proc.identity.keys import KeySet, KeySource
 from ext_proc.identity.token import ClaimNames, Trust
-from ext_proc.model import Connection, Credential, Direction, Operation, Recognition
+from ext_proc.model import Connection, Credential, Direction, Operation, PolicyVersion, Recognition
 from ext_proc.ner import Pool, Recipe
+from ext_proc.policy.bundle import read_version
 from ext_proc.policy.field_rules import read_rules
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from ext_proc.audit.attest import Outsiders
     from ext_proc.audit.note import Signer
     from ext_proc.config import Claims, Config, ConnectionNer, Issuer, NerSection
+    from ext_proc.policy.opa import OpaPolicy
 
 HOLD_SECONDS: Final = 50.0
 """What proxies and clients on the way commonly bear is a minute."""
@@ -49,6 +53,44 @@ def worker_socket(config: Config, index: int) -> Path:
 def evidence_directory(config: Config) -> Path:
     """Where the logs' epochs are."""
     return config.state_dir / "evidence"
+
+
+def bundle_copies(config: Config) -> Path:
+    """Where the gate keeps bundles, each named by its digest."""
+    return config.state_dir / "policy"
+
+
+def opa_policy(config: Config) -> OpaPolicy:
+    """Who decides; not started."""
+    from ext_proc.policy.opa import OpaPolicy  # only a worker asks it
+
+    told = config.policy
+    return OpaPolicy(
+        told.opa_socket, told.package, told.rule, told.bundle_file, told.timeout_seconds, bundle_copies(config)
+    )
+
+
+def shadow_policy(config: Config) -> OpaPolicy | None:
+    """The candidate that is asked too; None: there is none."""
+    from ext_proc.policy.opa import OpaPolicy
+
+    told, shadow = config.policy, config.policy.shadow
+    if shadow is None:
+        return None
+    return OpaPolicy(shadow.opa_socket, told.package, told.rule, shadow.bundle_file, told.timeout_seconds)
+
+
+def policy_version(config: Config) -> PolicyVersion:
+    """Which policy is in force, as far as the gate's files say: for what is told of a log, not of a decision.
+
+    Raises:
+        ConfigError: there is no bundle.
+    """
+    if config.policy.distribution is not None:
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            [*_, told] = json.loads((bundle_copies(config) / "accepted.json").read_text())
+            return PolicyVersion(told["revision"], told["digest"])
+    return read_version(config.policy.bundle_file)
 
 
 def access_log_path(config: Config) -> Path:

@@ -17,8 +17,11 @@ from urllib.error import URLError
 
 from ext_proc import telemetry
 from ext_proc.app import registry
+from ext_proc.app.bundle_door import BundleDoor
+from ext_proc.app.distribution import Distribution, Distributor
 from ext_proc.app.logs import Journal, remember_born
-from ext_proc.app.process import clock, end_with_parent, tell
+from ext_proc.app.policy_archive import PolicyArchive, reported
+from ext_proc.app.process import clock, end_with_parent, read_states, tell
 from ext_proc.audit.access_log import AccessLogTail
 from ext_proc.audit.attest import Attestor
 from ext_proc.audit.canary_s3 import run_canary
@@ -31,11 +34,12 @@ from ext_proc.errors import ApprovalUnavailable, AuditUnavailable, GateError
 from ext_proc.model import ExchangeId
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from ext_proc.approval.register import Register
     from ext_proc.audit.recovery import EndedLog
+    from ext_proc.audit.seal import SealedObject
     from ext_proc.config import Config
 
 INTERVAL_SECONDS: Final = 0.5
@@ -94,6 +98,13 @@ class _Shipping:
         self._attestor = Attestor(Desk(self._store, terms, clock), outsiders, config.audit.replica, memory)
         self._journal_due = clock()
         self._access_due = clock()
+        self._archive = PolicyArchive(
+            registry.bundle_copies(config) / "active.json", self._bundles, self._put_bundle, self._note
+        )
+        self._distributor: Distributor | None = None
+        if (section := config.policy.distribution) is not None:
+            self._distributor = Distributor(Distribution.of(config), self._note)
+            BundleDoor(self._distributor, section.listen, config.run_dir / "opa" / "token")
         self._canary_due = clock()
         self._canary_holes: tuple[str, ...] = ()
         self._was_born = False
@@ -160,6 +171,9 @@ class _Shipping:
             self._ship_access_log(made, is_last=False)
             self._run_canary(made)
             self._settle_holds()
+            if self._distributor is not None:
+                self._distributor.round()
+            self._archive.attend(reported(read_states(self._config.run_dir)))
         except ApprovalUnavailable as error:
             _log.warning("register of holds cannot be used", detail=error.detail)
         except (StoreUnavailable, StoreRefused, NotKept, GateError, OSError) as error:
@@ -187,8 +201,17 @@ class _Shipping:
             "was_born": self._was_born,
             "is_cut_off": any(one.startswith(CUT_OFF) for one in made.failures),
             "canary_holes": list(self._canary_holes),
+            "policy_refused": self._distributor.degraded if self._distributor else None,
         }
         tell(self._config.run_dir, "shipper", state)
+
+    # The policy ------------------------------------------------------------------------------------------------------
+
+    def _bundles(self) -> Iterable[Path]:
+        return (self._config.policy.bundle_file, *registry.bundle_copies(self._config).glob("*.tar.gz"))
+
+    def _put_bundle(self, one: SealedObject) -> None:
+        self._shipper.put(one, ShipReport())
 
     # Holds of workers that died --------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from ext_proc import telemetry
 from ext_proc.app import edge_files, registry
 from ext_proc.app.daily import Daily, run_command
+from ext_proc.app.distribution import write_opa_config
 from ext_proc.app.process import PARENT_VARIABLE, RELOAD_SECONDS, clock, read_states, tell
 from ext_proc.app.rule_packs import detector_of
 from ext_proc.app.shipping import store_of
@@ -31,7 +32,6 @@ from ext_proc.audit.keys import read_key
 from ext_proc.config import load
 from ext_proc.errors import ConfigError
 from ext_proc.ner import try_out
-from ext_proc.policy.bundle import read_version
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,6 +110,8 @@ class _Supervisor:
         except OSError as error:
             raise ConfigError(f"run_dir or state_dir: {error.filename}: {error.strerror}") from None
         edge_files.write(config)
+        if config.policy.distribution is not None:
+            write_opa_config(config, config.policy.distribution)
         self._accept(config, self._digest)
         self._tell()
         return locks
@@ -275,9 +277,11 @@ class _Supervisor:
                 problems[name] = "does not answer"
             elif not state["is_ready"]:
                 problems[name] = state["failure"] or "policy or evidence not available"
+        # Not a reason to serve nobody: the policy before goes on deciding.
+        degraded = {"policy": why} if (why := states.get("shipper", {}).get("policy_refused")) else {}
         if holes := states.get("shipper", {}).get("canary_holes"):
             problems["store"] = f"does not keep what it locked: {', '.join(holes)}"
-        body = {"ready": not problems, "problems": problems, "processes": states}
+        body = {"ready": not problems, "problems": problems, "degraded": degraded, "processes": states}
         return web.json_response(body, status=503 if problems else 200)
 
     async def _metrics(self, _: web.Request) -> web.Response:
@@ -299,7 +303,7 @@ def _check_files(config: Config) -> None:
     for path in (*needed, config.redaction.hash_key_file):
         if path is not None:
             read_key(path)
-    read_version(config.policy.bundle_file)
+    registry.policy_version(config)
     detector_of(config)
     if config.redaction.ner is not None:
         try_out(registry.recipe(config.redaction.ner))

@@ -19,6 +19,7 @@ from ext_proc.app.holds import HoldDesk
 from ext_proc.app.logs import beat_forever, open_log
 from ext_proc.app.process import clock, end_with_parent, read_states, tell
 from ext_proc.app.rule_packs import detector_of
+from ext_proc.app.shadow import ShadowedPolicy
 from ext_proc.approval.bell import Bell
 from ext_proc.approval.register import Holder
 from ext_proc.audit.keys import read_key
@@ -26,7 +27,6 @@ from ext_proc.config import load
 from ext_proc.errors import GateError
 from ext_proc.identity.authenticator import Authenticator
 from ext_proc.ner.pool import WAITING_MAX
-from ext_proc.policy.opa import OpaPolicy
 from ext_proc.server.listener import Listener
 from ext_proc.server.stream import Rooms
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ext_proc.audit.keys import KeyRing
     from ext_proc.audit.writer import Writer
     from ext_proc.model import HoldId
+    from ext_proc.policy.opa import OpaPolicy
 
 TELL_SECONDS: Final = 1.0
 BIRTH_POLL_SECONDS: Final = 0.1
@@ -101,18 +102,21 @@ class _Worker:
         tokens = registry.token_desk(config, keyring)
         writer = await open_log(config, self._digest, str(self._index), keyring, registry.receipt_signer(config))
         authenticator = Authenticator(registry.trusts(config), registry.mtls(config))
-        section = config.policy
-        policy = OpaPolicy(
-            section.opa_socket, section.package, section.rule, section.bundle_file, section.timeout_seconds
+        policy = registry.opa_policy(config)
+        shadow = registry.shadow_policy(config)
+        shadowed = (
+            ShadowedPolicy(policy, shadow, lambda kind, facts: writer.note(kind, facts, clock())) if shadow else None
         )
         await policy.start()
+        if shadow is not None:
+            await shadow.start()
         await authenticator.start()
         register, watch = registry.register_of_holds(config), registry.watch_over_holds(config)
         holds = self._hold_desk(keyring, register, watch, writer)
         rooms = Rooms(
             identities=authenticator,
             content=content,
-            policy=policy,
+            policy=shadowed or policy,
             recorder=writer,
             credentials=FileCredentials(),
             connections=lambda: self._connections,
@@ -130,6 +134,7 @@ class _Worker:
                 await wait_for_birth(writer, lambda: read_states(config.run_dir).get("shipper", {}), self._stop)
                 telling = group.create_task(self._tell_forever(writer, policy))
                 aside = [group.create_task(one) for one in (tokens.sweep_forever(clock), holds.live())]
+                aside += [group.create_task(shadowed.live())] if shadowed else []
                 await listener.serve(self._stop, config.drain_seconds)
                 telling.cancel()
                 await holds.settle(SETTLE_SECONDS)
@@ -138,6 +143,8 @@ class _Worker:
                 beating.cancel()
         finally:
             await policy.close()
+            if shadow is not None:
+                await shadow.close()
             await authenticator.close()
             await asyncio.to_thread(watch.close)
             register.close()
@@ -178,7 +185,7 @@ class _Worker:
 
     async def _tell_forever(self, writer: Writer, policy: OpaPolicy) -> None:
         while True:
-            health = writer.health()
+            health, active = writer.health(), await policy.active()
             telemetry.UNSHIPPED_BYTES.set(health.unshipped_bytes)
             telemetry.tell_metrics()
             state = {
@@ -188,6 +195,7 @@ class _Worker:
                 "log": writer.origin,
                 "failure": health.failure,
                 "unshipped_bytes": health.unshipped_bytes,
+                "policy": None if active is None else {"revision": active.revision, "digest": active.digest},
             }
             await asyncio.to_thread(tell, self._config.run_dir, f"worker-{self._index}", state)
             if health.failure is not None:

@@ -196,13 +196,22 @@ class KeyRing:
                 without an erasure that explains it.
             AuditUnavailable: the registry cannot be used.
         """
+        return self._decrypted(told, ciphertext, binding, self._past_key)
+
+    def opener(self) -> Opener:
+        """For who reads thousands: it asks the registry for a key once in `KEPT_SECONDS`, not for each payload."""
+        return Opener(self, self._ticks)
+
+    def _decrypted(
+        self, told: dict[str, Any], ciphertext: bytes, binding: str, past_key: Callable[[str, int], AESGCM]
+    ) -> bytes:
         if hashlib.sha256(ciphertext).hexdigest() != told["ciphertext_sha256"]:
             raise IntegrityError("ciphertext is not the leaf's")
         named = _LABEL.fullmatch(told["key"])
         if named is None:
             raise IntegrityError("payload names no subject key")
         wrapped = base64.b64decode(told["wrapped_data_key"])
-        key = self._past_key(named[1], int(named[2]))
+        key = past_key(named[1], int(named[2]))
         try:
             data_key = key.decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], binding.encode())
             bound = f"{binding}|{told['role']}".encode()
@@ -292,6 +301,32 @@ class KeyRing:
             return self._wrapper.decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], name)
         except (InvalidTag, ValueError):
             raise AuditUnavailable("key_encryption_key") from None
+
+
+class Opener:
+    """`KeyRing.decrypt` for many payloads. As for those that are sealed, a destroyed key may go on being used from
+    memory for `KEPT_SECONDS`, never longer. Of one thread.
+    """
+
+    def __init__(self, ring: KeyRing, ticks: Callable[[], float]) -> None:
+        self._ring = ring
+        self._ticks = ticks
+        self._keys: dict[tuple[str, int], AESGCM] = {}
+        self._since = float("-inf")
+
+    def decrypt(self, told: dict[str, Any], ciphertext: bytes, binding: str) -> bytes:
+        """See `KeyRing.decrypt`."""
+        return self._ring._decrypted(told, ciphertext, binding, self._past_key)  # noqa: SLF001 - its other half
+
+    def _past_key(self, subject_ref: str, generation: int) -> AESGCM:
+        now = self._ticks()
+        if now - self._since >= KEPT_SECONDS or len(self._keys) >= _KEPT_SUBJECTS:
+            self._keys.clear()
+            self._since = now
+        key = self._keys.get((subject_ref, generation))
+        if key is None:
+            key = self._keys[subject_ref, generation] = self._ring._past_key(subject_ref, generation)  # noqa: SLF001 - as above
+        return key
 
 
 def _cipher(key: bytes) -> AESGCM:

@@ -72,7 +72,8 @@ _CODE: Final = _text("^[a-z][a-z0-9_.-]{0,63}$")
 _LABEL: Final = _text(r"^([A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}|)$")
 _BUNDLE: Final = _fields({"revision": _TEXT, "digest": _SHA256})
 _TICKS: Final = _text(r"^\d+$")
-_ROLE: Final = _one_of("request.raw", "request.forwarded", "response.upstream", "response.released")
+QUESTION: Final = "policy.question"
+_ROLE: Final = _one_of("request.raw", "request.forwarded", "response.upstream", "response.released", QUESTION)
 
 # The parts of an exchange (record-format, section 6) ------------------------------------------------------------------
 
@@ -217,10 +218,12 @@ _PAYLOAD: Final = _fields(
     }
 )
 
-_JUSTIFICATION: Final[Shape] = {
-    **_PAYLOAD,
-    "properties": {**_PAYLOAD["properties"], "role": {"const": "approval.justification"}},
-}
+
+def _of_role(role: str) -> Shape:
+    return {**_PAYLOAD, "properties": {**_PAYLOAD["properties"], "role": {"const": role}}}
+
+
+_JUSTIFICATION: Final = _of_role("approval.justification")
 
 
 def _times(*needed: str) -> Shape:
@@ -325,6 +328,7 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
             "policy": _POLICY,
             "approval": _APPROVAL,
             "terms": _TERMS,
+            "payloads": {**_list(_of_role(QUESTION)), "maxItems": 1},
             "time": _times("received", "decided", "recorded"),
         },
         {"request_redaction": _REDACTION},
@@ -403,6 +407,36 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
         },
         {},
     ),
+    "policy.shadow_differed": (
+        {
+            "exchange_id": _EXCHANGE["exchange_id"],
+            "decision_id": _TEXT,
+            "fields": _list(_TEXT),
+            "effects": _list(_text("^[a-z_]+$")),
+            "active": _BUNDLE,
+            "candidate": _or_null(_BUNDLE),
+        },
+        {},
+    ),
+    "policy.refused": (
+        {
+            "digest": _SHA256,
+            "reason": _text("^[a-z_]+$"),
+            "number": _or_null(_COUNT),
+            "active": _or_null(_BUNDLE),
+        },
+        {},
+    ),
+    "policy.activated": (
+        {
+            **_BUNDLE["properties"],
+            "key": _KEY,
+            "number": _or_null(_COUNT),
+            "key_id": _or_null(_text("^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")),
+            "previous": _or_null(_BUNDLE),
+        },
+        {},
+    ),
     "config.changed": ({"config_sha256": _SHA256, "connections": _list(_TEXT)}, {}),
     "epoch.born": ({"born_origin": _ORIGIN, "roster_sha256": _SHA256}, {}),
     "epoch.ended": (
@@ -453,6 +487,10 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
     "erasure.refused": ({"subject_ref": _SUBJECT, **_BY, "hold": _HOLD}, {}),
     "legalhold.placed": ({"subject_ref": _SUBJECT, **_BY, "hold": _HOLD, "until": _or_null(_AT)}, {}),
     "legalhold.released": ({"subject_ref": _SUBJECT, **_BY, "hold": _HOLD}, {}),
+    "access.span_read": (
+        {"roles": _list(_ROLE), "since": _or_null(_AT), "until": _or_null(_AT), "by": _TEXT, "purpose": _TEXT},
+        {},
+    ),
     "access.read": (
         {"exchange_id": _EXCHANGE["exchange_id"], "roles": _list(_ROLE), "by": _TEXT, "purpose": _TEXT},
         {},

@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from ext_proc.evidence.versions import Version, VersionedStore
 
 ROLES: Final = ("request.raw", "request.forwarded", "response.upstream", "response.released")
+"""Bodies."""
+QUESTION: Final = "policy.question"
+"""What the policy was asked, and its answer."""
+_KNOWN: Final = (*ROLES, QUESTION)
+_OF_KINDS: Final = ("inference.", "approval.requested")
 _UNEXPLAINED: Final = (
     "unexplained: its key is gone, and record {} of {}, which the registry names, does not say so in the bucket "
     "(a record of the last seconds may still be on its way)"
@@ -174,7 +179,7 @@ def open_payloads(
         located: the exchange's leaves.
         by: who reads, as it may stand in a leaf for ever: a role or a ticket, not a person's name.
         purpose: why.
-        roles: which payloads.
+        roles: which payloads: the bodies, unless told otherwise.
 
     Raises:
         ConfigError: ``by`` or ``purpose`` cannot stand in a leaf.
@@ -184,13 +189,15 @@ def open_payloads(
     Order(purpose, by)
     told: dict[str, list[tuple[Located, dict[str, Any]]]] = {}
     for one in located:
-        if str(one.leaf.get("kind", "")).startswith("inference."):
+        if str(one.leaf.get("kind", "")).startswith(_OF_KINDS):
             for payload in _told(one):
                 if payload["role"] in roles:
                     told.setdefault(payload["role"], []).append((one, payload))
     if not told:
         return []
-    named = sorted(told, key=ROLES.index)
+    if QUESTION in told:  # asked again after people agreed: the question of the last decision
+        told[QUESTION] = told[QUESTION][-1:]
+    named = sorted(told, key=_KNOWN.index)
     exchange_id = located[0].leaf["exchange_id"]
     journal.note("access.read", {"exchange_id": exchange_id, "roles": named, "by": by, "purpose": purpose})
     return [_joined([_opened(store, keyring, one, payload) for one, payload in told[role]]) for role in named]
@@ -208,7 +215,7 @@ def _told(located: Located) -> list[dict[str, Any]]:
     """What a leaf says of its payloads, as far as it can be understood."""
     told = located.leaf.get("payloads")
     listed = told if isinstance(told, list) else []
-    return [one for one in listed if isinstance(one, dict) and one.get("role") in ROLES]
+    return [one for one in listed if isinstance(one, dict) and one.get("role") in _KNOWN]
 
 
 def _opened(store: VersionedStore, keyring: KeyRing, located: Located, told: dict[str, Any]) -> Opened:

@@ -117,10 +117,11 @@ class HoldingSession(Session):
             raise PeerError("held without terms")
         self.state = State.RECORDING_HOLD
         parts = {"time": self._times(event.at), "terms": facts.terms_facts(terms)}
-        return (do.Record(self._entry("approval.requested", parts, ())),)
+        return (do.Record(self._with_question(self._entry("approval.requested", parts, ()))),)
 
     def on_hold_recorded(self, event: ev.Recorded) -> tuple[do.Effect, ...]:
         """Step 3b. It is on record that people are asked: wait for them, as long as the caller and Envoy do."""
+        self._question_recorded = True
         if self._kept is not None:
             return self._after_kept(event.at)
         standing, prefers = self._known_standing, self._preference
@@ -151,7 +152,7 @@ class HoldingSession(Session):
             return self._refuse(BadToken("expired while it waited"), event.at)
         if before is not None and replace(event.decision, decision_id=before.decision_id) == before:
             return self._unlock(event.at)
-        self._decision = event.decision
+        self._decision, self._question_recorded = event.decision, False  # asked the same, it answered something else
         if not event.decision.allow:
             return self._deny("denied", "The policy does not allow this call.", event.at)
         return self._record_refusal(Refusal(*_OUTDATED), "denied", event.at)

@@ -109,6 +109,7 @@ class Session:
         self._released: Redaction | None = None
         self._outcome_sequence: int | None = None
         self._request_recorded = False
+        self._question_recorded = False
         self._is_in_doubt = False
         self._is_unanswered = False
         self._error: GateError | None = None
@@ -273,7 +274,7 @@ class Session:
         self._unlocked = tuple(event.headers.items())
         self.state = State.RECORDING_INTENT
         roles = self._request_payloads()
-        entry = self._entry("inference.intent", {"time": self._times(event.at)}, roles)
+        entry = self._with_question(self._entry("inference.intent", {"time": self._times(event.at)}, roles))
         brought = self._inspection.tool_results[-facts.RESULTS_MAX :] if self._inspection else ()
         return (do.Record(replace(entry, tool_results=brought)),)
 
@@ -282,7 +283,7 @@ class Session:
     def on_intent_recorded(self, event: ev.Recorded) -> tuple[do.Effect, ...]:
         """The intent is durable: then, and only then, the call goes to the model."""
         self._intent_sequence = event.receipt.sequence
-        self._request_recorded = True
+        self._request_recorded = self._question_recorded = True
         if self._kept is not None:
             return self._after_kept(event.at)
         self._forwarded_at = event.at
@@ -560,7 +561,8 @@ class Session:
             requested = self._inspection.model if self._inspection else None
             parts["model"] = facts.model_facts(self._released, requested)
         calls = self._calls_released(released)[: facts.EFFECTS_MAX]
-        return replace(self._entry("inference.outcome", parts, bodies), tool_calls=calls)
+        entry = replace(self._entry("inference.outcome", parts, bodies), tool_calls=calls)
+        return entry if self._question_recorded else self._with_question(entry)
 
     def _calls_released(self, released: Redaction | None) -> tuple[ToolCall, ...]:
         return released.tool_calls if released else ()
@@ -601,6 +603,15 @@ class Session:
         keep = self._decision is None or self._decision.record_payloads
         source = self._head.source if self._head else None
         return Entry(kind, self.exchange_id, self._identity, source, whole, payloads if keep else ())
+
+    def _with_question(self, entry: Entry) -> Entry:
+        """With what the policy was asked: no decision can be tried again without.
+
+        Also where no bodies are kept: none is in it, only who calls with what, and an erasure takes it too.
+        """
+        if self._decision is None or not self._decision.asked:
+            return entry
+        return replace(entry, payloads=(*entry.payloads, Payload(_QUESTION, self._decision.asked, JSON)))
 
     def _request_facts(self, head: Head) -> dict[str, Any]:
         """The same in both records, once the question was put: then nothing about the request changes any more."""
@@ -648,6 +659,7 @@ class Session:
         return self._inspection
 
 
+_QUESTION: Final = "policy.question"
 _ANSWER_EXPECTED_BYTES: Final = 64 * 1024
 _VIA_UPSTREAM: Final = "via_upstream"  # Envoy's response code details of an answer that is the upstream's own
 _SWITCHING_PROTOCOLS: Final = 101

@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
@@ -21,7 +22,7 @@ from opa_client.opa_async import AsyncOpaClient
 from ext_proc.errors import ConfigError, PolicyUnavailable, PolicyUndefined
 from ext_proc.policy.bundle import read_version
 from ext_proc.policy.decision import read_decision
-from ext_proc.policy.question import question
+from ext_proc.policy.question import question, write_asked
 from ext_proc.policy.session import StatusError, UnixSession
 
 if TYPE_CHECKING:
@@ -38,6 +39,20 @@ _CONNECTIONS_MAX: Final = 256
 _compact: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
+def _written(document: dict[str, Any]) -> str:
+    try:
+        return _compact(document)
+    except (ValueError, RecursionError) as error:
+        raise PolicyUnavailable(type(error).__name__) from None
+
+
+def _body(given: dict[str, str]) -> str:
+    """What OPA gets: ``given`` is the client's ``{"input": ...}`` around what is JSON already. Written once, so that
+    what goes on record is what OPA was asked, byte for byte.
+    """
+    return f'{{"input":{given["input"]}}}'
+
+
 class _UnixClient(AsyncOpaClient):  # type: ignore[misc]  # opa_client ships no types
     """The client over a Unix socket, which it has no setting for, with a session that costs less (see `session`)."""
 
@@ -47,10 +62,12 @@ class _UnixClient(AsyncOpaClient):  # type: ignore[misc]  # opa_client ships no 
         self._timeout_seconds = timeout_seconds
 
     async def _init_session(self) -> None:
-        self._session = UnixSession(self._socket, self._timeout_seconds, _CONNECTIONS_MAX, _compact)
+        self._session = UnixSession(self._socket, self._timeout_seconds, _CONNECTIONS_MAX, _body)
 
-    async def ask(self, document: dict[str, Any], package: str, rule: str) -> Any:
-        """OPA's whole answer. The path is the configuration's: the client does not escape it."""
+    async def ask(self, document: str, package: str, rule: str) -> Any:
+        """OPA's whole answer to ``document``, which is JSON. The path is the configuration's: the client does not
+        escape it.
+        """
         return await self.query_rule(document, package, f"{rule}?{_PARAMETERS}")
 
     @asynccontextmanager
@@ -68,20 +85,18 @@ class OpaPolicy:
         rule: the decision's rule in it.
         bundle: the file that OPA loaded; its digest goes into every decision.
         timeout_seconds: for one question, all in all.
+        copies: where else bundles may be: ``*.tar.gz`` in this folder.
     """
 
     def __init__(
-        self,
-        socket: Path,
-        package: str,
-        rule: str,
-        bundle: Path,
-        timeout_seconds: float,
+        self, socket: Path, package: str, rule: str, bundle: Path, timeout_seconds: float, copies: Path | None = None
     ) -> None:
         self._client = _UnixClient(socket, timeout_seconds)
         self._package = package.replace("/", ".")
         self._rule = rule
         self._bundle = bundle
+        self._copies = copies
+        self._active: PolicyVersion | None = None
         self._versions: dict[str, PolicyVersion] = {}
 
     async def start(self) -> None:
@@ -99,17 +114,25 @@ class OpaPolicy:
         except (TimeoutError, aiohttp.ClientError):
             return False
 
+    async def active(self) -> PolicyVersion | None:
+        """Which bundle OPA decides with now: asked of it, for nobody may be calling. None: it never said."""
+        with suppress(PolicyUnavailable, PolicyUndefined):
+            await self._version(await self._answer("null"))
+        return self._active
+
     async def decide(self, call: Call) -> Decision:
         """See `ports.Policy.decide`."""
-        answer = await self._answer(question(call))
+        asked = _written(question(call))
+        answer = await self._answer(asked)
         if not isinstance(answer, dict) or "result" not in answer:
             raise PolicyUndefined("no_result")  # OPA's answer when the rule is undefined
         decision_id = answer.get("decision_id")
         if not isinstance(decision_id, str) or not decision_id:
             decision_id = str(uuid.uuid4())
-        return read_decision(answer["result"], decision_id, await self._version(answer))
+        made = read_decision(answer["result"], decision_id, await self._version(answer))
+        return replace(made, asked=write_asked(asked, answer["result"]))
 
-    async def _answer(self, document: dict[str, Any]) -> Any:
+    async def _answer(self, document: str) -> Any:
         try:
             return await self._client.ask(document, self._package, self._rule)
         except TimeoutError:
@@ -134,11 +157,19 @@ class OpaPolicy:
             raise PolicyUndefined("no_revision")
         found = self._versions.get(revision)
         if found is None:
-            try:
-                found = await asyncio.to_thread(read_version, self._bundle)
-            except ConfigError:
-                raise PolicyUndefined("bundle_unreadable") from None
-            if found.revision != revision:
-                raise PolicyUndefined("unknown_revision")
-            self._versions[revision] = found
+            found = self._versions[revision] = await asyncio.to_thread(self._found, revision)
+        self._active = found
         return found
+
+    def _found(self, revision: str) -> PolicyVersion:
+        """The file with this revision."""
+        why = "bundle_unreadable"
+        for path in (self._bundle, *(sorted(self._copies.glob("*.tar.gz")) if self._copies else ())):
+            try:
+                version = read_version(path)
+            except ConfigError:
+                continue
+            if version.revision == revision:
+                return version
+            why = "unknown_revision"
+        raise PolicyUndefined(why)

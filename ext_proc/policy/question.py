@@ -8,13 +8,22 @@ explained in ``docs/policy-input.md``; the tests hold all three together.
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final
+
+import orjson
 
 if TYPE_CHECKING:
     from ext_proc.model import Call
 
 SCHEMA: Final = "affidavit/question/v1"
+ROLE: Final = "policy.question"
+"""Of the payload in which a question and its answer are kept."""
+_BEGIN: Final = '{"input":'
+_THEN: Final = ',"result":'
+_decode: Final = json.JSONDecoder().raw_decode  # orjson takes no half of a surrogate pair, which a question may have
 _WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
@@ -59,3 +68,41 @@ def question(call: Call) -> dict[str, Any]:
         },
         "source": {"address": call.source.address, "user_agent": call.source.user_agent},
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A recorded question: ``text`` is the JSON that OPA was given as ``input``, ``result`` what it answered."""
+
+    text: str
+    input: dict[str, Any]
+    result: dict[str, Any]
+
+
+class NotAskedError(ValueError):
+    """The payload holds no question."""
+
+
+def write_asked(text: str, result: Any) -> bytes:
+    """The payload of a question, ``text`` as OPA got it, and OPA's answer: enough to ask again, and to compare."""
+    return f"{_BEGIN}{text}{_THEN}{orjson.dumps(result).decode()}}}".encode()
+
+
+def read_asked(body: bytes) -> Asked:
+    """A payload that `write_asked` made.
+
+    Raises:
+        NotAskedError: it is none.
+    """
+    try:
+        text = body.decode()
+        begin = len(_BEGIN)
+        asked, end = _decode(text, begin)
+        if not text.startswith(_BEGIN) or not text.startswith(_THEN, end):
+            raise NotAskedError
+        result, last = _decode(text, end + len(_THEN))
+        if not isinstance(asked, dict) or not isinstance(result, dict) or text[last:] != "}":
+            raise NotAskedError
+    except (ValueError, RecursionError):
+        raise NotAskedError("not a recorded question") from None
+    return Asked(text[begin:end], asked, result)

@@ -21,6 +21,7 @@ _MADE: Final = {
     "access.shipped": ("key", "sha256", "access_log_gap"),
     "digest.made": ("key", "sha256", "digest_broken"),
     "rollup.made": ("key", "sha256", "rollup_mismatch"),
+    "policy.activated": ("key", "digest", "object_changed"),
 }
 _KEPT_MAX: Final = 500_000
 _STORES_MAX: Final = 1000
@@ -74,7 +75,7 @@ class Claims:
         self._run.findings.add("sequence_gap", origin, what)
 
     def _take_made(self, kind: str, where: str, told: dict[str, Any]) -> None:
-        made, sha256 = str(told.get("key")), str(told.get("sha256"))
+        made, sha256 = (str(told.get(name)) for name in _MADE[kind][:2])
         item = self._inventory.by_key.get(made)
         if item is None:
             self._run.findings.add("object_missing", made, f"The log names it ({where}), and it is not there.")

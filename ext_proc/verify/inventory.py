@@ -33,6 +33,7 @@ class Inventory:
     access: list[Item] = field(default_factory=list)
     rollup: list[Item] = field(default_factory=list)
     reconcile: list[Item] = field(default_factory=list)
+    policy: list[Item] = field(default_factory=list)
     keys: list[Item] = field(default_factory=list)
     by_key: dict[str, Item] = field(default_factory=dict)
     others: list[Version] = field(default_factory=list)

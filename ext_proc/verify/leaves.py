@@ -32,19 +32,21 @@ _COMMITMENTS_MAX: Final = 1_000_000
 
 RECOVERED: Final = "log.recovered"
 PART: Final = "inference.part"
+ACTIVATED: Final = "policy.activated"
 KINDS: Final = (
     "log.open", "log.close", RECOVERED, "log.lost", "heartbeat", INTENT, PART, OUTCOME, "inference.undelivered",
     "effect.tool_call", "approval.requested", BREAK_GLASS, "approval.viewed", RESOLVED, "approval.refused",
-    "inference.refused_by_envoy",
+    "inference.refused_by_envoy", ACTIVATED, "policy.refused",
+    "policy.shadow_differed",
     "config.changed", "epoch.born", "epoch.ended", "access.shipped", "digest.made", "worm.canary",
     "segment.quarantined", "reconcile.result", "rollup.made", "key.rotated", "erasure.requested",
-    "erasure.completed", "erasure.refused", "legalhold.placed", "legalhold.released", "access.read",
+    "erasure.completed", "erasure.refused", "legalhold.placed", "legalhold.released", "access.read", "access.span_read",
     "access.refused",
 )  # fmt: skip
 _TOLD: Final = frozenset(
     {
         "log.open", "log.close", RECOVERED, "log.lost", "epoch.born", "epoch.ended", "access.shipped", "digest.made",
-        "worm.canary", "reconcile.result", "rollup.made", "key.rotated",
+        "worm.canary", "reconcile.result", "rollup.made", "key.rotated", ACTIVATED,
     }
 )  # fmt: skip
 """Kinds that say something about other objects or the log itself: the parent must see them."""

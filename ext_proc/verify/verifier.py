@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING
 from ext_proc.verify import policy as policies
 from ext_proc.verify.access import check_access_logs
 from ext_proc.verify.approvals import Approvals
+from ext_proc.verify.bundles import check_bundles
 from ext_proc.verify.claims import Claims
 from ext_proc.verify.digests import Digests
 from ext_proc.verify.directory import DirectorySource
@@ -138,6 +139,7 @@ class _Verifier:
         check_access_logs(run, inventory, claims)  # 9
         check_rollups(run, rollups, self._epochs, claims)  # 10
         check_statements(run, inventory, claims)
+        check_bundles(run, inventory, claims)
         self._receipts.check(self._epochs, self._births)  # 11
         if isinstance(run.source, DirectorySource):
             run.step("files")

@@ -18,7 +18,7 @@ import pytest
 from ext_proc.errors import PolicyUnavailable
 from ext_proc.model import ExchangeId
 from ext_proc.policy.opa import OpaPolicy
-from ext_proc.policy.question import question
+from ext_proc.policy.question import question, read_asked
 from tests.fakes.policy import MASK_ALL, ROOT, FakePolicy, RealOpa, a_call
 
 if TYPE_CHECKING:
@@ -68,6 +68,19 @@ async def test_analysts_may_call_the_demo_model(kind: str, opa: RealOpa) -> None
         assert decision.redact_request == decision.redact_response == MASK_ALL
         assert decision.approval is None
         assert decision.record_payloads
+
+
+@both
+@pytest.mark.asyncio
+async def test_what_was_asked_and_answered_can_be_kept(kind: str, opa: RealOpa) -> None:
+    async with either(kind, opa) as policy:
+        for call in (a_call(), a_call(groups=(), model="caf\ud800\u00e9")):
+            decision = await policy.decide(call)
+            kept = read_asked(decision.asked)
+            assert kept.input == question(call)
+            assert json.loads(kept.text) == kept.input
+            assert (kept.result["allow"], tuple(kept.result["reasons"])) == (decision.allow, decision.reasons)
+            assert "asked" not in repr(decision)
 
 
 @both

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import shutil
 import socket
 import subprocess
@@ -27,6 +28,7 @@ from ext_proc.model import (
     Source,
 )
 from ext_proc.policy import bundle
+from ext_proc.policy.question import question, write_asked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -107,7 +109,12 @@ class FakePolicy:
             decision_id=f"fake-{len(self.asked)}",
             policy=self.version,
         )
-        return self.answer(made)
+        made = self.answer(made)
+        said = {
+            "allow": made.allow,
+            "reasons": list(made.reasons),
+        }  # as much of the answer as anybody asks the fake for
+        return replace(made, asked=write_asked(json.dumps(question(call), separators=(",", ":")), said))
 
     def deny(self, *reasons: str) -> None:
         """Deny everything from now on."""

@@ -72,6 +72,7 @@ PEER: Final[dict[str, ev.PeerEvent]] = {
 OPENINGS: Final = ("head", "head", "head, no body", "head, upgrade", "head, bad", "local reply")
 STEP_ENDS: Final = ("done", "failed", "slow", "caller's fault", "denied", "approval", "blocked", "no payloads")
 # "slow" is a record that becomes durable after we gave it up.
+ASKED: Final = replace(DECISION, asked=b'{"input":{},"result":{}}')
 PIECES: Final = 2
 STEPS_MAX: Final = 40
 """No exchange has so many steps: one that has goes in circles."""
@@ -277,6 +278,9 @@ class Watched:
         if self.is_end_lost:  # the log failed at the very last: nothing can be told any more
             return
         kinds = [entry.kind for entry in self.durable]
+        for entry in [entry for entry in self.durable if "policy" in entry.facts][:1]:
+            kept = [payload.body for payload in entry.payloads if payload.role == "policy.question"]
+            assert kept == [ASKED.asked], "what was asked is on record with the first word on the answer"
         assert self.session.hold_ending is not HoldEnding.PASSED or self.is_let_on
         if self.is_let_on:
             assert self.session.hold_ending is HoldEnding.PASSED, "an approval that was used serves nobody else"
@@ -317,19 +321,21 @@ def _ended(step: do.Step, how: str) -> ev.AnswerEvent:  # noqa: PLR0911 - one fo
         case (do.Inspect() | do.RedactResponse(), "caller's fault"):
             return ev.Failed(AT, BadBody())
         case do.Decide(), "denied":
-            return ev.Decided(AT, replace(DECISION, allow=False))
+            return ev.Decided(AT, replace(ASKED, allow=False))
         case do.Decide(), "approval":
-            return ev.Decided(AT, TO_BE_APPROVED)
+            return ev.Decided(AT, replace(TO_BE_APPROVED, asked=ASKED.asked))
         case (do.AskApproval() | do.AwaitApproval(), "denied" | "approval" | "blocked" | "no payloads"):
             return ev.HoldStands(AT, replace(HELD, state=_STANDS[how]))
         case do.Decide(), "no payloads":
             # And with tokens: one more step, and no further way to choose from, which would make mistakes rarer.
-            tokens = replace(DECISION, redact_request=TOKENISED, restore=("*",))
+            tokens = replace(ASKED, redact_request=TOKENISED, restore=("*",))
             return ev.Decided(AT, replace(tokens, record_payloads=False))
         case (do.RedactRequest() | do.RedactResponse(), "blocked"):
             return ev.Redacted(AT, Redaction(b"x", BODY, blocked=("SECRET_KEY",)))
         case do.RedactPiece(), "blocked":
             return ev.PieceRedacted(AT, Piece(b"x", blocked=("SECRET_KEY",)))
+        case do.Decide(), _:
+            return ev.Decided(AT, ASKED)
         case (do.OpenStream() | do.RedactPiece(), "caller's fault"):
             return ev.Failed(AT, UpstreamError("sse"))
     return done(step)

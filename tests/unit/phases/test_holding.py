@@ -95,6 +95,29 @@ def test_waits_and_goes_on() -> None:
     assert told.session.hold_ending is HoldEnding.PASSED
 
 
+def test_the_question_is_kept_with_each_decision() -> None:
+    """With the asking, with the intent, and with an outcome only if that tells of another one."""
+    answers = iter([b"first", b"second", b"first", b"other"])
+
+    def room(effect: do.Effect) -> ev.AnswerEvent:
+        if isinstance(effect, do.Decide):
+            said = next(answers)
+            return ev.Decided(AT, replace(TO_BE_APPROVED, asked=said, reasons=("new",) if said == b"other" else ()))
+        return done(effect)
+
+    passed, outdated = Conversation(room), Conversation(room)
+    passed.settle(head(), REQUEST, answer_head(), ev.ResponseBody(AT, ANSWER))
+    outdated.settle(head(), REQUEST)
+
+    def kept(told: Conversation) -> list[tuple[str, list[bytes]]]:
+        return [(e.kind, [p.body for p in e.payloads if p.role == "policy.question"]) for e in told.entries]
+
+    assert kept(passed) == [
+        ("approval.requested", [b"first"]), ("inference.intent", [b"first"]), ("inference.outcome", []),
+    ]  # fmt: skip
+    assert kept(outdated) == [("approval.requested", [b"first"]), ("inference.outcome", [b"other"])]
+
+
 def test_approved_before_goes_on_at_once() -> None:
     """Nothing is asked of anybody, so nothing is recorded of an asking."""
     told = held(asked=AGREED)

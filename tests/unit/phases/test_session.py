@@ -50,6 +50,8 @@ from tests.fakes.exchange import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ext_proc.model import Decision
+
 REQUEST = ev.RequestBody(AT, BODY)
 ANSWERED = ev.ResponseBody(AT, ANSWER)
 PIECE_CAME = ev.ResponseBody(AT, PIECE, is_last=False)
@@ -405,6 +407,47 @@ def test_payloads_are_kept_only_where_the_decision_says_so() -> None:
     told.settle(head(), REQUEST, answer_head(), ANSWERED)
 
     assert [entry.payloads for entry in told.entries] == [(), ()]
+
+
+ASKED = replace(DECISION, asked=b'{"input":{"a":1},"result":{}}')
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_the_question_is_kept_once_whatever_the_decision_says_of_bodies(*, is_kept: bool) -> None:
+    told = Conversation(instead(do.Decide, ev.Decided(AT, replace(ASKED, record_payloads=is_kept))))
+    told.settle(head(), REQUEST, answer_head(), ANSWERED)
+
+    intent, end = told.entries
+    assert roles(intent) == (["request.raw", "request.forwarded"] if is_kept else []) + ["policy.question"]
+    assert intent.payloads[-1].body == ASKED.asked
+    assert "policy.question" not in roles(end)
+
+
+@pytest.mark.parametrize(
+    ("decision", "fails"),
+    [
+        (replace(ASKED, allow=False, reasons=("not_permitted",)), do.Unlock),
+        (replace(TO_BE_APPROVED, asked=ASKED.asked), do.AskApproval),
+        (ASKED, do.Unlock),
+    ],
+    ids=["denied", "nobody could be asked", "no credential"],
+)
+def test_without_an_intent_the_outcome_has_the_question(decision: Decision, fails: type[Any]) -> None:
+    def room(effect: do.Effect) -> ev.AnswerEvent:
+        return FAILED if isinstance(effect, fails) else instead(do.Decide, ev.Decided(AT, decision))(effect)
+
+    told = Conversation(room)
+    told.settle(head(), REQUEST)
+
+    [end] = told.entries
+    assert (end.kind, end.payloads[-1].body) == ("inference.outcome", ASKED.asked)
+
+
+def test_where_nobody_was_asked_there_is_no_question() -> None:
+    told = Conversation(instead(do.Decide, FAILED))
+    told.settle(head(), REQUEST)
+
+    assert [roles(entry) for entry in told.entries] == [["request.raw"]]
 
 
 def test_times_are_those_of_the_events() -> None:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ext_proc.errors import ConfigError
+from ext_proc.policy import bundle
 from ext_proc.policy.bundle import build, read_version
+from tests.fakes.asked import POLICY, write_policy
 from tests.fakes.policy import ROOT, opa_program
 
 if TYPE_CHECKING:
@@ -109,3 +111,42 @@ def test_missing_file_and_missing_manifest(tmp_path: Path) -> None:
 def test_no_revision(tmp_path: Path, manifest: bytes) -> None:
     with pytest.raises(ConfigError, match="no revision"):
         read_version(_archive(tmp_path / "bundle.tar.gz", "/.manifest", manifest))
+
+
+def test_a_number_is_part_of_the_bundle_and_its_revision(tmp_path: Path) -> None:
+    sources = write_policy(tmp_path / "policy")
+    made = [bundle.build(opa_program(), sources, tmp_path / f"{n}.tar.gz", number=n) for n in (1, 1, 2)]
+    assert made[0] == made[1] != made[2]
+    assert made[0].revision != made[2].revision
+    assert bundle.read_facts((tmp_path / "2.tar.gz").read_bytes()).number == 2
+    assert not (sources / ".manifest").exists(), "nothing is written where the sources are"
+
+
+@pytest.mark.parametrize("call", ["time.now_ns() > 0", 'rand.intn("a", 2) == 1', "opa.runtime().env.A"])
+def test_what_answers_differently_each_time_is_not_built(tmp_path: Path, call: str) -> None:
+    target = tmp_path / "b.tar.gz"
+    target.write_bytes(b"the one before")
+    with pytest.raises(ConfigError, match="undefined function"):
+        bundle.build(
+            opa_program(), write_policy(tmp_path / "policy", f'{POLICY}\nreasons contains "x" if {call}\n'), target
+        )
+    assert target.read_bytes() == b"the one before"
+
+
+def test_whatever_is_in_the_bundle_is_in_its_revision(tmp_path: Path) -> None:
+    sources = write_policy(tmp_path / "policy")
+    before = bundle.build(opa_program(), sources, tmp_path / "a.tar.gz")
+    (sources / "more").mkdir()
+    (sources / "more" / "lib.rego").write_text("package more\n\na := 1\n")
+    assert bundle.build(opa_program(), sources, tmp_path / "b.tar.gz").revision != before.revision
+
+
+def test_an_archive_that_unpacks_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle, "_UNPACKED_MAX_BYTES", 100_000)
+    with tarfile.open(tmp_path / "b.tar.gz", "w:gz") as archive:
+        for name in ("a", "b", ".manifest"):
+            member = tarfile.TarInfo(name)
+            member.size = 200_000
+            archive.addfile(member, io.BytesIO(bytes(200_000)))
+    with pytest.raises(ConfigError, match="not a policy bundle"):
+        bundle.read_version(tmp_path / "b.tar.gz")

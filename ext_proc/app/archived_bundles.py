@@ -1,0 +1,84 @@
+"""Bundles out of the bucket, by digest: what is not what its name says is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ext_proc.app.policy_archive import archive_key
+from ext_proc.errors import ConfigError
+from ext_proc.evidence.versions import fetch, firsts
+from ext_proc.policy.again import Asker
+from ext_proc.policy.bundle import BUNDLE_MAX_BYTES
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from ext_proc.evidence.versions import VersionedStore
+
+
+class NoBundle(Exception):
+    """It cannot be asked; the text says why."""
+
+
+class ArchivedBundles:
+    """Each is fetched once, and asked through its own `Asker`. A context manager.
+
+    Args:
+        store: the bucket.
+        opa: the program.
+        decision: the rule that is asked, with dots.
+    """
+
+    def __init__(self, store: VersionedStore, opa: Path, decision: str) -> None:
+        self._store = store
+        self._opa = opa
+        self._decision = decision
+        self._folder: Any = None
+        self._askers: dict[str, Asker | NoBundle] = {}
+
+    def __enter__(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory(prefix="affidavit-bundles-")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for asker in self._askers.values():
+            if isinstance(asker, Asker):
+                asker.__exit__(kind, error, trace)
+        self._folder.cleanup()
+
+    def asker(self, digest: str) -> Asker:
+        """The bundle with this digest, ready to be asked.
+
+        Raises:
+            NoBundle: it is not there, not what its name says, or OPA cannot load it.
+            EvidenceError: the store cannot be read.
+        """
+        found = self._askers.get(digest)
+        if found is None:
+            found = self._askers[digest] = self._opened(digest)
+        if isinstance(found, NoBundle):
+            raise found
+        return found
+
+    def _opened(self, digest: str) -> Asker | NoBundle:
+        key = archive_key(digest)
+        version = next((one for one in firsts(self._store, key) if one.key == key), None)
+        if version is None:
+            return NoBundle(f"{key} is not in the bucket: it was active before bundles were archived, or was removed")
+        if version.size_bytes > BUNDLE_MAX_BYTES:
+            return NoBundle(f"{key} is far larger than a bundle can be: run `affidavit verify`")
+        raw = fetch(self._store, version)
+        if hashlib.sha256(raw).hexdigest() != digest:
+            return NoBundle(f"{key} does not have the digest that the record names, so it is not asked: it was changed")
+        path = Path(self._folder.name) / f"{digest}.tar.gz"
+        path.write_bytes(raw)
+        try:
+            return Asker(self._opa, path, self._decision).__enter__()
+        except ConfigError as error:
+            return NoBundle(str(error.detail))

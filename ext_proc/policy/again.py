@@ -1,0 +1,156 @@
+"""Ask a bundle again what was asked before: `opa eval` in a process of its own, without a network, many at a time.
+
+Nothing that answers differently each time may be called, and nothing that asks others: the capabilities say so, and
+where the machine allows it (`unshare`) the process has no network at all. Errors in built-ins are errors, as they are
+for the gate.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import orjson
+
+from ext_proc.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ASK_SECONDS: Final = 300.0
+"""For one run: far more than any takes, so that nothing hangs."""
+_START_SECONDS: Final = 60.0
+_HARMLESS: Final = frozenset({"json.match_schema", "json.verify_schema"})
+"""Called changing only because a schema may lie on the network, which is off."""
+_ISOLATED: Final = ("unshare", "--user", "--map-root-user", "--net", "--")
+_WHY_MAX: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The bundle has no answer to a question, only an error."""
+
+    why: str
+
+
+def find_opa(given: Path | None) -> Path:
+    """The program: as given, or where `make setup` puts it, or on the PATH.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    ours = Path(__file__).resolve().parents[2] / ".tools" / "bin" / "opa"
+    found = given or (ours if ours.is_file() else Path(shutil.which("opa") or "opa"))
+    if not os.access(found, os.X_OK) or found.is_dir():
+        raise ConfigError(f"{found}: no OPA to run; name it with --opa, or put it on the PATH")
+    return found.absolute()
+
+
+def capabilities(opa: Path) -> dict[str, Any]:
+    """What a policy may call if its decisions are to be made again: no clock, no chance, no network.
+
+    Raises:
+        ConfigError: OPA does not say what it can do.
+    """
+    done = _run([str(opa), "capabilities", "--current"], "", _START_SECONDS)
+    try:
+        known: dict[str, Any] = json.loads(done.stdout)
+        kept = [one for one in known["builtins"] if not one.get("nondeterministic") or one["name"] in _HARMLESS]
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(f"opa capabilities: {done.stderr.strip()[:_WHY_MAX]}") from None
+    return {**known, "builtins": kept, "allow_net": []}
+
+
+def can_isolate() -> bool:
+    """Can a process be run here that has no network?"""
+    try:
+        return _run([*_ISOLATED, "true"], "", _START_SECONDS).returncode == 0
+    except ConfigError:
+        return False
+
+
+class Asker:
+    """One bundle. Use it as a context manager; safe to use from several threads.
+
+    Args:
+        opa: the program.
+        bundle: the file.
+        decision: the rule, with dots (`package.rule`).
+
+    Raises:
+        ConfigError: entering: the bundle cannot be loaded, or calls what it must not.
+    """
+
+    def __init__(self, opa: Path, bundle: Path, decision: str) -> None:
+        self.opa = opa
+        self.bundle = bundle
+        self.decision = decision
+        self.is_isolated = False
+        """Once entered: are its processes kept from the network by the system, too?"""
+        self._folder: Any = None
+
+    def __enter__(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory(prefix="affidavit-ask-")
+        try:
+            Path(self._folder.name, "capabilities.json").write_text(json.dumps(capabilities(self.opa)))
+            self.is_isolated = can_isolate()
+            tried = self._eval([])
+            if isinstance(tried, Failed):
+                raise ConfigError(f"the bundle cannot be asked: {tried.why}")
+        except BaseException:
+            self._folder.cleanup()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
+
+    def ask_all(self, questions: Sequence[str]) -> list[Any]:
+        """The answers to ``questions`` (JSON texts), in their order: what the rule says, `Failed`, None: undefined.
+
+        Raises:
+            ConfigError: OPA cannot be run, or does not end.
+        """
+        if not questions:
+            return []
+        answers = self._eval(questions)
+        if not isinstance(answers, Failed):
+            return answers
+        if len(questions) == 1:
+            return [answers]
+        half = len(questions) // 2  # one of them spoils the lot: which?
+        return self.ask_all(questions[:half]) + self.ask_all(questions[half:])
+
+    def _eval(self, questions: Sequence[str]) -> list[Any] | Failed:
+        query = f"[[i, d] | some i, q in input.questions; d := data.{self.decision} with input as q]"
+        command = [
+            *(_ISOLATED if self.is_isolated else ()),
+            *(str(self.opa), "eval", "--bundle", str(self.bundle.absolute()), "--stdin-input", "--format", "raw"),
+            *("--strict-builtin-errors", "--capabilities", f"{self._folder.name}/capabilities.json", query),
+        ]
+        done = _run(command, f'{{"questions":[{",".join(questions)}]}}', ASK_SECONDS)
+        if done.returncode != 0:
+            return Failed((done.stderr or done.stdout).strip()[:_WHY_MAX])
+        try:
+            found = {number: answer for number, answer in orjson.loads(done.stdout)}  # noqa: C416 - pairs as lists
+        except (ValueError, TypeError):
+            return Failed("opa eval: its answer cannot be read")
+        return [found.get(number) for number in range(len(questions))]
+
+
+def _run(command: list[str], given: str, seconds: float) -> subprocess.CompletedProcess[str]:
+    # Nothing of ours but the way to programs. Garbage is collected seldom, for it lives for seconds; and on one core:
+    # others run beside it.
+    environment = {"PATH": os.environ.get("PATH", ""), "GOGC": "800", "GOMAXPROCS": "1"}
+    try:
+        return subprocess.run(
+            command, input=given, capture_output=True, text=True, check=False, timeout=seconds, env=environment
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ConfigError(f"{Path(command[0]).name} {command[1]}: {type(error).__name__}") from None

@@ -1,0 +1,211 @@
+"""Which policy decides goes into the bucket, once and locked, and on record; and whoever touches it is found out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from ext_proc.app import registry, shipping
+from ext_proc.app.distribution import write_opa_config
+from ext_proc.app.policy_archive import archive_key, reported
+from ext_proc.app.process import clock
+from ext_proc.app.shipping import _Shipping
+from ext_proc.audit.signer import LocalSigner
+from ext_proc.config import DistributionSection
+from ext_proc.model import PolicyVersion
+from tests.fakes.auditor import findings
+from tests.fakes.configured import a_config
+from tests.fakes.log import in_store
+from tests.fakes.store import FakeStore
+from tests.unit.policy.test_opa import write_bundle
+
+
+class Rounds:
+    """`threading.Event` that is set after so many rounds; ``between`` is called after each."""
+
+    def __init__(self, rounds, between=lambda _: None):
+        self.left, self.turn, self.between = rounds, 0, between
+
+    def is_set(self):
+        return self.left <= 0
+
+    def set(self):
+        self.left = 0
+
+    def wait(self, _):
+        self.turn += 1
+        self.left -= 1
+        self.between(self.turn)
+
+
+class House:
+    """The shipper's process beside workers that say which policy OPA decides with."""
+
+    def __init__(self, folder, monkeypatch):
+        self.config, self.digest = a_config(folder)
+        self.store = FakeStore(clock=clock)
+        self.bundle = folder / "bundle.tar.gz"
+        monkeypatch.setattr(shipping, "store_of", lambda _: self.store)
+        registry.evidence_directory(self.config).mkdir()
+
+    def run(self, rounds=2, between=lambda _: None):
+        made = _Shipping(self.config, self.digest)
+        made._canary_due = clock() + timedelta(days=1)
+        made.live(Rounds(rounds, between))
+
+    def publish(self, revision):
+        write_bundle(self.bundle, revision)
+        return hashlib.sha256(self.bundle.read_bytes()).hexdigest()
+
+    def tell(self, revision, digest, worker=0, at=None):
+        state = {"at": at or clock().timestamp(), "policy": {"revision": revision, "digest": digest}}
+        (self.config.run_dir / "state" / f"worker-{worker}.json").write_text(json.dumps(state))
+
+    def activated(self):
+        return [leaf for leaf in in_store(self.store) if leaf["kind"] == "policy.activated"]
+
+    def findings(self):
+        return findings(self.store, LocalSigner.from_file(self.config.audit.signing.file))
+
+
+@pytest.fixture
+def house(tmp_path, monkeypatch):
+    return House(tmp_path, monkeypatch)
+
+
+def test_the_active_bundle_is_archived_once_and_on_record(house):
+    digest = house.publish("r1")
+    house.tell("r1", digest)
+    house.run(4)
+    house.run()  # a restart is no change
+    [leaf] = house.activated()
+    assert (leaf["revision"], leaf["digest"], leaf["key"]) == ("r1", digest, archive_key(digest))
+    assert (leaf["previous"], leaf["number"], leaf["key_id"]) == (None, None, None)
+    [stored] = house.store.objects[archive_key(digest)]
+    assert (stored.body, stored.lock_mode) == (house.bundle.read_bytes(), "COMPLIANCE")
+    assert house.findings() == []
+
+
+def test_each_change_names_the_one_before_also_when_it_changes_back(house):
+    first = house.publish("r1")
+    house.tell("r1", first)
+    house.run()
+    kept = house.bundle.read_bytes()
+    second = house.publish("r2")
+    house.tell("r2", second)
+    house.run()
+    house.bundle.write_bytes(kept)
+    house.tell("r1", first)
+    house.run()
+    told = [(leaf["digest"], (leaf["previous"] or {}).get("digest")) for leaf in house.activated()]
+    assert told == [(first, None), (second, first), (first, second)]
+    assert house.findings() == []
+
+
+def test_a_file_that_is_not_there_is_said_and_tried_again(house):
+    digest = house.publish("r1")
+    raw = house.bundle.read_bytes()
+    house.publish("r2")
+    house.tell("r1", digest)
+    seen = []
+
+    def between(turn):
+        seen.append(json.loads((house.config.run_dir / "state" / "shipper.json").read_text())["failures"])
+        if turn == 2:
+            house.bundle.write_bytes(raw)
+
+    house.run(5, between)
+    assert f"policy bundle {digest[:16]}" in seen[0][0]
+    assert seen[-1] == []
+    assert [leaf["digest"] for leaf in house.activated()] == [digest]
+
+
+def test_it_is_not_on_record_before_it_is_in_the_bucket(house):
+    digest = house.publish("r1")
+    house.tell("r1", digest)
+    house.store.is_open = False
+
+    def between(turn):
+        house.store.is_open = turn >= 2
+
+    house.run(5, between)
+    assert len(house.activated()) == 1
+    assert house.findings() == []
+
+
+def test_a_copy_by_digest_serves_as_well(house):
+    digest = house.publish("r1")
+    copies = registry.bundle_copies(house.config)
+    copies.mkdir()
+    house.bundle.rename(copies / f"{digest}.tar.gz")
+    house.publish("r2")
+    house.tell("r1", digest)
+    house.run()
+    assert [leaf["digest"] for leaf in house.activated()] == [digest]
+
+
+def test_who_spoke_last_is_believed(house):
+    def state(at, revision):
+        return {"at": at, "policy": {"revision": revision, "digest": "0" * 64}}
+
+    told = {
+        "worker-0": state(2.0, "new"),
+        "worker-1": state(1.0, "old"),
+        "shipper": state(3.0, "x"),
+        "worker-2": {"at": 9},
+    }
+    assert reported(told) == PolicyVersion("new", "0" * 64)
+    assert reported({"worker-0": {"at": 1, "policy": None}}) is None
+
+
+@pytest.mark.parametrize("at", [0, -1])
+def test_a_byte_of_the_archive_is_found(house, at):
+    digest = house.publish("r1")
+    house.tell("r1", digest)
+    house.run()
+    [stored] = house.store.objects[archive_key(digest)]
+    changed = bytearray(stored.body)
+    changed[at] ^= 1
+    house.store.objects[archive_key(digest)] = [replace(stored, body=bytes(changed))]
+    assert set(house.findings()) == {"object_changed"}
+
+
+def test_a_policy_that_no_log_names_is_found_and_so_is_one_that_is_gone(house):
+    digest = house.publish("r1")
+    house.tell("r1", digest)
+    house.run()
+    other = house.publish("r2")
+    house.store.put(archive_key(other), house.bundle.read_bytes(), other)
+    assert set(house.findings()) == {"object_unexpected"}
+    del house.store.objects[archive_key(other)], house.store.objects[archive_key(digest)]
+    assert set(house.findings()) == {"object_missing"}
+
+
+def test_a_name_whose_end_is_of_other_bytes_is_found(house):
+    digest = house.publish("r1")
+    house.tell("r1", digest)
+    house.run()
+    house.store.objects[archive_key(digest[:16] + "0" * 48)] = house.store.objects[archive_key(digest)]
+    assert set(house.findings()) == {"object_changed", "object_unexpected"}
+
+
+def test_what_is_published_and_not_taken_is_on_record_and_shown(house):
+    """The door is real, the bundle is none; OPA need not be there to say so."""
+    key = house.config.run_dir / "key.pub"
+    key.write_text("-----BEGIN PUBLIC KEY-----")
+    section = DistributionSection(public_key_file=key, key_id="k1", listen="127.0.0.1:0")
+    policy = house.config.policy.model_copy(update={"distribution": section})
+    house.config = house.config.model_copy(update={"policy": policy})
+    write_opa_config(house.config, section)
+    house.publish("r1")  # without a number
+    house.run(3)
+    [leaf] = [leaf for leaf in in_store(house.store) if leaf["kind"] == "policy.refused"]
+    digest = hashlib.sha256(house.bundle.read_bytes()).hexdigest()
+    assert (leaf["digest"], leaf["reason"], leaf["active"]) == (digest, "unnumbered", None)
+    state = json.loads((house.config.run_dir / "state" / "shipper.json").read_text())
+    assert state["policy_refused"] == f"bundle {digest[:16]} refused: unnumbered"
+    assert house.findings() == []
