@@ -74,7 +74,14 @@ def run(
     command = [str(opa), *arguments]
     try:
         return subprocess.run(
-            command, cwd=folder, input=given, capture_output=True, text=True, check=False, timeout=SECONDS
+            command,
+            cwd=folder,
+            input=given,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            timeout=SECONDS,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ConfigError(f"opa {arguments[0]}: {type(error).__name__}") from None
@@ -112,10 +119,13 @@ def serving(opa: Path, folder: Path, decision: str = DECISION) -> Iterator[Serve
         ]
         # Garbage is collected more seldom than a server's should be: this one lives for seconds.
         environment = {**os.environ, "GOGC": "800"}
-        with log.open("wb") as said:
-            process = subprocess.Popen(
-                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment
-            )
+        try:
+            with log.open("wb") as said:
+                process = subprocess.Popen(
+                    command, cwd=folder, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment
+                )
+        except OSError as error:
+            raise ConfigError(f"{opa}: {error.strerror}") from None
         try:
             server = Server(at, decision)
             _wait_until(lambda: process.poll() is not None or server.is_ready())

@@ -73,12 +73,12 @@ def _said(found: Found) -> set[tuple[str, str]]:
 
 
 def test_ours_fails_closed() -> None:
-    """The check that CI depends on: hundreds of questions, thousands spoiled."""
-    found = _searched(ROOT / "opa", 100, whole=12)
+    """The check that CI depends on, in small: `make policy` asks more."""
+    found = _searched(ROOT / "opa", 60, whole=8)
 
     assert found.findings == []
-    assert found.questions >= 100
-    assert found.mutants > 1500
+    assert found.questions >= 60
+    assert found.mutants > 1000
     assert min(found.allowed, found.held, found.questions - found.allowed) > 5
     assert {"identity.groups", "request.model", "findings", "time.hour", "source.address"} <= set(found.fields)
 

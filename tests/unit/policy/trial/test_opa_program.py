@@ -75,6 +75,16 @@ def test_no_opa(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert opa_program.find_opa(None) == program()
 
 
+def test_program_that_is_none(tmp_path: Path) -> None:
+    other = tmp_path / "opa"
+    other.write_bytes(b"no program")
+    other.chmod(0o700)
+    with pytest.raises(ConfigError, match="opa eval: OSError"):
+        opa_program.evaluate(other, tmp_path, {}, "data")
+    with pytest.raises(ConfigError, match="Exec format error"), opa_program.serving(other, tmp_path):
+        pytest.fail("it runs")
+
+
 def test_no_sources(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such folder"):
         opa_program.sources(tmp_path / "nothing")
