@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,7 @@ def test_commands_exist(document: Path) -> None:
     for line in said:
         if line.startswith("serve") or "reload" in line or "check-config" in line:
             assert "--config" in line or "--endpoints" in line
-        build_parser().parse_args(line.split())  # exits if it does not parse
+        build_parser().parse_args(shlex.split(line, comments=True))  # exits if it does not parse
 
 
 def test_the_complete_configuration_is_valid(tmp_path: Path) -> None:
