@@ -252,7 +252,7 @@ class Approvals:
 
     def _sealer(self, hold: Hold, ref: str) -> Sealer:
         """For what somebody's key opens of a hold."""
-        return Sealer(self._keyring.token_key(ref), scope_of(hold.hold_id))
+        return Sealer(self._keyring.token_key(ref), scope_of(hold.hold_id, hold.binding_sha256))
 
     def _sealed(self, identity: Identity, person: Person, hold: Hold, why: str) -> bytes:
         told = json.dumps({"issuer": identity.issuer, "subject": identity.subject, "why": why})

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from ext_proc.approval.bell import Bell
     from ext_proc.approval.register import Holder, Register
     from ext_proc.audit.keys import KeyRing
-    from ext_proc.model import Asking, ExchangeId, HoldEnding, Standing
+    from ext_proc.model import ApprovalTerms, Asking, ExchangeId, HoldEnding, Standing
+
+    _Demanded = tuple[str, str, ApprovalTerms]
+    """Of one call: its binding, its caller, and what the policy demands."""
 
 SHOWN, CLEAR = "shown", "clear"
 """The two texts that are sealed: as the model would get it, and as it came."""
@@ -71,6 +74,7 @@ class HoldDesk:
         self._clock = clock
         self._asked: dict[ExchangeId, asyncio.Future[Hold]] = {}  # what the register last said to each, or will say
         self._held: dict[ExchangeId, HoldId] = {}
+        self._demanded: dict[ExchangeId, _Demanded] = {}
         self._ending: set[asyncio.Task[None]] = set()
         # Of its own: a slow database must not keep large bodies waiting that are read in the others.
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="holds")
@@ -78,7 +82,11 @@ class HoldDesk:
     async def ask(self, asking: Asking, now: datetime) -> Standing:
         """See `ports.Holds.ask`."""
         exchange_id = asking.call.exchange_id
-        hold = await self._kept(exchange_id, lambda: self._ask(asking, now))
+        if max(len(asking.body), len(asking.forwarded.body)) > TEXT_MAX:
+            raise TooLargeToApprove
+        caller_ref = self._keyring.subject_reference(asking.call.identity)
+        demanded = self._demanded[exchange_id] = (rules.binding_of(asking, caller_ref), caller_ref, asking.terms)
+        hold = await self._kept(exchange_id, lambda: self._ask(asking, demanded, now))
         return self._stands(hold, exchange_id)
 
     async def wait(self, hold_id: HoldId, exchange_id: ExchangeId, until: datetime) -> Standing:
@@ -96,6 +104,7 @@ class HoldDesk:
     def ended(self, exchange_id: ExchangeId, ending: HoldEnding) -> None:
         """See `ports.Holds.ended`."""
         asked, held = self._asked.pop(exchange_id, None), self._held.pop(exchange_id, None)
+        self._demanded.pop(exchange_id, None)
         if asked is None:
             return
         task = asyncio.get_running_loop().create_task(self._end(asked, held, exchange_id, ending))
@@ -140,9 +149,9 @@ class HoldDesk:
         asked.add_done_callback(lambda done: done.cancelled() or done.exception())  # perhaps nobody asks
         return await asyncio.shield(asked)
 
-    def _ask(self, asking: Asking, now: datetime) -> Hold:
+    def _ask(self, asking: Asking, demanded: _Demanded, now: datetime) -> Hold:
         holder = self._holder()
-        return self._register.ask(self._made(asking, now), asking.call.exchange_id, holder, now)
+        return self._register.ask(self._made(asking, demanded, now), asking.call.exchange_id, holder, now)
 
     def _claim(self, hold_id: HoldId, exchange_id: ExchangeId) -> Hold:
         found = self._register.claim(hold_id, exchange_id, self._holder(), self._clock())
@@ -171,22 +180,25 @@ class HoldDesk:
                 return
 
     def _stands(self, hold: Hold, exchange_id: ExchangeId) -> Standing:
+        demanded = self._demanded.get(exchange_id)
+        is_ours = hold.state is HoldState.CLAIMED and hold.claimed_by == exchange_id
+        if is_ours and (demanded is None or not rules.is_agreed(hold, *demanded)):
+            _log.error("what is kept of a hold is not what people agreed to", hold=hold.hold_id, exchange=exchange_id)
+            raise ApprovalUnavailable("altered")
         return hold.standing(exchange_id, self._status_url(hold.hold_id))
 
-    def _made(self, asking: Asking, now: datetime) -> Hold:
+    def _made(self, asking: Asking, demanded: _Demanded, now: datetime) -> Hold:
         """A hold for this call, to be kept if there is none yet."""
-        identity, hold_id = asking.call.identity, HoldId(uuid.uuid4().hex)
-        caller_ref = self._keyring.subject_reference(identity)
-        sealer = Sealer(self._keyring.token_key(caller_ref), scope_of(hold_id))
-        if max(len(asking.body), len(asking.forwarded.body)) > TEXT_MAX:
-            raise TooLargeToApprove
+        hold_id = HoldId(uuid.uuid4().hex)
+        binding, caller_ref, terms = demanded
+        sealer = Sealer(self._keyring.token_key(caller_ref), scope_of(hold_id, binding))
         clear = asking.body.decode(errors="replace") if asking.terms.clear_to else None
         return Hold(
             hold_id=hold_id,
-            binding_sha256=rules.binding_of(asking, caller_ref),
+            binding_sha256=binding,
             caller_ref=caller_ref,
-            tenant=identity.tenant,
-            terms=asking.terms,
+            tenant=asking.call.identity.tenant,
+            terms=terms,
             facts=_facts(asking),
             sealed=sealer.seal(SHOWN, json.dumps(_shown(asking))),
             sealed_clear=None if clear is None else sealer.seal(CLEAR, clear),
@@ -195,9 +207,9 @@ class HoldDesk:
         )
 
 
-def scope_of(hold_id: HoldId) -> str:
-    """What a hold's sealed texts are bound to."""
-    return f"hold|{hold_id}"
+def scope_of(hold_id: HoldId, binding_sha256: str) -> str:
+    """What a hold's sealed texts are bound to: a text that is shown for another call cannot be opened."""
+    return f"hold|{hold_id}|{binding_sha256}"
 
 
 def _facts(asking: Asking) -> dict[str, Any]:

@@ -143,6 +143,27 @@ def binding_of(asking: Asking, caller_ref: str) -> str:
     return hashlib.sha256(json.dumps(bound, separators=(",", ":")).encode()).hexdigest()
 
 
+def is_agreed(hold: Hold, binding_sha256: str, caller_ref: str, terms: ApprovalTerms) -> bool:
+    """Does what is kept say that enough people agreed to this very call?
+
+    Asked once more of a hold that is claimed: whoever can write to the database is not whoever may agree.
+
+    Args:
+        hold: as the register gives it.
+        binding_sha256: of the call that is about to pass.
+        caller_ref: its caller.
+        terms: what the policy demands of it.
+    """
+    people = {one.person_ref for one in hold.resolutions if one.is_yes}
+    is_about_it = (hold.binding_sha256, hold.caller_ref, hold.terms) == (binding_sha256, caller_ref, terms)
+    if not is_about_it or hold.valid_until is None or not all(one.is_yes for one in hold.resolutions):
+        return False
+    if len(people) < terms.count or caller_ref in people:
+        return False
+    last = max(one.at for one in hold.resolutions)
+    return hold.valid_until <= last + timedelta(seconds=terms.valid_seconds)
+
+
 def due_at(hold: Hold) -> datetime | None:
     """When time alone ends it: there is an end to resolving it, and one to using what was agreed. None: never."""
     if hold.state in RESUMABLE:

@@ -580,8 +580,9 @@ class Session:
     def _least_entry(self, status: str, http_status: int, at: datetime) -> Entry:
         if self.exchange_id is None:
             raise PeerError("no exchange id")
+        forwarded = {} if self._forwarded_at is None else {"forwarded": facts.instant(self._forwarded_at)}
         said = {
-            "time": {"recorded": facts.instant(at)},
+            "time": {**forwarded, "recorded": facts.instant(at)},
             "intent_sequence": self._intent_sequence,
             "outcome": self._outcome_told(status, http_status, None),
         }

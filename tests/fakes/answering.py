@@ -24,9 +24,9 @@ from ext_proc.audit import kinds
 from ext_proc.audit.keys import KeyRing
 from ext_proc.audit.vault import Sealer
 from ext_proc.errors import AuditUnavailable
-from ext_proc.model import Identity, Receipt
+from ext_proc.model import HoldId, Identity, Receipt
 from tests.fakes.asked_holds import FACTS, Asked, Clock
-from tests.fakes.holds import TERMS
+from tests.fakes.holds import TERMS, a_hold
 from tests.fakes.receivers import OLDER, SECRET
 from tests.fakes.registry import FakeRegistry
 
@@ -114,10 +114,12 @@ class Answering:
         told = {"caller_ref": caller_ref, "facts": FACTS, "terms": replace(TERMS, valid_seconds=900), **kept}
         return self.asked.hold(**told)
 
-    def sealed(self, hold_id: str, text: str) -> bytes:
-        """What approvers read, as the worker seals it."""
-        sealer = Sealer(self.keyring.token_key(self.keyring.subject_reference(ADA)), scope_of(hold_id))
-        return sealer.seal(SHOWN, json.dumps({"text": text}))
+    def shown(self, hold_id: str, text: str) -> Hold:
+        """A hold with what approvers read, as the worker seals it."""
+        scope = scope_of(HoldId(hold_id), a_hold("shown").binding_sha256)
+        sealer = Sealer(self.keyring.token_key(self.keyring.subject_reference(ADA)), scope)
+        sealed = sealer.seal(SHOWN, json.dumps({"text": text}))
+        return self.hold(what="shown", hold_id=HoldId(hold_id), sealed=sealed)
 
     def state(self, hold: Hold) -> str:
         found = self.register.find(hold.hold_id, self.clock())

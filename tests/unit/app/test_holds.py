@@ -15,6 +15,7 @@ from ext_proc.app import holds as desk_module
 from ext_proc.app.approvals import Approvals, Objection
 from ext_proc.app.holds import HoldDesk
 from ext_proc.approval.bell import Bell
+from ext_proc.approval.hold import Hold
 from ext_proc.approval.register import Holder
 from ext_proc.audit import erasure
 from ext_proc.audit.keys import KEPT_SECONDS, KeyRing
@@ -354,3 +355,55 @@ async def test_another_policy_asks_again(house: House) -> None:
     later = await house.desk.ask(replace(asking, call=replace(asking.call, exchange_id=Y), decision=changed), NOW)
     assert (later.state, later.hold_id != first.hold_id) == (HoldState.PENDING, True)
     assert (await house.desk.ask(asking, NOW)).state is HoldState.CLAIMED
+
+
+# What is kept was changed ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"terms": 1},
+        {"valid_until": NOW + timedelta(days=60)},
+        {"valid_until": None},
+        {"resolutions": ()},
+        {"resolutions": "one of two"},
+        {"resolutions": "a no"},
+        {"caller_ref": "hmac-sha256:" + "f" * 64},
+        {"binding_sha256": "f" * 64},
+    ],
+    ids=lambda one: " ".join(f"{name} {value}"[:24] for name, value in one.items()),
+)
+async def test_whoever_writes_to_the_database_agrees_to_nothing(house: House, changed: dict[str, Any]) -> None:
+    """Two people agreed; then somebody who is not of them changed a row. (Binding or caller: as two rows swapped.)"""
+    asking = house.asking(count=2)
+    hold_id = (await house.desk.ask(asking, NOW)).hold_id
+    for who in (BOB, LEAD):
+        house.people.resolve(who, hold_id, "api", "case 1 of 2026", is_yes=True)
+    kept = house.register.kept[hold_id]
+    hold = kept.hold
+    first, second = hold.resolutions
+    told = {"one of two": (first,), "a no": (first, replace(second, is_yes=False))}
+    changes = {name: told.get(value, value) if isinstance(value, str) else value for name, value in changed.items()}
+    if "terms" in changes:
+        changes = {"terms": replace(hold.terms, count=1), "resolutions": (first,)}
+    kept.hold = replace(hold, **changes)
+    claim = HoldDesk._claim  # the register finds it by its id, as one that waits does
+
+    def claimed(self: HoldDesk, one: HoldId, exchange_id: ExchangeId) -> Hold:
+        return replace(claim(self, one, exchange_id), state=HoldState.CLAIMED, claimed_by=exchange_id)
+
+    house.desk._claim = claimed.__get__(house.desk)  # type: ignore[method-assign]
+    with pytest.raises(ApprovalUnavailable, match="altered"):
+        await house.desk.wait(hold_id, X, NOW)
+
+
+async def test_what_is_shown_for_another_call_cannot_be_read(house: House) -> None:
+    """Two holds of one caller whose bindings were swapped: people would read the one and let the other pass."""
+    harmless = (await house.desk.ask(house.asking(X), NOW)).hold_id
+    evil = (await house.desk.ask(house.asking(Y, body=BODY + b" "), NOW)).hold_id
+    one, other = house.register.kept[harmless], house.register.kept[evil]
+    bindings = one.hold.binding_sha256, other.hold.binding_sha256
+    one.hold = replace(one.hold, binding_sha256=bindings[1])
+    other.hold = replace(other.hold, binding_sha256=bindings[0])
+    assert house.people.read(BOB, harmless, "console").shown is None
