@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.verify.checkpoints import Checkpoints
@@ -123,6 +124,7 @@ class Join:
         self._items = {item.key: item for item in (*objects.events, *objects.payload)}
         self._range: Range | None = Range(0)
         self._open: dict[int, str] = {}
+        self._doubted: set[str] = set()
         self._closing: tuple[int, dict[str, Any]] | None = None
         self._recovery: tuple[int, dict[str, Any]] | None = None
         self._interrupted = 0
@@ -213,7 +215,9 @@ class Join:
                 self._run.findings.add("intent_missing", item.key, what)
         if len(self._open) < _OPEN_MAX:
             self._open.update(leaf.open_intents)
-        self._approvals.take(self.epoch.origin, item.key, leaf.approvals, leaf.not_let_on)
+        if len(self._doubted) < _OPEN_MAX:
+            self._doubted.update(leaf.doubted)
+        self._approvals.take(self.epoch.origin, item.key, leaf.approvals, leaf.ends, leaf.doubted)
         self._last_ordinary = max(self._last_ordinary, leaf.last_ordinary)
 
     def _take_told(self, item: Item, sequence: int, told: dict[str, Any]) -> None:
@@ -258,7 +262,8 @@ class Join:
         self._finish_end()
         self.checkpoints.finish(epoch)
         if epoch.end is not None:
-            for sequence, exchange_id in list(self._open.items())[:_NAMED_MAX]:
+            left = (one for one in self._open.items() if one[1] not in self._doubted)
+            for sequence, exchange_id in islice(left, _NAMED_MAX):
                 what = f"The exchange {exchange_id} (record {sequence}) has no outcome, although the log has ended."
                 run.findings.add("outcome_missing", epoch.origin, what)
         elif epoch.latest is not None and run.now - epoch.latest > 2 * run.policy.heartbeat + run.policy.tolerance:

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from ext_proc.verify.approvals import BREAK_GLASS, RESOLVED, Told, is_plain, told_of, was_let_on
+from ext_proc.verify import approvals
+from ext_proc.verify.approvals import Told, is_plain, told_of, was_let_on
 from ext_proc.verify.canonical import proven
 from ext_proc.verify.lines import LEAF_MAX_BYTES, BadObject, batches
 from ext_proc.verify.shapes import INTENT, OUTCOME, Shapes, outlines_of
@@ -35,7 +36,7 @@ PART: Final = "inference.part"
 ACTIVATED: Final = "policy.activated"
 KINDS: Final = (
     "log.open", "log.close", RECOVERED, "log.lost", "heartbeat", INTENT, PART, OUTCOME, "inference.undelivered",
-    "effect.tool_call", "approval.requested", BREAK_GLASS, "approval.viewed", RESOLVED, "approval.refused",
+    "effect.tool_call", *approvals.KINDS, "approval.viewed",
     "inference.refused_by_envoy", ACTIVATED, "policy.refused",
     "policy.shadow_differed",
     "config.changed", "epoch.born", "epoch.ended", "access.shipped", "digest.made", "worm.canary",
@@ -55,9 +56,11 @@ _PLAIN_WORDS: Final = 6
 """So many groups has a leaf without payloads; see `Shapes`."""
 _NO_WORDS: Final = (b"",) * _PLAIN_WORDS
 
-_Place = tuple[str, str, str, bytes, bool]
-"""Of one leaf: kind, ``at``, exchange, number of its intent (as written; empty: not an outcome), is it an intent or an
-outcome of the living process."""
+_DOUBTED: Final = approvals.DOUBTED.encode()
+
+_Place = tuple[str, str, str, bytes, bytes, bool]
+"""Of one leaf: kind, ``at``, exchange, number of its intent (as written; empty: not an outcome), its status, is it of
+the living process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,8 @@ class LeafFacts:
     open_intents: dict[int, str] = field(default_factory=dict)
     loose_outcomes: list[tuple[int, int, str]] = field(default_factory=list)
     approvals: list[Told] = field(default_factory=list)
-    not_let_on: list[int] = field(default_factory=list)
+    ends: dict[int, bool] = field(default_factory=dict)
+    doubted: list[str] = field(default_factory=list)
     last_ordinary: int = -1
     hashes: dict[int, bytes] = field(default_factory=dict)
     faults: list[tuple[str, str]] = field(default_factory=list)
@@ -168,11 +172,12 @@ class Reading:
                 if words[3] == origin and words[-1] == b"%d" % sequence and len(line) <= LEAF_MAX_BYTES:
                     told_at, exchange_id, intent = words[0].decode(), words[1].decode(), words[2]
                     kind = OUTCOME if intent else INTENT
-                    is_ordinary = words[4] != b"interrupted"
+                    status = words[4]
+                    is_ordinary = status != b"interrupted"
                     if len(words) > _PLAIN_WORDS:
                         self._commit(words[5:-1])
                 else:
-                    kind, told_at, exchange_id, intent, is_ordinary = self._parsed(line, outline, sequence)
+                    kind, told_at, exchange_id, intent, status, is_ordinary = self._parsed(line, outline, sequence)
                 if told_at[:17] != minute or told_at < latest_at:  # else there is nothing to complain of
                     self._check_time(sequence, kind, told_at, latest_at)
                     minute = told_at[:17] if self._is_patient else ""
@@ -184,12 +189,11 @@ class Reading:
                 if kind == INTENT:
                     if len(intents) < _OPEN_MAX:
                         intents[sequence] = exchange_id
-                elif intent and intent != b"null":
-                    if intents.pop(int(intent), None) != exchange_id:
-                        self._loose(sequence, int(intent), exchange_id)
+                elif intent and intent != b"null" and intents.pop(int(intent), None) == exchange_id:
+                    if facts.approvals:
                         self._end(int(intent), line)
-                    elif facts.approvals:
-                        self._end(int(intent), line)
+                elif intent:
+                    self._end_elsewhere(sequence, intent, exchange_id, line, is_doubted=status == _DOUBTED)
                 facts.last_at = told_at
             except (ValueError, KeyError, TypeError, AttributeError, IndexError):
                 facts.faults.append(("leaf_invalid", f"Record {sequence} is not a valid record."))
@@ -236,24 +240,30 @@ class Reading:
             self._tell(sequence, leaf)
             if "payloads" in leaf:  # what approvers and callers wrote
                 self._commit(_digests_of(leaf))
-            return kind, leaf["at"], "", b"", False
+            return kind, leaf["at"], "", b"", b"", kind in approvals.KINDS
         if not isinstance(leaf["exchange_id"], str):
             raise TypeError
-        intent, is_ordinary = b"", True
+        intent, status = b"", ""
         if kind == OUTCOME:
-            named = leaf["intent_sequence"]
-            if named is not None and type(named) is not int:
-                raise ValueError
-            intent = b"null" if named is None else b"%d" % named
-            is_ordinary = leaf["outcome"]["status"] != "interrupted"
+            intent, status = self._intent_of(leaf, sequence), leaf["outcome"]["status"]
         self._commit(_digests_of(leaf))
         if kind == PART:  # a few an exchange, and recovery writes them too
-            return kind, leaf["at"], "", b"", False
+            return kind, leaf["at"], "", b"", b"", False
         if is_plain(leaf):
             self._shapes.saw(outline, line, leaf)
         else:
             self._tell(sequence, leaf)
-        return kind, leaf["at"], leaf["exchange_id"], intent, is_ordinary
+        return kind, leaf["at"], leaf["exchange_id"], intent, status.encode(), status != "interrupted"
+
+    def _intent_of(self, leaf: dict[str, Any], sequence: int) -> bytes:
+        """The number of an outcome's intent, as written."""
+        named = leaf["intent_sequence"]
+        if named is not None and type(named) is not int:
+            raise ValueError
+        if named is None and "forwarded" in leaf.get("time", ()):
+            what = f"Record {sequence} is the outcome of a call that went to the model, and names no intent."
+            self.facts.faults.append(("intent_missing", what))
+        return b"null" if named is None else b"%d" % named
 
     def _commit(self, digests: Sequence[bytes]) -> None:
         self.facts.payloads += len(digests)
@@ -268,15 +278,31 @@ class Reading:
 
     def _end(self, intent: int, line: bytes) -> None:
         """The outcome of an intent that may have needed people: did the call go on?"""
-        if not was_let_on(json.loads(line)):
-            self.facts.not_let_on.append(intent)
+        self.facts.ends[intent] = was_let_on(json.loads(line))
+
+    def _end_elsewhere(self, sequence: int, intent: bytes, exchange_id: str, line: bytes, *, is_doubted: bool) -> None:
+        """An outcome whose intent is not open in this object: in another one, or nowhere.
+
+        A record that was not durable in time may become so afterwards. Then an ``unrecorded`` outcome is the last word
+        on an exchange that has an intent it does not name, or an outcome already.
+        """
+        if is_doubted:
+            if len(self.facts.doubted) >= _OPEN_MAX:
+                raise ValueError
+            self.facts.doubted.append(exchange_id)
+        elif intent != b"null":
+            self._loose(sequence, int(intent), exchange_id)
+        if intent != b"null":
+            self._end(int(intent), line)
 
     def _tell(self, sequence: int, leaf: dict[str, Any]) -> None:
         """What must be held against what other leaves say. An intent is told only if it needed people."""
-        if leaf["kind"] in (INTENT, RESOLVED, BREAK_GLASS):
+        if leaf["kind"] in (INTENT, *approvals.KINDS):
             if len(self.facts.approvals) >= _OPEN_MAX:
                 raise ValueError
-            self.facts.approvals.append(told_of(sequence, leaf))
+            told = told_of(sequence, leaf)
+            if told is not None:
+                self.facts.approvals.append(told)
         elif leaf["kind"] in _TOLD:
             if len(self.facts.told) >= _RARE_MAX:
                 raise ValueError

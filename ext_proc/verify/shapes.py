@@ -94,7 +94,7 @@ def _pattern(leaf: dict[str, Any]) -> bytes:
     special = {
         "at": lambda _: b'"(' + _AT + b')"',
         "exchange_id": lambda value: _group(value) + (b"" if is_outcome else b"()"),
-        "intent_sequence": lambda _: b"(" + _WHOLE + b"|null)",
+        "intent_sequence": lambda value: b"(null)" if value is None else b"(" + _WHOLE + b")",
         "kind": _exactly,
         "origin": lambda value: _group(value) + (b"" if is_outcome else b"()"),
         "outcome": lambda value: _object(value, {"status": _group}),

@@ -135,7 +135,7 @@ class _Verifier:
         self._read_epochs(inventory, claims, approvals, named_sizes(run, rollups))  # 7
         run.step("completeness")
         claims.check(self._epochs, self._births)  # 8
-        approvals.check()
+        approvals.check({one.origin: str((one.opening or {}).get("role")) for one in self._epochs.values()})
         check_access_logs(run, inventory, claims)  # 9
         check_rollups(run, rollups, self._epochs, claims)  # 10
         check_statements(run, inventory, claims)

@@ -526,6 +526,7 @@ SECOND: Log = ("gw-0-1", "20261124T232100000000-bbbbbbbb")
 THIRD: Log = ("gw-0-1", "20261125T001000000000-cccccccc")
 SHIPPER: Log = ("gw-0-shipper", "20261124T220900000000-dddddddd")
 SHIPPER2: Log = ("gw-0-shipper", "20261125T000200000000-eeeeeeee")
+CONSOLE: Log = ("gw-0-command", "20261124T231800000000-99999999")
 COMMAND: Log = ("gw-0-command", "20261125T000501000000-ffffffff")
 
 
@@ -534,10 +535,13 @@ class Plans:
     """The logs of the standard bucket before they are written."""
 
     first: LogPlan
+    console: LogPlan
     second: LogPlan
     third: LogPlan
+    asked: Draft
+    """Two people are asked about a call, in the first log."""
     words: list[Draft]
-    """What two people said of a call, in the first log."""
+    """What they said, in the console's log."""
     held: list[Draft]
     """In the second log: the call's intent, of an exchange whose caller left; then the one that passed."""
     emergency: list[Draft]
@@ -566,6 +570,19 @@ def word(name: str, at: datetime, action: str = "approve") -> Draft:
     return Draft("approval.resolved", at, {"exchange_id": "held", "actor": person(name), **about})
 
 
+def asking(name: str, at: datetime) -> Draft:
+    terms = {"groups": ["approvers"], "count": 2, "within_seconds": 7200, "valid_seconds": 900}
+    fields = {"exchange_id": name, "actor": person("caller"), "policy": TO_BE_APPROVED, "request": REQUEST}
+    return Draft("approval.requested", at, {**fields, "approval": _approval("pending", None, []), "terms": terms})
+
+
+def _approval(state: str, valid_until: str | None, said: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "hold_id": HOLD, "binding_sha256": BINDING, "count": 2, "state": state, "asked": instant(START),
+        "expires": instant(START + timedelta(hours=2)), "valid_until": valid_until, "resolutions": said,
+    }  # fmt: skip
+
+
 def held_call(name: str, at: datetime, words: list[Draft], *, is_let_on: bool) -> list[Draft]:
     """An exchange that passes because people agreed; or would have, but its caller left just then."""
     said = [
@@ -577,13 +594,12 @@ def held_call(name: str, at: datetime, words: list[Draft], *, is_let_on: bool) -
         }
         for one in words
     ]
-    approval = {
-        "hold_id": HOLD, "binding_sha256": BINDING, "count": 2, "state": "claimed", "asked": instant(START),
-        "expires": instant(START + timedelta(hours=2)), "valid_until": instant(at + timedelta(minutes=5)),
-        "resolutions": said,
-    }  # fmt: skip
+    until = max((one.at for one in words), default=at) + timedelta(minutes=15)
     drafts = exchange(name, at)
-    drafts[0].fields |= {"actor": person("caller"), "policy": TO_BE_APPROVED, "approval": approval}
+    drafts[0].fields |= {
+        "actor": person("caller"), "policy": TO_BE_APPROVED, "request": REQUEST,
+        "approval": _approval("claimed", instant(until), said),
+    }  # fmt: skip
     if not is_let_on:
         drafts[1].fields |= {"time": {"recorded": instant(at)}, "outcome": {"status": "abandoned", "code": None}}
         drafts[1].ciphertexts.clear()
@@ -592,14 +608,16 @@ def held_call(name: str, at: datetime, words: list[Draft], *, is_let_on: bool) -
 
 def emergency_call(name: str, at: datetime) -> list[Draft]:
     drafts = exchange(name, at)
-    drafts[0].fields |= {"actor": person("caller"), "policy": {**ALLOWED, "break_glass": "incident"}}
-    return [Draft("approval.break_glass", at, {"exchange_id": name, "payloads": []}), *drafts]
+    known = {"actor": person("caller"), "request": REQUEST, "policy": {**ALLOWED, "break_glass": "incident"}}
+    drafts[0].fields |= known
+    return [Draft("approval.break_glass", at, {"exchange_id": name, "payloads": [], **known}), *drafts]
 
 
 HOLD = "ab" * 16
 BINDING = "cd" * 32
-TO_BE_APPROVED = {"allow": True, "approval_required": True}
-ALLOWED = {"allow": True, "approval_required": False}
+TO_BE_APPROVED = {"allow": True, "approval_required": True, "bundle_digest": "b" * 64}
+ALLOWED = {"allow": True, "approval_required": False, "bundle_digest": "b" * 64}
+REQUEST = {"connection": "demo", "method": "POST", "path": "/v1/chat/completions", "model": "m", "body_bytes": 9}
 
 
 def exchange(name: str, at: datetime) -> list[Draft]:
@@ -631,9 +649,16 @@ def _opening(plan: LogPlan, at: datetime, previous: str | None) -> Draft:
 
 def standard_plans() -> Plans:
     first = plan_worker(FIRST, START, 70, None, 20)
-    words = [word(name, START + timedelta(minutes=69, seconds=20)) for name in ("one", "another")]
-    first.drafts += words
+    asked = asking("asked", START + timedelta(minutes=68, seconds=10))
+    first.drafts = sorted([*first.drafts, asked], key=lambda one: one.at)
     segment(first)
+    console = plan_worker(CONSOLE, START + timedelta(minutes=68), 3, None, 0)
+    console.role = "command"
+    console.drafts[0].fields["role"] = "command"
+    words = [word(name, START + timedelta(minutes=70, seconds=20)) for name in ("one", "another")]
+    console.drafts += words
+    segment(console)
+    close(console, START + timedelta(minutes=71))
     close(first, START + timedelta(minutes=70))
     born = START + timedelta(minutes=71)
     second = plan_worker(SECOND, born, 20, FIRST[1], 5)
@@ -657,7 +682,7 @@ def standard_plans() -> Plans:
     doubt = {"exchange_id": answered.fields["exchange_id"], "outcome_sequence": 1, "delivery": "unknown"}
     second.drafts.append(Draft("inference.undelivered", died, doubt, segment=10**9))
     third = plan_worker(THIRD, datetime(2026, 11, 25, 0, 10, tzinfo=UTC), 20, SECOND[1], 6)
-    return Plans(first, second, third, words, held, emergency)
+    return Plans(first, console, second, third, asked, words, held, emergency)
 
 
 def build(
@@ -665,7 +690,7 @@ def build(
 ) -> Forge:
     """The standard bucket. ``spoken``: may change what the first shipper says."""
     forge, plans = forge or Forge(), plans or standard_plans()
-    workers = [forge.write_log(plan) for plan in (plans.first, plans.second)]
+    workers = [forge.write_log(plan) for plan in (plans.first, plans.console, plans.second)]
     said = _said(workers)
     lines = [canonical({"request_id": str(n), "code": 200}) for n in range(30)]
     end = sum(len(line) + 1 for line in lines[:20])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import struct
@@ -27,6 +28,7 @@ from tests.fakes.forge import (
     person,
     sha,
     standard_plans,
+    word,
 )
 
 if TYPE_CHECKING:
@@ -440,6 +442,98 @@ def passed_twice_and_died(plans: Plans) -> None:
     plans.held[1].fields["outcome"]["status"] = "interrupted"
 
 
+def of_another_caller(plans: Plans) -> None:
+    plans.held[2].fields["actor"] = person("another caller")
+
+
+def for_another_model(plans: Plans) -> None:
+    plans.held[2].fields["request"] = plans.held[2].fields["request"] | {"model": "a dearer one"}
+
+
+def under_another_policy(plans: Plans) -> None:
+    plans.held[2].fields["policy"] = plans.held[2].fields["policy"] | {"bundle_digest": "c" * 64}
+
+
+def asked_about_other_bytes(plans: Plans) -> None:
+    plans.asked.fields["approval"]["binding_sha256"] = "ef" * 32
+
+
+def asked_about_two_things(plans: Plans) -> None:
+    other = copy.deepcopy(plans.asked)
+    other.fields["approval"]["binding_sha256"] = "ef" * 32
+    plans.first.drafts.insert(plans.first.drafts.index(plans.asked), other)
+
+
+def not_asked_on_record(plans: Plans) -> None:
+    plans.asked.kind = "approval.viewed"
+
+
+def fewer_than_asked_for(plans: Plans) -> None:
+    approval = plans.held[2].fields["approval"]
+    approval["count"] = 1
+    approval["resolutions"].pop()
+
+
+def counts_for_ever(plans: Plans) -> None:
+    plans.held[2].fields["approval"]["valid_until"] = instant(plans.held[2].at + timedelta(days=300))
+
+
+def said_when_it_was_over(plans: Plans) -> None:
+    plans.asked.fields["approval"]["expires"] = instant(plans.words[0].at - timedelta(minutes=6))
+
+
+def told_that_it_came_too_late(plans: Plans) -> None:
+    one = plans.words[0]
+    fields = {**one.fields, "code": "expired"}
+    plans.console.drafts.insert(-1, Draft("approval.refused", one.at, fields, segment=plans.words[1].segment))
+
+
+def words_in_a_worker_s_log(plans: Plans) -> None:
+    plans.console.role = plans.console.drafts[0].fields["role"] = "1"
+
+
+def words_in_a_dead_log(plans: Plans) -> None:
+    late = word("a third", plans.second.drafts[-1].at)
+    late.segment = plans.second.drafts[-1].segment
+    plans.second.drafts.append(late)
+
+
+def seventeen_words(plans: Plans) -> None:
+    plans.held[2].fields["approval"]["resolutions"] *= 9
+
+
+def passed_twice_and_answered(plans: Plans) -> None:
+    plans.held[1].fields["outcome"] |= {"status": "completed", "released_bytes": 5}
+
+
+def passed_twice_and_released(plans: Plans) -> None:
+    plans.held[1].fields["outcome"]["released_bytes"] = 5
+
+
+def passed_twice_and_answered_upstream(plans: Plans) -> None:
+    plans.held[1].fields["upstream"] = {"status": 200}
+
+
+def passed_without_an_intent(plans: Plans) -> None:
+    plans.held[3].intent = None
+    plans.held[3].fields["intent_sequence"] = None
+
+
+def emergency_lets_two_pass(plans: Plans) -> None:
+    drafts = plans.second.drafts
+    again = [copy.copy(one) for one in plans.emergency[1:]]
+    again[1].intent = again[0]
+    for one in again:
+        one.fields, one.place = {**one.fields, "payloads": []}, {}
+        one.ciphertexts = []
+    at = drafts.index(plans.emergency[2]) + 1
+    drafts[at:at] = again
+
+
+def emergency_of_somebody_else(plans: Plans) -> None:
+    plans.emergency[0].fields["actor"] = person("another caller")
+
+
 def emergency_is_not_told(plans: Plans) -> None:
     plans.second.drafts.remove(plans.emergency[0])
 
@@ -584,6 +678,25 @@ SIGNED: dict[str, tuple[Callable[[], Forge], str]] = {
     "approval: agreed afterwards": (_approved(agreed_afterwards), "approval_mismatch"),
     "approval: passed twice": (_approved(passed_twice), "approval_reused"),
     "approval: passed twice, and died": (_approved(passed_twice_and_died), "approval_reused"),
+    "approval: of another caller": (_approved(of_another_caller), "approval_mismatch"),
+    "approval: for another model": (_approved(for_another_model), "approval_mismatch"),
+    "approval: under another policy": (_approved(under_another_policy), "approval_mismatch"),
+    "approval: asked about other bytes": (_approved(asked_about_other_bytes), "approval_mismatch"),
+    "approval: asked about two things": (_approved(asked_about_two_things), "approval_mismatch"),
+    "approval: not asked on record": (_approved(not_asked_on_record), "approval_missing"),
+    "approval: fewer than asked for": (_approved(fewer_than_asked_for), "approval_mismatch"),
+    "approval: counts for ever": (_approved(counts_for_ever), "approval_mismatch"),
+    "approval: said when it was over": (_approved(said_when_it_was_over), "approval_mismatch"),
+    "approval: came too late": (_approved(told_that_it_came_too_late), "approval_mismatch"),
+    "approval: words in a worker's log": (_approved(words_in_a_worker_s_log), "approval_mismatch"),
+    "approval: words in a dead log": (_approved(words_in_a_dead_log), "leaf_misplaced"),
+    "approval: seventeen words": (_approved(seventeen_words), "leaf_invalid"),
+    "approval: passed twice, answered": (_approved(passed_twice_and_answered), "approval_reused"),
+    "approval: passed twice, released": (_approved(passed_twice_and_released), "approval_reused"),
+    "approval: passed twice, upstream": (_approved(passed_twice_and_answered_upstream), "approval_reused"),
+    "approval: passed without an intent": (_approved(passed_without_an_intent), "intent_missing"),
+    "emergency: lets two pass": (_approved(emergency_lets_two_pass), "approval_missing"),
+    "emergency: of somebody else": (_approved(emergency_of_somebody_else), "approval_missing"),
     "emergency: not told": (_approved(emergency_is_not_told), "approval_missing"),
     "emergency: told afterwards": (_approved(emergency_is_told_afterwards), "approval_missing"),
     "two epochs with one predecessor": (two_heirs, "epoch_forked"),

@@ -7,7 +7,7 @@ import json
 import threading
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -15,7 +15,6 @@ from ext_proc.app import holds as desk_module
 from ext_proc.app.approvals import Approvals, Objection
 from ext_proc.app.holds import HoldDesk
 from ext_proc.approval.bell import Bell
-from ext_proc.approval.hold import Hold
 from ext_proc.approval.register import Holder
 from ext_proc.audit import erasure
 from ext_proc.audit.keys import KEPT_SECONDS, KeyRing
@@ -24,6 +23,9 @@ from ext_proc.model import Asking, ExchangeId, HoldEnding, HoldId, HoldState, Id
 from tests.fakes.desks import BODY, MASKED, NOW, FakeLog, an_asking
 from tests.fakes.register import FakeRegister
 from tests.fakes.registry import FakeJournal, FakeRegistry
+
+if TYPE_CHECKING:
+    from ext_proc.approval.hold import Hold
 
 ADA: Final = Identity("https://idp.example.com", "ada", "oidc", ("analysts", "approvers"), tenant="acme")
 BOB: Final = replace(ADA, subject="bob", groups=("approvers",))

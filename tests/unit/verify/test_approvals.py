@@ -9,7 +9,7 @@ import pytest
 from ext_proc.verify import approvals as module
 from ext_proc.verify import verify
 from ext_proc.verify.approvals import is_plain, told_of
-from tests.fakes.forge import ALLOWED, NOW, TO_BE_APPROVED, Draft, build, instant, standard_plans
+from tests.fakes.forge import ALLOWED, NOW, TO_BE_APPROVED, Draft, build, held_call, instant, standard_plans
 
 CLAIMED = {
     "state": "claimed", "hold_id": "a", "binding_sha256": "b", "count": 1, "valid_until": instant(NOW),
@@ -42,8 +42,52 @@ def test_words_that_were_not_shipped_yet_are_not_missed(tmp_path):
         plans.second.drafts.remove(one)
         one.at = plans.third.drafts[-1].at - timedelta(seconds=5)
         one.segment = plans.third.drafts[-1].segment
-    late[0].fields["approval"]["valid_until"] = instant(NOW)
+    late[0].fields["approval"]["valid_until"] = instant(late[0].at)
+    plans.asked.fields["terms"]["valid_seconds"] = 86_400
     late[0].fields["approval"]["resolutions"][0]["record"] = {"origin": "not-here", "sequence": 5}
+    plans.third.drafts = sorted([*plans.third.drafts, *late], key=lambda one: one.at)
+    assert found(plans, tmp_path) == []
+
+
+LATE = {"status": "unrecorded", "code": "audit_unavailable"}
+
+
+def test_an_intent_that_was_durable_too_late_uses_no_approval(tmp_path):
+    """Its caller got 503 and the approval was given back; the last word on it does not know its number."""
+    plans = standard_plans()
+    end = plans.held[1]
+    end.fields |= {"outcome": LATE, "time": {"recorded": instant(end.at)}, "intent_sequence": None}
+    end.intent = None
+    assert found(plans, tmp_path) == []
+
+
+def test_an_intent_that_was_durable_too_late_has_its_end(tmp_path):
+    plans = standard_plans()
+    end = next(one for one in plans.first.drafts if one.kind == "inference.outcome")
+    end.fields |= {"outcome": LATE, "time": {"recorded": instant(end.at)}, "intent_sequence": None}
+    end.intent, end.ciphertexts = None, []
+    assert found(plans, tmp_path) == []
+
+
+@pytest.mark.parametrize("later", [0, 2])
+def test_an_outcome_that_was_durable_too_late_is_set_right(tmp_path, later):
+    """At once, or in an object that follows."""
+    plans = standard_plans()
+    intent, end = plans.held[2:]
+    fields = {"exchange_id": intent.fields["exchange_id"], "outcome": LATE, "time": {"recorded": instant(end.at)}}
+    at = end.at + timedelta(minutes=6 * later)
+    plans.second.drafts.append(Draft("inference.outcome", at, fields, [], intent, int(at.timestamp()) // 600))
+    plans.second.drafts.sort(key=lambda one: (one.segment, one.at))
+    assert found(plans, tmp_path) == []
+
+
+def test_a_call_whose_end_is_on_its_way_has_not_used_its_approval_for_sure(tmp_path):
+    """Its log goes on, and says in the next object that the caller had left; elsewhere the approval served another call."""
+    plans = standard_plans()
+    late = held_call("elsewhere", plans.third.drafts[-1].at - timedelta(seconds=5), plans.words, is_let_on=False)[:1]
+    late[0].segment = plans.third.drafts[-1].segment
+    late[0].fields["approval"]["valid_until"] = instant(late[0].at)
+    plans.asked.fields["terms"]["valid_seconds"] = 86_400
     plans.third.drafts = sorted([*plans.third.drafts, *late], key=lambda one: one.at)
     assert found(plans, tmp_path) == []
 
@@ -100,6 +144,7 @@ def test_who_needs_nobody():
 def test_an_intent_that_claims_no_approval_names_none():
     told = told_of(3, {
         "kind": "inference.intent", "at": instant(NOW), "exchange_id": "x", "actor": None, "policy": TO_BE_APPROVED,
+        "request": {},
     })  # fmt: skip
     assert (told.sequence, told.hold_id, told.words) == (3, "", ())
 

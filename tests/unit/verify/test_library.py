@@ -38,7 +38,7 @@ def test_several_processes_say_the_same_as_one(forge, export, policy, tmp_path):
     assert [finding.code for finding in one.findings] == ["receipt_forged"]
     assert seen[-1].step == "done"
     assert seen[-1].leaves == one.leaves > 300
-    assert one.epochs == 6
+    assert one.epochs == 7
 
 
 def test_the_report_for_machines(export, policy):

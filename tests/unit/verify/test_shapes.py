@@ -58,7 +58,9 @@ def learnt(*samples: dict[str, Any]) -> Shapes:
     return shapes
 
 
-SHAPES = learnt(INTENT, OUTCOME)
+ALONE = leaf("inference.outcome", FIRST, intent_sequence=None, detail=None)
+"""Of a call that was refused: its pattern is another one."""
+SHAPES = learnt(INTENT, OUTCOME, ALONE)
 
 
 def is_matched(line: bytes, shapes: Shapes = SHAPES) -> bool:
@@ -93,7 +95,7 @@ def test_what_an_exchange_was_is_the_same_by_both_ways():
     told = [
         leaf("inference.intent", FIRST), leaf("inference.outcome", FIRST + 1, intent_sequence=FIRST),
         leaf("inference.intent", FIRST + 2, exchange_id="lost"), leaf("inference.outcome", FIRST + 3),
-        leaf("inference.outcome", FIRST + 4, intent_sequence=None),
+        leaf("inference.outcome", FIRST + 4, intent_sequence=None, detail=None),
         leaf("inference.outcome", FIRST + 5, outcome={"status": "interrupted", "http_status": None, "code": None}),
     ]  # fmt: skip
     lines = [rfc8785.dumps(one) for one in told]
