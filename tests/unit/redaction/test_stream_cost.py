@@ -53,9 +53,10 @@ class Counting(Detector):
         context: str = "",
         only: frozenset[int] | None = None,
         done: Mapping[str, int] = NOTHING_DONE,
+        since: int = 0,
     ) -> list[Span]:
         self.scanned += len(text)
-        return super().apart(text, context, only, done)
+        return super().apart(text, context, only, done, since)
 
 
 COUNTING = Counting()
