@@ -68,6 +68,8 @@ class Detector:
     def __init__(self, rules: Sequence[Rule] = RULES, engine: str = "") -> None:
         self.rules = tuple(rules)
         self.entities = tuple(sorted({rule.entity for rule in self.rules}))
+        self.behind = max(1, *(rule.lookbehind for rule in self.rules)) if self.rules else 1
+        """Characters before a value, or before what announces it, that have a say: anchors look back at one."""
         self.version = version_of(self.rules)
         """Names the rules as they are: part of every record."""
         self.gate = gate.built_in() if self.rules == RULES and not engine else gate.Gate(self.rules, engine)
@@ -108,6 +110,7 @@ class Detector:
         context: str = "",
         only: frozenset[int] | None = None,
         done: Mapping[str, int] = NOTHING_DONE,
+        since: int = 0,
     ) -> list[Span]:
         """Spans as each rule finds them: they may overlap.
 
@@ -117,10 +120,12 @@ class Detector:
             only: numbers of the rules (and of what the gate has beside them) that can have hit; None where any may.
             done: by rule's id, the end of its last value where ``text`` is the rest of a longer one: it looks on from
                 there. (Else it might cut a row of digits otherwise.)
+            since: nothing that begins before it is told, where ``text`` is the rest of a longer one: what stands before
+                is there to be looked back at. (Else a value might begin where the text was cut, in a word.)
         """
         head = self.headed(context) if context else ""
         if not head:
-            return self._spans(text, only, done)
+            return self._spans(text, only, done, since)
         shift = len(head)
         spans = self._spans(head + text, only)
         return [Span(max(s.start - shift, 0), s.end - shift, s.entity, s.rule, s.score) for s in spans if s.end > shift]
@@ -135,15 +140,17 @@ class Detector:
         kept = context[max(telling.start() - _TELLING_KEPT, 0) : telling.end() + _TELLING_KEPT]
         return f"{kept.replace('_', ' ').replace('-', ' ')}{KEY_MARK}: "
 
-    def _spans(self, text: str, only: frozenset[int] | None, done: Mapping[str, int] = NOTHING_DONE) -> list[Span]:
+    def _spans(
+        self, text: str, only: frozenset[int] | None, done: Mapping[str, int] = NOTHING_DONE, since: int = 0
+    ) -> list[Span]:
         places = self._places(text, only)
         if not places:
             return []
-        found = list(self._found(text, places, done=done))
+        found = list(self._found(text, places, done=done, since=since))
         hidden = places.get(self.gate.hidden)
         if hidden is not None:
             for low, high in _widened(hidden, len(text)):
-                found += self._undone(text, low, high, only)
+                found += self._undone(text, low, high, only, since)
         base64_runs = places.get(self.gate.base64)
         if base64_runs is not None:
             found += self._in_base64(text, base64_runs)
@@ -155,15 +162,16 @@ class Detector:
             return places
         return {index: places[index] for index in places if index in only or index == self.gate.hidden}
 
-    def _undone(self, text: str, low: int, high: int, only: frozenset[int] | None) -> Iterator[Span]:
+    def _undone(self, text: str, low: int, high: int, only: frozenset[int] | None, since: int = 0) -> Iterator[Span]:
         """What is found in a stretch of the text as a reader sees it."""
         seen = normalised(text[low:high])
         if len(seen.begins) <= 1 and seen.text == text[low:high]:
             return
         changed = [begin for begin, is_same in zip(seen.begins, seen.is_same, strict=True) if not is_same]
-        for span in self._found(seen.text, self._places(seen.text, only), changed):
+        first = len(normalised(text[low:since]).text) if since > low else 0
+        for span in self._found(seen.text, self._places(seen.text, only), changed, since=first):
             if span.end == len(seen.text) and high < len(text):
-                yield from self._undone(text, low, len(text), only)  # it goes on beyond the stretch
+                yield from self._undone(text, low, len(text), only, since)  # it goes on beyond the stretch
                 return
             start, end = seen.span(span.start, span.end)
             yield Span(low + start, low + end, span.entity, span.rule, span.score)
@@ -174,6 +182,7 @@ class Detector:
         places: gate.Places,
         changed: Sequence[int] | None = None,
         done: Mapping[str, int] = NOTHING_DONE,
+        since: int = 0,
     ) -> Iterator[Span]:
         """What the rules find around the places of their anchors; only near what is ``changed``, if that is told."""
         rules, anchors, single, count = self.rules, self.gate.anchors, self.gate.single, len(self.rules)
@@ -183,7 +192,8 @@ class Detector:
         for index in sorted(places):
             if index < count:
                 rule = rules[index]
-                at = done.get(rule.id, 0)  # and an open-ended value goes on beyond its window: not to be read again
+                # An open-ended value goes on beyond its window as well: not to be read again.
+                at = max(done.get(rule.id, 0), since)
                 anchor = anchors[index] if index in single else None
                 stretches = _outside(ours, places[index]) if ours and anchor is None else places[index]
                 for low, high in gate.windows(rule, anchor, announcing, stretches):

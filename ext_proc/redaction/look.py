@@ -90,11 +90,12 @@ class Look:
         is_careful: let nothing go that a placeholder after it could become part of a value with. Not needed where
             another look follows.
         origin: how many characters of its text had gone on when the look began.
+        since: of ``left``, the characters that are there only to be looked back at: it was cut.
     """
 
     __slots__ = (
         "_done", "_grace_to", "_limit", "_looker", "_may_scan", "_origin",
-        "_quick", "_reading", "_replaced", "_swallow", "_text",
+        "_quick", "_reading", "_replaced", "_since", "_swallow", "_text",
         "at", "base", "ended", "has_scanned", "is_careful", "let_go",
     )  # fmt: skip
 
@@ -107,6 +108,7 @@ class Look:
         *,
         is_careful: bool,
         origin: int = 0,
+        since: int = 0,
     ) -> None:
         self._looker = looker
         self._limit = limit
@@ -115,6 +117,7 @@ class Look:
         self.is_careful = is_careful
         self._text = left
         self.base = -len(left)
+        self._since = self.base + since  # nothing is told that begins before it
         self.at = 0
         self.let_go = 0
         # What went on holds no beginning of a value: not much of it has to be read again. The key's name does.
@@ -298,7 +301,7 @@ class Look:
         self._may_scan -= len(self._text)
         spans: list[Span] = []
         done = {rule: at - self.base for rule, at in self._done.items() if at > self.base} if self._done else self._done
-        apart = self._looker.detector.apart(self._text, only=only, done=done)
+        apart = self._looker.detector.apart(self._text, only=only, done=done, since=self._since - self.base)
         for span in self._looker.together(self._text, apart):
             start, end = span.start + self.base, span.end + self.base
             if start >= to:
@@ -339,11 +342,16 @@ class Look:
     def _forget(self) -> None:
         if len(self._text) < 2 * REACH:
             return
-        keep = min(self.let_go, self._reading.crossed()) - REACH
+        keep = min(self.let_go, self._reading.crossed()) - REACH - self._looker.detector.behind
         keep = max(keep, self.let_go - _WINDOW_MAX)
         if keep - self.base > REACH // 2:
-            self._text = self._text[keep - self.base :]
-            self.base = keep
+            self._cut(keep)
+
+    def _cut(self, keep: int) -> None:
+        """Forget what stands before ``keep``; what comes next there is looked back at, no value begins in it."""
+        self._text = self._text[keep - self.base :]
+        self.base = keep
+        self._since = keep + self._looker.detector.behind
 
     # What has no end, or none that is near -------------------------------------------------------------------------
 
@@ -365,7 +373,8 @@ class Look:
         cursor = self._reading.plain
         state, at = cursor.state, self.at
         open_: dict[int, Span] = {}
-        for span in self._looker.apart(self._text):
+        since = self._since - self.base
+        for span in self._looker.apart(self._text, since):
             rule = self._looker.numbers.get(span.rule, -1)
             if (
                 span.end + self.base == at
@@ -389,7 +398,7 @@ class Look:
             one.start == best.start and one.entity != best.entity and one.score == best.score for one in open_.values()
         ):
             return None
-        found = [one for one in self._looker.spans(self._text) if one.start == best.start]
+        found = [one for one in self._looker.spans(self._text, since) if one.start == best.start]
         if start < self.let_go or not found or found[0].end + self.base != at or found[0].entity != best.entity:
             return None
         return Span(start, at, found[0].entity, found[0].rule, found[0].score)
@@ -427,11 +436,13 @@ class Look:
 
     def _end(self, swallow: _Swallow, settled: int) -> bool:
         """Where does the value end? False while that is not known."""
-        end, base = -1, self.base
+        end, base, since = -1, self.base, self._since
         if not swallow.is_known:
             end = swallow.alive_to
-            base = max(base, end - _LAST)
-        for span in self._looker.spans(self._text[base - self.base :]):
+            if end - _LAST > base:
+                base = end - _LAST
+                since = base + self._looker.detector.behind
+        for span in self._looker.spans(self._text[base - self.base :], since - base):
             first, last = span.start + base, span.end + base
             if swallow.is_known and first <= swallow.out.start < last:
                 end = max(end, last)
@@ -459,9 +470,9 @@ class Look:
         self._reading.forget(swallow.until)
         if swallow.is_known or len(self._text) <= 2 * _LAST + self._limit:
             return
-        keep = max(swallow.alive_to - _LAST, self.base)
-        self._text = self._text[keep - self.base :]
-        self.base = keep
+        keep = swallow.alive_to - _LAST
+        if keep > self.base:
+            self._cut(keep)
 
 
 def _is_power_of_2(number: int) -> bool:

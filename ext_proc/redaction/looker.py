@@ -42,18 +42,18 @@ class Looker:
         self._late = frozenset(n for n, rule in enumerate(detector.rules) if rule.before)
         self.numbers, self.not_words = numbers_of(detector)
 
-    def spans(self, text: str, only: frozenset[int] | None = None) -> Sequence[Span]:
-        """What may not stay in ``text``: in order, not overlapping. Of the rules ``only``, or of all."""
-        return self.together(text, self.detector.apart(text, only=only))
+    def spans(self, text: str, since: int = 0) -> Sequence[Span]:
+        """What may not stay in ``text``: in order, not overlapping. Nothing that begins before ``since``."""
+        return self.together(text, self.detector.apart(text, since=since))
 
     def together(self, text: str, apart: Sequence[Span]) -> Sequence[Span]:
         """The same, of what each rule found."""
         found = merged(apart)
         return acted_on(self.detector, text, "", found, self._rules) if found else found
 
-    def apart(self, text: str) -> Sequence[Span]:
+    def apart(self, text: str, since: int = 0) -> Sequence[Span]:
         """The same, as each rule finds it."""
-        found = self.detector.apart(text)
+        found = self.detector.apart(text, since=since)
         return [span for span in found if action_for(span.entity, self._rules) is not Action.ALLOW]
 
     def armed(self, text: str) -> frozenset[int]:

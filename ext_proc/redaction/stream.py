@@ -84,7 +84,7 @@ class StreamRedactor:
 
     __slots__ = (
         "_blocked", "_gone_on", "_is_over", "_limit", "_links", "_looker", "_looks", "_path", "_redactor", "_removed",
-        "_rules", "_shown", "_since_removal", "is_finished", "is_joining", "scanned",
+        "_rules", "_shown", "_since", "_since_removal", "is_finished", "is_joining", "scanned",
     )  # fmt: skip
 
     def __init__(
@@ -116,6 +116,7 @@ class StreamRedactor:
         self._shown = (
             detector.headed(context) if context else ""
         )  # the end of what went on, with what the channel stands under
+        self._since = 0  # of it, the characters that are there only to be looked back at
         self._links = [_Link() for _ in range(LOOKS)]
         self._gone_on = [0] * LOOKS
         """Characters that each look let go."""
@@ -194,7 +195,15 @@ class StreamRedactor:
         is_careful = not self.is_joining and index < LOOKS - 1
         self._links[index] = _Link()
         origin = self._gone_on[index - 1] if index else 0
-        look = Look(self._looker, self._shown, self._limit, self._replaced, is_careful=is_careful, origin=origin)
+        look = Look(
+            self._looker,
+            self._shown,
+            self._limit,
+            self._replaced,
+            is_careful=is_careful,
+            origin=origin,
+            since=self._since,
+        )
         self._looks.append(look)
 
     def _replaced(self, span: Span, value: str) -> str:
@@ -247,11 +256,16 @@ class StreamRedactor:
         next_one = Look(self._looker, self._shown, self._limit, self._replaced, is_careful=False)
         if next_one.may_hold(said, look.rest):
             return True
-        return any(s.start < end and s.end > begin for s in self._looker.spans(self._shown + said + look.rest))
+        spans = self._looker.spans(self._shown + said + look.rest, self._since)
+        return any(span.start < end and span.end > begin for span in spans)
 
     def _show(self, said: str) -> str:
         self._since_removal += len(said)
-        self._shown = (self._shown + said)[-REACH:]
+        self._shown += said
+        behind = self._looker.detector.behind
+        if len(self._shown) > REACH + behind:
+            self._shown = self._shown[-REACH - behind :]
+            self._since = behind
         return said
 
     def _noted(self, index: int, outs: list[Out]) -> list[Out]:

@@ -9,7 +9,9 @@ import pytest
 from ext_proc.model import Action, RedactionRule
 from ext_proc.redaction import RULES_VERSION, StreamRedactor
 from ext_proc.redaction.detect import BUILT_IN
-from ext_proc.redaction.look import HELD_TOO_LONG, REACH, WITHHELD
+from ext_proc.redaction.look import HELD_TOO_LONG, REACH, WITHHELD, Look
+from ext_proc.redaction.looker import Looker
+from ext_proc.redaction.reading import Reading
 from ext_proc.redaction.rules import PACKS, RULES
 from tests.unit.redaction.streams import in_chunks, stream, streamed, whole
 
@@ -304,6 +306,53 @@ def test_rows_of_digits_are_cut_as_in_the_whole_text() -> None:
         assert streamed(in_chunks(text, size)) == whole(text)
 
 
+CUT = "pwd=" + "aB3" * 84 + "cd"
+GOES_OVER_THE_CUT = "aB3" * 16 + ")key=" + "live_" + "9bbc471fb3be24a0b80316f688d3e481" + " ok"
+
+
+@pytest.mark.parametrize(("since", "is_told"), [(0, True), (BUILT_IN.behind, False)])
+def test_no_value_begins_where_a_text_was_cut(since: int, is_told: bool) -> None:
+    """In the whole text, something may stand before it that it must not follow: the first characters do not say."""
+    assert len(CUT) == REACH + BUILT_IN.behind
+    look = Look(Looker(BUILT_IN, ()), CUT, 1024, lambda span, _: f"[{span.rule}]", is_careful=False, since=since)
+    said = "".join([out.said for outs in look.feed(GOES_OVER_THE_CUT) for out in outs])
+    said += "".join([out.said for out in look.finish()])
+    assert ("[password-assignment]" in said) is is_told
+    assert is_told or said.startswith("aB3" * 16 + ")key=[")
+
+
+def test_what_is_kept_can_be_looked_back_at() -> None:
+    """Before the characters that may announce a value, those are kept that have a say in what they announce."""
+    redactor = stream()
+    bases = set()
+    for chunk in in_chunks("The answer is forty-two, and bob@example.org knows it. " * 80, 4):
+        redactor.feed(chunk)
+        for look in redactor._looks:
+            if look.base > 0:
+                bases.add(look.base)
+                assert look._since == look.base + BUILT_IN.behind
+                assert look._since <= look.let_go - REACH
+    assert len(bases) > 4
+    assert redactor._since == BUILT_IN.behind
+    assert len(redactor._shown) == REACH + BUILT_IN.behind
+
+
+def test_what_goes_through_a_placeholder_is_noted_once() -> None:
+    """Each escape has the text read in two ways, which know the same of what stood before."""
+    reading = Reading(BUILT_IN, 0)
+    most = 0
+    meetings, was_plain = 0, True
+    for char in ("key=abcd" * 4 + "a%41b") * 9:
+        reading.feed(char)
+        meetings += reading.is_plain and not was_plain
+        was_plain = reading.is_plain
+        noted = reading.plain.resisting
+        assert len(noted) == len(set(noted))
+        most = max(most, len(noted))
+    assert meetings > 3
+    assert 1 < most < 8
+
+
 def test_hash_needs_its_key() -> None:
     with pytest.raises(ValueError, match="hash_key"):
         StreamRedactor((rule("EMAIL", Action.HASH),))
@@ -322,7 +371,7 @@ def test_a_stream_keeps_little() -> None:
     for chunk in in_chunks("The answer is forty-two, and bob@example.org knows it. " * 400, 4):
         redactor.feed(chunk)
     assert sum(sys.getsizeof(look._text) for look in redactor._looks) < 8 * REACH
-    assert len(redactor._shown) <= REACH
+    assert len(redactor._shown) <= REACH + BUILT_IN.behind
 
 
 def test_far_words_have_no_say() -> None:

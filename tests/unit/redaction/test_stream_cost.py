@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ext_proc.redaction.detect import Detector
+from ext_proc.redaction.detect import NOTHING_DONE, Detector
 from ext_proc.redaction.liveness import Cursor
 from ext_proc.redaction.look import HELD_TOO_LONG
 from ext_proc.redaction.reading import rules_automaton
 from tests.unit.redaction.streams import in_chunks, stream, streamed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ext_proc.model import Span
 
@@ -47,9 +47,16 @@ class Counting(Detector):
 
     scanned = 0
 
-    def apart(self, text: str, context: str = "", only: frozenset[int] | None = None) -> list[Span]:
+    def apart(
+        self,
+        text: str,
+        context: str = "",
+        only: frozenset[int] | None = None,
+        done: Mapping[str, int] = NOTHING_DONE,
+        since: int = 0,
+    ) -> list[Span]:
         self.scanned += len(text)
-        return super().apart(text, context, only)
+        return super().apart(text, context, only, done, since)
 
 
 COUNTING = Counting()
