@@ -217,6 +217,7 @@ def running_edge(
     hold_seconds: float = 60.0,
     buffer_bytes: int = 4 << 20,
     limit_bytes: int = 4 << 20,
+    idle_timeout_seconds: float = 600.0,
 ) -> Iterator[Edge]:
     """Envoy, stub and upstream, ready; all stopped at the end. Envoy's log is shown where a test fails.
 
@@ -230,6 +231,7 @@ def running_edge(
         hold_seconds: the phases' time-out.
         buffer_bytes: Envoy's limit for answers.
         limit_bytes: the default connection's limit, either way.
+        idle_timeout_seconds: the default connection's.
     """
     loop, stub, upstream = LoopThread(), Stub(scripts or {}), Upstream(answers or {})
     envoy: Program | None = None
@@ -251,7 +253,12 @@ def running_edge(
             tls=tls,
         )
         all_connections = (
-            connection("model", f"http://127.0.0.1:{upstream.port}", limit_bytes=limit_bytes),
+            connection(
+                "model",
+                f"http://127.0.0.1:{upstream.port}",
+                limit_bytes=limit_bytes,
+                idle_timeout_seconds=idle_timeout_seconds,
+            ),
             *(connections or ()),
         )
         paths = write_edge(settings, all_connections)

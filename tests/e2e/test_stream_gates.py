@@ -76,8 +76,11 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
         for fault in (*FAULTS, None) for path in answers for version in ("1.1", "2")
     }  # fmt: skip
     with running_edge(
-        tmp_path_factory.mktemp("streams"), answers=answers, scripts=scripts, hold_seconds=1.0
-    ) as running:
+        tmp_path_factory.mktemp("streams"), answers=answers, scripts=scripts, hold_seconds=1.0,
+        # Where the end comes together with all of the rest, Envoy does not always time a phase that hangs: then this
+        # ends the call.
+        idle_timeout_seconds=4.0,
+    ) as running:  # fmt: skip
         yield running
 
 
