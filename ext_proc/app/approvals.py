@@ -77,7 +77,7 @@ class View:
 
     ``shown`` (see `holds._shown`): None where the caller's key was destroyed. ``clear``: the request as it came, only
     where it was asked for and the policy lets this person read it. ``objection``: why this person may not resolve it
-    now, a code of `hold.OBJECTIONS`; None: they may.
+    now, a code of `hold.OBJECTIONS`; None: they may. With `unreadable` they may only deny it.
     """
 
     hold: Hold
@@ -170,6 +170,8 @@ class Approvals:
         hold = self._known(hold_id)
         action = _ACTIONS[is_yes]
         reason = rules.objection(hold, person, justification, self._least)
+        if reason is None and is_yes and self._shown(hold) is None:
+            reason = "unreadable"
         if reason is not None:
             self._refuse(identity, hold, channel, action, reason)
         sealed = self._sealed(identity, person, hold, justification)  # before the record: it can fail
@@ -197,11 +199,11 @@ class Approvals:
         hold = self._register.find(hold_id, self._clock())
         if hold is None:
             return None
-        shown = self._sealer(hold, hold.caller_ref).open(SHOWN, hold.sealed or b"")
+        shown = self._shown(hold)
         if shown is None:
             return None
         self._record("approval.viewed", None, hold, channel, is_clear=False)
-        return str(json.loads(shown)["text"])
+        return str(shown["text"])
 
     def refuse_stranger(self, hold_id: HoldId, channel: str, action: str, code: str) -> None:
         """A message that cannot count said so of a hold: on record, if there is such a hold."""
@@ -260,17 +262,23 @@ class Approvals:
 
     def _view(self, hold: Hold, person: Person, *, wants_clear: bool) -> View:
         sealer = self._sealer(hold, hold.caller_ref)
-        shown = sealer.open(SHOWN, hold.sealed or b"")
+        shown = self._shown(hold)
         clear = sealer.open(CLEAR, hold.sealed_clear) if wants_clear and hold.sealed_clear is not None else None
         reason = rules.objection(hold, person, None)
         return View(
             hold=hold,
-            shown=None if shown is None else json.loads(shown),
+            shown=shown,
             clear=clear,
             said=self._said(hold),
-            objection=reason,
+            objection=reason or ("unreadable" if shown is None else None),
             may_read_clear=rules.may_read_clear(hold, person),
         )
+
+    def _shown(self, hold: Hold) -> dict[str, Any] | None:
+        """What approvers read of it. None: nobody can, any more."""
+        shown = self._sealer(hold, hold.caller_ref).open(SHOWN, hold.sealed or b"")
+        found: dict[str, Any] | None = None if shown is None else json.loads(shown)
+        return found
 
     def _said(self, hold: Hold) -> tuple[Said, ...]:
         sealed = self._register.said(hold.hold_id)

@@ -107,7 +107,15 @@ async def test_an_erasure_takes_what_is_shown(house: House) -> None:
     )
     house.ticks += KEPT_SECONDS + 1
     view = house.people.read(LEAD, hold_id, "console", wants_clear=True)
-    assert (view.shown, view.clear) == (None, None)
+    assert (view.shown, view.clear, view.objection) == (None, None, "unreadable")
+    assert house.people.read(ADA, hold_id, "console").objection == "own_call"
+    with pytest.raises(Objection, match="unreadable") as refused:
+        house.people.resolve(BOB, hold_id, "console", "I could not read it at all", is_yes=True)
+    assert (refused.value.http_status, "denied" in refused.value.text) == (409, True)
+    assert (house.log.entries[-1].kind, house.log.entries[-1].facts["code"]) == ("approval.refused", "unreadable")
+    assert house.register.kept[hold_id].hold.resolutions == ()
+    view = house.people.resolve(BOB, hold_id, "console", "nobody can read it", is_yes=False)
+    assert view.hold.state is HoldState.DENIED
 
 
 async def test_yes_releases_one_that_waits(house: House) -> None:
