@@ -232,6 +232,29 @@ async def test_masked_otherwise_is_another_hold(house: House) -> None:
     assert (await house.desk.ask(other, NOW)).hold_id != first.hold_id
 
 
+async def test_nobody_fills_the_log(house: House) -> None:
+    """A caller who polls, somebody who gives no reason, somebody of another tenant: a leaf in a while, and how often."""
+    hold_id = (await house.desk.ask(house.asking(within_seconds=3600), NOW)).hold_id
+    for minutes in (0, 11):
+        house.now = NOW + timedelta(minutes=minutes)
+        for who, why in ((BOB, "no"), (replace(BOB, tenant="other"), "because I can")):
+            for _ in range(100):
+                assert house.people.read(replace(ADA, groups=()), hold_id, "api").shown
+                with pytest.raises(Objection):
+                    house.people.resolve(who, hold_id, "api", why, is_yes=True)
+        told = [(one.kind, one.facts.get("code"), one.facts.get("repeated")) for one in house.log.entries]
+        said = (None, None, None) if minutes == 0 else (199, 99, 99)
+        assert told == [
+            ("approval.viewed", None, said[0]),
+            ("approval.refused", "justification_required", said[1]),
+            ("approval.refused", "no_such_hold", said[2]),
+        ]
+        house.log.entries.clear()
+    for _ in range(3):
+        house.people.read(BOB, hold_id, "api")
+    assert house.log.kinds == ["approval.viewed"] * 3, "what others read is on record each time"
+
+
 # The people's desk -----------------------------------------------------------------------------------------------
 
 
