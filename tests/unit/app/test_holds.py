@@ -192,6 +192,39 @@ async def test_caller_leaves_while_the_register_is_asked(house: House) -> None:
     assert kept.hold.state is HoldState.WITHDRAWN
 
 
+async def test_answer_that_got_lost_may_have_been_a_claim(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The claim was kept, its answer never came: what the exchange claimed is given back when it ends."""
+    monkeypatch.setattr(desk_module, "_RETRY_SECONDS", 0.01)
+    hold_id = (await house.desk.ask(house.asking(X), NOW)).hold_id
+    house.desk.ended(X, HoldEnding.TOLD)
+    await house.desk.settle(5)
+    house.people.resolve(BOB, hold_id, "api", "case 1 of 2026", is_yes=True)
+    really = house.register.ask
+
+    def cut(*told: Any) -> Any:
+        really(*told)
+        raise ApprovalUnavailable("the connection is gone")
+
+    house.register.ask = cut  # type: ignore[method-assign]
+    lost = [ExchangeId(f"lost-{number}") for number in range(3)]
+    for one in lost:
+        with pytest.raises(ApprovalUnavailable):
+            await house.desk.ask(house.asking(one), NOW)
+    assert house.register.kept[hold_id].hold.claimed_by == lost[0]
+    house.register.is_down = True
+    for one in lost:
+        house.desk.ended(one, HoldEnding.LEFT)
+    await asyncio.sleep(0.05)
+    house.register.is_down = False
+    await house.desk.settle(5)
+    assert (house.register.kept[hold_id].hold.state, house.register.kept[hold_id].hold.waiting) == (
+        HoldState.APPROVED,
+        (),
+    )
+    house.register.ask = really  # type: ignore[method-assign]
+    assert (await house.desk.ask(house.asking(ExchangeId("again")), NOW)).state is HoldState.CLAIMED
+
+
 async def test_register_is_away(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is held; and what ended is told when it is back."""
     monkeypatch.setattr(desk_module, "_RETRY_SECONDS", 0.01)
