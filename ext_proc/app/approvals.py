@@ -2,16 +2,18 @@
 come through here, so the rules of approval (`ext_proc.approval.hold`) and the records are the same for all.
 
 Every view and every action is a leaf in this process's own log. What somebody says is on record before it counts: if
-they came second, a further leaf says that it did not (``approval.refused``).
+they came second, a further leaf says that it did not (``approval.refused``). Only who reads their own call, or is
+refused the same again, is on record now and then (`ext_proc.app.quiet`): programs ask in loops.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ext_proc.app.holds import CLEAR, SHOWN, scope_of
+from ext_proc.app.quiet import Quiet
 from ext_proc.approval import hold as rules
 from ext_proc.approval.hold import Person
 from ext_proc.audit.record import instant
@@ -77,7 +79,7 @@ class View:
 
     ``shown`` (see `holds._shown`): None where the caller's key was destroyed. ``clear``: the request as it came, only
     where it was asked for and the policy lets this person read it. ``objection``: why this person may not resolve it
-    now, a code of `hold.OBJECTIONS`; None: they may.
+    now, a code of `hold.OBJECTIONS`; None: they may. With `unreadable` they may only deny it.
     """
 
     hold: Hold
@@ -112,6 +114,7 @@ class Approvals:
         self._register = register
         self._journal = journal
         self._clock = clock
+        self._quiet = Quiet(clock)
 
     def inbox(self, identity: Identity, limit: int, after: HoldId | None = None) -> list[Hold]:
         """What waits for somebody like this person, the oldest first; not their own calls, nor what they answered."""
@@ -157,7 +160,11 @@ class Approvals:
         person = self._person(identity)
         hold = self._found(person, hold_id)
         is_clear = wants_clear and hold.sealed_clear is not None and rules.may_read_clear(hold, person)
-        self._record("approval.viewed", identity, hold, channel, is_clear=is_clear)
+        if person.ref == hold.caller_ref:
+            about = ("approval.viewed", person.ref, hold_id, channel, hold.state.value)
+            self._note_quietly(about, identity, hold, channel, is_clear=is_clear)
+        else:
+            self._record("approval.viewed", identity, hold, channel, is_clear=is_clear)
         return self._view(hold, person, wants_clear=is_clear)
 
     def resolve(self, identity: Identity, hold_id: HoldId, channel: str, justification: str, *, is_yes: bool) -> View:
@@ -170,8 +177,12 @@ class Approvals:
         hold = self._known(hold_id)
         action = _ACTIONS[is_yes]
         reason = rules.objection(hold, person, justification, self._least)
+        if reason is None and is_yes and self._shown(hold) is None:
+            reason = "unreadable"
         if reason is not None:
-            self._refuse(identity, hold, channel, action, reason)
+            about = ("approval.refused", person.ref, hold_id, channel, action, reason)
+            self._note_quietly(about, identity, hold, channel, action=action, code=reason)
+            raise Objection(reason, self._least)
         sealed = self._sealed(identity, person, hold, justification)  # before the record: it can fail
         written = Payload(JUSTIFICATION, justification.encode(errors="replace"), "text/plain")
         receipt = self._record("approval.resolved", identity, hold, channel, (written,), action=action)
@@ -184,7 +195,9 @@ class Approvals:
             raise
         if changed is None:
             reason = rules.objection(self._known(hold_id), person, justification, self._least)
-            self._refuse(identity, hold, channel, action, reason or "already_said")
+            reason = reason or "already_said"
+            self._record("approval.refused", identity, hold, channel, action=action, code=reason)  # always: see above
+            raise Objection(reason, self._least)
         return self._view(self._known(hold_id), person, wants_clear=False)
 
     # For channels (`ext_proc.app.channels`): a channel is nobody ----------------------------------------------------
@@ -197,11 +210,11 @@ class Approvals:
         hold = self._register.find(hold_id, self._clock())
         if hold is None:
             return None
-        shown = self._sealer(hold, hold.caller_ref).open(SHOWN, hold.sealed or b"")
+        shown = self._shown(hold)
         if shown is None:
             return None
         self._record("approval.viewed", None, hold, channel, is_clear=False)
-        return str(json.loads(shown)["text"])
+        return str(shown["text"])
 
     def refuse_stranger(self, hold_id: HoldId, channel: str, action: str, code: str) -> None:
         """A message that cannot count said so of a hold: on record, if there is such a hold."""
@@ -227,9 +240,13 @@ class Approvals:
             raise Objection(rules.objection_to(hold, person) or "no_such_hold")
         return hold
 
-    def _refuse(self, identity: Identity, hold: Hold, channel: str, action: str, reason: str) -> NoReturn:
-        self._record("approval.refused", identity, hold, channel, action=action, code=reason)
-        raise Objection(reason, self._least)
+    def _note_quietly(self, about: tuple[str, ...], identity: Identity, hold: Hold, channel: str, **more: Any) -> None:
+        """`_record`, once in a while of the same. The first of the tuple is the kind."""
+
+        def write(repeated: int) -> None:
+            self._record(about[0], identity, hold, channel, **more, **({"repeated": repeated} if repeated else {}))
+
+        self._quiet.note(about, write)
 
     def _record(
         self,
@@ -260,17 +277,23 @@ class Approvals:
 
     def _view(self, hold: Hold, person: Person, *, wants_clear: bool) -> View:
         sealer = self._sealer(hold, hold.caller_ref)
-        shown = sealer.open(SHOWN, hold.sealed or b"")
+        shown = self._shown(hold)
         clear = sealer.open(CLEAR, hold.sealed_clear) if wants_clear and hold.sealed_clear is not None else None
         reason = rules.objection(hold, person, None)
         return View(
             hold=hold,
-            shown=None if shown is None else json.loads(shown),
+            shown=shown,
             clear=clear,
             said=self._said(hold),
-            objection=reason,
+            objection=reason or ("unreadable" if shown is None else None),
             may_read_clear=rules.may_read_clear(hold, person),
         )
+
+    def _shown(self, hold: Hold) -> dict[str, Any] | None:
+        """What approvers read of it. None: nobody can, any more."""
+        shown = self._sealer(hold, hold.caller_ref).open(SHOWN, hold.sealed or b"")
+        found: dict[str, Any] | None = None if shown is None else json.loads(shown)
+        return found
 
     def _said(self, hold: Hold) -> tuple[Said, ...]:
         sealed = self._register.said(hold.hold_id)

@@ -21,7 +21,7 @@ from rich.text import Text
 from ext_proc.config import load
 from ext_proc.console.rendering import short_person
 from ext_proc.errors import ConfigError, DependencyError
-from ext_proc.evidence.rendering import visible
+from ext_proc.evidence.visible import visible
 
 if TYPE_CHECKING:
     from pathlib import Path

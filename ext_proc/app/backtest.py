@@ -24,7 +24,7 @@ from rich.table import Table
 from ext_proc.app.backtest_page import page
 from ext_proc.app.rerun import put_on_record, span_of
 from ext_proc.evidence.questions import leaf_count, recorded
-from ext_proc.evidence.rendering import visible
+from ext_proc.evidence.visible import visible
 from ext_proc.policy import bundle as bundles
 from ext_proc.policy.again import Asker, Failed, find_opa
 from ext_proc.policy.differing import EFFECTS, differences, effects

@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -54,6 +55,8 @@ class HookDesk:
 
     def __init__(self, desk: Approvals) -> None:
         self._desk = desk
+        # Of their own: what strangers send keeps nobody waiting who reads a page.
+        self._strangers = ThreadPoolExecutor(1, thread_name_prefix="strangers")
 
     async def resolve(self, person: Named, channel: str, said: Said) -> str:
         """See `answers.Desk.resolve`."""
@@ -70,7 +73,8 @@ class HookDesk:
 
     async def note_refused(self, channel: str, said: Said, code: str) -> None:
         """See `answers.Desk.note_refused`."""
-        await asyncio.to_thread(self._desk.refuse_stranger, said.hold_id, channel, said.action, code)
+        work = partial(self._desk.refuse_stranger, said.hold_id, channel, said.action, code)
+        await asyncio.get_running_loop().run_in_executor(self._strangers, work)
 
 
 def courier(config: Config, outbox: SqlOutbox, desk: Approvals, changes: Changes) -> Courier:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ext_proc.app import approvals
 from ext_proc.app.passages import Mark, passages
 from ext_proc.console import ports, seen
+from ext_proc.evidence.visible import visible
 from ext_proc.model import HoldId
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class DeskApprovals:
             caller=caller or hold.caller_ref,
             connection=facts["connection"],
             operation=facts["operation"],
-            model=facts["model"],
+            model=None if facts["model"] is None else visible(facts["model"]),
             findings=tuple(seen.Count(name, count) for name, count in facts["findings"].items()),
             reason=hold.terms.reason,
             asked_at=hold.asked_at,
@@ -134,7 +135,7 @@ class DeskApprovals:
                 tenant=hold.tenant,
             ),
             method=facts["method"],
-            path=facts["path"],
+            path=visible(facts["path"]),
             policy=seen.PolicySeen(policy["revision"], policy["digest"], facts["decision_id"], ()),
             terms=seen.TermsSeen(
                 hold.terms.groups,
@@ -154,7 +155,7 @@ class DeskApprovals:
 
 def _betas(facts: Mapping[str, Any]) -> tuple[seen.Passage, ...]:
     """What the caller switches on by header: it goes on with the call."""
-    return (seen.Passage("betas", (seen.Segment(", ".join(facts["betas"])),)),) if facts.get("betas") else ()
+    return (seen.Passage("betas", (seen.Segment(visible(", ".join(facts["betas"]))),)),) if facts.get("betas") else ()
 
 
 def _marks(shown: Mapping[str, Any], name: str) -> list[Mark]:

@@ -9,6 +9,7 @@ import asyncio
 import json
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,7 +22,7 @@ from ext_proc.errors import ApprovalUnavailable, TooLargeToApprove
 from ext_proc.model import HoldId, HoldState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from ext_proc.approval.bell import Bell
@@ -40,6 +41,7 @@ BEAT_SECONDS: Final = 5.0
 SILENT_SECONDS: Final = 20.0
 """A worker that was not heard of for so long does not hold anything any more."""
 _RETRY_SECONDS: Final = 1.0
+_LOST_MAX: Final = 1000
 _THREADS: Final = 4
 
 _log = telemetry.logger()
@@ -76,6 +78,7 @@ class HoldDesk:
         self._held: dict[ExchangeId, HoldId] = {}
         self._demanded: dict[ExchangeId, _Demanded] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self._lost: dict[ExchangeId, HoldEnding] = {}  # ended, and nobody knows whether the register kept them
         # Of its own: a slow database must not keep large bodies waiting that are read in the others.
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="holds")
 
@@ -171,6 +174,8 @@ class HoldDesk:
             held = (await asked).hold_id
         except Exception as error:  # noqa: BLE001 - `_kept` told its caller; a lost answer may have been a yes
             _log.warning("the register's answer is not known", exchange=exchange_id, error=type(error).__name__)
+            if held is None and isinstance(error, ApprovalUnavailable):
+                await self._end_lost(exchange_id, ending)
         while held is not None:
             try:
                 await self._apart(self._register.ended, held, exchange_id, ending, self._clock())
@@ -178,6 +183,27 @@ class HoldDesk:
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
                 return
+
+    async def _end_lost(self, exchange_id: ExchangeId, ending: HoldEnding) -> None:
+        """Nobody knows which hold: the question may have been kept all the same, and with it a claim.
+
+        One of those that ended so asks for all: while the database is away, there are many. What is left out is over
+        when its time is.
+        """
+        is_asked_for = bool(self._lost)
+        if len(self._lost) < _LOST_MAX:
+            self._lost[exchange_id] = ending
+        while self._lost and not is_asked_for:
+            await asyncio.sleep(_RETRY_SECONDS)  # the database may be at it still
+            some = dict(self._lost)
+            with suppress(ApprovalUnavailable):
+                await self._apart(self._end_anywhere, some)
+                for one in some:
+                    del self._lost[one]
+
+    def _end_anywhere(self, some: Mapping[ExchangeId, HoldEnding]) -> None:
+        for exchange_id, ending in some.items():
+            self._register.ended_anywhere(exchange_id, ending, self._clock())
 
     def _stands(self, hold: Hold, exchange_id: ExchangeId) -> Standing:
         demanded = self._demanded.get(exchange_id)

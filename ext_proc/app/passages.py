@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ext_proc.console import seen
 from ext_proc.evidence.aligning import aligned
+from ext_proc.evidence.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -61,11 +63,11 @@ def marks_of(body: str, forwarded: str, removals: Sequence[Removal]) -> tuple[li
 
 
 def passages(body: str, marks: Sequence[Mark] = ()) -> tuple[seen.Passage, ...]:
-    """The texts of a body, one by one, with the marks."""
+    """The texts of a body, one by one, with the marks. What models read and screens do not show is made visible."""
     found: dict[str, list[Mark]] = {}
     for one in marks:
         found.setdefault(one.label, []).append(one)
-    return tuple(seen.Passage(label, _segments(text, found.get(label, ()))) for label, text in _listed(body))
+    return tuple(seen.Passage(visible(label), _segments(text, found.get(label, ()))) for label, text in _listed(body))
 
 
 def _segments(text: str, marks: Sequence[Mark]) -> tuple[seen.Segment, ...]:
@@ -79,7 +81,7 @@ def _segments(text: str, marks: Sequence[Mark]) -> tuple[seen.Segment, ...]:
             ]
             at = one.end
     made.append(seen.Segment(text[at:]))
-    return tuple(one for one in made if one.text) or (seen.Segment(""),)
+    return tuple(replace(one, text=visible(one.text)) for one in made if one.text) or (seen.Segment(""),)
 
 
 def _listed(body: str) -> list[tuple[str, str]]:

@@ -20,6 +20,7 @@ from ext_proc.evidence.prove import NotFound, prove, prove_receipt
 from ext_proc.evidence.records import Filter, filtered
 from ext_proc.evidence.replay import Upstream, replay
 from ext_proc.evidence.times import parse_time
+from ext_proc.evidence.visible import visible
 
 if TYPE_CHECKING:
     import argparse
@@ -71,7 +72,7 @@ def run_export(store: VersionedStore, options: argparse.Namespace) -> int:
             f"{report.leaves} leaves; SHA-256 of inventory.jsonl {report.inventory_sha256}"
         )
         for problem in report.problems:
-            print(f"not whole: {rendering.visible(problem)} (run `affidavit verify {options.directory}`)")
+            print(f"not whole: {visible(problem)} (run `affidavit verify {options.directory}`)")
     return 1 if report.problems else 0
 
 
@@ -119,7 +120,7 @@ def run_list(store: VersionedStore, options: argparse.Namespace) -> int:
     for row in rows:
         removed = " ".join(f"{name}:{count}" for name, count in row.masked.items())
         told = row.to_json() | {"exchange": row.exchange_id, "masked": removed}
-        table.add_row(*(rendering.visible(str(told[name] if told[name] is not None else "")) for name in _COLUMNS))
+        table.add_row(*(visible(str(told[name] if told[name] is not None else "")) for name in _COLUMNS))
     _print_whole(table)
     return 0
 
@@ -195,7 +196,7 @@ def run_replay(store: VersionedStore, options: argparse.Namespace, keyring: KeyR
                 f"  {'same' if field.is_same else 'DIFFERENT'}  {field.name}: {field.recorded!r} -> {field.replayed!r}"
             )
         for line in found.text_diff:
-            print(f"  {rendering.visible(line)}")
+            print(f"  {visible(line)}")
         print(found.determinism)
     return 1 if found.verdict == "different" else 0
 
@@ -212,9 +213,9 @@ def run_query(store: VersionedStore, options: argparse.Namespace) -> int:
             writer.writerow(answered.columns)
             writer.writerows(map(query.cell, row) for row in answered.rows)
         else:
-            table = Table(*map(rendering.visible, answered.columns), box=None)
+            table = Table(*map(visible, answered.columns), box=None)
             for row in answered.rows:
-                table.add_row(*(rendering.visible(query.cell(value)) for value in row))
+                table.add_row(*(visible(query.cell(value)) for value in row))
             _print_whole(table)
 
     with _status("fetching", is_quiet=options.format != "table") as tell:

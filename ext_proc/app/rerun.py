@@ -20,9 +20,9 @@ from ext_proc.audit.erasure import Order
 from ext_proc.audit.record import instant
 from ext_proc.errors import ConfigError
 from ext_proc.evidence.questions import recorded
-from ext_proc.evidence.rendering import visible
 from ext_proc.evidence.show import QUESTION
 from ext_proc.evidence.times import parse_time
+from ext_proc.evidence.visible import visible
 from ext_proc.policy import bundle
 from ext_proc.policy.again import Failed, find_opa
 from ext_proc.policy.bundle import Signing

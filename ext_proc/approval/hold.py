@@ -11,6 +11,7 @@ The rules of approval, in the order in which they are asked (`objection`):
  4. Nobody says something twice, so that several approvers are several people.
  5. A reason is given, in words.
  6. What is over is over: the first denial, or the last approval that was needed, decides.
+ 7. Nobody agrees to what nobody can read: its caller's key may have been destroyed (`app.approvals` knows).
 """
 
 from __future__ import annotations
@@ -43,11 +44,12 @@ OBJECTIONS: Final[Mapping[str, str]] = {
     "already_approved": "Enough people have approved this already.",
     "already_denied": "Somebody has denied this already.",
     "already_used": "This was approved, and the call was made.",
+    "unreadable": "What was asked cannot be read any more, so nobody can agree to it. It can be denied.",
     "expired": "The time to resolve this is over. The caller can send the call again.",
     "withdrawn": "The caller has left. Nothing waits for this any more, until it is sent again.",
     "abandoned": "The gateway that held this call stopped. Nothing waits for this any more, until it is sent again.",
 }
-"""Why somebody may not resolve a hold: stable codes, with what they are told."""
+"""Why somebody may not resolve a hold: stable codes, with what they are told. `unreadable` may be denied."""
 
 
 def words_of(code: str, justification_min: int) -> str:

@@ -77,6 +77,13 @@ class Register(Protocol):
         """An exchange does not wait any more (`hold.ended`). Idempotent."""
         ...
 
+    def ended_anywhere(self, exchange_id: ExchangeId, ending: HoldEnding, now: datetime) -> int:
+        """`ended`, for whoever does not know the hold: the answer to `ask` was lost, and it may have been a claim.
+
+        How many holds changed; 0: nothing was kept of the exchange, or it is not kept yet. Idempotent.
+        """
+        ...
+
     def resolve(self, hold_id: HoldId, resolution: Resolution, sealed: bytes, now: datetime) -> Hold | None:
         """Somebody said something, and it is on record. None, and nothing happens: it does not count (`hold.counts`).
 

@@ -103,6 +103,15 @@ class SqlRegister:
         """See `Register.ended`."""
         self._keeper.change(hold_id, lambda _, hold: rules.ended(hold, exchange_id, ending), now)
 
+    def ended_anywhere(self, exchange_id: ExchangeId, ending: HoldEnding, now: datetime) -> int:
+        """See `Register.ended_anywhere`. A claim that is not waited with any more (`abandoned`) is found too."""
+        self._tables.set_up()
+        waits = select(waiting.c.hold_id).where(waiting.c.exchange_id == exchange_id)
+        claims = select(holds.c.hold_id).where(holds.c.claimed_by == exchange_id)
+        with self._tables.reading() as connection:
+            ids = connection.scalars(waits.union(claims)).all()
+        return self._keeper.change_all(ids, lambda _, hold: rules.ended(hold, exchange_id, ending), now)
+
     def resolve(self, hold_id: HoldId, resolution: Resolution, sealed: bytes, now: datetime) -> Hold | None:
         """See `Register.resolve`."""
         is_counted = False

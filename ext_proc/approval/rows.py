@@ -72,6 +72,7 @@ holds: Final = Table(
     Index("holds_due", "due_at"),
     Index("holds_ends", "ends_at"),
     Index("holds_claims", "claim_origin"),
+    Index("holds_claimers", "claimed_by"),
 )
 contents: Final = Table(
     "hold_contents",
@@ -98,6 +99,7 @@ waiting: Final = Table(
     Column("origin", Text, nullable=False),
     Column("since", String(32), nullable=False),
     Index("hold_waiting_origin", "origin"),
+    Index("hold_waiting_exchange", "exchange_id"),
 )
 spoken: Final = Table(
     "hold_resolutions",

@@ -343,9 +343,9 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
         },
         {"request_redaction": _REDACTION},
     ),
-    "approval.viewed": ({**_OF_PERSON, "is_clear": _YES}, {}),
+    "approval.viewed": ({**_OF_PERSON, "is_clear": _YES}, {"repeated": _COUNT}),
     "approval.resolved": ({**_OF_PERSON, "action": _ACTION}, {}),
-    "approval.refused": ({**_OF_PERSON, "action": _ACTION, "code": _text("^[a-z_]+$")}, {}),
+    "approval.refused": ({**_OF_PERSON, "action": _ACTION, "code": _text("^[a-z_]+$")}, {"repeated": _COUNT}),
     "inference.part": (
         {
             "exchange_id": _EXCHANGE["exchange_id"],

@@ -74,7 +74,8 @@ class Asker:
 class HoldLine:
     """A hold in a list. ``needed`` people must agree, ``given`` did.
 
-    ``objection``: why the viewer may not resolve it, a code; null: they may. ``answered``: what the viewer said of it.
+    ``objection``: why the viewer may not resolve it, a code; null: they may; `unreadable`: they may only deny it.
+    ``answered``: what the viewer said of it.
     """
 
     hold_id: str

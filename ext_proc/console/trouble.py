@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ext_proc.console.signing_in import SignInRefused
     from ext_proc.errors import GateError
 
-_GONE: Final = frozenset({"expired", "withdrawn", "abandoned", "already_said"})
+_GONE: Final = frozenset({"expired", "withdrawn", "abandoned", "already_said", "unreadable"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ext_proc import redaction
 from ext_proc.errors import GateError
 from ext_proc.evidence.aligning import aligned
+from ext_proc.evidence.visible import visible
 from ext_proc.model import Edit
 from ext_proc.protocols import read_request, read_response
 
@@ -95,11 +96,6 @@ def _readable(opened: Opened, body: bytes) -> str:
 
 def _bracketed(text: str, entity: str, action: str) -> str:
     return f"⟦{entity} {action}: {text}⟧"
-
-
-def visible(text: str) -> str:
-    """Text that a terminal only shows."""
-    return "".join(one if one.isprintable() or one in "\n\t" else "\N{REPLACEMENT CHARACTER}" for one in text)
 
 
 def indented(text: str) -> str:

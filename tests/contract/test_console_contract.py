@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from ext_proc.app import console_refusals
+from ext_proc.app import quiet
 from ext_proc.app.approvals import Approvals
 from ext_proc.app.console_approvals import DeskApprovals
 from ext_proc.app.console_refusals import NotedRefusals
@@ -124,12 +124,12 @@ class TestNotedRefusals(RefusalsSuite):
         return Noted(NotedRefusals(keyring, journal, clock), leaves, fail, lambda minutes: clock.move(minutes=minutes))
 
     async def test_memory_is_bounded(self, made: Noted, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(console_refusals, "KEPT_MAX", 3)
+        monkeypatch.setattr(quiet, "KEPT_MAX", 3)
         for page in ("inbox", "hold", "charts", "exchanges", "policies"):
             await made.refusals.note(EVE, page, "role_missing", is_api=False)
 
         assert isinstance(made.refusals, NotedRefusals)
-        assert [page for _, page in made.refusals._last] == ["charts", "exchanges", "policies"]
+        assert [page for _, page in made.refusals._quiet._last] == ["charts", "exchanges", "policies"]
 
 
 class TestMemorySessions(SessionsSuite):

@@ -341,6 +341,25 @@ def test_whoever_is_told_to_come_back_gives_back_what_it_claimed(register: Regis
 # Lists ---------------------------------------------------------------------------------------------------------------
 
 
+def test_an_exchange_ends_whose_hold_nobody_knows(register: Register) -> None:
+    """The answer to its question was lost: what it claimed is there for the next one, what it waits for withdrawn."""
+    hold = register.ask(a_hold(), X, HERE, NOW)
+    assert register.resolve(hold.hold_id, yes(), b"said", NOW)
+    assert register.ask(a_hold(), Y, HERE, NOW).claimed_by == Y
+    assert register.ended_anywhere(Z, HoldEnding.LEFT, NOW) == 0
+    assert register.ended_anywhere(Y, HoldEnding.LEFT, NOW) == 1
+    assert register.ended_anywhere(Y, HoldEnding.LEFT, NOW) == 0
+    assert register.claim(hold.hold_id, X, HERE, NOW).claimed_by == X
+    other = register.ask(a_hold("b"), Z, THERE, NOW)
+    assert register.ended_anywhere(Z, HoldEnding.LEFT, NOW) == 1
+    assert register.find(other.hold_id, NOW).state is WITHDRAWN
+    silent = NOW + timedelta(minutes=1)
+    register.abandon_silent(silent, silent)
+    assert register.find(hold.hold_id, NOW).waiting == ()
+    assert register.ended_anywhere(X, HoldEnding.LEFT, NOW) == 1, "it does not wait any more, and claims still"
+    assert register.find(hold.hold_id, NOW).state is APPROVED
+
+
 def test_the_inbox_of_a_group(register: Register) -> None:
     for number, (what, terms, tenant) in enumerate(
         [("a", a_hold().terms, None), ("b", TWO, None), ("c", TWO, "acme"), ("d", TWO, None)]

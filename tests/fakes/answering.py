@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import uuid
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -110,8 +111,11 @@ class Answering:
         return WebhookAnswers(self.senders, outbox, HookDesk(self.desk), self.clock)
 
     def hold(self, **kept: Any) -> Hold:
-        caller_ref = self.keyring.subject_reference(ADA)
-        told = {"caller_ref": caller_ref, "facts": FACTS, "terms": replace(TERMS, valid_seconds=900), **kept}
+        hold_id = kept.get("hold_id") or HoldId(uuid.uuid4().hex)
+        told = {
+            "hold_id": hold_id, "caller_ref": self.keyring.subject_reference(ADA), "facts": FACTS,
+            "terms": replace(TERMS, valid_seconds=900), "sealed": self.sealed(hold_id, "mail [EMAIL] now"), **kept,
+        }  # fmt: skip
         return self.asked.hold(**told)
 
     def shown(self, hold_id: str, text: str) -> Hold:

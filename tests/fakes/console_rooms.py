@@ -115,6 +115,10 @@ class FakeApprovals:
         kept.hold = replace(kept.hold, **changes)
         await self._tell()
 
+    def erase(self, number: int) -> None:
+        """The caller's key was destroyed: nobody can read it any more."""
+        self._holds[hold_id(number)].masked = ()
+
     async def inbox(self, viewer: Viewer, limit: int, after: str | None) -> seen.Inbox:
         self._check()
         who = _who(viewer)
@@ -151,6 +155,8 @@ class FakeApprovals:
         kept = self._found(viewer, hold_id)
         hold, who = self._at(kept), _who(viewer)
         code = rules.objection(hold, who, justification)
+        if code is None and is_yes and not kept.masked:
+            code = "unreadable"
         if code is not None:
             raise Objection(code)
         resolution = Resolution(is_yes, who.ref, self._clock(), "demo/gw-0-console/1", len(self.actions))
@@ -202,7 +208,7 @@ class FakeApprovals:
             needed=hold.terms.count,
             given=sum(one.is_yes for one in hold.resolutions),
             is_own=hold.caller_ref == who.ref,
-            objection=rules.objection(hold, who, None),
+            objection=rules.objection(hold, who, None) or (None if kept.masked else "unreadable"),
             answered=next(
                 ("approve" if one.is_yes else "deny" for one in hold.resolutions if one.person_ref == who.ref), None
             ),

@@ -106,6 +106,17 @@ class FakeRegister:
         """See `Register.ended`."""
         self._change(hold_id, lambda hold: rules.ended(hold, exchange_id, ending), now)
 
+    def ended_anywhere(self, exchange_id: ExchangeId, ending: HoldEnding, now: datetime) -> int:
+        """See `Register.ended_anywhere`."""
+        with self._alone():
+            count = 0
+            for one in self.kept.values():
+                before = one.hold
+                if exchange_id in before.waiting or before.claimed_by == exchange_id:
+                    self._keep(one, rules.ended(rules.at(before, now), exchange_id, ending))
+                    count += one.hold != before
+            return count
+
     def resolve(self, hold_id: HoldId, resolution: Resolution, sealed: bytes, now: datetime) -> Hold | None:
         """See `Register.resolve`."""
         with self._alone():

@@ -11,7 +11,7 @@ who can send us anything, a few for each hold.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Protocol
@@ -45,7 +45,13 @@ _BUSY_SECONDS: Final = 60.0
 _WHISPER_SECONDS: Final = 2.0
 """Slack waits three seconds for an answer."""
 _STRANGERS_MAX: Final = 10
+"""What is refused, of one hold."""
 _STRANGERS_HOLDS_MAX: Final = 10_000
+_SIGNED_BY_NOBODY: Final = frozenset({"signature_missing", "signature_wrong", "out_of_time"})
+_IN_ALL_MAX: Final = 200
+"""In ten minutes, of all holds, those that are not there included: so often the register is asked for strangers. Those
+whose signature was right have as much again, so that nobody's noise hides what they do."""
+_IN_ALL: Final = timedelta(minutes=10)
 
 _log = telemetry.logger()
 
@@ -128,7 +134,8 @@ class _Inbox:
         self.clock = clock
         self._seen = seen
         self._desk = desk
-        self._strangers: Counter[str] = Counter()
+        self._strangers: OrderedDict[str, int] = OrderedDict()  # by hold; beyond the limit, the oldest is forgotten
+        self._in_all: dict[bool, tuple[datetime, int]] = {}
 
     async def once(self, sender: str, message_id: str, person: Named | str, said: Said) -> Reply:
         """Let somebody say it, unless this message did before. A text in place of the person is why not."""
@@ -149,12 +156,22 @@ class _Inbox:
     async def refuse(self, code: str, said: Said | None) -> None:
         """Nobody known said it."""
         _log.warning("an answer to a hold was refused", channel=self.channel, code=code)
-        if said is None or self._strangers[said.hold_id] >= _STRANGERS_MAX:
-            return
-        if len(self._strangers) >= _STRANGERS_HOLDS_MAX:
-            self._strangers.clear()
-        self._strangers[said.hold_id] += 1
-        await self._desk.note_refused(self.channel, said, code)
+        if said is not None and self._may_note(code, said.hold_id):
+            await self._desk.note_refused(self.channel, said, code)
+
+    def _may_note(self, code: str, hold_id: str) -> bool:
+        """Not what was noted often enough. Who is over the limit for all makes nothing forgotten."""
+        is_stranger, now = code in _SIGNED_BY_NOBODY, self.clock()
+        since, count = self._in_all.get(is_stranger, (now, 0))
+        if not since <= now < since + _IN_ALL:
+            since, count = now, 0
+        if count >= _IN_ALL_MAX or self._strangers.get(hold_id, 0) >= _STRANGERS_MAX:
+            return False
+        self._in_all[is_stranger] = since, count + 1
+        self._strangers[hold_id] = self._strangers.get(hold_id, 0) + 1
+        if len(self._strangers) > _STRANGERS_HOLDS_MAX:
+            self._strangers.popitem(last=False)
+        return True
 
     async def _act(self, person: Named | str, said: Said) -> Reply:
         if isinstance(person, str):

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 SHOWN_MAX: Final = 20
 """Holds of a digest that people are shown one by one; the others are counted."""
 _WORD_MAX: Final = 200
-_UNSEEN: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]+")
+_UNSEEN: Final = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff"
+    r"\uffa0\U000e0000-\U000e0fff]+"
+)
 
 
 class Event(StrEnum):

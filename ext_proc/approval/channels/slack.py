@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ext_proc.approval.channels.outgoing import Outgoing
 
 _TEXT_MAX: Final = 2900
+_TOO_LONG: Final = "There are {} more characters, which do not fit here. Open it to read all of it, and to answer."
 _LINE_MAX: Final = 140
 _FIELD_MAX: Final = 1900
 _OK: Final = 200
@@ -119,8 +120,10 @@ def blocks(message: Message, inbox_url: str) -> list[dict[str, Any]]:
         said = f"{STATES[told.state]}; {told.given} of {told.needed} said yes"
         return [*found, _section(said), {"type": "actions", "elements": [_open(told.url)]}]
     if told.masked is not None:
-        cut = told.masked[:_TEXT_MAX]
-        found.append(_section(cut if len(told.masked) <= _TEXT_MAX else f"{cut}…"))
+        found.append(_section(told.masked[:_TEXT_MAX]))
+    if told.masked is not None and len(told.masked) > _TEXT_MAX:  # nobody agrees to what they cannot read to its end
+        found.append(_section(_TOO_LONG.format(len(told.masked) - _TEXT_MAX)))
+        return [*found, {"type": "actions", "elements": [_open(told.url)]}]
     return [*found, _why(), {"type": "actions", "elements": [*_answers(told), _open(told.url)]}]
 
 

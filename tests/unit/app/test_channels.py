@@ -15,13 +15,16 @@ from ext_proc import cli
 from ext_proc.app import channels, registry
 from ext_proc.app.approvals import Approvals
 from ext_proc.app.channels import HookDesk
+from ext_proc.app.holds import SHOWN, scope_of
 from ext_proc.app.logs import Journal
 from ext_proc.app.process import clock
 from ext_proc.approval.channels.answers import Refused
 from ext_proc.approval.channels.incoming import Named, Said
 from ext_proc.approval.channels.message import Event
+from ext_proc.audit.vault import Sealer
 from ext_proc.config import Config, load
 from ext_proc.errors import ConfigError
+from ext_proc.model import HoldId, Identity
 from tests.fakes.answering import ISSUER
 from tests.fakes.asked_holds import FACTS, Asked, Clock
 from tests.fakes.configured import a_config
@@ -195,7 +198,9 @@ async def test_what_is_said_by_a_channel_is_a_valid_leaf(house):
     asked = Asked(register, Clock(clock()))
     with Journal(config, "0" * 64, "command", keyring) as journal:
         desk = HookDesk(Approvals(keyring, register, journal, clock))
-        hold = asked.hold(facts=FACTS)
+        hold_id, ada = HoldId("ab" * 16), keyring.subject_reference(Identity(ISSUER, "ada", "oidc", ()))
+        sealed = Sealer(keyring.token_key(ada), scope_of(hold_id)).seal(SHOWN, json.dumps({"text": "mail [EMAIL]"}))
+        hold = asked.hold(facts=FACTS, hold_id=hold_id, caller_ref=ada, sealed=sealed)
         for channel in ("webhook", "slack"):
             said = Said(hold.hold_id, is_yes=True, justification="case 7 of 2026")
             await desk.note_refused(channel, said, "signature_wrong")

@@ -110,7 +110,15 @@ async def test_an_erasure_takes_what_is_shown(house: House) -> None:
     )
     house.ticks += KEPT_SECONDS + 1
     view = house.people.read(LEAD, hold_id, "console", wants_clear=True)
-    assert (view.shown, view.clear) == (None, None)
+    assert (view.shown, view.clear, view.objection) == (None, None, "unreadable")
+    assert house.people.read(ADA, hold_id, "console").objection == "own_call"
+    with pytest.raises(Objection, match="unreadable") as refused:
+        house.people.resolve(BOB, hold_id, "console", "I could not read it at all", is_yes=True)
+    assert (refused.value.http_status, "denied" in refused.value.text) == (409, True)
+    assert (house.log.entries[-1].kind, house.log.entries[-1].facts["code"]) == ("approval.refused", "unreadable")
+    assert house.register.kept[hold_id].hold.resolutions == ()
+    view = house.people.resolve(BOB, hold_id, "console", "nobody can read it", is_yes=False)
+    assert view.hold.state is HoldState.DENIED
 
 
 async def test_yes_releases_one_that_waits(house: House) -> None:
@@ -187,6 +195,39 @@ async def test_caller_leaves_while_the_register_is_asked(house: House) -> None:
     assert kept.hold.state is HoldState.WITHDRAWN
 
 
+async def test_answer_that_got_lost_may_have_been_a_claim(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The claim was kept, its answer never came: what the exchange claimed is given back when it ends."""
+    monkeypatch.setattr(desk_module, "_RETRY_SECONDS", 0.01)
+    hold_id = (await house.desk.ask(house.asking(X), NOW)).hold_id
+    house.desk.ended(X, HoldEnding.TOLD)
+    await house.desk.settle(5)
+    house.people.resolve(BOB, hold_id, "api", "case 1 of 2026", is_yes=True)
+    really = house.register.ask
+
+    def cut(*told: Any) -> Any:
+        really(*told)
+        raise ApprovalUnavailable("the connection is gone")
+
+    house.register.ask = cut  # type: ignore[method-assign]
+    lost = [ExchangeId(f"lost-{number}") for number in range(3)]
+    for one in lost:
+        with pytest.raises(ApprovalUnavailable):
+            await house.desk.ask(house.asking(one), NOW)
+    assert house.register.kept[hold_id].hold.claimed_by == lost[0]
+    house.register.is_down = True
+    for one in lost:
+        house.desk.ended(one, HoldEnding.LEFT)
+    await asyncio.sleep(0.05)
+    house.register.is_down = False
+    await house.desk.settle(5)
+    assert (house.register.kept[hold_id].hold.state, house.register.kept[hold_id].hold.waiting) == (
+        HoldState.APPROVED,
+        (),
+    )
+    house.register.ask = really  # type: ignore[method-assign]
+    assert (await house.desk.ask(house.asking(ExchangeId("again")), NOW)).state is HoldState.CLAIMED
+
+
 async def test_register_is_away(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is held; and what ended is told when it is back."""
     monkeypatch.setattr(desk_module, "_RETRY_SECONDS", 0.01)
@@ -225,6 +266,29 @@ async def test_masked_otherwise_is_another_hold(house: House) -> None:
     first = await house.desk.ask(asking, NOW)
     other = replace(asking, call=replace(asking.call, exchange_id=Y), forwarded=Redaction(BODY, BODY))
     assert (await house.desk.ask(other, NOW)).hold_id != first.hold_id
+
+
+async def test_nobody_fills_the_log(house: House) -> None:
+    """A caller who polls, somebody who gives no reason, somebody of another tenant: a leaf in a while, and how often."""
+    hold_id = (await house.desk.ask(house.asking(within_seconds=3600), NOW)).hold_id
+    for minutes in (0, 11):
+        house.now = NOW + timedelta(minutes=minutes)
+        for who, why in ((BOB, "no"), (replace(BOB, tenant="other"), "because I can")):
+            for _ in range(100):
+                assert house.people.read(replace(ADA, groups=()), hold_id, "api").shown
+                with pytest.raises(Objection):
+                    house.people.resolve(who, hold_id, "api", why, is_yes=True)
+        told = [(one.kind, one.facts.get("code"), one.facts.get("repeated")) for one in house.log.entries]
+        said = (None, None, None) if minutes == 0 else (199, 99, 99)
+        assert told == [
+            ("approval.viewed", None, said[0]),
+            ("approval.refused", "justification_required", said[1]),
+            ("approval.refused", "no_such_hold", said[2]),
+        ]
+        house.log.entries.clear()
+    for _ in range(3):
+        house.people.read(BOB, hold_id, "api")
+    assert house.log.kinds == ["approval.viewed"] * 3, "what others read is on record each time"
 
 
 # The people's desk -----------------------------------------------------------------------------------------------

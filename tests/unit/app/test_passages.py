@@ -10,7 +10,9 @@ import pytest
 
 from ext_proc.app import holds
 from ext_proc.app import passages as module
+from ext_proc.app.channels import readable
 from ext_proc.app.passages import LABEL_MAX, MARKS_MAX, PASSAGES_MAX, Mark, marks_of, passages
+from ext_proc.approval.channels.message import plain
 from ext_proc.console.seen import Segment
 from ext_proc.model import Action, ExchangeId, Identity, Removal
 from tests.fakes.desks import MASKED, an_asking
@@ -125,3 +127,23 @@ def test_deep_bodies_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert passages(told)
     monkeypatch.setattr(module.json, "loads", lambda _: (_ for _ in ()).throw(RecursionError))
     assert [one.label for one in passages(told)] == ["body"]
+
+
+HIDDEN = "".join(chr(0xE0000 + ord(one)) for one in "wire")
+
+
+def test_what_models_read_and_screens_do_not_show_is_shown() -> None:
+    """Tags, what turns the direction round, zero width, variation selectors: in texts, names, and marked spans."""
+    told = json.dumps({"a": f"Hello{HIDDEN}", "b\u202e": "x\u202ey\u2066\u200b\ufe01", "c": "mail a\u200b@b.example"})
+    shown = {one.label: one.segments for one in passages(told, [Mark("c", 5, 17, "EMAIL", "mask")])}
+
+    assert shown["a"][0].text == "Hello[U+E0077][U+E0069][U+E0072][U+E0065]"
+    assert shown["b[U+202E]"][0].text == "x[U+202E]y[U+2066][U+200B][U+FE01]"
+    assert shown["c"] == (Segment("mail "), Segment("a[U+200B]@b.example", "EMAIL", "mask"))
+    for text in (
+        "\n\tGr\u00fc\u00dfe, \u3053\u3093\u306b\u3061\u306f\u3000\u0939\u093f",
+        "\u00a0\u2764\ufe0f \u0031\ufe0f",
+    ):
+        assert passages(json.dumps({"a": text}))[0].segments[0].text == text, "what is visible stays as it is"
+    assert "a: Hello[U+E0077]" in readable(told)
+    assert not [one for one in plain(f"demo{HIDDEN}\u2066\ufe0f") if ord(one) > 127]

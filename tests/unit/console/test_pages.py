@@ -157,6 +157,20 @@ async def test_own_call_is_shown_and_cannot_be_resolved(desk: Desk) -> None:
     assert desk.approvals.actions == []
 
 
+async def test_what_nobody_can_read_can_only_be_denied(desk: Desk) -> None:
+    await desk.approvals.add(1, person("ada", "analysts"))
+    desk.approvals.erase(1)
+    bob = await desk.signed_in("bob")
+
+    page = (await bob.get(HOLD)).text
+    yes = await bob.post(f"{HOLD}/resolution", SAID)
+    no = await bob.post(f"{HOLD}/resolution", {**SAID, "answer": "deny"})
+
+    assert OBJECTIONS["unreadable"] in page and 'value="approve"' not in page and 'value="deny"' in page
+    assert yes.status == 409 and OBJECTIONS["unreadable"] in yes.text and SAID["justification"] in yes.text
+    assert no.status < 400 and [one[2] for one in desk.approvals.actions] == [False]
+
+
 @pytest.mark.parametrize(("answer", "state"), [("approve", HoldState.APPROVED), ("deny", HoldState.DENIED)])
 async def test_resolving(desk: Desk, answer: str, state: HoldState) -> None:
     await desk.approvals.add(1, person("ada", "analysts"))

@@ -3,7 +3,10 @@
 # description: |
 #   `data.inference.approval` names models and connection tags whose calls need people to agree. Where several lines
 #   meet, all must be satisfied: the largest count, the shortest times, and only groups that every line names. Another
-#   concern that wants people to agree has such lines in a set `demands`.
+#   concern that wants people to agree has such lines in a set `demands`. Models are compared without regard to case, and
+#   a name may have `*` for anything: `*` alone is every call that names a model.
+#   A line's `clear_to` names groups whose approvers may read the request as it came: only groups that every line that
+#   has one names. A line that has none says nothing of it; where no line has one, all read what the model would get.
 #   `data.inference.approval.break_glass` names groups that may go on without, in an emergency, and the code for it.
 package inference.concerns.approval
 
@@ -26,13 +29,13 @@ reasons contains "approval_conflict" if _is_conflict
 # description: the approval that the call needs; null if none
 default demand := null
 
-demand := {
+demand := object.union(_clear_to, {
 	"groups": sort(_groups),
 	"count": max({line.count | some line in _lines}),
 	"valid_seconds": min({line.valid_seconds | some line in _lines}),
 	"within_seconds": min({line.within_seconds | some line in _lines}),
 	"reason": concat(" ", sort({line.reason | some line in _lines})),
-} if {
+}) if {
 	allow
 	count(_lines) > 0
 	not break_glass
@@ -50,11 +53,30 @@ break_glass := data.inference.approval.break_glass.code if {
 	group in data.inference.approval.break_glass.groups
 }
 
-_lines contains data.inference.approval.models[input.request.model]
+_lines contains line if {
+	some name, line in data.inference.approval.models
+	_is_named(lower(name), lower(input.request.model))
+}
 
 _lines contains data.inference.approval.tags[tag] if some tag in input.connection.tags
 
 _lines contains line if some line in data.inference.concerns[_].demands
+
+_is_named(name, model) if name == model
+
+_is_named(name, model) if {
+	contains(name, "*")
+	glob.match(name, null, model)
+}
+
+_clear_to := {} if count(_readers) == 0
+
+_clear_to := {"clear_to": sort(intersection(_readers))} if count(_readers) > 0
+
+_readers contains {group | some group in line.clear_to} if {
+	some line in _lines
+	is_array(line.clear_to)
+}
 
 _groups := intersection({{group | some group in line.groups} | some line in _lines})
 
@@ -90,6 +112,10 @@ _is_line(line) if {
 	_is_positive(line.valid_seconds)
 	_is_positive(line.within_seconds)
 	is_string(line.reason)
+	every group in object.get(line, "clear_to", []) {
+		is_string(group)
+	}
+	is_array(object.get(line, "clear_to", []))
 }
 
 _is_positive(value) if {

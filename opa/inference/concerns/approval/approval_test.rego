@@ -20,6 +20,37 @@ test_restricted_model if {
 	approval.demand.groups == ["approvers"] with input as example.restricted
 }
 
+_asks_for(model) := example.with_value("/request/model", model)
+
+test_models_without_regard_to_case if {
+	every model in ["demo-restricted", "Demo-Restricted", "DEMO-RESTRICTED"] {
+		approval.demand.count == 1 with input as _asks_for(model)
+			with data.inference.approval as {"models": {"Demo-restricted": _line}, "tags": {}}
+	}
+}
+
+test_models_by_pattern if {
+	named := {"models": {"*restricted*": _line, "*": _other}, "tags": {}}
+	approval.demand.reason == "R1. R2." with input as _asks_for("openai/Demo.Restricted-2") with data.inference.approval as named
+	approval.demand.reason == "R2." with input as _asks_for("any.thing") with data.inference.approval as named
+	approval.demand == null with input as _asks_for(null) with data.inference.approval as named
+	approval.demand == null with input as _asks_for("any")
+		with data.inference.approval as {"models": {"a?y": _line, "[a]ny": _line}, "tags": {}}
+}
+
+test_who_reads_it_as_it_came if {
+	every case in [
+		[["a", "b"], ["b", "c"], ["b"]],
+		[["a"], ["c"], []],
+		[[], ["c"], []],
+	] {
+		lines := {"one": object.union(_line, {"clear_to": case[0]}), "two": object.union(_other, {"clear_to": case[1]})}
+		approval.demand.clear_to == case[2] with input as _tagged with data.inference.approval as {"models": {}, "tags": lines}
+	}
+	approval.demand.clear_to == ["b"] with input as _tagged
+		with data.inference.approval as {"models": {}, "tags": {"one": object.union(_line, {"clear_to": ["b"]}), "two": _other}}
+}
+
 test_tag if {
 	approval.demand.groups == ["approvers"] with input as example.with_value("/connection/tags", ["high-risk"])
 }
@@ -55,6 +86,8 @@ test_malformed if {
 		{"valid_seconds": 1.5},
 		{"within_seconds": null},
 		{"reason": null},
+		{"clear_to": "a"},
+		{"clear_to": [1]},
 	] {
 		lines := {"models": {}, "tags": {"one": object.union(_line, change)}}
 		approval.reasons == {"approval_malformed"} with input as _tagged

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ext_proc.approval.channels import answers
 from ext_proc.approval.channels.answers import REFUSALS
 from ext_proc.approval.channels.incoming import read_people
 from ext_proc.approval.channels.secret_files import BadSecret
@@ -210,6 +211,35 @@ async def test_strangers_cannot_fill_the_log(house):
         await house.webhooks.take(*house.signed(house.said(hold), f"msg_{number}", secret=OLDER))
     assert len(house.log.entries) == 10
     assert (await house.webhooks.take(*house.signed(house.said(hold)))).code == "taken"
+
+
+async def test_invented_holds_do_not_let_strangers_fill_it_after_all(house, monkeypatch):
+    """However many ids they invent: the register is asked so often in a while, and the limit of a hold stands."""
+    monkeypatch.setattr(answers, "_IN_ALL_MAX", 30)
+    hold, asked = house.hold(), []
+    really = house.desk.refuse_stranger
+    house.desk.refuse_stranger = lambda *told: asked.append(told) or really(*told)
+    headers, _ = house.signed(house.said(hold), secret=OLDER)
+
+    async def noise() -> None:
+        for number in range(60):
+            await house.webhooks.take(headers, json.dumps(house.said(hold, hold_id=f"{number:032x}")).encode())
+        for _ in range(20):
+            await house.webhooks.take(headers, json.dumps(house.said(hold)).encode())
+
+    for _ in range(20):
+        await house.webhooks.take(headers, json.dumps(house.said(hold)).encode())
+    await noise()
+    assert (len(house.log.entries), len(asked)) == (10, 30)
+    # Who has a right signature is on record all the same.
+    other = house.hold()
+    eve = {**BOB, "groups": ["admins"]}
+    await house.webhooks.take(*house.signed(house.said(other, person=eve), "msg_9"))
+    assert house.log.told()[-1] == ("approval.refused", None, "sender_may_not")
+    for _ in range(3):
+        house.clock.move(601)
+        await noise()
+    assert (len(house.log.entries), len(asked)) == (11, 31 + 3 * 30)
 
 
 async def test_what_could_not_be_recorded_counts_when_it_is_sent_again(house):

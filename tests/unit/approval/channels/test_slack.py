@@ -66,6 +66,15 @@ def test_what_is_over_has_no_buttons_but_one():
     assert "and 17 more" in json.dumps(blocks(message(count=37), INBOX))
 
 
+def test_what_does_not_fit_is_not_answered_there():
+    """Nobody agrees to what they cannot read to its end."""
+    for length, answers in ((2900, ["approve", "deny", "open"]), (2901, ["open"])):
+        found = blocks(message(masked="x" * length), INBOX)
+        assert [button["action_id"] for button in found[-1]["elements"]] == answers
+        assert bool([block for block in found if block["type"] == "input"]) is (length == 2900)
+        assert ("There are 1 more characters" in json.dumps(found)) is (length == 2901)
+
+
 async def test_told_and_changed():
     async with FakeSlack() as there:
         reference = await channel(there).send(message())
