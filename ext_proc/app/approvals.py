@@ -244,7 +244,8 @@ class Approvals:
         """`_record`, once in a while of the same. The first of the tuple is the kind."""
 
         def write(repeated: int) -> None:
-            self._record(about[0], identity, hold, channel, **more, **({"repeated": repeated} if repeated else {}))
+            told = {**more, "repeated": repeated} if repeated else more
+            self._record(about[0], identity, hold, channel, **told)
 
         self._quiet.note(about, write)
 

@@ -36,6 +36,11 @@ deployment replaces: `models` (groups and operations by model), `without_model`,
 caller gets the codes, in the error's `reasons` and at the end of its `message`. What each says, and how to write a
 policy of your own and know that it fails closed: [policy-authors](policy-authors.md).
 
+`approval` names models and tags of connections whose calls people must agree to. Models are compared without regard to
+case, and a name may have `*` for anything: where `models` has a line `*`, give `approval.models` one too, or name what
+may go without (`demo-*`): another spelling of a model, as its service takes it, is another name here. A line's
+`clear_to` names groups whose approvers may read the request as it came.
+
 `masking` says what is done with what the scan finds, by entity, and in `fields` with fields, whatever they say
 (`docs/redaction.md`, Fields). Here e-mail addresses become pseudonyms; of the requests' tool results nobody's birthday
 goes on, though it stays a date; and what the model asks of a tool must not name a salary:
