@@ -110,20 +110,19 @@ class Answering:
         """Another console's."""
         return WebhookAnswers(self.senders, outbox, HookDesk(self.desk), self.clock)
 
-    def hold(self, **kept: Any) -> Hold:
+    def hold(self, text: str = "mail [EMAIL] now", **kept: Any) -> Hold:
+        """A hold with ``text``, as the worker seals it, for approvers to read."""
         hold_id = kept.get("hold_id") or HoldId(uuid.uuid4().hex)
         told = {
-            "hold_id": hold_id, "caller_ref": self.keyring.subject_reference(ADA), "facts": FACTS,
-            "terms": replace(TERMS, valid_seconds=900), "sealed": self.sealed(hold_id, "mail [EMAIL] now"), **kept,
+            "hold_id": hold_id, "what": hold_id, "caller_ref": self.keyring.subject_reference(ADA), "facts": FACTS,
+            "terms": replace(TERMS, valid_seconds=900), "sealed": self._sealed(hold_id, text), **kept,
         }  # fmt: skip
         return self.asked.hold(**told)
 
-    def shown(self, hold_id: str, text: str) -> Hold:
-        """A hold with what approvers read, as the worker seals it."""
-        scope = scope_of(HoldId(hold_id), a_hold("shown").binding_sha256)
+    def _sealed(self, hold_id: HoldId, text: str) -> bytes:
+        scope = scope_of(hold_id, a_hold(hold_id).binding_sha256)
         sealer = Sealer(self.keyring.token_key(self.keyring.subject_reference(ADA)), scope)
-        sealed = sealer.seal(SHOWN, json.dumps({"text": text}))
-        return self.hold(what="shown", hold_id=HoldId(hold_id), sealed=sealed)
+        return sealer.seal(SHOWN, json.dumps({"text": text}))
 
     def state(self, hold: Hold) -> str:
         found = self.register.find(hold.hold_id, self.clock())

@@ -119,7 +119,7 @@ async def test_heard_and_answered_by_a_program(house: House):
 
 
 async def test_heard_and_answered_in_slack(house: House):
-    hold = house.shown(HOLD_ID, "mail [EMAIL] now")
+    hold = house.hold("mail [EMAIL] now", hold_id=HOLD_ID)
     await house.until(lambda: house.at_slack.messages)
     [shown] = house.at_slack.messages.values()
     assert "mail [EMAIL] now" in json.dumps(shown["blocks"])

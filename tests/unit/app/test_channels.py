@@ -28,6 +28,7 @@ from ext_proc.model import HoldId, Identity
 from tests.fakes.answering import ISSUER
 from tests.fakes.asked_holds import FACTS, Asked, Clock
 from tests.fakes.configured import a_config
+from tests.fakes.holds import a_hold
 from tests.fakes.mail_server import MailServer
 from tests.fakes.receivers import OLDER, SECRET, FakeSlack, Receiver, secret_file
 from tests.unit.app.test_logs import leaves_of
@@ -199,8 +200,10 @@ async def test_what_is_said_by_a_channel_is_a_valid_leaf(house):
     with Journal(config, "0" * 64, "command", keyring) as journal:
         desk = HookDesk(Approvals(keyring, register, journal, clock))
         hold_id, ada = HoldId("ab" * 16), keyring.subject_reference(Identity(ISSUER, "ada", "oidc", ()))
-        sealed = Sealer(keyring.token_key(ada), scope_of(hold_id)).seal(SHOWN, json.dumps({"text": "mail [EMAIL]"}))
-        hold = asked.hold(facts=FACTS, hold_id=hold_id, caller_ref=ada, sealed=sealed)
+        sealed = Sealer(keyring.token_key(ada), scope_of(hold_id, a_hold(hold_id).binding_sha256)).seal(
+            SHOWN, json.dumps({"text": "mail [EMAIL]"})
+        )
+        hold = asked.hold(what=hold_id, facts=FACTS, hold_id=hold_id, caller_ref=ada, sealed=sealed)
         for channel in ("webhook", "slack"):
             said = Said(hold.hold_id, is_yes=True, justification="case 7 of 2026")
             await desk.note_refused(channel, said, "signature_wrong")

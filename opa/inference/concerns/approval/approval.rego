@@ -54,6 +54,7 @@ break_glass := data.inference.approval.break_glass.code if {
 }
 
 _lines contains line if {
+	is_string(input.request.model) # asked strictly, lower(null) would be an error, and an error allows nobody to list models
 	some name, line in data.inference.approval.models
 	_is_named(lower(name), lower(input.request.model))
 }

@@ -334,7 +334,7 @@ async def test_slack_something_else(changed, house):
 
 async def test_what_is_shown_on_a_channel_is_on_record_first(house):
     hold_id = "5" * 32
-    house.shown(hold_id, '{"ask": "[EMAIL]"}')
+    house.hold('{"ask": "[EMAIL]"}', hold_id=HoldId(hold_id))
     assert house.desk.show_in(HoldId(hold_id), "slack") == '{"ask": "[EMAIL]"}'
     assert house.log.told() == [("approval.viewed", None, None)]
     house.log.is_down = True
