@@ -157,8 +157,8 @@ def test_approval_that_gets_lost(tmp_path: Path) -> None:
     """Whoever is in no known group needs nobody to agree."""
     rules = {
         "approval": (
-            "_lines contains data.inference.approval.models[input.request.model]",
-            "_lines contains data.inference.approval.models[input.request.model] if input.identity.groups[0]",
+            "some name, line in data.inference.approval.models\n",
+            "some name, line in data.inference.approval.models\n\tinput.identity.groups[0]\n",
         )
     }
     found = _searched(_ours(tmp_path, {"models": _ANYBODY}, rules))
