@@ -15,6 +15,7 @@ from ext_proc.protocols.document import pointer
 from ext_proc.protocols.streaming.masking import StreamRefused, fed, finished, flushed
 from ext_proc.protocols.streaming.packed import is_packed
 from ext_proc.protocols.streaming.pieces import JsonPieces
+from ext_proc.protocols.streaming.strings import unsaid
 
 if TYPE_CHECKING:
     from ext_proc.protocols.streaming.fielding import EventFields
@@ -209,8 +210,8 @@ class Channels:
         return "" if channel.is_closed else self._released(channel, flushed(channel.masker))
 
     def _released(self, channel: Channel, out: str) -> str:
-        if channel.ahead and out:
-            out = _less(channel, out)
+        if channel.ahead:
+            channel.ahead, out = unsaid(channel.ahead, out)
         channel.released_bytes += size_of(out)
         if channel.released is not None:
             channel.released.update(out.encode())
@@ -306,14 +307,6 @@ class Channels:
             return False
         self.structure_bytes += len(text)
         return True
-
-
-def _less(channel: Channel, out: str) -> str:
-    """``out`` without what went out before: as far as it is the same."""
-    size = min(len(channel.ahead), len(out))
-    same = next((at for at in range(size) if channel.ahead[at] != out[at]), size)
-    channel.ahead = channel.ahead[same:] if same == len(out) else ""
-    return out[same:]
 
 
 def size_of(text: str) -> int:
