@@ -20,6 +20,7 @@ from ext_proc.errors import BadBody, RecogniserUnavailable, UnsupportedContent, 
 from ext_proc.model import Coverage, Inspection, Redaction, Refusal, Wanted
 from ext_proc.phases.head import VARIABLE
 from ext_proc.protocols import streaming
+from ext_proc.protocols.frame_names import is_frame_name
 from ext_proc.protocols.reading import media_type
 from ext_proc.redaction.tokens import first_of
 
@@ -277,7 +278,7 @@ class ContentGate:
                 edits[index] = made.edits
                 removals.extend(made.removals)
                 blocked.update(made.blocked)
-            if restorer is not None:
+            if restorer is not None and not is_frame_name(channel.path):
                 edits[index] = with_values(channel.text, edits.get(index, ()), restorer)
         body = document.rewritten(edits)
         return Redaction(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ext_proc.protocols.document import with_edits
+from ext_proc.protocols.frame_names import is_frame_name
 from ext_proc.redaction import Restorer, StreamRestorer
 from ext_proc.redaction.redact import with_more
 
@@ -32,8 +33,9 @@ def restoring(make: MakeMasker, restorer: Restorer | None) -> MakeMasker:
     if restorer is None:
         return make
 
-    def made(path: str, context: str) -> RestoringMasker:
-        return RestoringMasker(make(path, context), restorer)
+    def made(path: str, context: str) -> Masker:
+        masker = make(path, context)
+        return masker if is_frame_name(path) else RestoringMasker(masker, restorer)
 
     return made
 

@@ -7,6 +7,7 @@ call it once.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -26,6 +27,12 @@ NUMBER_MIN: Final = 1000
 LISTED_NUMBER_MIN: Final = 10**8
 LISTED_FEW: Final = 16
 """In a list of more numbers than this (token ids, vectors) only those of nine digits and more are looked at."""
+_TELLING: Final = re.compile(
+    r"account|acct|birth|card|dob|driver|fax|iban|insur|licen[cs]e|medic|mobile|passport|patient|phone|policy|routing"
+    r"|security|social|ssn|tax|telephone|(?:^|[_-])(?:id|mrn|nhs|nino|npi|pin|sin|tel|tin)(?:$|[_-])",
+    re.IGNORECASE,
+)
+"""Keys that say what numbers are: those are looked at, however many there are."""
 FRACTION_MIN: Final = 10**8
 """Numbers with a fraction are measures and probabilities below this: one in ten would pass Luhn's check."""
 
@@ -238,7 +245,7 @@ class Document:
 
     def _number(self, holder: Any, key: Any, path: str, value: Any, context: str) -> None:
         self.has_fractions = self.has_fractions or isinstance(value, float)
-        if _is_measure(holder, value):
+        if _is_measure(holder, value, context):
             self.structure_bytes += 8
         else:
             text = digits_of(value)
@@ -252,7 +259,7 @@ class Document:
             if isinstance(part, dict)
             and isinstance(said := part.get("text"), str)
             and not self.is_claimed(part, "text")
-            and not _looks_nested(said)
+            and not _is_nested(said)
         ]
         if len(texts) > 1:
             self.add_fragments(texts, f"{path}/*/text", "text", has_cuts=True)
@@ -395,9 +402,22 @@ def _looks_nested(text: str) -> bool:
     return text.lstrip()[:1] in ("{", "[")
 
 
-def _is_measure(holder: Any, value: Any) -> bool:
-    """Too short for any rule, or one of very many, or a fraction."""
+def _is_nested(text: str) -> bool:
+    if not _looks_nested(text):
+        return False
+    try:
+        parse(text)
+    except JsonError:
+        return False
+    return True
+
+
+def _is_measure(holder: Any, value: Any, context: str) -> bool:
+    """Too short for any rule, or one of very many that their key says nothing of, or a fraction."""
     size = abs(value)
     if isinstance(value, float) and not value.is_integer():
         return bool(size < FRACTION_MIN)
-    return bool(size < (LISTED_NUMBER_MIN if isinstance(holder, list) and len(holder) > LISTED_FEW else NUMBER_MIN))
+    if size < NUMBER_MIN:
+        return True
+    is_listed = isinstance(holder, list) and len(holder) > LISTED_FEW
+    return bool(is_listed and size < LISTED_NUMBER_MIN and not _TELLING.search(context))

@@ -9,7 +9,7 @@ from typing import Any, Final
 from ext_proc.protocols.json_text import JsonError, parse
 
 _HOLDS: Final = re.compile(r'[\w"]')
-_BLANKS: Final = "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(
+BLANKS: Final = "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(
     map(chr, range(0x2000, 0x200C))
 )
 """What readers take off before they parse (JavaScript's ``trim``), though no JSON has it."""
@@ -29,14 +29,14 @@ CUT: Final = _Loose()
 
 def json_in(text: str) -> list[Any] | _Loose | None:
     """The object or array that a text is, in a list of one; `LOOSE`; `CUT`; None for any other text."""
-    said = text.lstrip(_BLANKS)
+    said = text.lstrip(BLANKS)
     if said[:1] not in ("{", "["):
         return None
     try:
         return [parse(text)]
     except JsonError:
         found = _loosely(said)
-    return LOOSE if found is None and _loosely(said.rstrip(_BLANKS)) is not None else found
+    return LOOSE if found is None and _loosely(said.rstrip(BLANKS)) is not None else found
 
 
 def _loosely(text: str) -> _Loose | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ext_proc.model import Action, FieldAction, FieldRule, Keep, Removal
 from ext_proc.protocols.document import NESTED_LEVELS, digits_of
 from ext_proc.protocols.field_frame import KEYS, ROOT, is_frame
-from ext_proc.protocols.field_json import LOOSE, json_in
+from ext_proc.protocols.field_json import BLANKS, LOOSE, json_in
 from ext_proc.protocols.field_states import strictest
 from ext_proc.protocols.fielded import Fielded, left_out, path_of, removal_of
 from ext_proc.protocols.json_text import DEPTH_MAX, JsonError, render
@@ -224,7 +224,7 @@ class FieldPass:
     ) -> bool:
         """Into a text that is JSON."""
         text = holder[key]
-        found = json_in(text) if levels else LOOSE if text.lstrip()[:1] in ("{", "[") else None
+        found = json_in(text) if levels else LOOSE if text.lstrip(BLANKS)[:1] in ("{", "[") else None
         if not isinstance(found, list):
             lacking = self.states.including - included
             stricter = left_out(lacking) if lacking else None if found is None else self.states.reaching(state)

@@ -12,6 +12,7 @@ from ext_proc.model import Usage
 from ext_proc.protocols import shapes
 from ext_proc.protocols.document import Facts
 from ext_proc.protocols.joining import add_joined, collect
+from ext_proc.protocols.packed import is_printed, is_text
 from ext_proc.protocols.tools import Asked
 
 if TYPE_CHECKING:
@@ -38,7 +39,12 @@ def is_structure(path: str, value: Any) -> bool:
         return False
     if len(raw) % 4 or len(raw) < 256:
         return False
-    # No text in disguise: components of an embedding are small; letters read as floats are not.
+    # No text in disguise: components of an embedding are small; letters read as floats are not, but where one in four
+    # is chosen to be. (That one says how large a component is: the others are by chance, or none.)
+    others = bytearray(raw)
+    del others[3::4]
+    if any(is_printed(said) or (0 not in said and is_text(said)) for said in (raw, others)):
+        return False
     return all(number == 0 or _COMPONENT_MIN < abs(number) < _COMPONENT_MAX for number in array("f", raw))
 
 

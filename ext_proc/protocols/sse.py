@@ -51,10 +51,16 @@ def read_events(body: bytes) -> list[Event]:
 
 
 def write_events(events: list[Event]) -> bytes:
-    """The stream again: one data line an event."""
+    """The stream again: one data line an event.
+
+    Raises:
+        JsonError: an event's name has a line end, which would begin another field.
+    """
     parts: list[str] = []
     for event in events:
         if event.name:
+            if _LINE_END.search(event.name):
+                raise JsonError("an event's name has a line end")
             parts.append(f"event: {event.name}\n")
         parts.append(f"data: {DONE if event.is_done else render(event.data[0])}\n\n")
     return "".join(parts).encode()

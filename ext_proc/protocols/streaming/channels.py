@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.protocols.document import pointer
+from ext_proc.protocols.frame_names import is_frame_name
+from ext_proc.protocols.packed import is_packed
 from ext_proc.protocols.streaming.masking import StreamRefused, fed, finished, flushed
-from ext_proc.protocols.streaming.packed import is_packed
 from ext_proc.protocols.streaming.pieces import JsonPieces
+from ext_proc.protocols.streaming.strings import unsaid
 
 if TYPE_CHECKING:
     from ext_proc.protocols.streaming.fielding import EventFields
@@ -29,10 +31,26 @@ WITHHELD: Final = "[WITHHELD]"
 
 SHORT: Final = 3
 """Texts up to this are shorter than any rule's, unless their key says what they are (``password``)."""
-_WORD: Final = re.compile(r"[a-z][a-z_.-]{0,63}")
+_KNOWN_MAX: Final = 64
+_PARTS: Final = re.compile(r"[._-]")
+_KNOWN: Final = frozenset(
+    {
+        "added", "annotation", "api", "args", "arguments", "assistant", "audio", "block", "call", "calls", "chat",
+        "chunk", "citation", "citations", "code", "completed", "completion", "content", "created", "data", "delta",
+        "developer", "done", "end", "error", "event", "failed", "file", "filter", "final", "finish", "function",
+        "image", "in", "incomplete", "input", "interpreter", "item", "json", "length", "list", "max", "mcp",
+        "message", "model", "none", "object", "output", "page", "part", "partial", "pause", "ping", "progress",
+        "queue", "queued", "reason", "reasoning", "redacted", "refusal", "response", "result", "role", "search",
+        "searching", "server", "signature", "start", "status", "stop", "sequence", "success", "summary", "system",
+        "text", "thinking", "thought", "tokens", "tool", "transcript", "turn", "usage", "use", "user", "web",
+    }
+)  # fmt: skip
+"""Words of the protocols: a name that is made of nothing else needs no look."""
 _LABEL: Final = re.compile(r"(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9][A-Za-z0-9._:/+-]{0,127}")
-_LABEL_KEPT: Final = 96
+_LABEL_KEPT: Final = 160
 _WHOLE_KEPT: Final = 256
+_GROUP_MAX: Final = 8
+"""Of a number that is said in groups, two may be alike; what is longer, and said again, is only that."""
 _SAID_AGAIN: Final = frozenset({"arguments", "code", "delta", "input", "refusal", "text", "transcript"})
 """Keys under which a text stands a second time. Under another one (``ssn``) it may be more than it was."""
 _TIME: Final = re.compile(
@@ -96,7 +114,8 @@ class Channels:
         self._again: dict[bytes, str] = {}
         self._clean: set[tuple[str, str, bool]] = set()
         self._labels: dict[Place, tuple[str, str]] = {}  # the last one, and the end of all of them
-        self._wholes: dict[Place, str] = {}  # the end of all that was said whole there
+        self._wholes: dict[Place, tuple[str, str]] = {}  # the same of all that was said whole there
+        self._has_excluded: set[Place] = set()
         self.scanned_bytes = 0
         self.structure_bytes = 0
         self.excluded_bytes = 0
@@ -146,6 +165,8 @@ class Channels:
 
         def excluded(size: int) -> None:
             self.exclude(size)
+            if size:
+                self._has_excluded.add(place)
             if place in self._open:
                 self._open[place].scanned_bytes -= size
 
@@ -185,7 +206,7 @@ class Channels:
         apart = self._maskers.as_it_goes_out(channel.path, context, channel.end)
         return not self._maskers.as_it_goes_out(channel.path, context, channel.end + text).startswith(apart)
 
-    def close(self, channel: Channel) -> str:
+    def close(self, place: Place, channel: Channel) -> str:
         """What was held, masked; nothing may come after it.
 
         Raises:
@@ -196,7 +217,8 @@ class Channels:
         channel.is_closed = True
         out = self._released(channel, finished(channel.masker))
         if self._repeats and channel.said is not None:
-            self._again[channel.said.digest()] = "".join(channel.kept)
+            if place not in self._has_excluded:  # what one place may say unseen is none of another's
+                self._again[channel.said.digest()] = "".join(channel.kept)
             channel.kept.clear()
         return out
 
@@ -209,8 +231,8 @@ class Channels:
         return "" if channel.is_closed else self._released(channel, flushed(channel.masker))
 
     def _released(self, channel: Channel, out: str) -> str:
-        if channel.ahead and out:
-            out = _less(channel, out)
+        if channel.ahead:
+            channel.ahead, out = unsaid(channel.ahead, out)
         channel.released_bytes += size_of(out)
         if channel.released is not None:
             channel.released.update(out.encode())
@@ -240,16 +262,16 @@ class Channels:
             pieces = JsonPieces(self._maskers, path, context)
             out = pieces.feed(text) + pieces.finish()
         else:
-            out = self._maskers.whole(path, context, text, restores=restores)
+            out = self._maskers.whole(path, context, text, restores=restores and not is_frame_name(path))
         if out == text and len(text) <= _CLEAN_MAX_CHARACTERS:
             if len(self._clean) >= _CLEAN_MAX:
                 self._clean.clear()
             self._clean.add((context, text, restores))
         return out
 
-    def restored(self, text: str) -> str:
-        """A text that was masked, with the caller's own values in it."""
-        return self._maskers.restored(text)
+    def restored(self, place: Place, text: str) -> str:
+        """A text that was masked, with the caller's own values in it; none in a name."""
+        return text if is_frame_name(path_of(place)) else self._maskers.restored(text)
 
     def is_clean(self, place: Place, context: str, text: str) -> bool:
         """Does a text, put together for this question, hold nothing to be taken out?"""
@@ -267,7 +289,7 @@ class Channels:
         if text == last:
             self.structure_bytes += len(text)
             return text
-        if _WORD.fullmatch(text) or _TIME.fullmatch(text):
+        if _is_known(text) or _TIME.fullmatch(text):
             self.structure_bytes += len(text)
             out = text
         elif _LABEL.fullmatch(text):
@@ -275,18 +297,22 @@ class Channels:
         else:
             return None
         if out == text:
-            if len(self._labels) >= self._limits.values:
-                raise StreamRefused("stream_too_many_channels")
-            self._labels[place] = (text, (before + text)[-_LABEL_KEPT:])
+            self._keep(place, before, text)
         return out
+
+    def _keep(self, place: Place, before: str, text: str) -> None:
+        if place not in self._labels and len(self._labels) >= self._limits.values:
+            raise StreamRefused("stream_too_many_channels")
+        self._labels[place] = (text, (before + text)[-_LABEL_KEPT:])
 
     def _joined(self, place: Place, before: str, text: str) -> str:
         """A label that took another's place: together they may be what neither is."""
-        out = self.whole(place, "", text)
-        both = before + text
-        if before and out == text and not self.is_clean(place, "", both):
-            return WITHHELD
-        return out
+        out = self.whole(place, "", text, restores=False)
+        return WITHHELD if out == text and self._is_more(place, before, text) else out
+
+    def _is_more(self, place: Place, before: str, text: str) -> bool:
+        """Is there something in both together?"""
+        return bool(before) and not self.is_clean(place, "", before + text[:_LABEL_KEPT])
 
     def goes_on(self, place: Place, text: str) -> bool:
         """Was something said whole there before, and are both together what neither is by itself?
@@ -294,26 +320,37 @@ class Channels:
         Raises:
             StreamRefused: there are too many places.
         """
-        before = self._wholes.get(place)
-        if before is None and len(self._wholes) >= self._limits.values:
+        if place not in self._wholes and len(self._wholes) >= self._limits.values:
             raise StreamRefused("stream_too_many_channels")
-        self._wholes[place] = ((before or "") + text)[-_WHOLE_KEPT:]
-        return before is not None and text not in before and not self.is_clean(place, "", before + text)
+        last, before = self._wholes.get(place, ("", ""))
+        self._wholes[place] = (text, (before + text)[-_WHOLE_KEPT:])
+        is_again = text == last and len(text) > _GROUP_MAX
+        return bool(before) and not is_again and not self.is_clean(place, "", before + text)
 
-    def opaque(self, text: str) -> bool:
-        """Is it packed bytes that are no text (a signature, an image)? Nobody can scan those."""
-        if not is_packed(text):
-            return False
+    def packed(self, place: Place, text: str) -> str | None:
+        """Packed bytes that are no text (a signature, an image), as they may pass: nobody can scan those.
+
+        None if it does not look like some, or something else stood there before: then it is text as well.
+
+        Raises:
+            StreamRefused: there are too many places.
+        """
+        if place in self._open or not is_packed(text) or not self.is_clean(place, "", text):
+            return None
         self.structure_bytes += len(text)
-        return True
+        before = self._labels.get(place, ("", ""))[1]
+        if self._is_more(place, before, text):
+            return WITHHELD
+        self._keep(place, before, text)
+        return text
+
+    def ends_packed(self, place: Place, text: str) -> bool:
+        """Does a text end what packed bytes began, so that it may not pass?"""
+        return self._is_more(place, self._labels.get(place, ("", ""))[1], text)
 
 
-def _less(channel: Channel, out: str) -> str:
-    """``out`` without what went out before: as far as it is the same."""
-    size = min(len(channel.ahead), len(out))
-    same = next((at for at in range(size) if channel.ahead[at] != out[at]), size)
-    channel.ahead = channel.ahead[same:] if same == len(out) else ""
-    return out[same:]
+def _is_known(text: str) -> bool:
+    return len(text) <= _KNOWN_MAX and all(part in _KNOWN for part in _PARTS.split(text))
 
 
 def size_of(text: str) -> int:

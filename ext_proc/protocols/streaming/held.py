@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ext_proc.protocols.field_json import json_in
+from ext_proc.protocols.field_json import BLANKS, json_in
 from ext_proc.protocols.streaming.masking import StreamRefused, Within, fed, finished, flushed
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 HELD_MAX: Final = 256 * 1024
 """Characters of JSON that are held; an answer with more of it in one text ends."""
 _BLANKS_MAX: Final = 4096
+"""Before a text that may yet be JSON; an answer with more ends, whatever follows them, and however it is cut."""
 
 
 class HeldJson(Within):
@@ -65,10 +66,12 @@ class HeldJson(Within):
                 raise StreamRefused("stream_json_too_large")
             return ""
         said = "".join(self._held)
-        begin = said.lstrip()[:1]
-        if begin in ("{", "[") and self._may_be_json:
+        begun = said.lstrip(BLANKS)
+        if self._may_be_json and self._size - len(begun) > _BLANKS_MAX:
+            raise StreamRefused("stream_json_too_large")
+        if self._may_be_json and begun[:1] in ("{", "["):
             self._is_json = True
-        elif begin or self._size > _BLANKS_MAX:
+        elif begun or not self._may_be_json:
             self._text = self._of_text()
             return fed(self._text, said)
         self._held = [said]
@@ -83,7 +86,7 @@ class HeldJson(Within):
         if self._text is not None:
             return finished(self._text)
         said = "".join(self._held)
-        if not said.strip():
+        if not said.strip(BLANKS):
             return said
         found = json_in(said)
         if isinstance(found, list):

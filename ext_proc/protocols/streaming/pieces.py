@@ -3,7 +3,7 @@ r"""JSON text that comes in pieces (a tool call's arguments), masked string by s
 What the caller joins must be JSON again, and what is scanned must be what a reader of it will see: strings are undone
 (``\u0040``, ``\"``), scanned, and written again. Strings come out as they go in; what stands between two strings
 comes out when the next one begins, so that a number is looked at whole. What turns out to be no JSON is text from the
-last string on: such arguments nobody can read as JSON anyway, and nothing of them was let out unscanned.
+last string on, read after what stood before it: a key that went out says what a value without quotes is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from ext_proc.protocols.document import NESTED_LEVELS, pointer
 from ext_proc.protocols.json_text import DEPTH_MAX
 from ext_proc.protocols.streaming.masking import StreamRefused, Within, fed, finished, flushed
-from ext_proc.protocols.streaming.strings import StringPieces, number_in
+from ext_proc.protocols.streaming.strings import StringPieces, number_in, unsaid
 
 if TYPE_CHECKING:
     from ext_proc.protocols.streaming.maskers import Maskers
@@ -26,6 +26,8 @@ KEY_MAX: Final = 1024
 _BLANKS: Final = " \t\r\n"
 _TOKEN_MAX: Final = 512
 _HELD_MAX: Final = 4096
+_BEFORE_MAX: Final = 256
+"""Of what went out: as much as text that comes after it is read with."""
 
 _SPACE: Final = re.compile(r"[ \t\r\n]+")
 _TOKEN: Final = re.compile(r"[-+.0-9A-Za-z]+")
@@ -52,8 +54,11 @@ class JsonPieces(Within):
         self._context = context
         self._levels = levels
         self._blank = ""  # what came before it was known whether this is JSON
-        self._text: Masker | None = None  # it is not
+        self._is_text = False  # it is not
+        self._text: Masker | None = None
         self._begun = ""  # where that was seen late: what it begins with
+        self._before = ""  # and the end of what went out until then, and which of it its masker has not said again
+        self._again = ""
         self._is_json = False
         self._stack: list[tuple[str, str, dict[str, int]]] = []  # bracket, path so far, masked keys and how often
         self._keys: list[str] = []  # the key that each open object, or what an array stands under, is at
@@ -73,16 +78,18 @@ class JsonPieces(Within):
         Raises:
             StreamRefused: nested too deeply, or a key without end, or blocked.
         """
-        if not self._is_json and self._text is None:
+        if not self._is_json and not self._is_text:
             text = self._told_apart(text)
         out: list[str] = []
         at, end = 0, len(text)
-        while at < end and self._text is None:
+        while at < end and not self._is_text:
             at = self._inside(text, at, out) if self._is_in_string else self._between(text, at, out)
-        if self._text is not None:
-            begun, self._begun = self._begun, ""
-            out.append(fed(self._text, begun + text[at:]))
-        return "".join(out)
+        said = "".join(out)
+        if not self._is_text:
+            self._before = (self._before + said)[-_BEFORE_MAX:]
+            return said
+        self._before += said
+        return said + self._as_text(text[at:])
 
     def finish(self) -> str:
         """See `Masker.finish`. Nothing is closed that was left open: the reader shall see that it was cut short.
@@ -94,8 +101,9 @@ class JsonPieces(Within):
             return self._end_in_string()
         if self._token and not self._end_token():
             self._to_text()
-        if self._text is not None:
-            return fed(self._text, self._begun) + finished(self._text)
+        if self._is_text:
+            said, masker = self._as_text(""), self._text
+            return said if masker is None else said + self._new(finished(masker))
         return self._blank + "".join(self._held_out)
 
     def flush_masked(self) -> str:
@@ -105,7 +113,7 @@ class JsonPieces(Within):
             StreamRefused: blocked.
         """
         if self._text is not None:
-            return flushed(self._text)
+            return self._new(flushed(self._text))
         return _escaped(flushed(self._value)) if self._is_in_string and self._value is not None else ""
 
     def _told_apart(self, text: str) -> str:
@@ -120,8 +128,35 @@ class JsonPieces(Within):
         if blanks <= _HELD_MAX and said[0] in "{[" and self._levels:
             self._is_json = True
         else:
-            self._text = self._maskers.piecewise(self._path, self._context)
+            self._is_text = True
         return text
+
+    # No JSON -------------------------------------------------------------------------------------------------------
+
+    def _to_text(self) -> None:
+        """It is no JSON: what is held, and all that comes, is text."""
+        self._is_text = True
+        self._begun = "".join(self._held_in) + self._token
+        self._held_in, self._held_out, self._token = [], [], ""
+
+    def _as_text(self, text: str) -> str:
+        """The next piece of it. Its masker is told first what went out before, as that would go out by itself."""
+        said = ""
+        if self._text is None:
+            before = self._before[-_BEFORE_MAX:]
+            self._again = self._maskers.as_it_goes_out(self._path, self._context, before) if before else ""
+            self._text = self._maskers.piecewise(self._path, self._context, begins_at=len(self._again))
+            self._before = ""
+            if self._again:
+                said = self._new(fed(self._text, self._again))
+        begun, self._begun = self._begun, ""
+        return said + self._new(fed(self._text, begun + text))
+
+    def _new(self, out: str) -> str:
+        """``out`` without what went out before."""
+        if self._again:
+            self._again, out = unsaid(self._again, out)
+        return out
 
     # Between strings -----------------------------------------------------------------------------------------------
 
@@ -219,12 +254,6 @@ class JsonPieces(Within):
     def _release(self, out: list[str]) -> None:
         out.extend(self._held_out)
         self._held_in, self._held_out, self._held_size = [], [], 0
-
-    def _to_text(self) -> None:
-        """It is no JSON: what is held, and all that comes, is text."""
-        self._text = self._maskers.piecewise(self._path, self._context)
-        self._begun = "".join(self._held_in) + self._token
-        self._held_in, self._held_out, self._token = [], [], ""
 
     # In a string ---------------------------------------------------------------------------------------------------
 

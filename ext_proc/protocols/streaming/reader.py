@@ -21,7 +21,7 @@ from ext_proc.model import Coverage
 from ext_proc.protocols.document import NUMBER_MIN
 from ext_proc.protocols.json_text import JsonError, parse_bytes
 from ext_proc.protocols.sse import DONE
-from ext_proc.protocols.streaming.channels import Channels
+from ext_proc.protocols.streaming.channels import WITHHELD, Channels
 from ext_proc.protocols.streaming.dialect import ALL
 from ext_proc.protocols.streaming.learnt import ChannelSeen, Learnt
 from ext_proc.protocols.streaming.masking import TEXTS, Limits, StreamRefused
@@ -220,12 +220,18 @@ class StreamReader:
             if len(name) > _NAME_MAX:
                 raise StreamRefused("stream_line_too_long")
             said = self._channels.label(("event:",), name)
-            name = self._channels.whole(("event:",), "", name) if said is None else said
+            name = self._event_name(name) if said is None else said
         if frame.id and self._may_say(frame.id):
             more = f"id: {frame.id.decode()}\n"
         if frame.retry:
             more += f"retry: {frame.retry.decode()}\n"
         return name, more
+
+    def _event_name(self, name: str) -> str:
+        """A name that is no label."""
+        place: Place = ("event:",)
+        said = self._channels.whole(place, "", name, restores=False)
+        return WITHHELD if said == name and self._channels.goes_on(place, name) else said
 
     def _may_say(self, event_id: bytes) -> bool:
         """Is an event's id a number that counts, or a label? Others are left out."""
@@ -257,7 +263,7 @@ class StreamReader:
                 continue
             if channel.kind == "unknown" and ALL not in closing:
                 continue
-            tail = self._channels.close(channel)
+            tail = self._channels.close(place, channel)
             if tail:
                 out.append(self._tail(place, channel, tail))
             channel.event = None

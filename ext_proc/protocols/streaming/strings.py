@@ -105,3 +105,10 @@ def number_in(token: str) -> str | None:
     if not value.is_integer():
         return token if abs(value) >= FRACTION_MIN else None
     return digits_of(value) if abs(value) >= NUMBER_MIN else None
+
+
+def unsaid(ahead: str, out: str) -> tuple[str, str]:
+    """What is left of ``ahead``, which a masker was told and which went out before; and of ``out``, what is new."""
+    size = min(len(ahead), len(out))
+    same = next((at for at in range(size) if ahead[at] != out[at]), size)
+    return (ahead[same:] if same == len(out) else ""), out[same:]

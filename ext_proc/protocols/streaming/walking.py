@@ -174,7 +174,12 @@ class Walk:
                 raise StreamRefused("stream_text_out_of_place")
             return
         if treatment is Treatment.OPAQUE:
-            if channels.opaque(value) and channels.is_clean(place, "", value):
+            of = self._dialect.place(shape, place)
+            said = channels.packed(of, value)
+            if said is None and self._dialect.repeats and channels.ends_packed(of, value):
+                said = WITHHELD
+            if said is not None:
+                holder[key] = said
                 return
             treatment = Treatment.WHOLE if self._dialect.repeats else Treatment.UNKNOWN
         if treatment is Treatment.WHOLE or treatment is Treatment.WHOLE_ARGUMENTS:
@@ -183,7 +188,7 @@ class Walk:
             said = channels.whole(place, context, value, is_json=is_json, restores=is_final)
             if said == value and not self._dialect.repeats and channels.goes_on(place, value):
                 said = WITHHELD
-            holder[key] = said if is_final else channels.restored(said)
+            holder[key] = said if is_final else channels.restored(place, said)
         else:
             about = self._fielded.about(holder, key) if self._fielded is not None else None
             holder[key] = self._piece(value, shape, place, context, treatment, about)
@@ -212,7 +217,7 @@ class Walk:
             value = self._fields.late(about, channel.path, value)
         said += self._channels.feed(channel, value)
         if any(of[: len(scope)] == scope for scope in self._closing if scope == ALL or not is_unknown):
-            said += self._channels.close(channel)
+            said += self._channels.close(of, channel)
         self._touched.append((channel, place))
         return said
 

@@ -62,20 +62,27 @@ class EventWire(EventFrames):
 
     def event(self, body: Any, name: str = "", more: str = "") -> bytes:
         """See `Wire.event`."""
-        head = f"{more}event: {name}\n" if name else more
+        head = _head(name, more)
         return b"%sdata: %s\n\n" % (head.encode(), _json(body))
 
     def text(self, text: str, name: str = "", more: str = "") -> bytes:
         """See `Wire.text`. Every line of it has its own field."""
         if not text:
             return b""
-        head = f"{more}event: {name}\n" if name else more
+        head = _head(name, more)
         lines = "".join(f"data: {line}\n" for line in _LINE_END.split(text))
         return f"{head}{lines}\n".encode()
 
     def alive(self) -> bytes:
         """A comment. The upstream's may hold anything, and nobody reads it: ours says nothing."""
         return b":\n\n"
+
+
+def _head(name: str, more: str) -> str:
+    """An event's fields but its data. A line end in its name would begin another field, or end the event."""
+    if _LINE_END.search(name):
+        raise StreamRefused("stream_not_json")
+    return f"{more}event: {name}\n" if name else more
 
 
 class LineWire(LineFrames):

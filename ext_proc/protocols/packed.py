@@ -25,13 +25,19 @@ def is_packed(text: str) -> bool:
             raw = base64.b64decode(part, validate=True)
         except binascii.Error:
             return False
-        if _is_text(raw):
+        if is_text(raw):
             return False
     return True
 
 
-def _is_text(raw: bytes) -> bool:
-    if len(raw) - len(raw.translate(None, _PRINTED)) >= len(raw) * _TEXT_SHARE:
+def is_printed(raw: bytes | bytearray) -> bool:
+    """Are most of the bytes ASCII that can be printed?"""
+    return len(raw) - len(raw.translate(None, _PRINTED)) >= len(raw) * _TEXT_SHARE
+
+
+def is_text(raw: bytes | bytearray) -> bool:
+    """Are most of the bytes ASCII that can be printed, or all of them UTF-8?"""
+    if is_printed(raw):
         return True
     try:
         raw.decode("utf-8")
