@@ -335,6 +335,8 @@ class Channels:
         Raises:
             StreamRefused: there are too many places.
         """
+        if not text:
+            return text  # a block begins so: this is no text yet that packed bytes would go on with
         if place in self._open or not is_packed(text) or not self.is_clean(place, "", text):
             return None
         self.structure_bytes += len(text)
