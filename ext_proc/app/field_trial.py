@@ -152,8 +152,9 @@ def _show(before: bytes, made: Redaction, media: int) -> None:
         console.print(f"blocked: {', '.join(made.blocked)}", markup=False)
     if media:
         console.print(
-            f"{media} parts cannot be scanned, and the policy is told so (request.parameters.media_count): the one that ships "
-            "denies such a request (media_not_inspectable) where the model is not registered to take them",
+            f"{media} parts cannot be scanned, and the policy is told so (request.parameters.media_count): "
+            "the one that ships denies such a request (media_not_inspectable) "
+            "where the model is not registered to take them",
             soft_wrap=True,
         )
     coverage = made.coverage
