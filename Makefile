@@ -62,7 +62,7 @@ rego: ## fmt, check --strict, tests with full coverage
 	@$(OPA) fmt --fail --list opa/ || { echo "mend the layout with: $(OPA) fmt --write opa/"; exit 1; }
 	@$(OPA) check --strict --schema opa/schemas opa/inference opa/system
 	@$(OPA) test --timeout 60s --coverage --threshold 100 opa/inference opa/system opa/data.json > /dev/null \
-	  || { $(OPA) test --timeout 60s -v opa/inference opa/system opa/data.json; exit 1; }
+	  || { $(OPA) test --timeout 60s opa/inference opa/system opa/data.json; exit 1; }
 	@echo "rego: formatted, strict, tested with full coverage"
 
 policy: setup rego ## the same, and does the policy fail closed? (POLICY= another folder)

@@ -217,7 +217,9 @@ def _add_auditing(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     )
     verify.set_defaults(run=_verify)
     export = _add(commands, "export", "copy a bucket into a directory, with each log as a C2SP tree", _EXPORT)
-    export.add_argument("source", metavar="s3://BUCKET/PREFIX")
+    bucket = export.add_mutually_exclusive_group(required=True)
+    bucket.add_argument("source", nargs="?", metavar="s3://BUCKET/PREFIX")
+    _of_demo(bucket)
     export.add_argument("directory", type=Path, metavar="DIR", help="a new directory; it appears when it is complete")
     export.add_argument("--json", action="store_true", help="for machines: one JSON object")
     export.set_defaults(run=_export)
@@ -382,7 +384,7 @@ def _add_custody(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _with_order(erase)
     erase.add_argument("--yes", action="store_true", help="do not ask")
     erase.add_argument("--json", action="store_true", help="for machines: one JSON object")
-    _with_config(erase)
+    _with_gateway(erase)
     erase.set_defaults(run=_erase)
     holds = _add(commands, "legal-hold", "forbid that a person's content is erased", _HOLD)
     actions = holds.add_subparsers(title="actions", metavar="ACTION", required=True)
@@ -591,6 +593,10 @@ beside is masked, as if the policy said nothing of it.
 Exit status: 0 it passes, 1 a rule blocks it, 2 the rules or the body are refused or cannot be read."""
 
 
+_PROTOCOLS = """openai.chat, openai.completions, openai.responses, openai.embeddings, anthropic.messages,
+anthropic.count_tokens, or generic (default)"""
+
+
 def _add_fields(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     fields = _add(commands, "fields", "what is done with the fields of bodies")
     actions = fields.add_subparsers(title="actions", metavar="ACTION", required=True)
@@ -598,7 +604,7 @@ def _add_fields(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     test.add_argument("rules", type=Path, metavar="RULES", help="the rules")
     test.add_argument("body", type=Path, metavar="BODY", help="a JSON body, or a stream of events (with --answer)")
     test.add_argument("--answer", action="store_true", help="the body is a model's answer (default: a request)")
-    test.add_argument("--protocol", default="generic", metavar="NAME", help="as in the configuration: openai.chat ...")
+    test.add_argument("--protocol", default="generic", metavar="NAME", help=_PROTOCOLS)
     test.add_argument("--json", action="store_true", help="for machines: one JSON object")
     test.set_defaults(run=_test_fields)
 
@@ -745,7 +751,8 @@ def _verify(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     from ext_proc.app import auditing, reading
 
-    return reading.run_export(auditing.store_of_source(options.source, None), options)
+    source = options.source if options.endpoints is None else auditing.of_demo(options.endpoints, None)[0]
+    return reading.run_export(auditing.store_of_source(source, None), options)
 
 
 def _prove(options: argparse.Namespace) -> int:
@@ -775,10 +782,10 @@ def _rollup(options: argparse.Namespace) -> int:
 
 
 def _erase(options: argparse.Namespace) -> int:
-    from ext_proc.app import custody
+    from ext_proc.app import commands, custody
 
-    order = _order(options)
-    return custody.erase(options.config, _person(options), order, is_sure=options.yes, as_json=options.json)
+    order, path = _order(options), commands.path_of(options.config, options.endpoints)
+    return custody.erase(path, _person(options), order, is_sure=options.yes, as_json=options.json)
 
 
 def _place_hold(options: argparse.Namespace) -> int:

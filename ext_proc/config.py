@@ -571,7 +571,7 @@ class FieldRuleSection(_Section):
     """What is done about every value that a path leads to, whatever it says (`docs/redaction.md`, Fields)."""
 
     path: Text
-    """Which: `$.messages[*].metadata.ssn`, `$..birth_date`, `$.tools[0]['x-y']`. With `~` at the end: the names of
+    """Which: `$.metadata.ssn`, `$..birth_date`, `$.tools[0]['x-y']`. With `~` at the end: the names of
     members themselves."""
     action: Literal["mask", "hash", "drop", "partial", "block", "include", "exclude"]
     """`include`: only such fields pass. `exclude`: such fields are not scanned, which every record says."""

@@ -58,6 +58,14 @@ class BadHeaders(RequestError):
     client_text = "A request header is repeated or malformed."
 
 
+class BadBreakGlass(RequestError):
+    """The header that says that a call cannot wait for people does not say why."""
+
+    code = "bad_break_glass"
+    http_status = 400
+    client_text = "The header x-affidavit-break-glass must say why, once, in 8 to 500 printable ASCII characters."
+
+
 class BodyTooLarge(RequestError):
     """Over the connection's configured limit (RFC 9110 section 15.5.14)."""
 

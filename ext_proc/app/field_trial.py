@@ -21,9 +21,11 @@ from ext_proc.policy.field_rules import BadFieldRule, read_rules
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ext_proc.model import FieldRule, Redaction
+    from ext_proc.model import FieldRule, Inspection, Redaction
 
 PASSES, BLOCKED, REFUSED = 0, 1, 2
+PROTOCOLS: Final = tuple(one for one in get_args(ProtocolName) if one not in ("opaque", "openai.models"))
+"""Those with bodies that can be read."""
 _LIMIT_BYTES: Final = 64 * 1024 * 1024
 _JSON: Final = (("content-type", b"application/json"),)
 _EVENTS: Final = (("content-type", b"text/event-stream"),)
@@ -40,7 +42,7 @@ def run(rules: Path, body: Path, protocol: str, *, is_answer: bool, as_json: boo
         direction = Direction.RESPONSE if is_answer else Direction.REQUEST
         read = _rules(rules, direction)
         before = _read(body)
-        made = _tried(read, before, protocol, direction)
+        made, media = _tried(read, before, protocol, direction)
     except _RefusedError as refused:
         if as_json:
             print(json.dumps({"ok": False, "problem": str(refused)}, ensure_ascii=False))
@@ -49,10 +51,11 @@ def run(rules: Path, body: Path, protocol: str, *, is_answer: bool, as_json: boo
         return REFUSED
     if as_json:
         after = None if made.blocked else made.body.decode()
-        told = {"ok": not made.blocked, "before": before.decode(), "after": after, **redaction_facts(made)}
+        told = {"ok": not made.blocked, "before": before.decode(), "after": after, "media_count": media}
+        told |= redaction_facts(made)
         print(json.dumps(told, ensure_ascii=False))
     else:
-        _show(before, made)
+        _show(before, made, media)
     return BLOCKED if made.blocked else PASSES
 
 
@@ -93,9 +96,10 @@ def _rules(path: Path, direction: Direction) -> tuple[FieldRule, ...]:
     return read[direction]
 
 
-def _tried(rules: tuple[FieldRule, ...], body: bytes, protocol: str, direction: Direction) -> Redaction:
-    if protocol not in get_args(ProtocolName) or protocol in ("opaque", "openai.models"):
-        raise _RefusedError(f"{protocol}: no protocol with bodies that can be read; see docs/configuration.md")
+def _tried(rules: tuple[FieldRule, ...], body: bytes, protocol: str, direction: Direction) -> tuple[Redaction, int]:
+    """What becomes of it; of a request also how many parts the policy would be told cannot be scanned."""
+    if protocol not in PROTOCOLS:
+        raise _RefusedError(f"{protocol}: no protocol with bodies that can be read: {', '.join(PROTOCOLS)}")
     is_answer = direction is Direction.RESPONSE
     connection = Connection(
         name="trial",
@@ -110,10 +114,15 @@ def _tried(rules: tuple[FieldRule, ...], body: bytes, protocol: str, direction: 
     try:
         asked = gate.inspect(connection, "POST", "/", _JSON, b"{}" if is_answer else body)
         if not is_answer:
-            return gate.redact_request(asked, ())
-        return gate.redact_response(asked, (), 200, _kind(body), body, _LIMIT_BYTES)
+            return gate.redact_request(asked, ()), _media_of(asked)
+        return gate.redact_response(asked, (), 200, _kind(body), body, _LIMIT_BYTES), 0
     except GateError as error:
         raise _RefusedError(f"the body cannot be read: {error.code} ({error.detail})") from None
+
+
+def _media_of(asked: Inspection) -> int:
+    count = asked.parameters.get("media_count")
+    return count if isinstance(count, int) else 0
 
 
 def _kind(body: bytes) -> tuple[tuple[str, bytes], ...]:
@@ -127,7 +136,7 @@ def _kind(body: bytes) -> tuple[tuple[str, bytes], ...]:
     return _JSON
 
 
-def _show(before: bytes, made: Redaction) -> None:
+def _show(before: bytes, made: Redaction, media: int) -> None:
     console = Console(highlight=False)
     for title, body in (("before", before), ("after", b"(blocked)" if made.blocked else made.body)):
         console.print(f"{title}:", style="bold")
@@ -141,6 +150,13 @@ def _show(before: bytes, made: Redaction) -> None:
         console.print("nothing was taken out")
     if made.blocked:
         console.print(f"blocked: {', '.join(made.blocked)}", markup=False)
+    if media:
+        console.print(
+            f"{media} parts cannot be scanned, and the policy is told so (request.parameters.media_count): "
+            "the one that ships denies such a request (media_not_inspectable) "
+            "where the model is not registered to take them",
+            soft_wrap=True,
+        )
     coverage = made.coverage
     console.print(f"{coverage.scanned_bytes} bytes scanned, {coverage.excluded_bytes} kept from the scan by rules")
 

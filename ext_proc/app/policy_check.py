@@ -15,7 +15,7 @@ from rich.table import Table
 
 from ext_proc.app import policy_reports
 from ext_proc.policy.trial import defaults, failing_open, judging, questions, static, vocabulary
-from ext_proc.policy.trial.opa_program import AT_ONCE, find_opa, serving, sources
+from ext_proc.policy.trial.opa_program import AT_ONCE, LIBRARY, find_opa, serving, sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from ext_proc.policy.trial.failing_open import Finding, Found
     from ext_proc.policy.trial.static import Problem
+    from ext_proc.policy.trial.tracing import Line
 
 CLEAN, FOUND = 0, 1
-_SHOWN_MAX: Final = 4
 _ROWS_MAX: Final = 25
 
 
@@ -81,6 +81,7 @@ def check(options: CheckOptions, told: Callable[[int, int], None] = lambda _done
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found.findings = list(pool.map(placed, found.findings))
+        found.left_out = list(pool.map(placed, found.left_out))
     found.unreached = failing_open.unreached(opa, folder, corpus, options.decision)
     made.found = found
     return made
@@ -121,12 +122,12 @@ def _show(options: CheckOptions, checked: Checked) -> None:
         return
     if found.findings:
         _show_findings(console, options, found.findings)
+    for one in found.left_out:
+        where = f" ({one.where})" if one.where else ""
+        text = f"{told(one.before)}{where}: allowed if the caller leaves out {one.field}. Is that meant?"
+        console.print(text, markup=False, soft_wrap=True)
     if found.unreached:
-        some = ", ".join(str(line) for line in found.unreached[:_SHOWN_MAX])
-        more = " … (--json)" if len(found.unreached) > _SHOWN_MAX else ""
-        console.print(
-            f"{len(found.unreached)} rules that no question reached: {some}{more}", markup=False, soft_wrap=True
-        )
+        _show_unreached(console, options.policy, found.unreached)
     speed = checked.asked / max(checked.seconds, 1e-9)
     console.print(
         f"{options.policy}: {len(checked.problems)} problems in the sources, fails open in {len(found.findings)} ways; "
@@ -135,6 +136,31 @@ def _show(options: CheckOptions, checked: Checked) -> None:
         markup=False,
         soft_wrap=True,
     )
+
+
+def _show_unreached(console: Console, policy: Path, unreached: list[Line]) -> None:
+    """By file, those first that are not as they ship: what an author wrote, or changed."""
+    rows: dict[str, list[int]] = {}
+    for line in unreached:
+        rows.setdefault(line.file, []).append(line.row)
+    own = [name for name in rows if not _is_shipped(policy / name, name)]
+    shipped = [name for name in rows if name not in own]
+    console.print(f"{len(unreached)} rules that no question reached, so nothing is said of them:", soft_wrap=True)
+    for name in own[:_ROWS_MAX]:
+        console.print(f"    {name}: line {', '.join(map(str, rows[name]))}", markup=False, soft_wrap=True)
+    if len(own) > _ROWS_MAX:
+        console.print(f"    and {len(own) - _ROWS_MAX} more files")
+    if shipped:
+        count = sum(len(rows[name]) for name in shipped)
+        console.print(
+            f"    {count} in {len(shipped)} files that are as they ship (most are off until data say so)",
+            soft_wrap=True,
+        )
+
+
+def _is_shipped(path: Path, name: str) -> bool:
+    shipped = LIBRARY / name
+    return shipped.is_file() and shipped.read_bytes() == path.read_bytes()
 
 
 def _show_findings(console: Console, options: CheckOptions, findings: list[Finding]) -> None:

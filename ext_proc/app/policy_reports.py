@@ -21,8 +21,11 @@ _STATIC: Final = {
     "strict": "does not compile, or not strictly",
     "schema": "looks at a field that the question does not have",
     "layout": "not laid out as `opa fmt` does",
+    "default_allow": "allows what no rule speaks of",
     "capabilities": "calls what answers differently each time, or the network",
 }
+
+LEFT_OUT: Final = "a call that is denied is allowed when the caller says nothing: no finding, but is it meant?"
 
 
 def save(path: Path, text: str) -> None:
@@ -48,6 +51,7 @@ def as_json(policy: Path, checked: Checked) -> dict[str, Any]:
             for one in checked.problems
         ],
         "findings": [_finding(one) for one in found.findings] if found else None,
+        "left_out": [_finding(one) for one in found.left_out] if found else [],
         "questions": found.questions if found else 0,
         "allowed": found.allowed if found else 0,
         "held": found.held if found else 0,
@@ -62,7 +66,7 @@ def as_json(policy: Path, checked: Checked) -> dict[str, Any]:
 def _finding(one: Finding) -> dict[str, Any]:
     return {
         "kind": one.kind,
-        "text": judging.TEXTS[one.kind],
+        "text": judging.TEXTS.get(one.kind, LEFT_OUT),
         "field": one.field,
         "changes": one.changes,
         "cases": one.cases,

@@ -119,7 +119,8 @@ def run_list(store: VersionedStore, options: argparse.Namespace) -> int:
     table = Table(*_COLUMNS, box=None)
     for row in rows:
         removed = " ".join(f"{name}:{count}" for name, count in row.masked.items())
-        told = row.to_json() | {"exchange": row.exchange_id, "masked": removed}
+        code = ": ".join(filter(None, (row.code, ", ".join(row.reasons))))  # what the policy said of it
+        told = row.to_json() | {"exchange": row.exchange_id, "masked": removed, "code": code}
         table.add_row(*(visible(str(told[name] if told[name] is not None else "")) for name in _COLUMNS))
     _print_whole(table)
     return 0

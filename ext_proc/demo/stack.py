@@ -392,6 +392,11 @@ def run_demo(*, keep: bool, endpoints: Path | None, upstream: str | None, policy
     if problem is not None:
         print(f"affidavit: {problem}", file=sys.stderr)
         return 2
+    try:
+        _try_policy(policy)
+    except ConfigError as error:  # OPA refuses it
+        print(f"affidavit: --policy {policy}: {error.detail}", file=sys.stderr)
+        return 2
     folder = Path(tempfile.mkdtemp(prefix="affidavit-"))
     started = monotonic()
 
@@ -429,6 +434,13 @@ def _problem_of_policy(policy: Path | None, *, keep: bool) -> str | None:
     if not (policy / "data.json").is_file() or not (policy / "system" / "authz.rego").is_file():
         return f"--policy: {policy}: a folder like opa/ is wanted, with inference/, system/authz.rego and data.json"
     return None
+
+
+def _try_policy(policy: Path | None) -> None:
+    """Builds it once before anything starts: a mistake in it is then the first thing that is said, in OPA's words."""
+    if policy is not None:
+        with tempfile.TemporaryDirectory(prefix="affidavit-policy-") as folder:
+            servers.build_bundle(Path(folder) / "bundle.tar.gz", policy)
 
 
 def _problem_of(endpoints: Path | None, upstream: str | None) -> str | None:

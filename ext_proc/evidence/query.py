@@ -85,6 +85,8 @@ def query(  # noqa: PLR0913 - as on the command line
                 engine.execute("SET lock_configuration = true")
                 engine.execute(sql)
                 take(Answered(tuple(one[0] for one in engine.description or ()), _rows(engine)))
+    except duckdb.CatalogException as error:
+        raise EvidenceError(f"the query does not run: {error}\ntables: leaves, exchanges, tool_calls") from None
     except duckdb.Error as error:
         raise EvidenceError(f"the query does not run: {error}") from None
     except OSError as error:

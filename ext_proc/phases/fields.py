@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ext_proc.errors import BadHeaders, UnsupportedContent
+from ext_proc.errors import BadBreakGlass, BadHeaders, UnsupportedContent
 
 if TYPE_CHECKING:
     from ext_proc.model import Headers
@@ -126,11 +126,12 @@ def read_passing(path: str, headers: Headers) -> Passing:
 
     Raises:
         UnsupportedContent: the query holds another key than those known, or a value of another form.
+        BadBreakGlass: the reason for not asking people is none, or there are two.
         BadHeaders: a header that changes what is asked for is repeated or of another form.
     """
     emergency = _values(headers, BREAK_GLASS)
     if len(emergency) > 1 or not all(_REASON.fullmatch(one) for one in emergency):
-        raise BadHeaders("break_glass")
+        raise BadBreakGlass
     for name in _MEANT:
         values = _values(headers, name)
         if len(values) > 1:

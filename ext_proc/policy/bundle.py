@@ -113,7 +113,8 @@ def _build(command: list[str], folder: Path) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ConfigError(f"opa build: {type(error).__name__}") from None
     if done.returncode != 0:
-        raise ConfigError(f"opa build: {(done.stderr.strip() or done.stdout.strip())[:_SAID_MAX]}")
+        said = "\n".join(filter(None, (done.stderr.strip(), done.stdout.strip())))
+        raise ConfigError(f"opa build: {said[:_SAID_MAX]}")
 
 
 def _with_number(sources: Path, folder: Path, number: int) -> Path:

@@ -21,6 +21,9 @@ document below, and the answer is `data.inference.decision`. It asks once, withi
 - **Findings are counts, never values.** The policy learns that there were two e-mail addresses, not which.
 - **Time is in the question.** Use `input.time` and not `time.now_ns()`: the same question then gives the same decision,
   today and before an auditor.
+- **What cannot be scanned is counted.** `request.parameters.media_count`: images, sound, files, and members of a
+  message that its protocol does not know. The default policy denies them (`media_not_inspectable`) where the model is
+  not registered to take them.
 - **Only a decision allows.** Undefined, an error, too late, a field too many or of another type: the call is refused
   with 503 and recorded.
 """

@@ -21,10 +21,11 @@ test_analyst_may_list_models if {
 	inference.decision.allow with input as example.listing
 }
 
+# Data that switch a further concern on (allowances by group) may add reasons of their own to these.
 test_stranger_may_not if {
 	decision := inference.decision with input as example.with_value("/identity/groups", ["guests"])
 	not decision.allow
-	decision.reasons == ["not_permitted"]
+	"not_permitted" in decision.reasons
 }
 
 test_denial_beats_permission if {
@@ -39,7 +40,9 @@ test_all_reasons_are_told if {
 		{"op": "replace", "path": "/identity/groups", "value": []},
 	])
 	decision := inference.decision with input as asked
-	decision.reasons == ["not_permitted", "secret_in_prompt"]
+	every code in ["not_permitted", "secret_in_prompt"] {
+		code in decision.reasons
+	}
 }
 
 test_restricted_model_needs_approval if {

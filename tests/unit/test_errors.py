@@ -19,6 +19,7 @@ CODES = {
     "BadToken": ("invalid_token", 401),
     "BadBody": ("unreadable_body", 400),
     "BadHeaders": ("bad_headers", 400),
+    "BadBreakGlass": ("bad_break_glass", 400),
     "BodyTooLarge": ("request_too_large", 413),
     "UnsupportedContent": ("unsupported_content", 415),
     "UnknownOperation": ("unknown_operation", 404),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TEXT = (ROOT / "docs" / "policy-authors.md").read_text()
 FILES = dict(re.findall(r"`my-policy/([\w/]+\.rego)`:\n\n```rego\n(.*?)```", TEXT, re.DOTALL))
 _FENCES = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
-[SETTINGS] = [text for kind, text in _FENCES if kind == "json"]
+SETTINGS, PROJECTS = [text for kind, text in _FENCES if kind == "json"]
 [TEMPLATE] = [text for kind, text in _FENCES if kind == "rego" and "concerns.template" in text]
 [PROGRAM] = [text for kind, text in _FENCES if kind == "python"]
 COMMANDS = [
@@ -46,7 +46,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path.write_text(text)
     data = json.loads((folder / "data.json").read_text())
     data["inference"] |= json.loads(SETTINGS)
-    data["inference"]["projects"] = {"project-blue": "demo"}
+    data["inference"] |= json.loads(PROJECTS)
     (folder / "data.json").write_text(json.dumps(data, indent=2))
     return folder
 
@@ -140,6 +140,39 @@ def test_exports(server: Server) -> None:
 def test_all_of_it_fails_closed(policy: Path, server: Server) -> None:
     corpus = questions.generate(server, vocabulary.read(policy), 20)
     assert failing_open.search(server, corpus, whole=5).findings == []
+
+
+def test_interns_who_say_nothing_are_found(tmp_path: Path) -> None:
+    """The page's rule without the line that minds who leaves the limit out, beside it as it is."""
+    folder = tmp_path / "my-policy"
+    shutil.copytree(ROOT / "opa", folder)
+    rule = folder / _CONCERNS / "interns" / "interns.rego"
+    rule.parent.mkdir()
+    whole = FILES["inference/concerns/interns/interns.rego"]
+    line = "\tcount(asked.output_tokens) > 0\n"
+    assert line in whole
+    for text, is_named in ((whole, False), (whole.replace(line, ""), True)):
+        rule.write_text(text)
+        assert static.problems_of(program(), folder) == []
+        with opa_program.serving(program(), folder) as running:
+            corpus = questions.generate(running, vocabulary.read(folder), 1)
+            left_out = failing_open.silent_if_left_out(running, corpus)
+        named = [one for one in left_out if one.before["reasons"] == ["interns_ask_little"]]
+        assert bool(named) is is_named
+        assert {one.field for one in left_out} == {"request.parameters.max_tokens"}
+        if named:
+            where = failing_open.locate(program(), folder, named[0], "inference/decision")
+            assert where is not None
+            assert where.text.startswith('reasons contains "interns_ask_little"')
+
+
+def test_data_only_example_leaves_the_shipped_tests_green(policy: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "my-policy"
+    shutil.copytree(ROOT / "opa", folder)
+    shutil.copy(policy / "data.json", folder)
+    command = [program(), "test", "--timeout", "60s", "inference", "system", "data.json"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 def test_template(policy: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ext_proc.errors import ConfigError
 from ext_proc.policy.trial import judging, tracing
 from ext_proc.policy.trial.defaults import ENTITIES, MUST_BE_KNOWN, SEED
-from ext_proc.policy.trial.mutations import UNKNOWN_ENTITY, Mutant, mutants
+from ext_proc.policy.trial.mutations import UNKNOWN_ENTITY, Mutant, mutants, omissions
 from ext_proc.policy.trial.questions import Corpus, is_allowed, is_held
 
 if TYPE_CHECKING:
@@ -54,9 +54,13 @@ class Finding:
 
 @dataclass(slots=True)
 class Found:
-    """What came of it."""
+    """What came of it.
+
+    ``left_out`` are no findings: denials that fall silent where the caller leaves a parameter out, which can be meant.
+    """
 
     findings: list[Finding] = field(default_factory=list)
+    left_out: list[Finding] = field(default_factory=list)
     fields: list[str] = field(default_factory=list)
     questions: int = 0
     allowed: int = 0
@@ -131,7 +135,36 @@ def search(
         allowed=corpus.count(lambda answer: judging.decision_of(answer) is not None),
         held=corpus.count(_is_held),
         mutants=len(drawn),
+        left_out=silent_if_left_out(server, corpus),
     )
+
+
+def silent_if_left_out(server: Server, corpus: Corpus) -> list[Finding]:
+    """Denials that a caller gets round by saying nothing: of a limit on `max_tokens`, who leaves it out.
+
+    No schema forbids it and the gate asks it every day, so it is judged by who wrote the rule: in a limit for everybody
+    it can be meant (the service has a limit of its own), in one for interns hardly.
+
+    Raises:
+        ConfigError: OPA fails.
+    """
+    drawn = [
+        (number, mutant)
+        for number in range(corpus.telling)
+        if not is_allowed(corpus.answers[number])
+        for mutant in omissions(corpus.questions[number])
+    ]
+    answers = server.ask_all([mutant.of(corpus.questions[number]) for number, mutant in drawn])
+    found: dict[tuple[str, str], Finding] = {}
+    for (number, mutant), after in zip(drawn, answers, strict=True):
+        asked, before = corpus.questions[number], corpus.answers[number]
+        if judging.decision_of(after) is None:
+            continue
+        one = Finding(judging.LEFT_OUT, mutant.field, (mutant.change,), asked, mutant.of(asked), before, after, 1)
+        found.setdefault((mutant.field, _reasons(before)), one)
+    told = {key: set(one.before.get("reasons") or ()) for key, one in found.items()}
+    smaller = {key for key in told if not any(told[other] < told[key] for other in told if other[0] == key[0])}
+    return [one for key, one in found.items() if key in smaller]  # each code by itself, where it was seen by itself
 
 
 def locate(opa: Path, folder: Path, finding: Finding, decision: str) -> Line | None:

@@ -23,6 +23,9 @@ LESS_RECORDED: Final = "less_recorded"
 UNKNOWN_ALLOWED: Final = "unknown_allowed"
 MALFORMED_ALLOWED: Final = "malformed_allowed"
 
+LEFT_OUT: Final = "left_out"
+"""No finding, but a question to the author: does a denial that falls silent where the caller says nothing mean to?"""
+
 TEXTS: Final[Mapping[str, str]] = {
     DENY_BECAME_ALLOW: "a call that is denied is allowed when the question says less",
     APPROVAL_LOST: "fewer people have to agree when the question says less",

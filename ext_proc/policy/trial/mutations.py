@@ -5,7 +5,9 @@ its words, a number out of its range. The gate never asks such a question; a pol
 also allow what the next version forgets to ask. *Unknown* is what fits the schema and says less, or something that
 nobody has heard of, or more than there can be: an empty list of groups, a model of that name, a trillion bytes.
 
-What says something else and nothing less is neither: another hour, no finding, a limit that the caller left out.
+What says something else and nothing less is neither: another hour, no finding. What a caller may leave out
+(`omissions`) stands between: a limit on `max_tokens` that does not speak of who says nothing may be meant, and is asked
+about.
 """
 
 from __future__ import annotations
@@ -91,6 +93,13 @@ def mutants(question: Question) -> Iterator[Mutant]:
     for path, value in _fields(question, ()):
         yield from _malformed(path, value)
     yield from (mutant for mutant in _unknown(question) if mutant.of(question) != question)
+
+
+def omissions(question: Question) -> Iterator[Mutant]:
+    """What a caller may leave out of a body, left out: nothing is wrong with such a question, and it says less."""
+    for name, value in question["request"]["parameters"].items():
+        if value is not None and not name.endswith("_count"):
+            yield Mutant(("request", "parameters", name), "left out", _DROPPED, is_malformed=False)
 
 
 def _fields(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:

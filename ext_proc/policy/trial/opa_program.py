@@ -34,6 +34,9 @@ AT_ONCE: Final = 2
 _NOT_LOADED: Final = ("--ignore", "*_test.rego", "--ignore", "schemas")
 """As `bundle.build` leaves them out of a bundle."""
 _OK: Final = 200
+_CHECKOUT: Final = Path(__file__).resolve().parents[3]
+LIBRARY: Final = _CHECKOUT / "opa"
+"""The policy that ships."""
 
 
 def find_opa(given: Path | None) -> Path:
@@ -42,7 +45,7 @@ def find_opa(given: Path | None) -> Path:
     Raises:
         ConfigError: there is none.
     """
-    ours = Path(__file__).resolve().parents[3] / ".tools" / "bin" / "opa"
+    ours = _CHECKOUT / ".tools" / "bin" / "opa"
     on_path = shutil.which("opa")
     found = given or (ours if ours.exists() else Path(on_path) if on_path else None)
     if found is None or not found.is_file() or not os.access(found, os.X_OK):

@@ -1,9 +1,10 @@
 """Questions that a policy has something to say about: found by asking it, and remembered if the answer is a new one.
 
 First a caller in every group that the policy names asks for every model and operation that it names: some of that is
-allowed, or nobody could work with the policy. From what is allowed one field at a time is varied, with the words and
-numbers that the policy knows; then several at once, by a seed. What is kept is what was answered differently from
-everything before, and enough of the rest.
+allowed, or nobody could work with the policy. A rule about one group only (`"interns" in input.identity.groups`) speaks
+where somebody who may call is in it too: so callers join such groups. From what is allowed one field at a time is
+varied, with the words and numbers that the policy knows; then several at once, by a seed. What is kept is what was
+answered differently from everything before, and enough of the rest.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import copy
 import ipaddress
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
 from random import Random
@@ -49,6 +51,8 @@ _WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "sat
 _MODELS_MAX: Final = 40
 _GROUPS_MAX: Final = 60
 _ANCHORS_MAX: Final = 4
+_JOINED_MAX: Final = 8
+_CODES_MAX: Final = 5
 _TAGS_MAX: Final = 50
 _TRIES_MAX: Final = 4
 _BIG: Final = 10**9
@@ -149,9 +153,12 @@ def generate(server: Server, words: Vocabulary, wanted: int, seed: int = SEED) -
     anchors = _anchors(corpus)
     if not anchors:
         raise ConfigError(
-            "the policy allows nothing of what was asked, so nothing can be said about it: "
-            "give it a question that it allows, with --inputs FILE"
+            f"the policy allows nothing of what was asked{_most_frequent(corpus.answers)}, so nothing can be said "
+            "about it: give it a question that it allows, with --inputs FILE"
         )
+    joined = _joined(anchors[0], words)
+    _keep(corpus, seen, server, joined)
+    anchors += [one for one, answer in zip(joined, server.ask_all(joined), strict=True) if is_allowed(answer)]
     varied = [_with(anchor, path, value) for anchor in anchors for path, value in _values(words, anchor)]
     _keep(corpus, seen, server, [one for one in varied if _is_whole(one)])
     corpus.telling = len(corpus.questions)
@@ -161,6 +168,14 @@ def generate(server: Server, words: Vocabulary, wanted: int, seed: int = SEED) -
     corpus.questions += some
     corpus.answers += server.ask_all(some)
     return corpus
+
+
+def _most_frequent(answers: Iterable[Any]) -> str:
+    """Of denials, the codes that are told most: what stands in the way."""
+    told = [one.get("reasons") for one in answers if isinstance(one, dict)]
+    codes = Counter(str(code) for some in told if isinstance(some, list) for code in some)
+    most = ", ".join(f"{code} ({count})" for code, count in codes.most_common(_CODES_MAX))
+    return f" (most told: {most})" if most else ""
 
 
 def _is_whole(question: Question) -> bool:
@@ -188,6 +203,13 @@ def _anchors(corpus: Corpus) -> list[Question]:
     return [one for number, one in enumerate(chosen) if one not in chosen[:number]][:_ANCHORS_MAX]
 
 
+def _joined(anchor: Question, words: Vocabulary) -> list[Question]:
+    """A caller who may call, and is in one group more that a rule names."""
+    groups = anchor["identity"]["groups"]
+    more = [one for one in words.groups_of_rules if one not in groups][:_JOINED_MAX]
+    return [_with(anchor, ("identity", "groups"), [*groups, one]) for one in more]
+
+
 def _first(words: Vocabulary) -> Iterator[Question]:
     groups = (words.groups or words.words)[:_GROUPS_MAX]
     models = [*_models(words), "demo"]
@@ -196,7 +218,7 @@ def _first(words: Vocabulary) -> Iterator[Question]:
             asked = _calling(operation, model)
             yield _with(asked, ("identity", "groups"), groups)
     for model in models:
-        for group in groups:
+        for group in dict.fromkeys([*groups, *words.groups_of_rules]):
             yield _with(_calling("chat", model), ("identity", "groups"), [group])
         yield _calling("chat", model)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 HARMLESS: Final = frozenset({"json.match_schema", "json.verify_schema"})
 """Marked as nondeterministic only because a schema can refer to one on the network, which is off here."""
 _UNDEFINED: Final = re.compile(r"undefined function (\S+)")
+_OPEN_BY_DEFAULT: Final = re.compile(r"\s*default\s+allow\s*:?=\s*true\b")
 _SCHEMA_NAMED: Final = re.compile(r"^#\s*-\s*input:\s*schema\.", re.MULTILINE)
 
 
@@ -37,7 +38,7 @@ def problems_of(opa: Path, folder: Path) -> list[Problem]:
     found = [*_compiled(opa, folder)]
     if found:
         return found  # what does not compile is not laid out either
-    return [*_laid_out(opa, folder), *_reproducible(opa, folder)]
+    return [*_laid_out(opa, folder), *_reproducible(opa, folder), *_open_by_default(folder)]
 
 
 def capabilities(opa: Path, folder: Path) -> dict[str, Any]:
@@ -62,6 +63,18 @@ def _reproducible(opa: Path, folder: Path) -> Iterator[Problem]:
         json.dump(capabilities(opa, folder), file)
         file.flush()
         yield from _checked(opa, folder, "capabilities", "--capabilities", file.name, "--ignore", "*_test.rego")
+
+
+def _open_by_default(folder: Path) -> Iterator[Problem]:
+    """`default allow := true`: what the rules do not speak of is allowed, though no question may show it today."""
+    for path in sorted(folder.rglob("*.rego")):
+        if path.name.endswith("_test.rego"):
+            continue
+        for row, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+            if _OPEN_BY_DEFAULT.match(line):
+                text = "allows by default: whatever no rule speaks of is allowed"
+                remedy = "default allow := false, and say in `allow if` what is known to be right"
+                yield Problem("default_allow", str(path.relative_to(folder)), row, text, remedy)
 
 
 def _laid_out(opa: Path, folder: Path) -> Iterator[Problem]:

@@ -27,17 +27,23 @@ _TEXT: Final = re.compile(r'"((?:[^"\\\n]|\\.)*)"|`([^`]*)`')
 _NUMBER: Final = re.compile(r"(?<![\w.\"])(\d+(?:\.\d+)?)(?![\w.\"])")
 _LOOKED_UP: Final = re.compile(r"data\.([\w.]+)\[input\.([\w.]+)\]")
 _COMPARED: Final = re.compile(r'input\.([\w.]+)\s*[=!]=\s*"([^"\\\n]*)"')
+_GROUP: Final = re.compile(r"^.*\bgroups\b.*$", re.MULTILINE)
+"""A line of a rule that is about groups: what it quotes may be one."""
 _NETWORK: Final = re.compile(r"[0-9a-fA-F.:]+/\d{1,3}")
 _ENTITY: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 
 @dataclass(slots=True)
 class Vocabulary:
-    """Candidates: words at large, by field of the question (``request.model``), entities, networks, numbers."""
+    """Candidates: words at large, by field of the question (``request.model``), entities, networks, numbers.
+
+    ``groups`` are those of the data, ``groups_of_rules`` those that rules name (`"x" in input.identity.groups`).
+    """
 
     words: list[str] = field(default_factory=list)
     by_field: dict[str, list[str]] = field(default_factory=dict)
     groups: list[str] = field(default_factory=list)
+    groups_of_rules: list[str] = field(default_factory=list)
     entities: list[str] = field(default_factory=list)
     networks: list[str] = field(default_factory=list)
     numbers: list[float] = field(default_factory=list)
@@ -57,6 +63,7 @@ def read(folder: Path) -> Vocabulary:
     words, groups = list(_words(data, 0)), list(_groups(data))
     every = [*made.words, *words]
     made.groups = _first(groups)
+    made.groups_of_rules = _first(word for word in made.groups_of_rules if _is_a_name(word))
     made.entities = _first(word for word in every if _ENTITY.fullmatch(word))
     made.networks = _first(word for word in every if _NETWORK.fullmatch(word))
     made.words = _first(word for word in [*words, *made.words] if _is_a_name(word))
@@ -65,7 +72,8 @@ def read(folder: Path) -> Vocabulary:
 
 
 def _read_source(made: Vocabulary, text: str, data: Any) -> None:
-    made.words += [one or other for one, other in _TEXT.findall(text)]
+    made.words += _quoted(text)
+    made.groups_of_rules += [word for line in _GROUP.findall(text) for word in _quoted(line)]
     made.numbers += [_number(one) for one in _NUMBER.findall(_TEXT.sub("", text))]
     for path, name in _LOOKED_UP.findall(text):
         found = data
@@ -74,6 +82,10 @@ def _read_source(made: Vocabulary, text: str, data: Any) -> None:
         made.by_field.setdefault(name, []).extend(found if isinstance(found, dict) else ())
     for name, word in _COMPARED.findall(text):
         made.by_field.setdefault(name, []).append(word)
+
+
+def _quoted(text: str) -> list[str]:
+    return [one or other for one, other in _TEXT.findall(text)]
 
 
 def _data(folder: Path) -> dict[str, Any]:

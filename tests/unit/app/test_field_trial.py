@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ext_proc.cli import main
+from tests.fakes.policy import ROOT
 from tests.unit.app.bodies import deltas, stream
 
 if TYPE_CHECKING:
@@ -108,3 +110,39 @@ def test_what_is_refused(
 def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fields", "test", str(tmp_path / "no.yaml"), "-"]) == 2
     assert "No such file" in capsys.readouterr().err
+
+
+def test_what_cannot_be_scanned_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A member that the protocol does not know: the policy that ships would deny the request."""
+    (tmp_path / "rules.yaml").write_text("- {path: '$.metadata', action: drop}")
+    for more, count in (({}, 0), ({"metadata": {"ssn": "1"}}, 1)):
+        message = {"role": "user", "content": "hi", **more}
+        (tmp_path / "body").write_text(json.dumps({"model": "m", "messages": [message], "metadata": {"a": "b"}}))
+        command = ["fields", "test", str(tmp_path / "rules.yaml"), str(tmp_path / "body"), "--protocol", "openai.chat"]
+        assert main([*command, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["media_count"] == count
+        assert main(command) == 0
+        assert ("media_not_inspectable" in capsys.readouterr().out) is bool(count)
+
+
+def test_protocol_that_is_none_names_those_that_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "rules.yaml").write_text("- {path: '$.a', action: drop}")
+    (tmp_path / "body").write_text("{}")
+    assert main(["fields", "test", str(tmp_path / "rules.yaml"), str(tmp_path / "body"), "--protocol", "x"]) == 2
+    assert "openai.chat, openai.completions" in capsys.readouterr().err
+
+
+def test_bodies_of_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a reader of docs/redaction.md saves, and what comes of it."""
+    page = (ROOT / "docs" / "redaction.md").read_text()
+    [rules] = re.findall(r"^`rules\.yaml`:\n\n```yaml\n(.*?)```", page, re.MULTILINE | re.DOTALL)
+    request, answer = re.findall(r"^```json\n(.*?)```", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "rules.yaml").write_text(rules)
+    for body, options, gone in ((request, [], "1984"), (answer, ["--answer"], "4711")):
+        (tmp_path / "body").write_text(body)
+        command = ["fields", "test", str(tmp_path / "rules.yaml"), str(tmp_path / "body"), "--protocol", "openai.chat"]
+        assert main([*command, *options, "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert gone in told["before"]
+        assert gone not in told["after"]
+        assert told["media_count"] == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
@@ -144,6 +145,37 @@ def test_clock_is_a_problem_and_the_rest_is_looked_at(positive: Path, asked: Pat
 def test_could_not_run(arguments: list[str], said: str, capsys: Said) -> None:
     assert _check(*arguments) == 2
     assert said in capsys.readouterr().err
+
+
+def test_rules_that_no_question_reached_are_ones_own_first(
+    tmp_path: Path, asked: Path, capsys: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is as it ships is counted, not listed."""
+    folder = write(tmp_path / "policy", ORDINARY + '\ndeny contains "never" if input.identity.subject == ""\n')
+    (tmp_path / "library").mkdir()
+    shutil.copy(folder / "policy.rego", tmp_path / "library")
+    _check(folder, "--inputs", asked)
+    row = 1 + (folder / "policy.rego").read_text().splitlines().index(
+        'deny contains "never" if input.identity.subject == ""'
+    )
+    assert re.search(rf"no question reached.*\n    policy\.rego: line .*\b{row}\n", capsys.readouterr().out)
+    monkeypatch.setattr(policy_check, "LIBRARY", tmp_path / "library")
+    _check(folder, "--inputs", asked)
+    said = capsys.readouterr().out
+    assert "policy.rego: line" not in said
+    assert re.search(r"\d in 1 files that are as they ship", said)
+
+
+def test_what_a_caller_may_leave_out_is_asked_about(ordinary: Path, tmp_path: Path, capsys: Said) -> None:
+    """Exit status 1 here is for other reasons."""
+    few = chat(request={"model": "gpt-small"}, findings={}, identity={"groups": ["staff"]})
+    many = chat(request={"model": "gpt-small", "parameters": {"max_tokens": 1001}}, findings={})
+    path = tmp_path / "many.json"
+    path.write_text(json.dumps([few, many]))
+    _check(ordinary, "--inputs", path)
+    said = capsys.readouterr().out
+    assert "denied: too_many_tokens (policy.rego:" in said
+    assert "allowed if the caller leaves out request.parameters.max_tokens. Is that meant?" in said
 
 
 def test_report_that_cannot_be_written(positive: Path, asked: Path, tmp_path: Path, capsys: Said) -> None:

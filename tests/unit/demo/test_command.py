@@ -19,6 +19,7 @@ import pytest
 
 from ext_proc.cli import main
 from ext_proc.demo import servers, stack
+from tests.fakes.policy import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,6 +42,18 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_upstream_that_is_none(url: str, capsys: Said) -> None:
     assert main(["demo", "--upstream", url]) == 2
     assert capsys.readouterr().err.startswith("affidavit: --upstream: ")
+
+
+def test_policy_that_opa_refuses_is_said_first(tmp_path: Path, capsys: Said) -> None:
+    policy = tmp_path / "policy"
+    shutil.copytree(ROOT / "opa", policy)
+    (policy / "inference" / "broken.rego").write_text("package inference\n\nx := nothing\n")
+
+    assert main(["demo", "--keep", "--policy", str(policy)]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"affidavit: --policy {policy}: opa build: ")
+    assert "broken.rego:3: rego_unsafe_var_error: var nothing is unsafe" in said.err
+    assert said.out == ""
 
 
 def test_endpoints_that_cannot_be_written(tmp_path: Path, capsys: Said) -> None:

@@ -390,7 +390,9 @@ def test_caller_leaves_in_an_emergency() -> None:
 def test_emergency_must_say_why(value: bytes) -> None:
     effect = emergency().settle(head(("x-affidavit-break-glass", value)))
     assert isinstance(effect, do.Refuse)
-    assert (effect.refusal.status, effect.refusal.code) == (400, "bad_headers")
+    assert (effect.refusal.status, effect.refusal.code) == (400, "bad_break_glass")
+    assert "x-affidavit-break-glass" in effect.refusal.text
+    assert "8 to 500" in effect.refusal.text
 
 
 def test_policy_is_told_of_it() -> None:

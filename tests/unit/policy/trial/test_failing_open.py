@@ -194,8 +194,9 @@ def test_same_seed_same_questions(tmp_path: Path) -> None:
 
 def test_policy_that_allows_nothing_is_not_called_safe(tmp_path: Path) -> None:
     nothing = ORDINARY.replace("count(deny) == 0", "false")
-    with pytest.raises(ConfigError, match="give it a question that it allows, with --inputs"):
+    with pytest.raises(ConfigError, match="give it a question that it allows, with --inputs") as refused:
         _searched(write(tmp_path, nothing))
+    assert "(most told: wrong_model (" in refused.value.detail
 
 
 def test_questions_of_ones_own(tmp_path: Path) -> None:

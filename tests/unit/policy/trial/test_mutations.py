@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from ext_proc.policy.trial.mutations import MANY, mutants, shown
+from ext_proc.policy.trial.mutations import MANY, mutants, omissions, shown
 from ext_proc.policy.trial.schema import question_schema
 from tests.fakes.policies import chat
 
@@ -49,6 +49,15 @@ def test_what_the_caller_leaves_out_is_no_less() -> None:
     assert ("findings.EMAIL", "left out") not in fields
     assert ("request.parameters.tool_count", "left out") in fields  # the gate counts
     assert ("request.model", "an unknown word") in fields
+
+
+def test_what_a_caller_may_leave_out() -> None:
+    asked = chat()
+    [one] = omissions(asked)
+
+    assert (one.field, one.is_malformed) == ("request.parameters.max_tokens", False)
+    assert "max_tokens" not in one.of(asked)["request"]["parameters"]
+    assert "max_tokens" in asked["request"]["parameters"]
 
 
 def test_more_than_there_can_be() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ext_proc.policy.trial import static
-from tests.fakes.policies import ORDINARY, write
+from tests.fakes.policies import ORDINARY, POSITIVE, write
 from tests.fakes.policy import ROOT, opa_program
 
 if TYPE_CHECKING:
@@ -60,6 +60,15 @@ def test_schema_of_our_annotations(tmp_path: Path) -> None:
     assert {problem.code for problem in found} == {"strict"}
     assert "input.findingz" in found[0].text
     assert found[0].file == "inference/concerns/secrets/secrets.rego"
+
+
+def test_what_allows_by_default(tmp_path: Path) -> None:
+    folder = write(tmp_path, POSITIVE.replace("package inference\n", "package inference\n\ndefault allow := true\n"))
+    (folder / "policy_test.rego").write_text("package policy_test\n\ndefault allow := true\n")
+
+    [found] = static.problems_of(opa_program(), folder)
+    assert (found.code, found.file, found.row) == ("default_allow", "policy.rego", 3)
+    assert "default allow := false" in found.remedy
 
 
 def test_time_of_tests_is_theirs(tmp_path: Path) -> None:

@@ -68,6 +68,15 @@ def test_data_that_are_none(tmp_path: Path) -> None:
         vocabulary.read(folder)
 
 
+def test_groups_that_rules_name(tmp_path: Path) -> None:
+    """Also where data name some: a rule about interns is heard of nowhere else."""
+    rules = 'package inference\n\ndeny contains "x" if "interns" in input.identity.groups\n'
+    found = vocabulary.read(write(tmp_path, rules, {"models": {"opus": {"groups": ["poets"]}}}))
+
+    assert found.groups == ["poets"]
+    assert "interns" in found.groups_of_rules
+
+
 def test_ours() -> None:
     found = vocabulary.read(ROOT / "opa")
 
