@@ -18,7 +18,6 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import pytest
 import yaml
 
 from ext_proc.app.process import end_with_parent
@@ -56,10 +55,9 @@ def place(folder: Path, *, is_masking: bool) -> Iterator[Place]:
     [upstream] = free_ports(1)
     loop = LoopThread()
     write_policy(folder / "policy", is_masking=is_masking)
-    stack = Stack(folder, StackOptions(upstream=f"http://127.0.0.1:{upstream}", workers=1))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(servers, "POLICY_SOURCES", folder / "policy")  # the stack builds its bundle from there
-        stack.start()
+    options = StackOptions(upstream=f"http://127.0.0.1:{upstream}", workers=1, policy=folder / "policy")
+    stack = Stack(folder, options)
+    stack.start()
     try:
         token = stack.token("ada", ["analysts"])
         server = loop.run(keyed(stack.ports["http"], token))
