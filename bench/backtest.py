@@ -24,7 +24,8 @@ from rich.console import Console
 from ext_proc.app.backtest import backtest
 from ext_proc.evidence.questions import recorded
 from ext_proc.policy import bundle
-from ext_proc.policy.again import Asker, find_opa
+from ext_proc.policy.again import Asker
+from ext_proc.policy.trial.opa_program import find_opa
 
 if TYPE_CHECKING:
     from ext_proc.model import PolicyVersion

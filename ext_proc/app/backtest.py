@@ -26,9 +26,10 @@ from ext_proc.app.rerun import put_on_record, span_of
 from ext_proc.evidence.questions import leaf_count, recorded
 from ext_proc.evidence.visible import visible
 from ext_proc.policy import bundle as bundles
-from ext_proc.policy.again import Asker, Failed, find_opa
+from ext_proc.policy.again import Asker, Failed
 from ext_proc.policy.differing import EFFECTS, differences, effects
 from ext_proc.policy.question import NotAskedError, read_asked
+from ext_proc.policy.trial.opa_program import find_opa
 
 if TYPE_CHECKING:
     import argparse

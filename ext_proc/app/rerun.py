@@ -24,10 +24,11 @@ from ext_proc.evidence.show import QUESTION
 from ext_proc.evidence.times import parse_time
 from ext_proc.evidence.visible import visible
 from ext_proc.policy import bundle
-from ext_proc.policy.again import Failed, find_opa
+from ext_proc.policy.again import Failed
 from ext_proc.policy.bundle import Signing
 from ext_proc.policy.differing import contradictions, differences
 from ext_proc.policy.question import NotAskedError, read_asked
+from ext_proc.policy.trial.opa_program import find_opa
 
 if TYPE_CHECKING:
     import argparse

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -37,19 +36,6 @@ class Failed:
     """The bundle has no answer to a question, only an error."""
 
     why: str
-
-
-def find_opa(given: Path | None) -> Path:
-    """The program: as given, or where `make setup` puts it, or on the PATH.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    ours = Path(__file__).resolve().parents[2] / ".tools" / "bin" / "opa"
-    found = given or (ours if ours.is_file() else Path(shutil.which("opa") or "opa"))
-    if not os.access(found, os.X_OK) or found.is_dir():
-        raise ConfigError(f"{found}: no OPA to run; name it with --opa, or put it on the PATH")
-    return found.absolute()
 
 
 def capabilities(opa: Path) -> dict[str, Any]:

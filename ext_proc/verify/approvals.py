@@ -202,17 +202,17 @@ class Approvals:
             ends: intents that ended there: were they let on?
             doubted: exchanges that were refused because a record was late.
         """
-        kept = (self._said, self._asked, self._refused, self._passed, self._emergencies)
+        kept = (self._said, self._asked, self._refused, self._passed, self._places, self._emergencies)
         for one in told:
             if max(len(some) for some in kept) >= _KEPT_MAX:
                 self._run.findings.add("leaf_invalid", key, "More approvals are on record than people can give.")
                 break
             self._take(origin, key, one)
         for sequence, is_let_on in ends.items():
-            if is_let_on:
-                self._let_on.add((origin, sequence))
-            else:
+            if not is_let_on:
                 self._passed.pop((origin, sequence), None)
+            elif (origin, sequence) in self._passed:
+                self._let_on.add((origin, sequence))
         for exchange_id in doubted:
             place = self._places.get((origin, exchange_id))
             if place is not None and place not in self._let_on:

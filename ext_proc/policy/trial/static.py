@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from ext_proc.policy.again import capabilities
 from ext_proc.policy.trial.opa_program import run
 from ext_proc.policy.trial.schema import SCHEMAS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HARMLESS: Final = frozenset({"json.match_schema", "json.verify_schema"})
-"""Marked as nondeterministic only because a schema can refer to one on the network, which is off here."""
 _UNDEFINED: Final = re.compile(r"undefined function (\S+)")
 _OPEN_BY_DEFAULT: Final = re.compile(r"\s*default\s+allow\s*:?=\s*true\b")
 _SCHEMA_NAMED: Final = re.compile(r"^#\s*-\s*input:\s*schema\.", re.MULTILINE)
@@ -41,13 +40,6 @@ def problems_of(opa: Path, folder: Path) -> list[Problem]:
     return [*_laid_out(opa, folder), *_reproducible(opa, folder), *_open_by_default(folder)]
 
 
-def capabilities(opa: Path, folder: Path) -> dict[str, Any]:
-    """What a policy may call: no clock, no chance, no network, or its decisions could not be made again."""
-    known: dict[str, Any] = json.loads(run(opa, ["capabilities", "--current"], folder).stdout)
-    kept = [one for one in known["builtins"] if not one.get("nondeterministic") or one["name"] in HARMLESS]
-    return {**known, "builtins": kept, "allow_net": []}
-
-
 def _compiled(opa: Path, folder: Path) -> Iterator[Problem]:
     own = folder / "schemas" / "question.json"
     schemas = own.parent.absolute() if own.is_file() else SCHEMAS
@@ -60,7 +52,7 @@ def _compiled(opa: Path, folder: Path) -> Iterator[Problem]:
 
 def _reproducible(opa: Path, folder: Path) -> Iterator[Problem]:
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(capabilities(opa, folder), file)
+        json.dump(capabilities(opa), file)
         file.flush()
         yield from _checked(opa, folder, "capabilities", "--capabilities", file.name, "--ignore", "*_test.rego")
 

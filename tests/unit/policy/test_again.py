@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ext_proc.errors import ConfigError
-from ext_proc.policy.again import Asker, Failed, capabilities, find_opa
+from ext_proc.policy.again import Asker, Failed, capabilities
+from ext_proc.policy.trial.opa_program import find_opa
 from tests.fakes.policy import opa_program
 
 if TYPE_CHECKING:

@@ -79,7 +79,7 @@ def test_time_of_tests_is_theirs(tmp_path: Path) -> None:
 
 
 def test_capabilities_have_no_network_and_no_chance() -> None:
-    made = static.capabilities(opa_program(), ROOT)
+    made = static.capabilities(opa_program())
     names = {one["name"] for one in made["builtins"]}
 
     assert made["allow_net"] == []
