@@ -40,8 +40,8 @@ fuzz: setup ## fuzz the readers of JSON, streams and compressed bodies (SECONDS=
 	@[ -d .tools/atheris ] || $(BIN)/python -m pip install -q --no-deps --require-hashes --target .tools/atheris -r scripts/pins/atheris.txt
 	@PYTHONPATH=.tools/atheris $(BIN)/python -m tests.fuzz.run --seconds $(or $(SECONDS),600)
 
-lint: ## ruff: lint and format
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+lint: ## ruff: lint and format (no cache: what ruff remembers of a file does not know that a module has moved)
+	@$(BIN)/ruff check --no-cache . && $(BIN)/ruff format --no-cache --check .
 
 format: ## ruff: mend what can be mended
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

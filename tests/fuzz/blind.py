@@ -11,9 +11,9 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from ext_proc.protocols.packed import is_packed
 from ext_proc.protocols.streaming.channels import WITHHELD
 from ext_proc.protocols.streaming.dialect import LABELS, PADDING
-from ext_proc.protocols.streaming.packed import is_packed
 from ext_proc.protocols.streaming.walking import _KNOWN
 
 if TYPE_CHECKING:
