@@ -353,6 +353,15 @@ def test_what_goes_through_a_placeholder_is_noted_once() -> None:
     assert 1 < most < 8
 
 
+@pytest.mark.parametrize("before", ["1 ", "2 1 1 "])
+def test_rows_of_digits_with_an_escape_near_are_cut_as_in_the_whole_text(before: str) -> None:
+    """Also as a reader sees them: however much of a stream's text is kept, or is looked at around the escape."""
+    text = before + "1 2 " * 400 + "1 1 2 " * 3 + "1 2 " * 9 + "BOB\\u0040"
+    assert "[PAYMENT_CARD]" in whole(text)
+    for size in (1, 4, 50, len(text)):
+        assert streamed(in_chunks(text, size)) == whole(text)
+
+
 def test_hash_needs_its_key() -> None:
     with pytest.raises(ValueError, match="hash_key"):
         StreamRedactor((rule("EMAIL", Action.HASH),))

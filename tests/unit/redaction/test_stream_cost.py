@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ext_proc.redaction.detect import NOTHING_DONE, Detector
+from ext_proc.redaction.detect import NOTHING_DONE, Detector, Done
 from ext_proc.redaction.liveness import Cursor
 from ext_proc.redaction.look import HELD_TOO_LONG
 from ext_proc.redaction.reading import rules_automaton
 from tests.unit.redaction.streams import in_chunks, stream, streamed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from ext_proc.model import Span
 
@@ -47,16 +47,15 @@ class Counting(Detector):
 
     scanned = 0
 
-    def apart(
-        self,
-        text: str,
-        context: str = "",
-        only: frozenset[int] | None = None,
-        done: Mapping[str, int] = NOTHING_DONE,
-        since: int = 0,
-    ) -> list[Span]:
+    def apart(self, text: str, context: str = "") -> list[Span]:
         self.scanned += len(text)
-        return super().apart(text, context, only, done, since)
+        return super().apart(text, context)
+
+    def rest(
+        self, text: str, only: frozenset[int] | None = None, done: Done = NOTHING_DONE, since: int = 0
+    ) -> tuple[list[Span], list[Span]]:
+        self.scanned += len(text)
+        return super().rest(text, only, done, since)
 
 
 COUNTING = Counting()
