@@ -13,7 +13,7 @@ from ext_proc.redaction.look import HELD_TOO_LONG, REACH, WITHHELD, Look
 from ext_proc.redaction.looker import Looker
 from ext_proc.redaction.reading import Reading
 from ext_proc.redaction.rules import PACKS, RULES
-from tests.unit.redaction.streams import in_chunks, stream, streamed, whole
+from tests.unit.redaction.streams import EXAMPLES, in_chunks, stream, streamed, whole
 
 TOKEN = "ghp_" + "a1B2" * 9
 JWT = "eyJ" + "aB3" * 20 + "." + "cD4" * 2000 + "." + "eF5" * 14
@@ -396,3 +396,19 @@ def test_far_words_have_no_say() -> None:
                 assert any(
                     m for m in one.pattern.finditer(sample.text) if __import__("re").search(one.anchor, m.group())
                 ), one.id
+
+
+@pytest.mark.parametrize("limit", [40, 1024])
+def test_when_it_is_asked_what_was_taken_out_changes_nothing(limit: int) -> None:
+    """What is settled is told as it was: also of values in values, and of what is withheld."""
+    text = "".join(
+        [f"{one} " for one in EXAMPLES[::9]] + ["-----BEGIN PRIVATE KEY----- bob@example.org " * 3, "a" * 200]
+    )
+    often, once = stream(limit=limit), stream(limit=limit)
+    for chunk in in_chunks(text, 50):
+        often.feed(chunk)
+        once.feed(chunk)
+        assert len(often.removals) <= often.removal_count
+    often.finish()
+    once.finish()
+    assert often.removals == once.removals
