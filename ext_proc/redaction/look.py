@@ -95,7 +95,7 @@ class Look:
     """
 
     __slots__ = (
-        "_done", "_grace_to", "_limit", "_looker", "_may_scan", "_origin",
+        "_done", "_grace_to", "_known", "_limit", "_looker", "_may_scan", "_origin",
         "_quick", "_reading", "_replaced", "_since", "_swallow", "_text", "_undone",
         "at", "base", "ended", "has_scanned", "is_careful", "let_go",
     )  # fmt: skip
@@ -126,6 +126,7 @@ class Look:
         self._reading = Reading(looker.detector, -len(read))
         self._reading.feed(read)
         self._swallow: _Swallow | None = None
+        self._known: tuple[int, Reading] | None = None  # how the reading was at a place, while something is masked
         self._grace_to = 0
         self._done: dict[str, list[tuple[int, int]]] = {}  # by rule, its last values that were let go
         self._undone: dict[str, int] = {}  # and where the last one as a reader sees it ended
@@ -215,13 +216,15 @@ class Look:
             self._reading.feed(part)
             self.at += len(part)
             return
-        before = self._reading.copy()
+        at, known = self._kept_reading()
         self._reading.feed(part)
         if self._reading.settled() < swallow.until:
             self.at += len(part)
             self._swallow = swallow._replace(alive_to=self.at)
             return
-        self._reading = before  # what is masked ends here: with which character?
+        before = known.copy()  # what is masked ends here: with which character?
+        before.feed(self._text[at - self.base : self.at - self.base])
+        self._reading = before
         until, alive_to = swallow.until, swallow.alive_to
         for char in part:
             before.feed(char)
@@ -232,6 +235,13 @@ class Look:
             if settled < until:
                 alive_to = self.at
         self._swallow = swallow._replace(until=until, alive_to=alive_to)
+
+    def _kept_reading(self) -> tuple[int, Reading]:
+        """A reading of the text up to a place from which on nothing but reading on was done to it."""
+        cell = (self.at + self._origin) // _GRID
+        if self._known is None or (self._known[0] + self._origin) // _GRID != cell:
+            self._known = self.at, self._reading.copy()
+        return self._known
 
     def finish(self) -> list[Out]:
         """Nothing comes any more."""
@@ -431,7 +441,7 @@ class Look:
         made: list[Out] = []
         span = Span(self.let_go, self.at, WITHHELD, HELD_TOO_LONG, 1.0)
         out = self._put(made, span, is_open=True)
-        self._swallow = _Swallow(out, self.at, is_known=False, alive_to=self.at)
+        self._swallow, self._known = _Swallow(out, self.at, is_known=False, alive_to=self.at), None
         return out
 
     def _has_ended(self, swallow: _Swallow, settled: int, *, is_on_grid: bool) -> bool:
@@ -451,7 +461,7 @@ class Look:
         out = swallow.out
         if out.span is not None:
             out.span = replace(out.span, rule=HELD_TOO_LONG)
-        self._swallow = _Swallow(out, self.at, is_known=False, alive_to=self.at)
+        self._swallow, self._known = _Swallow(out, self.at, is_known=False, alive_to=self.at), None
 
     def _end(self, swallow: _Swallow, settled: int) -> bool:
         """Where does the value end? False while that is not known."""
