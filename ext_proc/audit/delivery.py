@@ -126,8 +126,10 @@ class Delivery:
         """
         state = self._state
         is_complete = self._is_complete()
+        if is_complete and state.roster_sha256 is None and not state.is_over and not self.is_stuck:
+            self._put_birth()  # a command may begin and end its log between our first step and this one
         sealed = sorted(self.folder.glob(f"*{segments.SEALED}"))
-        # A log that is dead, and whose beginning is spoilt, was never announced: what is left of it goes all the same.
+        # A log that is dead, and whose beginning is spoilt, cannot be announced: what is left of it goes all the same.
         if not state.is_over and (state.roster_sha256 is not None or (is_complete and sealed)):
             for segment in sealed[:ROUND_MAX]:
                 if not self._ship(segment):
