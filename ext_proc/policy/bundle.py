@@ -179,6 +179,33 @@ def read_facts(raw: bytes) -> BundleFacts:
     return BundleFacts(revision, number if type(number) is int and 0 <= number < 2**53 else None, key_id)
 
 
+def unpack(raw: bytes, folder: Path) -> None:
+    """Write the sources in a bundle into an empty folder: rules, data and manifest, each below it and once.
+
+    Raises:
+        ConfigError: it is no bundle, or one that no `opa build` makes.
+    """
+    try:
+        with tarfile.open(fileobj=BytesIO(raw)) as archive:
+            for member in archive:
+                if archive.offset > _UNPACKED_MAX_BYTES:
+                    raise ValueError("far larger than a bundle can be")
+                path = folder / member.name.lstrip("/")
+                if not _is_source(path):
+                    continue
+                content = archive.extractfile(member) if member.isfile() else None
+                if content is None or not path.resolve().is_relative_to(folder.resolve()) or path.exists():
+                    raise ValueError("a link, a name twice, or one that leads out of it")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content.read())
+    except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError) as error:
+        raise ConfigError(f"not a policy bundle: {type(error).__name__}") from None
+
+
+def _is_source(path: Path) -> bool:
+    return path.suffix == ".rego" or path.name in _DATA
+
+
 def _members(raw: bytes, *names: str) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     with tarfile.open(fileobj=BytesIO(raw)) as archive:
@@ -211,7 +238,6 @@ def _sources_sha256(sources: Path, number: int | None) -> str:
 def _files(sources: Path) -> Iterator[Path]:
     """What ``opa build`` takes from the folder: whatever is in the bundle is in its revision."""
     for one in sources.rglob("*"):
-        is_taken = one.suffix == ".rego" or one.name in _DATA
         is_left_out = one.name.endswith(_TEST_SUFFIX) or _LEFT_OUT in one.relative_to(sources).parts
-        if is_taken and not is_left_out and one.is_file():
+        if _is_source(one) and not is_left_out and one.is_file():
             yield one
