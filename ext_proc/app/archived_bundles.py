@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from ext_proc.evidence.versions import VersionedStore
 
 
+_COPIES_MAX: Final = 16
+"""Tried before it is given up."""
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -83,7 +86,7 @@ class ArchivedBundles:
 
 
 def bytes_of(store: VersionedStore, digest: str) -> bytes:
-    """The bundle with this digest, out of the bucket.
+    """The bundle with this digest, out of the bucket: of all copies the first that is what its name says.
 
     Raises:
         NoBundle: it is not there, or not what its name says.
@@ -92,12 +95,13 @@ def bytes_of(store: VersionedStore, digest: str) -> bytes:
     if not _DIGEST.fullmatch(digest):
         raise NoBundle(f"the record names no bundle: {digest[:80]}")
     key = archive_key(digest)
-    version = next((one for one in firsts(store, key) if one.key == key), None)
-    if version is None:
-        raise NoBundle(f"{key} is not in the bucket: it was active before bundles were archived, or was removed")
-    if version.size_bytes > BUNDLE_MAX_BYTES:
-        raise NoBundle(f"{key} is far larger than a bundle can be: run `affidavit verify`")
-    raw = fetch(store, version)
-    if hashlib.sha256(raw).hexdigest() != digest:
-        raise NoBundle(f"{key} does not have the digest that the record names, so it is not asked: it was changed")
-    return raw
+    why = "is not in the bucket: it was active before bundles were archived, or was removed"
+    for version in islice(firsts(store, key.removesuffix(".tar.gz")), _COPIES_MAX):
+        if version.size_bytes > BUNDLE_MAX_BYTES:
+            why = "is far larger than a bundle can be: run `affidavit verify`"
+            continue
+        raw = fetch(store, version)
+        if hashlib.sha256(raw).hexdigest() == digest:
+            return raw
+        why = "does not have the digest that the record names, so it is not asked: it was changed"
+    raise NoBundle(f"{key} {why}")

@@ -99,9 +99,15 @@ class _Shipping:
         self._journal_due = clock()
         self._access_due = clock()
         self._archive = PolicyArchive(
-            registry.bundle_copies(config) / "active.json", self._bundles, self._put_bundle, self._note
+            registry.bundle_copies(config) / "active.json",
+            self._bundles,
+            self._put_bundle,
+            self._store.fetch,
+            self._note,
+            clock,
         )
         self._distributor: Distributor | None = None
+        self._fetcher: BundleFetcher | None = None
         if (section := config.policy.distribution) is not None:
             self._distributor = Distributor(Distribution.of(config), self._note)
             BundleDoor(self._distributor, section.listen, config.run_dir / "opa" / "token")
@@ -130,6 +136,8 @@ class _Shipping:
         self._shipper.run(stop, INTERVAL_SECONDS, after)
         with suppress(StoreUnavailable, StoreRefused, NotKept, GateError, OSError):
             self._ship_access_log(ShipReport(), is_last=True)
+        with suppress(StoreUnavailable, StoreRefused, NotKept, GateError, OSError):
+            self._archive.end()
         self._shipper.journal = None
         if self._journal is not None:
             self._journal.close()
