@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
     from ext_proc.evidence.versions import VersionedStore
 
 
-_COPIES_MAX: Final = 16
-"""Tried before it is given up."""
+_COPIES_MAX: Final = 64
+"""Tried before it is given up, the oldest first: what others put beside them comes later."""
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -96,7 +95,10 @@ def bytes_of(store: VersionedStore, digest: str) -> bytes:
         raise NoBundle(f"the record names no bundle: {digest[:80]}")
     key = archive_key(digest)
     why = "is not in the bucket: it was active before bundles were archived, or was removed"
-    for version in islice(firsts(store, key.removesuffix(".tar.gz")), _COPIES_MAX):
+    copies = sorted(
+        firsts(store, key.removesuffix("tar.gz")), key=lambda one: (one.key != key, one.last_modified, one.key)
+    )
+    for version in copies[:_COPIES_MAX]:
         if version.size_bytes > BUNDLE_MAX_BYTES:
             why = "is far larger than a bundle can be: run `affidavit verify`"
             continue

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import tarfile
-import zlib
 from dataclasses import replace
-from io import BytesIO
 from typing import TYPE_CHECKING, Final, Literal
 
 from ext_proc.app.archived_bundles import NoBundle, bytes_of
 from ext_proc.console.seen import Activation, Activations, BundleRefused, Difference, ShadowSeen
+from ext_proc.errors import ConfigError
 from ext_proc.evidence.versions import EvidenceError
+from ext_proc.policy.bundle import members_of, read_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +52,7 @@ class Bundles:
     def keep_current(self) -> None:
         """Keep a copy of the one that is in use, if there is none yet. What cannot be kept is not there later."""
         try:
-            raw = self._current.read_bytes()
+            raw = read_file(self._current)
             self._keep(raw, hashlib.sha256(raw).hexdigest())
         except OSError:
             return
@@ -102,21 +101,17 @@ class Bundles:
         """What is in it. A copy that is not what its name says is none."""
         if len(digest) != 64 or not digest.isalnum():
             return None
-        found: dict[str, bytes] = {}
         try:
             self._bring(digest)
             raw = self._path(digest).read_bytes()
             if hashlib.sha256(raw).hexdigest() != digest:
                 return None
-            with tarfile.open(fileobj=BytesIO(raw)) as archive:
-                for member in archive:
-                    name = member.name.lstrip("/")
-                    if member.isfile() and member.size <= _FILE_MAX_BYTES and name not in _UNTOLD:
-                        content = archive.extractfile(member)
-                        found[name] = content.read() if content else b""
-        except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError):
+            found = members_of(raw)
+        except (OSError, ConfigError):
             return None
-        return found
+        return {
+            name: content for name, content in found.items() if name not in _UNTOLD and len(content) <= _FILE_MAX_BYTES
+        }
 
 
 def out_of(store: VersionedStore) -> Callable[[str], bytes | None]:

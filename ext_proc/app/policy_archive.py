@@ -22,7 +22,7 @@ from ext_proc.audit.desk import NotKept, OtherBytes
 from ext_proc.audit.seal import SealedObject
 from ext_proc.errors import AuditUnavailable
 from ext_proc.model import PolicyVersion
-from ext_proc.policy.bundle import BUNDLE_MAX_BYTES, read_facts
+from ext_proc.policy.bundle import read_facts, read_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -180,9 +180,7 @@ class PolicyArchive:
     def _bytes_of(self, digest: str) -> bytes:
         for path in self.candidates():
             try:
-                if path.stat().st_size > BUNDLE_MAX_BYTES:
-                    continue
-                raw = path.read_bytes()
+                raw = read_file(path)
             except OSError:
                 continue
             if sha256(raw).hexdigest() == digest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from threading import Event
 
 import pytest
@@ -14,7 +15,7 @@ from ext_proc.app.distribution import Distribution, Distributor, write_opa_confi
 from ext_proc.app.process import clock
 from ext_proc.config import load
 from ext_proc.errors import ConfigError
-from ext_proc.policy.bundle import BUNDLE_MAX_BYTES
+from ext_proc.policy.bundle import BUNDLE_MAX_BYTES, read_version
 from tests.fakes.configured import a_config
 from tests.fakes.store import FakeStore
 from tests.unit.audit.test_s3 import Server, error
@@ -103,6 +104,18 @@ def test_one_that_is_far_too_large_is_read_no_further_and_refused(server, config
     assert config.policy.bundle_file.stat().st_size == BUNDLE_MAX_BYTES + 1
     distributor.round()
     assert notes == [("policy.refused", "unreadable")]
+
+
+def test_a_pipe_where_bundles_are_published_is_refused(config):
+    notes = []
+    distributor = Distributor(Distribution.of(config), lambda kind, facts: notes.append((kind, facts["reason"])))
+    config.policy.bundle_file.unlink()
+    os.mkfifo(config.policy.bundle_file)
+    distributor.round()
+    distributor.round()
+    assert notes == [("policy.refused", "unreadable")]
+    with pytest.raises(ConfigError, match="not a file"):
+        read_version(config.policy.bundle_file)
 
 
 def test_the_first_start_fetches_and_the_next_ones_need_no_store(server, config):

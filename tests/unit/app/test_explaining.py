@@ -154,11 +154,17 @@ def _packed(*members):
 def test_an_archive_that_no_opa_makes_is_not_unpacked(raw, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
-    with pytest.raises(ConfigError, match="not a policy bundle"):
+    with pytest.raises(ConfigError, match=r"not a policy bundle|no `opa build` makes"):
         unpack(raw, folder)
     assert {path.name for path in tmp_path.rglob("*")} <= {"in", "a.rego", "a"}
 
 
-def test_what_is_no_source_is_left_out(tmp_path):
-    unpack(_packed(("/a.rego", tarfile.REGTYPE, b"package x"), ("/policy.wasm", tarfile.REGTYPE, b"\0")), tmp_path)
-    assert [path.name for path in tmp_path.rglob("*")] == ["a.rego"]
+def test_sources_are_unpacked_and_signatures_are_not(tmp_path):
+    files = [("/a/b.rego", b"package x"), ("/data.json", b"{}"), ("/.manifest", b"{}"), ("/.signatures.json", b"{}")]
+    unpack(_packed(*((name, tarfile.REGTYPE, content) for name, content in files)), tmp_path)
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")} == {
+        "a",
+        "a/b.rego",
+        "data.json",
+        ".manifest",
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -249,6 +250,13 @@ class Keeping:
 @pytest.fixture
 def keeping(tmp_path):
     return Keeping(tmp_path)
+
+
+def test_a_pipe_in_place_of_a_bundle_keeps_nobody_waiting(keeping):
+    one = keeping.publish("r1")
+    os.mkfifo(keeping.folder / "a.tar.gz")
+    keeping.archive.attend(one)
+    assert [kind for kind, _ in keeping.notes] == ["policy.activated"]
 
 
 def test_a_lock_goes_on_as_long_as_the_policy_decides(keeping):
