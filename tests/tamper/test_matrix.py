@@ -429,7 +429,11 @@ def decided(*copies: tuple[int, bytes, bool]) -> Forge:
 def test_a_policy_is_kept_as_long_as_what_it_decided(tmp_path, copies, found):
     forge = decided(*copies)
     forge.bucket.export(tmp_path / "export", NOW + timedelta(days=3))
-    later = {"epoch_unended", "rollup_missing", "digest_missing"}  # that the standard bucket stops in the middle is found by then
+    later = {
+        "epoch_unended",
+        "rollup_missing",
+        "digest_missing",
+    }  # that the standard bucket stops in the middle is found by then
     assert codes_in(forge, tmp_path) - later == found
 
 
