@@ -220,6 +220,23 @@ class IdentitySection(_Section):
     """Accept client certificates, on connections that list `mtls` under `accepts`."""
 
 
+class BundleS3Section(_Section):
+    """Where bundles are published: the newest version of one object. Who may write it need not be trusted: OPA checks
+    the signature, the gate the order.
+    """
+
+    bucket: str
+    """Not the one of the evidence, unless under another prefix."""
+    key: Annotated[str, Field(min_length=1, max_length=1024)]
+    """The object's key."""
+    region: str = "us-east-1"
+    """The bucket's region."""
+    endpoint: str | None = None
+    """Another S3 server than AWS."""
+    credentials_file: Path | None = None
+    """AWS credentials file (`[default]`); `s3:GetObject` is enough. Left out: the usual AWS chain."""
+
+
 class DistributionSection(_Section):
     """How OPA gets its bundles from the gate. OPA checks the signature, the gate that none is older than the last."""
 
@@ -234,7 +251,10 @@ class DistributionSection(_Section):
     ] = "127.0.0.1:9465"
     """Where OPA fetches them, and says what became of them; with a word that only it and the gate know."""
     poll_seconds: PositiveSeconds = 5.0
-    """How often OPA asks for a new one, at most this long after it lies in `bundle_file`."""
+    """How often OPA asks for a new one, at most this long after it lies in `bundle_file`; and the gate in `s3`."""
+    s3: BundleS3Section | None = None
+    """Fetch each new bundle into `bundle_file`, whose folder the gate must be able to write. Left out: somebody puts it
+    there."""
 
 
 class ShadowSection(_Section):

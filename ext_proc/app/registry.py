@@ -66,7 +66,12 @@ def opa_policy(config: Config) -> OpaPolicy:
 
     told = config.policy
     return OpaPolicy(
-        told.opa_socket, told.package, told.rule, told.bundle_file, told.timeout_seconds, bundle_copies(config)
+        told.opa_socket,
+        told.package,
+        told.rule,
+        told.bundle_file,
+        told.timeout_seconds,
+        bundle_copies(config) if told.distribution is not None else None,
     )
 
 

@@ -18,6 +18,7 @@ from urllib.error import URLError
 from ext_proc import telemetry
 from ext_proc.app import registry
 from ext_proc.app.bundle_door import BundleDoor
+from ext_proc.app.bundle_fetch import BundleFetcher
 from ext_proc.app.distribution import Distribution, Distributor
 from ext_proc.app.logs import Journal, remember_born
 from ext_proc.app.policy_archive import PolicyArchive, reported
@@ -99,12 +100,20 @@ class _Shipping:
         self._journal_due = clock()
         self._access_due = clock()
         self._archive = PolicyArchive(
-            registry.bundle_copies(config) / "active.json", self._bundles, self._put_bundle, self._note
+            registry.bundle_copies(config) / "active.json",
+            self._bundles,
+            self._put_bundle,
+            self._store.fetch,
+            self._note,
+            clock,
         )
         self._distributor: Distributor | None = None
+        self._fetcher: BundleFetcher | None = None
         if (section := config.policy.distribution) is not None:
             self._distributor = Distributor(Distribution.of(config), self._note)
             BundleDoor(self._distributor, section.listen, config.run_dir / "opa" / "token")
+            if section.s3 is not None:
+                self._fetcher = BundleFetcher(section.s3, config.policy.bundle_file)
         self._canary_due = clock()
         self._canary_holes: tuple[str, ...] = ()
         self._was_born = False
@@ -118,6 +127,8 @@ class _Shipping:
         A log of our own that fails ends this process: its successor begins another.
         """
         self._open_journal()
+        if self._fetcher is not None and self._config.policy.distribution is not None:
+            self._fetcher.start(stop, self._config.policy.distribution.poll_seconds)
         self._shipper.journal = self._note
         self._shipper.on_failure = self._tell_state
 
@@ -130,6 +141,8 @@ class _Shipping:
         self._shipper.run(stop, INTERVAL_SECONDS, after)
         with suppress(StoreUnavailable, StoreRefused, NotKept, GateError, OSError):
             self._ship_access_log(ShipReport(), is_last=True)
+        with suppress(StoreUnavailable, StoreRefused, NotKept, GateError, OSError):
+            self._archive.end()
         self._shipper.journal = None
         if self._journal is not None:
             self._journal.close()
@@ -201,11 +214,19 @@ class _Shipping:
             "was_born": self._was_born,
             "is_cut_off": any(one.startswith(CUT_OFF) for one in made.failures),
             "canary_holes": list(self._canary_holes),
-            "policy_refused": self._distributor.degraded if self._distributor else None,
+            "policy_refused": self._policy_degraded,
         }
         tell(self._config.run_dir, "shipper", state)
 
     # The policy ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _policy_degraded(self) -> str | None:
+        """Why another policy may be published than decides."""
+        if self._distributor is not None and (refused := self._distributor.degraded):
+            return refused
+        trouble = self._fetcher.trouble if self._fetcher else None
+        return f"bundles are not fetched: {trouble}" if trouble else None
 
     def _bundles(self) -> Iterable[Path]:
         return (self._config.policy.bundle_file, *registry.bundle_copies(self._config).glob("*.tar.gz"))

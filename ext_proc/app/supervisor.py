@@ -23,6 +23,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from ext_proc import telemetry
 from ext_proc.app import edge_files, registry
+from ext_proc.app.bundle_fetch import fetch_first
 from ext_proc.app.daily import Daily, run_command
 from ext_proc.app.distribution import write_opa_config
 from ext_proc.app.process import PARENT_VARIABLE, RELOAD_SECONDS, clock, read_states, tell
@@ -303,6 +304,7 @@ def _check_files(config: Config) -> None:
     for path in (*needed, config.redaction.hash_key_file):
         if path is not None:
             read_key(path)
+    fetch_first(config)
     registry.policy_version(config)
     detector_of(config)
     if config.redaction.ner is not None:

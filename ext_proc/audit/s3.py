@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _EXISTS: Final = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 _ABSENT: Final = ("NoSuchKey", "404", "NotFound")
+_UNCHANGED: Final = ("304", "NotModified")
 _NO_ANSWER: Final = (BotoCoreError, ResponseParserError, OSError, RecursionError)
 """Nothing came, or something that is not S3's: a proxy's page, a redirect (botocore asks about one without end)."""
 _FINAL: Final = ("AccessDenied", "NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403")
@@ -118,6 +119,31 @@ class S3Store:
         except _NO_ANSWER as error:
             raise StoreUnavailable(type(error).__name__) from None
         return body
+
+    def changed(self, key: str, seen: str | None, most: int) -> tuple[str, bytes] | None:
+        """The newest version of what may be written over, and its entity tag: no evidence. None: it is still ``seen``.
+
+        Args:
+            key: its whole key.
+            seen: the tag that it had.
+            most: so many bytes are read; one more tells that there are more.
+
+        Raises:
+            StoreUnavailable: no answer, or no such object.
+            StoreRefused: the store does not let us.
+        """
+        condition = {} if seen is None else {"IfNoneMatch": seen}
+        try:
+            found = self.client.get_object(Bucket=self._bucket, Key=key, **condition)
+            with found["Body"] as body:
+                raw: bytes = body.read(most + 1)
+        except ClientError as error:
+            if _code(error) in _UNCHANGED:
+                return None
+            raise _translated(error) from None
+        except _NO_ANSWER as error:
+            raise StoreUnavailable(type(error).__name__) from None
+        return str(found.get("ETag", "")), raw
 
     def _oldest(self, key: str) -> str | None:
         """The version that was there first: the only one that is ours. Whoever writes over it makes a later one."""
