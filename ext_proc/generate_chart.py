@@ -229,9 +229,7 @@ def readme() -> str:
     if not mark:
         raise BadValues(f"README.md: this line is missing: {_MARK}")
     rows = [
-        f"| `{'.'.join(one.path)}` | {_default(one)} | {_cell(one.meaning)} |"
-        for top in values()
-        for one in top.flat()
+        f"| `{'.'.join(one.path)}` | {_default(one)} | {_cell(one.meaning)} |" for top in values() for one in top.flat()
     ]
     return "\n".join([written + _MARK, "## Values", "", "| value | default | meaning |", "|---|---|---|", *rows, ""])
 

@@ -173,6 +173,9 @@
 {{- end -}}
 {{- end -}}
 {{- if .Values.test.enabled -}}
+{{- if .Values.listener.tls.requireClientCertificate -}}
+{{- include "affidavit.refuse" "test.enabled: the test has no client certificate, and listener.tls.requireClientCertificate is true." -}}
+{{- end -}}
 {{- $token := .Values.test.token.existingSecret -}}
 {{- $client := .Values.test.clientCredentials -}}
 {{- if and $token $client.tokenEndpoint -}}
