@@ -52,7 +52,7 @@
 {{- if and $tls.requireClientCertificate (not $ca) -}}
 {{- include "affidavit.refuse" "listener.tls.requireClientCertificate: needs listener.tls.clientCa." -}}
 {{- end -}}
-{{- if and (dig "identity" "mtls" dict .Values.config) (not $ca) -}}
+{{- if and (kindIs "map" (dig "identity" "mtls" "" .Values.config)) (not $ca) -}}
 {{- include "affidavit.refuse" "config.identity.mtls: needs listener.tls.clientCa, or nobody's certificate could be checked." -}}
 {{- end -}}
 {{- end -}}
