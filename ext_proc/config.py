@@ -859,6 +859,8 @@ class ConsoleSection(_Section):
 
     listen: Address = "127.0.0.1:8090"
     """Where it listens. TLS is ended before it."""
+    metrics: Address | None = None
+    """Where the console's own `/metrics` are served, for example `127.0.0.1:9465`; never where browsers come to."""
     public_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#]+$")]
     """How browsers and callers know it: scheme, host and port. It stands in what a caller whose call waits is told."""
     issuer: str | None = None
@@ -890,6 +892,37 @@ class ConsoleSection(_Section):
         return self
 
 
+class OtlpSection(_Section):
+    """An OpenTelemetry collector that gets a trace of each exchange: steps, codes and times, never content."""
+
+    endpoint: Text
+    """Its OTLP/HTTP address, for example `https://collector.example.com:4318`; `/v1/traces` is put behind it."""
+    headers_file: Path | None = None
+    """Lines `name: value` that it wants to be told (a key); for the owner's eyes only."""
+    ca_file: Path | None = None
+    """PEM authorities of its certificate, where those of the system do not do."""
+    unsafe_allow_http: bool = False
+    """Send without TLS beyond loopback: whoever is on the way reads which models are called, and when."""
+    sample_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Of exchanges whose caller's trace does not say so already, how many are traced."""
+
+    @model_validator(mode="after")
+    def _is_address(self) -> OtlpSection:
+        is_plain = self.unsafe_allow_http and self.endpoint.startswith("http://")
+        try:
+            check_url(f"https://{self.endpoint.removeprefix('http://')}" if is_plain else self.endpoint)
+        except BadAddress as error:
+            raise ValueError(f"endpoint: {error}") from None
+        return self
+
+
+class TelemetrySection(_Section):
+    """What is told to others while it happens. Metrics and logs are always there; see docs/operating.md."""
+
+    otlp: OtlpSection | None = None
+    """Where traces go. Left out: nowhere, and they cost nothing."""
+
+
 class Config(_Section):
     """Affidavit's configuration file."""
 
@@ -903,6 +936,8 @@ class Config(_Section):
     """Time for exchanges in flight to end when stopping."""
     metrics: Address = "127.0.0.1:9464"
     """Where `/metrics`, `/ready` and `/live` are served."""
+    telemetry: TelemetrySection = TelemetrySection()
+    """Traces."""
     listen: Listen = Listen()
     """Where Envoy listens."""
     identity: IdentitySection

@@ -12,6 +12,7 @@ import urllib.request
 from contextlib import suppress
 from datetime import timedelta
 from threading import Event
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 from urllib.error import URLError
 
@@ -74,6 +75,8 @@ def run(config_path: Path) -> int:
     stop = Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())
+    for code in ("not_kept", "quarantined"):
+        telemetry.SHIPPING_FAILURES.labels(code)  # 0: an alert sees the first one
     _Shipping(config, digest).live(stop)
     return 0
 
@@ -116,6 +119,7 @@ class _Shipping:
                 self._fetcher = BundleFetcher(section.s3, config.policy.bundle_file)
         self._canary_due = clock()
         self._canary_holes: tuple[str, ...] = ()
+        self._canary_at: float | None = None
         self._was_born = False
         self._register: Register | None = None
         self._ended: list[EndedLog] = []  # logs whose ends the register of holds has not heard of
@@ -214,9 +218,18 @@ class _Shipping:
             "was_born": self._was_born,
             "is_cut_off": any(one.startswith(CUT_OFF) for one in made.failures),
             "canary_holes": list(self._canary_holes),
+            "canary_at": self._canary_at,
+            "clock_offset_seconds": self._clock_offset(),
             "policy_refused": self._policy_degraded,
         }
         tell(self._config.run_dir, "shipper", state)
+
+    def _clock_offset(self) -> float | None:
+        """How far our clock is ahead of the store's. It says whole seconds: the middle of its second is taken."""
+        if self._store.said_at is None:
+            return None
+        said, heard = self._store.said_at
+        return clock().timestamp() - (monotonic() - heard) - (said.timestamp() + 0.5)
 
     # The policy ------------------------------------------------------------------------------------------------------
 
@@ -291,7 +304,7 @@ class _Shipping:
         epoch = self._journal.origin.rpartition("/")[2]
         report = run_canary(self._store.client, self._config.audit.s3.bucket, self._store.prefix, epoch, clock)
         self._note("worm.canary", report.leaf_fields())
-        self._canary_holes = report.holes
+        self._canary_holes, self._canary_at = report.holes, now.timestamp()
         self._canary_due = now + timedelta(hours=self._config.audit.canary_hours)
         if report.holes:
             _log.error("the store does not keep what it locked", store=report.store, holes=list(report.holes))

@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from ext_proc import telemetry
 from ext_proc.audit import note, resume, segments
 from ext_proc.audit.desk import OtherBytes
 from ext_proc.audit.epoch import STATE, Draft, EpochState
@@ -178,6 +179,7 @@ class Delivery:
             if sealed is not None:
                 self._fill(sealed)
                 self._add(sealed, sealed_at, segment)
+                telemetry.SHIP_SECONDS.observe((self._desk.clock() - sealed_at).total_seconds())
         except OtherBytes as error:
             self._put_aside(segment, error.detail)
         else:
