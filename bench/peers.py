@@ -7,8 +7,6 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import boto3
-
 from bench.litellm import KEY, start_litellm
 from bench.load import PROMPT
 from bench.machine import ANSWER
@@ -68,13 +66,7 @@ def start_filter_with_log(folder: Path, service: str, s3: Seaweed) -> tuple[Prog
 
 def records(s3: Seaweed) -> int:
     """How many records LiteLLM's logger has brought to the store: none, and it was not measured with one."""
-    client = boto3.client(
-        "s3",
-        endpoint_url=s3.endpoint,
-        region_name=s3.region,
-        aws_access_key_id=s3.access_key,
-        aws_secret_access_key=s3.secret_key,
-    )
+    client = s3.client(as_admin=True)
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=s3.bucket, Prefix="litellm")
     return sum(len(page.get("Contents", ())) for page in pages)
 
