@@ -3,29 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from envoy.service.ext_proc.v3 import external_processor_pb2 as ext_proc
-from grpc_health.v1 import health_pb2
+import grpc.aio
+from envoy.service.ext_proc.v3 import external_processor_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from ext_proc.server.link import Link, Method
-from ext_proc.server.rpc import NOT_FOUND
 from ext_proc.server.stream import Stream
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from ext_proc.server.rpc import Rpc
     from ext_proc.server.stream import Rooms
 
-PROCESS: Final = b"/envoy.service.ext_proc.v3.ExternalProcessor/Process"
-CHECK: Final = b"/grpc.health.v1.Health/Check"
-
 MESSAGE_OVERHEAD_BYTES: Final = 3 * 1024 * 1024
-"""Room for a message's headers (Envoy lets 2 MiB in) beside its body."""
+"""Room for a message's headers (Envoy lets 2 MiB in) beside its body; gRPC's default of 4 MiB broke 5 MB bodies."""
 
 LEAVE_SECONDS: Final = 2.0
 """Between saying "not serving" and closing: Envoy asks every second, and sends nothing new after it has heard."""
+
+
+class _Servicer(external_processor_pb2_grpc.ExternalProcessorServicer):  # type: ignore[misc]  # generated, untyped
+    def __init__(self, rooms: Rooms, lasting: asyncio.TaskGroup) -> None:
+        self._rooms = rooms
+        self._lasting = lasting
+        self._open_count = 0
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+
+    async def idle(self) -> None:
+        """Wait until no stream is open: gRPC's stop returns before the handlers that it cancels have seen it."""
+        await self._is_idle.wait()
+
+    async def Process(  # noqa: N802 - the proto's name
+        self, request_iterator: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> None:
+        """One exchange."""
+        del request_iterator  # reads go through the context, so that a step and a read can be waited for together
+        self._open_count += 1
+        self._is_idle.clear()
+        try:
+            await Stream(self._rooms, context, self._lasting).run()
+        finally:
+            self._open_count -= 1
+            if not self._open_count:
+                self._is_idle.set()
 
 
 class Listener:
@@ -43,57 +66,32 @@ class Listener:
     ) -> None:
         self._rooms = rooms
         self._socket = socket
-        self._message_max_bytes = largest_body_bytes + MESSAGE_OVERHEAD_BYTES
+        self._largest = largest_body_bytes
         self._leave_seconds = leave_seconds
-        self._is_serving = False
-        self._links: set[Link] = set()
-        self._serving: set[asyncio.Task[None]] = set()
+        self._health: Any = health.aio.HealthServicer()  # type: ignore[attr-defined]  # loaded on use
 
     async def serve(self, stop: asyncio.Event, grace_seconds: float) -> None:
         """Serve until ``stop`` is set; then refuse new streams and give the others ``grace_seconds``."""
         async with asyncio.TaskGroup() as lasting:
-
-            async def process(call: Rpc) -> None:
-                await Stream(self._rooms, call, lasting).run()
-
-            methods = {
-                PROCESS: Method(ext_proc.ProcessingRequest.FromString, process),
-                CHECK: Method(health_pb2.HealthCheckRequest.FromString, self._check),
-            }
-            self._socket.unlink(missing_ok=True)
-            server = await asyncio.get_running_loop().create_unix_server(
-                lambda: Link(methods, self._message_max_bytes, self._links, self._serving), str(self._socket)
+            server = grpc.aio.server(
+                options=[
+                    ("grpc.max_receive_message_length", self._largest + MESSAGE_OVERHEAD_BYTES),
+                    ("grpc.max_send_message_length", self._largest + MESSAGE_OVERHEAD_BYTES),
+                    ("grpc.max_concurrent_streams", 2**31 - 1),
+                ]
             )
+            servicer = _Servicer(self._rooms, lasting)
+            external_processor_pb2_grpc.add_ExternalProcessorServicer_to_server(servicer, server)
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+            self._socket.unlink(missing_ok=True)
+            server.add_insecure_port(f"unix:{self._socket}")
+            await server.start()
             self._socket.chmod(0o660)  # Envoy shares our group, nobody else may speak to the gate
-            self._is_serving = True
+            await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
             try:
                 await stop.wait()
             finally:
-                self._is_serving = False
+                await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
                 await asyncio.sleep(self._leave_seconds)
-                server.close()
-                await self._leave(grace_seconds)
-                self._socket.unlink(missing_ok=True)
-
-    async def _check(self, call: Rpc) -> None:
-        """Envoy asks whether we are well."""
-        asked = await call.read()
-        if asked is None or asked.service:
-            await call.abort(NOT_FOUND, "no such service")
-        word = health_pb2.HealthCheckResponse
-        await call.write(word(status=word.SERVING if self._is_serving else word.NOT_SERVING))
-        while await call.read() is not None:
-            pass
-
-    async def _leave(self, grace_seconds: float) -> None:
-        """What they leave to record is begun when this returns, and the group waits for it."""
-        for link in tuple(self._links):
-            link.leave()
-        if self._serving:
-            await asyncio.wait(self._serving, timeout=grace_seconds)
-        for link in tuple(self._links):
-            link.cut()
-        if self._serving:
-            await asyncio.wait(self._serving)
-        for link in tuple(self._links):
-            link.close()
+                await server.stop(grace_seconds)
+                await servicer.idle()  # what their streams left to record is begun now, and the group waits for it

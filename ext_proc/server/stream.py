@@ -20,13 +20,15 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
+import grpc
+import grpc.aio
+
 from ext_proc import telemetry
 from ext_proc.errors import ApprovalUnavailable, AuditUnavailable, GateError, PeerError
 from ext_proc.phases import StreamingSession
 from ext_proc.phases import effects as do
 from ext_proc.phases import events as ev
 from ext_proc.server import wire
-from ext_proc.server.rpc import INTERNAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
 
     from ext_proc.model import Call, Connection, Decision, Receipt, Tokens
     from ext_proc.ports import Content, Credentials, Holds, Identities, Policy, Recorder, TokenDesk
-    from ext_proc.server.rpc import Caller
 
 RECORD_DEADLINE_SECONDS: Final = 10.0
 """After this a record is taken as failed and the caller refused: a disk that takes longer is broken."""
@@ -44,6 +45,8 @@ INLINE_BYTES: Final = 64 * 1024
 
 PIECE_INLINE_BYTES: Final = 4 * 1024
 """The same for a piece of a streamed answer: masking what comes bit by bit costs more for each byte."""
+
+_EOF: Final[Any] = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs leave it out
 
 _log = telemetry.logger()
 
@@ -67,7 +70,7 @@ class Rooms:
 class Stream:
     """Drives one session over one gRPC stream."""
 
-    def __init__(self, rooms: Rooms, context: Caller, lasting: asyncio.TaskGroup) -> None:
+    def __init__(self, rooms: Rooms, context: grpc.aio.ServicerContext[Any, Any], lasting: asyncio.TaskGroup) -> None:
         self._rooms = rooms
         self._context = context
         self._lasting = lasting
@@ -101,18 +104,18 @@ class Stream:
         if ending is not None:
             await asyncio.shield(ending)
         if fault is not None:
-            await self._context.abort(INTERNAL, "affidavit: stream aborted")
+            await self._context.abort(grpc.StatusCode.INTERNAL, "affidavit: stream aborted")
 
     # ---------------------------------------------------------------------------------------------------------------
 
     async def _converse(self) -> None:
         """Take Envoy's questions and the steps' answers as they come, until Envoy ends the stream."""
-        reading: asyncio.Future[Any] | None = None  # only while a step is in progress, and what is left of it then
+        reading: asyncio.Task[Any] | None = None  # only while a step is in progress, and what is left of it then
         try:
             while True:
                 if self._step is not None:
                     if reading is None:
-                        reading = asyncio.ensure_future(self._context.read())  # noqa: TID251 - a future already
+                        reading = self._loop.create_task(self._context.read())
                     await _first_of(reading, self._step)
                     if not reading.done():  # else before the step: where both came at once, Envoy has gone its own way
                         step, self._step = self._step, None
@@ -122,7 +125,7 @@ class Stream:
                         continue
                 message = await (self._context.read() if reading is None else reading)
                 reading = None
-                if message is None:
+                if message is _EOF:
                     return
                 await self._ask(message)
         finally:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import grpc
+import grpc.aio
 import pytest
 
 from ext_proc.errors import PeerError
 from ext_proc.model import Receipt, Refusal
 from ext_proc.phases import effects as do
-from ext_proc.server.rpc import INTERNAL
 from ext_proc.server.stream import Rooms, Stream
 from tests.fakes import envoy
 from tests.fakes.content import FakeContent, FakeCredentials
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from ext_proc.model import Entry, ExchangeId
 
-EOF: Any = None
+EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs leave it out
 
 
 class AbortedError(Exception):
@@ -37,7 +38,7 @@ class FakeContext:
         self.questions: asyncio.Queue[Any] = asyncio.Queue()
         self.answers: asyncio.Queue[Any] = asyncio.Queue()
         self.write_error: BaseException | None = None
-        self.status: int | None = None
+        self.status: grpc.StatusCode | None = None
 
     async def read(self) -> Any:
         question = await self.questions.get()
@@ -50,7 +51,7 @@ class FakeContext:
             raise self.write_error
         self.answers.put_nowait(message)
 
-    async def abort(self, code: int, details: str) -> None:
+    async def abort(self, code: grpc.StatusCode, details: str) -> None:
         self.status = code
         raise AbortedError(details)
 
@@ -190,7 +191,7 @@ async def test_read_that_fails_is_no_end(error: BaseException) -> None:
         with pytest.raises(AbortedError):
             await driven.running
 
-    assert driven.context.status == INTERNAL
+    assert driven.context.status is grpc.StatusCode.INTERNAL
     assert driven.recorder.story() == ["intent", "abandoned"]
 
 
