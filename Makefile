@@ -8,7 +8,7 @@ OPA := .tools/bin/opa
 TESTS ?= tests
 T ?=
 
-.PHONY: help setup demo test check bench bench-redaction bench-litellm fuzz clean lint format types arch docstrings rego policy generated generate lock \
+.PHONY: help setup demo test check bench bench-redaction bench-compare bench-litellm fuzz clean lint format types arch docstrings rego policy generated generate lock \
         unit laws contract faults integration e2e
 
 help: ## list the verbs
@@ -31,6 +31,10 @@ bench: setup ## measure: writes bench/out/gate.json
 bench-redaction: setup ## the bar of redaction, beside Presidio: writes bench/out/redaction.json
 	@$(PYTHON) scripts/setup.py presidio
 	@$(BIN)/python -m bench.redaction
+
+bench-compare: setup ## all of it beside a no-op server, LiteLLM and Presidio: writes bench/out/compare.json
+	@$(PYTHON) scripts/setup.py litellm presidio
+	@$(BIN)/python -m bench.compare
 
 bench-litellm: setup ## first token and pauses of a stream, beside LiteLLM: writes bench/out/litellm.json
 	@$(PYTHON) scripts/setup.py litellm
