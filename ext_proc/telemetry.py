@@ -303,7 +303,8 @@ def take_exemplars(at: float) -> list[ExemplarLine]:
                 if newest is not None:
                     (exchange_id, trace_id), seconds = newest
                     whose = {"exchange_id": exchange_id, **({"trace_id": trace_id} if trace_id else {})}
-                    told.append((histogram._name, {label: value}, floatToGoString(edge), whose, seconds, at))  # noqa: SLF001
+                    upper = str(floatToGoString(edge))  # type: ignore[no-untyped-call]
+                    told.append((histogram._name, {label: value}, upper, whose, seconds, at))  # noqa: SLF001
             times.newest = [None] * len(times.newest)
     return told
 
@@ -318,7 +319,10 @@ class WithExemplars:
 
     def __init__(self, collector: Collector, lines: Iterable[ExemplarLine]) -> None:
         self._collector = collector
-        self._known = {(name, tuple(labels.items()), edge): rest for name, labels, edge, *rest in lines}
+        self._known = {
+            (name, tuple(labels.items()), edge): Exemplar(whose, seconds, at)
+            for name, labels, edge, whose, seconds, at in lines
+        }
 
     def collect(self) -> Iterable[Metric]:
         """See `prometheus_client.registry.Collector`."""
@@ -331,10 +335,7 @@ class WithExemplars:
         labels = dict(sample.labels)
         edge = labels.pop("le", None)
         found = self._known.get((name, tuple(labels.items()), edge)) if edge else None
-        if found is None:
-            return sample
-        whose, seconds, at = found
-        return sample._replace(exemplar=Exemplar(whose, seconds, at))
+        return sample if found is None else sample._replace(exemplar=found)
 
 
 _ENCODER: Final = json.JSONEncoder(default=repr)

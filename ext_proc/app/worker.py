@@ -153,9 +153,9 @@ class _Worker:
             await asyncio.to_thread(watch.close)
             register.close()
             await writer.close(clock())
-            for one in (recogniser, tracing):
-                if one is not None:
-                    await asyncio.to_thread(one.close)
+            for optional in (recogniser, tracing):
+                if optional is not None:
+                    await asyncio.to_thread(optional.close)
             telemetry.tell_metrics()
 
     def _hold_desk(self, keyring: KeyRing, register: SqlRegister, watch: Watch, writer: Writer) -> HoldDesk:
