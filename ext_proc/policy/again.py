@@ -78,7 +78,8 @@ def looks_at_opa(opa: Path, folder: Path) -> list[str]:
         found = [[str(term["value"]) for term in one] for one in base]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ConfigError(f"opa deps: {(done.stderr or done.stdout).strip()[:_WHY_MAX]}") from None
-    return sorted({".".join(one) for one in found if one[:2] == _OWN or one == _OWN[:1]})
+    # ``data`` alone is what OPA says where nothing is read: no rule can look at all of it, which has itself inside.
+    return sorted({".".join(one) for one in found if one[:2] == _OWN})
 
 
 def can_isolate() -> bool:

@@ -186,6 +186,8 @@ class BundleFacts:
 class OddArchive(ConfigError):
     """An archive that no `opa build` makes: others might read something else in it than we do."""
 
+    code = "odd_archive"
+
 
 def read_facts(raw: bytes) -> BundleFacts:
     """What the bytes of a bundle say of it.
