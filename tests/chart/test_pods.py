@@ -156,7 +156,9 @@ def test_distribution_gives_opa_its_configuration_and_a_place_to_keep_bundles() 
     opa = objects.container("opa")
     assert "--config-file=/run/affidavit/opa/config.yaml" in opa["args"]
     assert not any(one.startswith("--bundle") for one in opa["args"])
-    assert {"name": "state", "mountPath": "/var/lib/affidavit/policy/opa", "subPath": "policy/opa"} in opa["volumeMounts"]
+    assert {"name": "state", "mountPath": "/var/lib/affidavit/policy/opa", "subPath": "policy/opa"} in opa[
+        "volumeMounts"
+    ]
     assert "--bundle=/etc/affidavit/bundle/bundle.tar.gz" in rendered(GATEWAY).container("opa")["args"]
 
 
@@ -231,7 +233,9 @@ def test_verification_is_by_somebody_else() -> None:
     objects = rendered(ci_values("whole"))
     spec = objects.one("CronJob", "gw-affidavit-verify")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     assert spec["serviceAccountName"] == "default"
-    names = {next(iter(one.get(kind, {}).values()), None) for one in spec["volumes"] for kind in ("secret", "configMap")}
+    names = {
+        next(iter(one.get(kind, {}).values()), None) for one in spec["volumes"] for kind in ("secret", "configMap")
+    }
     assert "affidavit-keys" not in names
     [container] = spec["containers"]
     assert container["args"] == [

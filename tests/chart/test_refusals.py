@@ -37,7 +37,11 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"server": SIDECAR["server"]},
         "server.container: only the form sidecar has an inference server in its pod, and form is gateway",
     ),
-    "server without an image": (SIDECAR, {"server/container/image": ...}, "server.container: needs a name and an image"),
+    "server without an image": (
+        SIDECAR,
+        {"server/container/image": ...},
+        "server.container: needs a name and an image",
+    ),
     "server of a name that is taken": (
         SIDECAR,
         {"server/container/name": "gate"},
