@@ -194,7 +194,7 @@ def _of(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     return st.one_of([_of_kind(kind, schema) for kind in kinds])
 
 
-def _of_kind(kind: str, schema: dict[str, Any]) -> st.SearchStrategy[Any]:
+def _of_kind(kind: str, schema: dict[str, Any]) -> st.SearchStrategy[Any]:  # noqa: PLR0911 - one for each kind
     match kind:
         case "string":
             return _texts(schema)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jsonschema import ValidationError
 
 LEAVES = sorted(leaves(), key=lambda one: str(one.path))
-CHUNK = 16
+CHUNK = 24
 CHUNKS = [LEAVES[number :: -(-len(LEAVES) // CHUNK)] for number in range(-(-len(LEAVES) // CHUNK))]
 SLOW = settings(max_examples=2, suppress_health_check=list(HealthCheck), database=None)
 
