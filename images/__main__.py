@@ -22,18 +22,18 @@ PROGRAMS = ROOT / ".tools" / "bin"
 def main() -> int:
     """Exit status: 0 done, 1 two makings differ, 2 could not run."""
     parser = argparse.ArgumentParser(prog="python -m images", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which ({', '.join(recipe.NAMES)}; default: all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which ({', '.join(recipe.MANNERS)}; default: all)")
     parser.add_argument("--lock", action="store_true", help="write images/debian.lock anew")
     parser.add_argument("--twice", action="store_true", help="make each again from nothing but what was fetched, compare")
     parser.add_argument("--unpacked", type=Path, metavar="DIR", help="write files instead, a folder for each image")
     options = parser.parse_args()
-    if unknown := set(options.names) - set(recipe.NAMES):
+    if unknown := set(options.names) - set(recipe.MANNERS):
         parser.error(f"there is no image {', '.join(sorted(unknown))}")
     try:
         if options.lock:
             lock(recipe.GROUND + recipe.RUNTIME + recipe.PYTHON)
             return 0
-        names = options.names or recipe.NAMES
+        names = options.names or list(recipe.MANNERS)
         return _unpacked(names, options.unpacked) if options.unpacked else _made(names, is_twice=options.twice)
     except ImageError as error:
         print(f"images: {error}", file=sys.stderr)

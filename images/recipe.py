@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ext_proc import __version__
 from images import wheels
@@ -43,7 +43,21 @@ sys.exit(main())
 """
 ENVIRONMENT: Final = {"PATH": "/usr/bin", "SSL_CERT_FILE": f"/{_AUTHORITIES}"}
 PYTHON_ENVIRONMENT: Final = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", "LANG": "C.UTF-8"}
-NAMES: Final = ("affidavit", "affidavit-envoy", "affidavit-opa")
+
+
+class Manner(NamedTuple):
+    """How an image is run."""
+
+    program: str
+    environment: dict[str, str]
+
+
+MANNERS: Final = {
+    "affidavit": Manner("/usr/bin/affidavit", ENVIRONMENT | PYTHON_ENVIRONMENT),
+    "affidavit-envoy": Manner("/usr/bin/envoy", ENVIRONMENT),
+    "affidavit-opa": Manner("/usr/bin/opa", ENVIRONMENT),
+}
+"""By the names of the images. The ``Dockerfile`` says the same."""
 
 
 class Kitchen:
@@ -61,7 +75,7 @@ class Kitchen:
         self.epoch = epoch
 
     def image(self, name: str) -> Image:
-        """One of `NAMES`.
+        """One of `MANNERS`.
 
         Raises:
             ImageError: something of it is not to be had.
@@ -134,7 +148,7 @@ class Kitchen:
         tree.unpack(root)
         wheels.compile_all(root, (wheels.CODE,))
         tree.put_folder(root / wheels.CODE, wheels.CODE, wanted=_is_compiled)
-        tree.put("usr/bin/affidavit", File(_COMMAND, 0o755))
+        tree.put(MANNERS["affidavit"].program, File(_COMMAND, 0o755))
         return tree
 
     def _of_python(self) -> Image:
@@ -144,8 +158,7 @@ class Kitchen:
             for one in wheels.wheels(wheels.install(self.cache / "wheels"))
         ]
         components += _of_debian(locked(GROUND + RUNTIME + PYTHON))
-        entrypoint = ("/usr/bin/affidavit",)
-        return self._finished("affidavit", layers, entrypoint, ENVIRONMENT | PYTHON_ENVIRONMENT, components)
+        return self._finished("affidavit", layers, components)
 
     def _of_program(
         self, name: str, program: str, component: Component, layers: list[Tree], packages: tuple[str, ...]
@@ -154,20 +167,13 @@ class Kitchen:
         if not place.is_file():
             raise ImageError(f"{place} is not there: run `make setup`")
         tree = Tree()
-        tree.put(f"usr/bin/{program}", File(place, 0o755))
+        tree.put(MANNERS[name].program, File(place, 0o755))
         tree.put(f"usr/share/doc/{program}/copyright", File(wheels.ROOT / "LICENSE"))  # both are Apache-2.0, as we are
         digest = hashlib.sha256(place.read_bytes()).hexdigest()
         components = [component._replace(sha256=digest), *_of_debian(locked(packages))]
-        return self._finished(name, [*layers, tree], (f"/usr/bin/{program}",), ENVIRONMENT, components)
+        return self._finished(name, [*layers, tree], components)
 
-    def _finished(
-        self,
-        name: str,
-        layers: list[Tree],
-        entrypoint: tuple[str, ...],
-        environment: dict[str, str],
-        components: list[Component],
-    ) -> Image:
+    def _finished(self, name: str, layers: list[Tree], components: list[Component]) -> Image:
         """With its bill of materials in the uppermost layer."""
         layers[-1].put(bill_path(name), File(bill(name, __version__, components, self.epoch)))
         labels = {
@@ -176,8 +182,9 @@ class Kitchen:
             "org.opencontainers.image.revision": revision(),
             "org.opencontainers.image.licenses": "Apache-2.0",
         }
+        manner = MANNERS[name]
         user = f"{USER}:{USER}"
-        return Image(name, tuple(layers), entrypoint, environment, user, labels, __version__)
+        return Image(name, tuple(layers), (manner.program,), manner.environment, user, labels, __version__)
 
 
 def bill_path(name: str) -> str:
