@@ -8,7 +8,8 @@ OPA := .tools/bin/opa
 TESTS ?= tests
 T ?=
 
-.PHONY: help setup demo test check bench bench-redaction bench-litellm fuzz clean lint format types arch docstrings rego policy generated generate lock \
+.PHONY: help setup demo test check bench bench-redaction bench-compare bench-litellm chart-checks fuzz clean lint format types arch docstrings rego policy generated generate lock \
+        images images-twice images-lock node cluster \
         unit laws contract faults integration e2e
 
 help: ## list the verbs
@@ -32,13 +33,36 @@ bench-redaction: setup ## the bar of redaction, beside Presidio: writes bench/ou
 	@$(PYTHON) scripts/setup.py presidio
 	@$(BIN)/python -m bench.redaction
 
+bench-compare: setup ## all of it beside a no-op server, LiteLLM and Presidio: writes bench/out/compare.json
+	@$(PYTHON) scripts/setup.py litellm presidio
+	@$(BIN)/python -m bench.compare
+
 bench-litellm: setup ## first token and pauses of a stream, beside LiteLLM: writes bench/out/litellm.json
 	@$(PYTHON) scripts/setup.py litellm
 	@$(BIN)/python -m bench.litellm
 
+chart-checks: setup ## checkov on what the chart renders (installs it first)
+	@$(PYTHON) scripts/setup.py checkov
+	@$(BIN)/python -m tests.chart.checks
+
 fuzz: setup ## fuzz the readers of JSON, streams and compressed bodies (SECONDS= of each, default 600)
 	@[ -d .tools/atheris ] || $(BIN)/python -m pip install -q --no-deps --require-hashes --target .tools/atheris -r scripts/pins/atheris.txt
 	@PYTHONPATH=.tools/atheris $(BIN)/python -m tests.fuzz.run --seconds $(or $(SECONDS),600)
+
+images: setup ## build the images of the gate, Envoy and OPA into build/images (Debian 12)
+	@$(BIN)/python -m images $(IMAGES)
+
+images-twice: setup ## build them twice: are they the same, byte for byte?
+	@$(BIN)/python -m images --twice $(IMAGES)
+
+images-lock: setup ## pin Debian's packages of the images again
+	@$(BIN)/python -m images --lock
+
+node: ## build the one-node Kubernetes of the cluster tests (minutes, once)
+	@$(PYTHON) scripts/setup.py node
+
+cluster: node images ## install the chart on a real Kubernetes, break it under load, and look whether all is on record (root)
+	@$(BIN)/pytest tests/cluster $(if $(T),-k "$(T)")
 
 lint: ## ruff: lint and format (no cache: what ruff remembers of a file does not know that a module has moved)
 	@$(BIN)/ruff check --no-cache . && $(BIN)/ruff format --no-cache --check .
@@ -77,9 +101,10 @@ generate: ## make the generated files again
 lock: ## pin the dependencies again, with hashes (needs uv)
 	@uv pip compile pyproject.toml --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -q -o requirements.lock
 	@uv pip compile pyproject.toml --group dev --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -q -o requirements-dev.lock
+	@uv pip compile pyproject.toml --extra postgres -c requirements.lock --python-version 3.11 --python-platform x86_64-manylinux_2_36 --generate-hashes --no-emit-index-url --no-annotate --no-header -q -o images/requirements.lock
 
 unit laws contract faults integration e2e: setup
 	@$(BIN)/pytest tests/$@ $(if $(T),-k "$(T)")
 
 clean: ## remove what was built and installed
-	@rm -rf .venv .tools bench/out tests/browser/out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	@rm -rf .venv .tools build bench/out tests/browser/out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -10,25 +10,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
-from ext_proc.demo.envoy import start_envoy
-from ext_proc.demo.programs import Program, free_ports, start, tool
+from bench import machine
+from ext_proc.demo.programs import Program, start
 from ext_proc.demo.stack import Stack, StackOptions
-from ext_proc.edge import EdgeConnection, EdgeSettings, write_edge
 
 OUT: Final = Path(__file__).parent / "out" / "gate.json"
-RATIO_MAX: Final = 3.0
+RATIO_MAX: Final = 2.5
 """Server CPU a request, gate to no-op: the bound that the gate is built to."""
 RSS_MAX_MB: Final = 150.0
 GROWTH_MAX: Final = 0.05
@@ -36,27 +32,6 @@ GROWTH_MAX: Final = 0.05
 _SEAL_SECONDS: Final = 5.0
 """The default of ``audit.wal.seal_seconds``; the demo seals every second for people who watch."""
 _LEVELS: Final = ("c1", "c16")
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
-_ANSWER: Final = json.dumps(
-    {
-        "id": "chatcmpl-1",
-        "object": "chat.completion",
-        "created": 1700000000,
-        "model": "demo",
-        "choices": [
-            {
-                "index": 0,
-                "finish_reason": "stop",
-                "message": {
-                    "role": "assistant",
-                    "content": ("All work and no play makes a dull day for everybody around here. " * 12)[:780]
-                    + " Write to ada@example.com.",
-                },
-            }
-        ],
-        "usage": {"prompt_tokens": 20, "completion_tokens": 200, "total_tokens": 220},
-    }
-)
 
 
 def main() -> int:
@@ -96,15 +71,10 @@ class _Bench:
     def start(self) -> None:
         """An upstream, Envoy alone, Envoy with the no-op, and the whole gate."""
         logs = self._folder / "logs"
-        [upstream] = free_ports(1)
-        answering = self._folder / "upstream.yaml"
-        answering.write_text(yaml.safe_dump(_answering(upstream, free_ports(1)[0])))
-        self._programs.append(
-            start("upstream", (tool("envoy"), "-c", answering, "--disable-hot-restart", "--concurrency", "1"), logs)
-        )
-        url = f"http://127.0.0.1:{upstream}"
-        bare, bare_envoy = self._envoy("bare", url, has_gate=False)
-        noop, noop_envoy = self._envoy("noop", url, has_gate=True)
+        service, url = machine.start_service(self._folder)
+        bare_envoy, bare = machine.start_edge(self._folder / "bare", url, has_gate=False)
+        noop_envoy, noop = machine.start_edge(self._folder / "noop", url, has_gate=True)
+        self._programs += [service, bare_envoy, noop_envoy]
         socket = self._folder / "noop" / "worker.sock"
         server = start("noop", (sys.executable, "-m", "bench.noop", socket), logs)
         self._programs.append(server)
@@ -117,8 +87,8 @@ class _Bench:
         pids = stack.pids()
         gate_envoy, opa = pids["envoy"], pids["opa"]
         self._rows = {
-            "envoy": {"port": bare, "server": [bare_envoy], "all": [bare_envoy]},
-            "noop": {"port": noop, "server": [server.pid], "all": [server.pid, noop_envoy]},
+            "envoy": {"port": bare, "server": [bare_envoy.pid], "all": [bare_envoy.pid]},
+            "noop": {"port": noop, "server": [server.pid], "all": [server.pid, noop_envoy.pid]},
             "gate": {
                 "port": stack.ports["http"],
                 "server": [pids["supervisor"], pids["worker-0"], pids["shipper"]],
@@ -127,33 +97,7 @@ class _Bench:
             },
         }
         self._rows["noop"]["worker"] = server.pid
-        self._rows["envoy"]["worker"] = bare_envoy
-
-    def _envoy(self, name: str, url: str, *, has_gate: bool) -> tuple[int, int]:
-        folder = self._folder / name
-        http, admin = free_ports(2)
-        settings = EdgeSettings(
-            directory=folder / "envoy",
-            http_host="127.0.0.1",
-            http_port=http,
-            admin_host="127.0.0.1",
-            admin_port=admin,
-            access_log=folder / "access.jsonl",
-            worker_sockets=(folder / "worker.sock",),
-            hold_seconds=60,
-            buffer_bytes=4 * 1024 * 1024,
-        )
-        folder.mkdir()
-        connection = EdgeConnection("demo", ("*",), "/v1/", url, None, 5, 4 << 20, 4 << 20)
-        bootstrap = write_edge(settings, [connection]).bootstrap
-        if not has_gate:
-            told = yaml.safe_load(bootstrap.read_text())
-            manager = told["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
-            manager["http_filters"] = manager["http_filters"][-1:]
-            bootstrap.write_text(yaml.safe_dump(told))
-        program = start_envoy(bootstrap, f"http://127.0.0.1:{admin}", folder / "logs", concurrency=1)
-        self._programs.append(program)
-        return http, program.pid
+        self._rows["envoy"]["worker"] = bare_envoy.pid
 
     def measure(self, seconds: float, rounds: int) -> dict[str, Any]:
         """Every row at 1 and 16 connections, in alternating order; the median round of each."""
@@ -189,20 +133,16 @@ class _Bench:
 
     def _load(self, name: str, connections: int, seconds: float, most: int = 10**9) -> dict[str, float]:
         row = self._rows[name]
-        before_server, before_all = _cpu(row["server"]), _cpu(row["all"])
-        command = [sys.executable, "-m", "bench.load", row["port"], connections, seconds, most, self._token]
-        done = subprocess.run([str(one) for one in command], capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise SystemExit(f"{name}: {done.stderr}")
-        told = json.loads(done.stdout)
+        before_server, before_all = machine.cpu_seconds(row["server"]), machine.cpu_seconds(row["all"])
+        told = machine.load(row["port"], connections, seconds, self._token, most)
         count = told["count"]
         return {
-            "cpu_ms_per_request": 1000 * (_cpu(row["server"]) - before_server) / count,
-            "cpu_ms_all": 1000 * (_cpu(row["all"]) - before_all) / count,
+            "cpu_ms_per_request": 1000 * (machine.cpu_seconds(row["server"]) - before_server) / count,
+            "cpu_ms_all": 1000 * (machine.cpu_seconds(row["all"]) - before_all) / count,
             "p50_ms": told["p50_ms"],
             "p99_ms": told["p99_ms"],
             "rps": count / told["seconds"],
-            "rss_mb": _rss_mb(row["worker"]),
+            "rss_mb": machine.rss_mb(row["worker"]),
         }
 
     def soak(self, count: int) -> dict[str, Any]:
@@ -210,7 +150,7 @@ class _Bench:
         sizes = []
         for part in range(10):
             self._load("gate", 16, 3600.0, count // 10)
-            sizes.append(round(_rss_mb(self._rows["gate"]["worker"]), 1))
+            sizes.append(round(machine.rss_mb(self._rows["gate"]["worker"]), 1))
             print(f"soak: {(part + 1) * count // 10} requests, {sizes[-1]} MB", flush=True)
         return {"requests": count, "rss_mb": sizes}
 
@@ -248,44 +188,6 @@ def _bounds(found: dict[str, Any]) -> list[dict[str, Any]]:
     sizes = found.get("soak", {}).get("rss_mb")
     told.append(bound("growth of a worker's RSS (--soak)", GROWTH_MAX, sizes[-1] / sizes[1] - 1 if sizes else None))
     return told
-
-
-def _cpu(pids: list[int]) -> float:
-    total = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / _TICKS
-
-
-def _rss_mb(pid: int) -> float:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def _answering(port: int, admin: int) -> dict[str, Any]:
-    """An Envoy that answers everything with 1 KB of JSON: an upstream that costs next to nothing."""
-    kind = "type.googleapis.com/envoy.extensions.filters"
-    route = {
-        "match": {"prefix": "/"},
-        "direct_response": {"status": 200, "body": {"inline_string": _ANSWER}},
-        "response_headers_to_add": [{"header": {"key": "content-type", "value": "application/json"}}],
-    }
-    manager = {
-        "@type": f"{kind}.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "upstream",
-        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
-        "http_filters": [
-            {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{kind}.http.router.v3.Router"}}
-        ],
-    }
-
-    def address(at: int) -> dict[str, Any]:
-        return {"socket_address": {"address": "127.0.0.1", "port_value": at}}
-
-    filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
-    listener = {"name": "upstream", "address": address(port), "filter_chains": [{"filters": filters}]}
-    return {"admin": {"address": address(admin)}, "static_resources": {"listeners": [listener]}}
 
 
 def _show(found: dict[str, Any]) -> None:

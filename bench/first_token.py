@@ -128,7 +128,8 @@ def _figures(direct: tuple[float, list[float]], gated: tuple[float, list[float]]
     }
 
 
-async def _measure(stack: Stack, port: int, rounds: int, count: int) -> list[dict[str, float]]:
+async def measure(stack: Stack, port: int, rounds: int, count: int) -> list[dict[str, float]]:
+    """What the gateway adds to one stream, for each round."""
     server = await serve(port, events(prose(count)))
     token = stack.token("ada", ["analysts"])
     found = []
@@ -137,6 +138,11 @@ async def _measure(stack: Stack, port: int, rounds: int, count: int) -> list[dic
         found.append(_figures(direct, await _read(stack.ports["http"], token)))
     server.close()
     return found[1:]
+
+
+def medians(found: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Of all rounds."""
+    return {name: median(one[name] for one in found) for name in found[0]}
 
 
 def main() -> int:
@@ -151,10 +157,10 @@ def main() -> int:
         stack = Stack(Path(folder), StackOptions(upstream=f"http://127.0.0.1:{port}", workers=1))
         stack.start()
         try:
-            found = asyncio.run(_measure(stack, port, options.rounds, options.events))
+            found = asyncio.run(measure(stack, port, options.rounds, options.events))
         finally:
             stack.stop()
-    told: dict[str, Any] = {name: median(one[name] for one in found) for name in found[0]}
+    told: dict[str, Any] = medians(found)
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(json.dumps(told, indent=2) + "\n")
     table = Table("what the gateway adds to a stream of a token every 20 ms", "ms", "at most")

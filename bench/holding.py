@@ -21,17 +21,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
-from bench.__main__ import _answering, _rss_mb
+from bench.machine import rss_mb, start_service
 from ext_proc.app import registry
 from ext_proc.app.approvals import Approvals
 from ext_proc.app.logs import Journal
 from ext_proc.app.process import clock
 from ext_proc.config import load
-from ext_proc.demo.programs import free_ports, start, tool
 from ext_proc.demo.stack import Stack, StackOptions
 from ext_proc.model import Identity
 
@@ -79,14 +77,9 @@ def main() -> int:
 
 
 def _measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    [upstream, admin] = free_ports(2)
-    answering = folder / "upstream.yaml"
-    answering.write_text(yaml.safe_dump(_answering(upstream, admin)))
-    model = start("upstream", (tool("envoy"), "-c", answering, "--disable-hot-restart", "--concurrency", "1"), folder)
+    model, upstream = start_service(folder)
     changes = {"approvals": {"pending_max": 20_000, "pending_max_per_caller": 20_000}}
-    stack = _PatientStack(
-        folder / "gate", StackOptions(upstream=f"http://127.0.0.1:{upstream}", workers=1, changes=changes)
-    )
+    stack = _PatientStack(folder / "gate", StackOptions(upstream=upstream, workers=1, changes=changes))
     stack.registry_url = options.registry
     (folder / "gate").mkdir()
     try:
@@ -116,7 +109,7 @@ async def _holding(stack: Stack, options: argparse.Namespace) -> dict[str, Any]:
     worker = stack.pids()["worker-0"]
     port = stack.ports["http"]
     await asyncio.to_thread(_load, port, token, 2.0)
-    mb_without = _rss_mb(worker)
+    mb_without = rss_mb(worker)
     without = [await asyncio.to_thread(_load, port, token, options.seconds) for _ in range(options.rounds)]
     config, digest = load(stack.config)
     keyring = registry.keyring(config)
@@ -131,7 +124,7 @@ async def _holding(stack: Stack, options: argparse.Namespace) -> dict[str, Any]:
             await asyncio.sleep(0.2)
         took = time.perf_counter() - began
         with_ = [await asyncio.to_thread(_load, port, token, options.seconds) for _ in range(options.rounds)]
-        mb = _rss_mb(worker)
+        mb = rss_mb(worker)
         releases = [await _release(desk, bob, one.hold_id, calls) for one in held[: options.releases]]
         for call in calls:
             call.cancel()

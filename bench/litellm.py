@@ -21,7 +21,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 from rich.console import Console
@@ -30,6 +30,9 @@ from rich.table import Table
 from bench.first_token import came, events, prose, serve
 from ext_proc.demo.programs import Program, ProgramError, answers, free_ports, start
 from ext_proc.demo.stack import Stack, StackOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PROGRAM: Final = Path(__file__).parent.parent / ".tools" / "litellm" / "bin" / "litellm"
 OUT: Final = Path(__file__).parent / "out" / "litellm.json"
@@ -93,8 +96,11 @@ def _text(data: bytes) -> str:
     return "".join(choice["delta"].get("content") or "" for choice in told["choices"])
 
 
-def start_litellm(folder: Path, upstream: int) -> tuple[Program, int]:
-    """LiteLLM's proxy with its filter on requests and answers; nothing of it may look for a network."""
+def start_litellm(folder: Path, upstream: int, more: Mapping[str, Any] | None = None) -> tuple[Program, int]:
+    """LiteLLM's proxy with its filter on requests and answers; nothing of it may look for a network.
+
+    ``more`` goes into its configuration.
+    """
     [port] = free_ports(1)
     filtering = {
         "guardrail": "litellm_content_filter",
@@ -107,6 +113,7 @@ def start_litellm(folder: Path, upstream: int) -> tuple[Program, int]:
         "model_list": [{"model_name": "demo", "litellm_params": service}],
         "guardrails": [{"guardrail_name": "filter", "litellm_params": filtering}],
         "general_settings": {"master_key": KEY},
+        **(more or {}),
     }
     config = folder / "litellm.yaml"
     config.write_text(yaml.safe_dump(told))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ext_proc import __version__
+from ext_proc.cli_cluster import add_cluster
 from ext_proc.cli_policy import add_policy
 from ext_proc.cli_rerun import add_rerun
 from ext_proc.errors import ConfigError, GateError
@@ -60,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"affidavit {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_serving(commands)
+    add_cluster(commands)
     _add_records(commands)
     _add_approvals(commands)
     _add_auditing(commands)
@@ -112,7 +114,8 @@ _CHECK = """Starts nothing and changes nothing. Prints the file's SHA-256, with 
 it is not valid, naming each field. The files that it names (keys, bundle, certificates, credentials) are not
 looked at: `affidavit serve` loads keys and bundle before it starts anything."""
 
-_RENDER = """`affidavit serve` does this itself when it starts. Prints the path of the bootstrap."""
+_RENDER = """`affidavit serve` does this itself when it starts. Prints the path of the bootstrap. With
+policy.distribution OPA's configuration is written too: OPA may start before the gate."""
 
 _RELOAD = """Asks the running `affidavit serve` and waits for what it says. Only the list of connections is taken over:
 if anything else in the file differs, nothing is. Each log records the change. Exit status 1 if it was not
@@ -671,6 +674,10 @@ def _render(options: argparse.Namespace) -> int:
     from ext_proc.app import commands, edge_files
 
     config, _ = commands.config_of(options.config, options.endpoints)
+    if config.policy.distribution is not None:
+        from ext_proc.app.distribution import write_opa_config
+
+        write_opa_config(config, config.policy.distribution)
     print(edge_files.write(config).bootstrap)
     return 0
 

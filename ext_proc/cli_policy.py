@@ -6,8 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Final
 
+from ext_proc.cli_rerun import decision_of, records, with_records
+from ext_proc.errors import ConfigError
 from ext_proc.policy.trial.defaults import DECISION, OPEN, QUESTIONS, SEED
 
+SOURCES: Final = Path("opa")
 _CHECK: Final = """DIR holds policy sources, as `opa/` does. First what can be said without asking: `opa fmt`, `opa
 check --strict` against the schemas, nothing that answers differently each time (time.now_ns, http.send ...). Then:
 hundreds of questions, made from the schema and the words of the policy (or yours: --inputs), are asked, spoiled in
@@ -27,8 +30,13 @@ texts of its reasons, and what each concern says.
 
 Exit status: 0 allowed (perhaps after people agree), 1 not allowed, 2 could not run."""
 
-_EXPLAIN: Final = """QUESTION is a file with a question (`-`: standard input). Shows the lines of the sources that were
-looked at (`opa eval --coverage`), and marks the rules that gave a value.
+_EXPLAIN: Final = """QUESTION is a file with a question (`-`: standard input), or the id of an exchange: its question is
+opened (that is on record first) and asked of the bundle that decided, out of the bucket and checked by its digest; or
+of the sources that --policy names. Shows the lines of the sources that were looked at (`opa eval --coverage`), and
+marks the rules that gave a value.
+
+  affidavit policy explain opa/samples/secret.json
+  affidavit policy explain 3f6f9f8c-8f0b-4b1e-9a56-0c8f4e6b7a10 --config gateway.yaml
 
 Exit status: 0 allowed (perhaps after people agree), 1 not allowed, 2 could not run."""
 
@@ -66,14 +74,15 @@ def add_policy(
     trial.add_argument("--input", type=Path, required=True, metavar="FILE", help="the question")
     trial.add_argument("--watch", action="store_true", help="decide again whenever a file changes")
     explain = _add(actions, "explain", "show which rules decided a question", _EXPLAIN)
-    explain.add_argument("question", metavar="QUESTION", help="a file with the question")
-    for command, run in ((trial, _try), (explain, _explain)):
-        command.add_argument(
-            "--policy", type=Path, default=Path("opa"), metavar="DIR", help="the sources (default: opa)"
-        )
+    explain.add_argument("question", metavar="QUESTION", help="a file with the question, or the id of an exchange")
+    with_records(explain, always=False)
+    bundles = "; for an exchange: the bundle that decided"
+    for command, run, more in ((trial, _try, ""), (explain, _explain, bundles)):
+        command.add_argument("--policy", type=Path, metavar="DIR", help=f"the sources (default: opa{more})")
         command.add_argument("--json", action="store_true", help="for machines: one JSON object")
         _with_opa(command)
         command.set_defaults(run=run)
+    explain.set_defaults(purpose="explain", decision=None)  # of an exchange the configuration says which
     return actions
 
 
@@ -120,12 +129,22 @@ def _check(options: argparse.Namespace) -> int:
 def _try(options: argparse.Namespace) -> int:
     from ext_proc.app import policy_try
 
-    return policy_try.run(
-        options.policy, options.input, options.opa, options.decision, as_json=options.json, watch=options.watch
-    )
+    sources, as_json = options.policy or SOURCES, options.json
+    return policy_try.run(sources, options.input, options.opa, options.decision, as_json=as_json, watch=options.watch)
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from ext_proc.app import policy_try
+    from ext_proc.app import explaining, policy_try
 
-    return policy_try.explain(options.policy, options.question, options.opa, options.decision, as_json=options.json)
+    if options.question == "-" or Path(options.question).exists():
+        decision = options.decision or DECISION
+        return policy_try.explain(
+            options.policy or SOURCES, options.question, options.opa, decision, as_json=options.json
+        )
+    if options.config is None and options.endpoints is None:
+        raise ConfigError(
+            f"{options.question}: No such file; for the id of an exchange name the gateway: --config FILE, or "
+            "--endpoints FILE of a running demo"
+        )
+    with records(options) as (config, store, keyring, journal):
+        return explaining.run(store, options, decision_of(config), keyring, journal)

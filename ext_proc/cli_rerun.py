@@ -31,7 +31,8 @@ def add_rerun(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     which = rerun.add_mutually_exclusive_group(required=True)
     which.add_argument("exchange", nargs="?", metavar="EXCHANGE", help="the id: header x-affidavit-exchange")
     which.add_argument("--all", action="store_true", help="every decision between --since and --until")
-    _with_records(rerun)
+    with_records(rerun)
+    _with_opa(rerun)
     rerun.add_argument("--since", metavar="TIME", help="nothing older: 2026-11-25, 2026-11-25T10:30, 2h (ago); in UTC")
     rerun.add_argument("--until", metavar="TIME", help="nothing newer; a day means its end")
     rerun.add_argument("--json", action="store_true", help="for machines: one JSON object a decision")
@@ -84,7 +85,8 @@ def _add_backtest(actions: argparse._SubParsersAction[argparse.ArgumentParser]) 
     backtest.add_argument("--from", dest="since", metavar="TIME", help="nothing older: 2026-11-25, 7d (ago); in UTC")
     backtest.add_argument("--to", dest="until", metavar="TIME", help="nothing newer; a day means its end")
     backtest.add_argument("--html", type=Path, metavar="FILE", help="also write a page")
-    _with_records(backtest)
+    with_records(backtest)
+    _with_opa(backtest)
     backtest.add_argument("--json", action="store_true", help="for machines: one JSON object")
     backtest.set_defaults(run=_backtest, purpose="backtest")
 
@@ -92,22 +94,26 @@ def _add_backtest(actions: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _backtest(options: argparse.Namespace) -> int:
     from ext_proc.app import backtest
 
-    with _records(options) as (config, store, keyring, journal):
+    with records(options) as (config, store, keyring, journal):
         console = config.console.public_url if config.console else None
         return backtest.run(store, options, decision_of(config), keyring, journal, console)
 
 
-def _with_records(command: argparse.ArgumentParser) -> None:
-    gateway = command.add_mutually_exclusive_group(required=True)
+def with_records(command: argparse.ArgumentParser, *, always: bool = True) -> None:
+    """Whose evidence is read, and by whom. ``always``: the command reads some, whatever else is said."""
+    gateway = command.add_mutually_exclusive_group(required=always)
     gateway.add_argument("--config", type=Path, metavar="FILE", help="the gateway's configuration: its keys are needed")
     gateway.add_argument("--endpoints", type=Path, metavar="FILE", help="the endpoints file of a running demo")
     command.add_argument(
         "--source", metavar="SOURCE", help="read s3://bucket/prefix or an export instead of the configured bucket"
     )
-    command.add_argument("--opa", type=Path, metavar="PROGRAM", help="OPA (default: on the PATH)")
     command.add_argument(
         "--by", default=_who(), metavar="WHO", help="who reads: stands in the log for ever (default: your login)"
     )
+
+
+def _with_opa(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--opa", type=Path, metavar="PROGRAM", help="OPA (default: on the PATH)")
 
 
 def _who() -> str:
@@ -127,7 +133,7 @@ def _add(
 
 
 @contextmanager
-def _records(options: argparse.Namespace) -> Iterator[tuple[Config, VersionedStore, KeyRing, Journal]]:
+def records(options: argparse.Namespace) -> Iterator[tuple[Config, VersionedStore, KeyRing, Journal]]:
     """The evidence, the keys, and a log of this command's own: nobody reads payloads unrecorded."""
     from ext_proc.app import auditing, commands, registry
     from ext_proc.app.logs import Journal
@@ -142,7 +148,7 @@ def _records(options: argparse.Namespace) -> Iterator[tuple[Config, VersionedSto
 def _rerun(options: argparse.Namespace) -> int:
     from ext_proc.app import rerun
 
-    with _records(options) as (config, store, keyring, journal):
+    with records(options) as (config, store, keyring, journal):
         return rerun.run(store, options, decision_of(config), keyring, journal)
 
 

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import core_schema
 
 from ext_proc.approval.channels.address import LOOPBACK, BadAddress, check_url
 from ext_proc.errors import ConfigError
@@ -27,6 +28,10 @@ from ext_proc.policy.field_rules import BadFieldRule, read_rules
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
+
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
 
 SOCKET_PATH_BYTES_MAX: Final = 107
 """Of a Unix socket's address in Linux (108 with the ending zero); longer ones cannot be listened on."""
@@ -54,35 +59,47 @@ def _settable(header: str) -> str:
     return header
 
 
-def _like(pattern: str, wanted: str) -> AfterValidator:
-    """A text that matches ``pattern`` whole; whoever wrote another is told what is wanted, in words."""
-    form = re.compile(pattern)
+class _Like:
+    """A text that matches ``pattern`` whole; whoever wrote another is told what is ``wanted``, in words.
 
-    def check(text: str) -> str:
-        if not form.fullmatch(text):
-            raise ValueError(f"must be {wanted}")
+    The pattern is in the JSON Schema too (the chart's), where it is one that every reader of schemas knows: RE2's.
+    """
+
+    def __init__(self, pattern: str, wanted: str) -> None:
+        self._form = re.compile(pattern)
+        self._wanted = wanted
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, inner: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        made = handler(inner)
+        pattern = self._form.pattern
+        return made if "(?!" in pattern else {**made, "pattern": f"^(?:{pattern})$"}
+
+    def _check(self, text: str) -> str:
+        if not self._form.fullmatch(text):
+            raise ValueError(f"must be {self._wanted}")
         return text
-
-    return AfterValidator(check)
 
 
 PositiveSeconds = Annotated[float, Field(gt=0)]
 Bytes = Annotated[int, Field(gt=0)]
 _NAME: Final = r"[a-z][a-z0-9-]{0,62}"
-Name = Annotated[str, _like(_NAME, "a letter, then letters, digits and dashes: in lower case, 63 at most")]
+Name = Annotated[str, _Like(_NAME, "a letter, then letters, digits and dashes: in lower case, 63 at most")]
 Address = Annotated[
-    str, _like(r"[^\s:]+:[0-9]{1,5}", "host:port, for example 127.0.0.1:8080"), AfterValidator(_with_port)
+    str, _Like(r"[^\s:]+:[0-9]{1,5}", "host:port, for example 127.0.0.1:8080"), AfterValidator(_with_port)
 ]
 Text = Annotated[str, Field(min_length=1)]
 HostPattern = Annotated[
     str,
-    _like(
+    _Like(
         r"\*|(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*",
         "a host name in lower case without a port, *.example.com for any below, or * for any",
     ),
 ]
 HeaderName = Annotated[
-    str, _like(r"[a-z0-9-]+", "a header's name in lower case, for example x-api-key"), AfterValidator(_settable)
+    str, _Like(r"[a-z0-9-]+", "a header's name in lower case, for example x-api-key"), AfterValidator(_settable)
 ]
 
 _A_PATH: Final = "a path that begins with a slash, of letters, digits and . _ ~ - /, without a query"
@@ -220,21 +237,41 @@ class IdentitySection(_Section):
     """Accept client certificates, on connections that list `mtls` under `accepts`."""
 
 
+class BundleS3Section(_Section):
+    """Where bundles are published: the newest version of one object. Who may write it need not be trusted: OPA checks
+    the signature, the gate the order.
+    """
+
+    bucket: str
+    """Not the one of the evidence, unless under another prefix."""
+    key: Annotated[str, Field(min_length=1, max_length=1024)]
+    """The object's key."""
+    region: str = "us-east-1"
+    """The bucket's region."""
+    endpoint: str | None = None
+    """Another S3 server than AWS."""
+    credentials_file: Path | None = None
+    """AWS credentials file (`[default]`); `s3:GetObject` is enough. Left out: the usual AWS chain."""
+
+
 class DistributionSection(_Section):
     """How OPA gets its bundles from the gate. OPA checks the signature, the gate that none is older than the last."""
 
     public_key_file: Path
     """The public key (PEM) that signs bundles."""
-    key_id: Annotated[str, _like(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "letters, digits, . _ and -, 64 at most")]
+    key_id: Annotated[str, _Like(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "letters, digits, . _ and -, 64 at most")]
     """What the key is called in the bundle's signature (`affidavit policy build --key-id`)."""
     algorithm: Literal["ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "RS256", "RS384", "RS512"] = "ES256"
     """Of the signature."""
     listen: Annotated[
-        str, _like(r"(127\.[0-9.]+|localhost):[0-9]{1,5}", "a loopback address and port: 127.0.0.1:9465")
+        str, _Like(r"(127\.[0-9.]+|localhost):[0-9]{1,5}", "a loopback address and port: 127.0.0.1:9465")
     ] = "127.0.0.1:9465"
     """Where OPA fetches them, and says what became of them; with a word that only it and the gate know."""
     poll_seconds: PositiveSeconds = 5.0
-    """How often OPA asks for a new one, at most this long after it lies in `bundle_file`."""
+    """How often OPA asks for a new one, at most this long after it lies in `bundle_file`; and the gate in `s3`."""
+    s3: BundleS3Section | None = None
+    """Fetch each new bundle into `bundle_file`, whose folder the gate must be able to write. Left out: somebody puts it
+    there."""
 
 
 class ShadowSection(_Section):
@@ -251,11 +288,11 @@ class PolicySection(_Section):
 
     opa_socket: Path
     """Unix socket of the OPA server."""
-    package: Annotated[str, _like(r"[a-z_]+(/[a-z_]+)*", "words of a to z and _ with slashes between them")] = (
+    package: Annotated[str, _Like(r"[a-z_]+(/[a-z_]+)*", "words of a to z and _ with slashes between them")] = (
         "inference"
     )
     """Package of the decision, with slashes."""
-    rule: Annotated[str, _like(r"[a-z_]+", "a word of a to z and _")] = "decision"
+    rule: Annotated[str, _Like(r"[a-z_]+", "a word of a to z and _")] = "decision"
     """The decision rule in it."""
     bundle_file: Path
     """The bundle that OPA loaded: its SHA-256 goes into every record as the policy's digest. With `distribution`: where
@@ -273,14 +310,14 @@ class S3Section(_Section):
 
     bucket: Annotated[
         str,
-        _like(
+        _Like(
             r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
             "a bucket's name: 3 to 63 lower-case letters, digits, dots and dashes",
         ),
     ]
     """A bucket with Object Lock and a default retention in COMPLIANCE mode."""
     prefix: Annotated[
-        str, _like(r"([A-Za-z0-9._-]+/)*", "nothing, or letters, digits, dots, _ and dashes that end in a slash")
+        str, _Like(r"([A-Za-z0-9._-]+/)*", "nothing, or letters, digits, dots, _ and dashes that end in a slash")
     ] = ""
     """Put before every key; empty or ending in a slash."""
     region: str = "us-east-1"
@@ -382,7 +419,7 @@ class AuditSection(_Section):
 
     origin: Annotated[
         str,
-        _like(
+        _Like(
             r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)*",
             "letters, digits, dots, _ and dashes, with single slashes between them",
         ),
@@ -390,6 +427,8 @@ class AuditSection(_Section):
     """First part of the name of every log of this gateway, for example `audit.example.com/prod`."""
     replica: Name = "gw-0"
     """This replica's name: stable over restarts, unique within the origin."""
+    replica_file: Path | None = None
+    """A file that holds the replica's name instead, so that all replicas have one configuration (a pod's own name)."""
     key_encryption_key_file: Path
     """32 random bytes that wrap the subjects' keys."""
     pepper_file: Path
@@ -422,6 +461,12 @@ class AuditSection(_Section):
     """Evidence in the store."""
 
     @model_validator(mode="after")
+    def _has_one_name(self) -> AuditSection:
+        if self.replica_file is not None and "replica" in self.model_fields_set:
+            raise ValueError("name replica or replica_file, not both")
+        return self
+
+    @model_validator(mode="after")
     def _can_be_witnessed(self) -> AuditSection:
         _once("witnesses: two have the key", (one.key for one in self.witnesses))
         if self.witnesses and self.witness_quorum > len(self.witnesses):
@@ -437,14 +482,14 @@ def _off_is_a_word(value: Any) -> Any:
 Switch = BeforeValidator(_off_is_a_word)
 AdapterPath = Annotated[
     str,
-    _like(
+    _Like(
         r"spacy|presidio|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*",
         "spacy, presidio, or the import path of a factory: package.module:function",
     ),
 ]
 NameEntity = Annotated[
     str,
-    _like(
+    _Like(
         r"(?!SECRET_|URL$|URL_CREDENTIALS$|WITHHELD$)[A-Z][A-Z0-9_]{0,31}",
         "capitals, digits and _ (PERSON), and nothing that only rules may find (SECRET_..., URL, WITHHELD)",
     ),
@@ -503,7 +548,7 @@ class Upstream(_Section):
 
     url: Annotated[
         str,
-        _like(
+        _Like(
             r"https?://[^/\s]+",
             "scheme, host and port without a path, for example https://api.example.com or http://10.0.0.7:8000",
         ),
@@ -520,7 +565,7 @@ class CredentialSection(_Section):
 
     header: HeaderName = "authorization"
     """Header name, in lower case."""
-    prefix: Annotated[str, _like(r"[ -~]*", "plain text: ASCII on one line")] = "Bearer "
+    prefix: Annotated[str, _Like(r"[ -~]*", "plain text: ASCII on one line")] = "Bearer "
     """Put before the file's content."""
     file: Path
     """File that holds the credential; read again when it changes."""
@@ -531,7 +576,7 @@ class OperationSection(_Section):
 
     method: Literal["GET", "POST", "HEAD"] = "POST"
     """HTTP method."""
-    path: Annotated[str, _like(r"/[A-Za-z0-9._~/-]*", _A_PATH)]
+    path: Annotated[str, _Like(r"/[A-Za-z0-9._~/-]*", _A_PATH)]
     """Exact path, without a query."""
     protocol: ProtocolName
     """How its bodies are read. `opaque` is for upgrades only."""
@@ -617,7 +662,7 @@ class ConnectionSection(_Section):
     """Its name: in Envoy's routes, in the policy's question and in every record."""
     hosts: Annotated[list[HostPattern], Field(min_length=1)] = ["*"]
     """Host names of the callers' requests that lead here, in lower case: `*` is any, `*.example.com` any below."""
-    path_prefix: Annotated[str, _like(r"/[A-Za-z0-9._~/-]*", _A_PATH)] = "/"
+    path_prefix: Annotated[str, _Like(r"/[A-Za-z0-9._~/-]*", _A_PATH)] = "/"
     """Paths that lead here: whole segments, unless it ends in a slash. The longest prefix wins."""
     upstream: Upstream
     """Where the service is."""
@@ -663,7 +708,7 @@ def _receiver(url: str) -> str:
 ReceiverUrl = Annotated[str, AfterValidator(_receiver)]
 MailAddress = Annotated[
     str,
-    _like(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", "an address without a name: desk@example.com"),
+    _Like(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", "an address without a name: desk@example.com"),
 ]
 EventName = Literal["hold.pending", "hold.resolved"]
 
@@ -729,7 +774,7 @@ class SlackSection(_Channel):
 
     kind: Literal["slack"]
     """Slack."""
-    channel: Annotated[str, _like(r"[CGD][A-Z0-9]{2,30}", "a channel's id at Slack, for example C0123456789")]
+    channel: Annotated[str, _Like(r"[CGD][A-Z0-9]{2,30}", "a channel's id at Slack, for example C0123456789")]
     """The channel's id."""
     token_file: Path
     """The bot's token (`xoxb-…`; scope `chat:write`)."""
@@ -747,7 +792,7 @@ class EmailSection(_Channel):
 
     kind: Literal["email"]
     """E-mail."""
-    host: Annotated[str, _like(r"[A-Za-z0-9.:-]+", "a host name or an address")]
+    host: Annotated[str, _Like(r"[A-Za-z0-9.:-]+", "a host name or an address")]
     """The mail server."""
     port: Annotated[int, Field(ge=1, le=65535)] = 587
     """Its port."""
@@ -814,6 +859,8 @@ class ConsoleSection(_Section):
 
     listen: Address = "127.0.0.1:8090"
     """Where it listens. TLS is ended before it."""
+    metrics: Address | None = None
+    """Where the console's own `/metrics` are served, for example `127.0.0.1:9465`; never where browsers come to."""
     public_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#]+$")]
     """How browsers and callers know it: scheme, host and port. It stands in what a caller whose call waits is told."""
     issuer: str | None = None
@@ -822,7 +869,7 @@ class ConsoleSection(_Section):
     """The console's name at that issuer (authorization code with PKCE); its ID tokens are for this audience."""
     client_secret_file: Path | None = None
     """A secret, if the issuer wants one."""
-    scopes: list[Annotated[str, _like(r"[!#-\[\]-~]+", "one word, for example openid")]] = ["openid", "profile"]
+    scopes: list[Annotated[str, _Like(r"[!#-\[\]-~]+", "one word, for example openid")]] = ["openid", "profile"]
     """What is asked for: `openid`, and what the issuer wants for groups."""
     roles: RolesSection = RolesSection()
     """Who may see what."""
@@ -845,6 +892,37 @@ class ConsoleSection(_Section):
         return self
 
 
+class OtlpSection(_Section):
+    """An OpenTelemetry collector that gets a trace of each exchange: steps, codes and times, never content."""
+
+    endpoint: Text
+    """Its OTLP/HTTP address, for example `https://collector.example.com:4318`; `/v1/traces` is put behind it."""
+    headers_file: Path | None = None
+    """Lines `name: value` that it wants to be told (a key); for the owner's eyes only."""
+    ca_file: Path | None = None
+    """PEM authorities of its certificate, where those of the system do not do."""
+    unsafe_allow_http: bool = False
+    """Send without TLS beyond loopback: whoever is on the way reads which models are called, and when."""
+    sample_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Of exchanges whose caller's trace does not say so already, how many are traced."""
+
+    @model_validator(mode="after")
+    def _is_address(self) -> OtlpSection:
+        is_plain = self.unsafe_allow_http and self.endpoint.startswith("http://")
+        try:
+            check_url(f"https://{self.endpoint.removeprefix('http://')}" if is_plain else self.endpoint)
+        except BadAddress as error:
+            raise ValueError(f"endpoint: {error}") from None
+        return self
+
+
+class TelemetrySection(_Section):
+    """What is told to others while it happens. Metrics and logs are always there; see docs/operating.md."""
+
+    otlp: OtlpSection | None = None
+    """Where traces go. Left out: nowhere, and they cost nothing."""
+
+
 class Config(_Section):
     """Affidavit's configuration file."""
 
@@ -858,6 +936,8 @@ class Config(_Section):
     """Time for exchanges in flight to end when stopping."""
     metrics: Address = "127.0.0.1:9464"
     """Where `/metrics`, `/ready` and `/live` are served."""
+    telemetry: TelemetrySection = TelemetrySection()
+    """Traces."""
     listen: Listen = Listen()
     """Where Envoy listens."""
     identity: IdentitySection
@@ -980,7 +1060,27 @@ def load(path: Path) -> tuple[Config, str]:
     except (TypeError, ValueError, RecursionError):
         where = ".".join(_not_json(data, 0) or ["file"])
         raise ConfigError(f"{path}: {where}: not a value of JSON (a date? put it in quotes)") from None
-    return config, hashlib.sha256(raw).hexdigest()
+    return _named(config), hashlib.sha256(raw).hexdigest()
+
+
+def _named(config: Config) -> Config:
+    """With the replica's name from its file, if it is there.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds no name.
+    """
+    path = config.audit.replica_file
+    if path is None:
+        return config
+    try:
+        name = path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigError(f"audit.replica_file: {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        name = ""
+    if not re.fullmatch(_NAME, name):
+        raise ConfigError(f"audit.replica_file: {path}: must hold a letter, then letters, digits and dashes")
+    return config.model_copy(update={"audit": config.audit.model_copy(update={"replica": name})})
 
 
 class _KeyTwiceError(Exception):

@@ -2,7 +2,8 @@
 
 ``docs/configuration.md`` from the configuration's field docstrings, ``docs/policy-input.md`` from the question's
 schema, ``docs/states.md`` from the session's table, ``docs/command-line.md`` from the parsers, ``docs/schemas/leaf/``
-from the table of leaf kinds, ``ext_proc/policy/schemas/`` from `opa/schemas/` (a wheel has no `opa/`).
+from the table of leaf kinds, ``ext_proc/policy/schemas/`` from `opa/schemas/` (a wheel has no `opa/`). The chart's
+schema and table of values: `ext_proc.generate_chart`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from ext_proc import generate_chart
 from ext_proc.audit import kinds
 from ext_proc.cli import build_parser
 from ext_proc.config import Config
@@ -203,6 +205,8 @@ _FILES: Final[dict[str, Callable[[], str]]] = {
     "docs/states.md": states,
     "docs/command-line.md": command_line,
     **{f"ext_proc/policy/schemas/{name}.json": partial(policy_schema, name) for name in ("question", "decision")},
+    "helm/affidavit/values.schema.json": generate_chart.schema,
+    "helm/affidavit/README.md": generate_chart.readme,
     **{f"docs/schemas/leaf/{kind}.json": partial(leaf_schema, kind) for kind in kinds.KINDS},
 }
 

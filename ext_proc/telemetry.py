@@ -9,12 +9,33 @@ from __future__ import annotations
 import json
 import sys
 from bisect import bisect_left
-from typing import Any, Final, TextIO, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.samples import Exemplar, Sample
+from prometheus_client.utils import floatToGoString
+
+from ext_proc.errors import AuditUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from prometheus_client.metrics_core import Metric
+    from prometheus_client.registry import Collector
+
+Mark = tuple[str, str]
+"""Whose a measurement is: the exchange's id, which Envoy made, and the trace's (empty where there is none)."""
+NOBODY: Final[Mark] = ("", "")
+
+ExemplarLine = tuple[str, dict[str, str], str, dict[str, str], float, float]
 
 _STEP_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+_EXCHANGE_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_HOLD_BUCKETS: Final = (1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600)
+_SHIP_BUCKETS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
 EXCHANGES: Final = Counter(
     "affidavit_exchanges_total", "Exchanges by how they ended.", ["connection", "outcome", "code"]
@@ -25,12 +46,62 @@ STEP_SECONDS: Final = Histogram(
     ["step"],
     buckets=_STEP_BUCKETS,
 )
+EXCHANGE_SECONDS: Final = Histogram(
+    "affidavit_exchange_seconds",
+    "Time of a whole exchange, the model's and people's included, by connection.",
+    ["connection"],
+    buckets=_EXCHANGE_BUCKETS,
+)
 IN_FLIGHT: Final = Gauge("affidavit_exchanges_in_flight", "Exchanges begun and not ended.", multiprocess_mode="livesum")
+ABORTED: Final = Counter("affidavit_streams_aborted_total", "Streams that the gate broke off: Envoy refused the call.")
+AUTHENTICATIONS: Final = Counter(
+    "affidavit_authentications_total",
+    "Callers by how it went: remembered (verified just before), verified, or the code of why not.",
+    ["result"],
+)
+DECISIONS: Final = Counter(
+    "affidavit_decisions_total",
+    "The policy's answers: allow, deny, approval (people must agree), break_glass, or the code of why there is none.",
+    ["result"],
+)
+SCANNED_BYTES: Final = Counter(
+    "affidavit_redaction_scanned_bytes_total", "Bytes of text that the redaction looked at.", ["direction"]
+)
+MODEL_TOKENS: Final = Counter(
+    "affidavit_model_tokens_total", "Tokens as the services count them, by kind: input, output.", ["connection", "kind"]
+)
+APPROVALS: Final = Counter(
+    "affidavit_approvals_total",
+    "Exchanges that needed people, by how it ended: passed, left, pending (told to come back), denied, expired ...",
+    ["outcome"],
+)
+HOLD_SECONDS: Final = Histogram(
+    "affidavit_hold_seconds",
+    "How long exchanges were held for people to agree, by how the hold stood then (left: the caller did).",
+    ["state"],
+    buckets=_HOLD_BUCKETS,
+)
+KEY_FETCHES: Final = Counter(
+    "affidavit_jwks_fetches_total",
+    "Fetches of issuers' keys, by issuer (of the configuration) and result: done, failed.",
+    ["issuer", "result"],
+)
+COMMIT_SECONDS: Final = Histogram(
+    "affidavit_evidence_commit_seconds",
+    "Time from taking what waits to knowing that it is on the disk (write and fdatasync).",
+    buckets=_STEP_BUCKETS,
+)
+COMMIT_RECORDS: Final = Counter("affidavit_evidence_commit_records_total", "Records that those commits made durable.")
+SHIP_SECONDS: Final = Histogram(
+    "affidavit_evidence_ship_seconds",
+    "From the sealing of a segment to its being locked in the store and read back.",
+    buckets=_SHIP_BUCKETS,
+)
 REMOVALS: Final = Counter(
     "affidavit_removals_total", "Spans removed, by direction and entity.", ["direction", "entity"]
 )
 UNSHIPPED_BYTES: Final = Gauge(
-    "affidavit_evidence_unshipped_bytes", "Evidence on the disk, not yet in the store.", multiprocess_mode="max"
+    "affidavit_evidence_unshipped_bytes", "Evidence on the disk, not yet in the store.", multiprocess_mode="livemax"
 )
 GLASS_BROKEN: Final = Counter(
     "affidavit_break_glass_total",
@@ -58,15 +129,78 @@ DAILY_RUNS: Final = Counter(
     "affidavit_daily_runs_total", "Reconciliations and roll-ups begun by themselves, by result.", ["command", "result"]
 )
 WORKER_STARTS: Final = Counter("affidavit_worker_starts_total", "Processes started, by role.", ["role"])
+WORKER_RESTARTS: Final = Counter(
+    "affidavit_worker_restarts_total", "Processes that ended by themselves and were started again, by role.", ["role"]
+)
+CONSOLE_SECONDS: Final = Histogram(
+    "affidavit_console_request_seconds",
+    "Requests to the console, by the route of its list and the hundred of the status (2xx ...).",
+    ["route", "status"],
+    buckets=_EXCHANGE_BUCKETS,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A gauge that is read when somebody asks, by whoever knows; no process keeps it."""
+
+    name: str
+    says: str
+    labels: tuple[str, ...] = ()
+
+    def family(self, values: Mapping[tuple[str, ...], float]) -> GaugeMetricFamily:
+        """With these values, by labels."""
+        made = GaugeMetricFamily(self.name, self.says, labels=self.labels)
+        for labels, value in values.items():
+            made.add_metric(labels, value)
+        return made
+
+    def of(self, value: float) -> GaugeMetricFamily:
+        """Where there are no labels."""
+        return self.family({(): value})
+
+
+BUILD: Final = Reading(
+    "affidavit_build_info", "Always 1: what runs, and with which configuration.", ("version", "config_sha256")
+)
+POLICY_INFO: Final = Reading(
+    "affidavit_policy_info", "Always 1: which bundle decides, by worker.", ("worker", "revision", "digest")
+)
+READY: Final = Reading("affidavit_ready", "Would /ready say 200 now?")
+PART_READY: Final = Reading(
+    "affidavit_part_ready",
+    "The parts of that, and others that stop nobody: workers, policy, evidence, store, shipper, daily, bundle.",
+    ("part",),
+)
+OLDEST_UNSHIPPED: Final = Reading(
+    "affidavit_evidence_oldest_unshipped_seconds",
+    "Since the oldest segment that is not in the store was sealed; 0 where none waits.",
+)
+EVIDENCE_USED: Final = Reading("affidavit_evidence_used_bytes", "Bytes of evidence on the disk.")
+EVIDENCE_CAPACITY: Final = Reading(
+    "affidavit_evidence_capacity_bytes", "Of those, how many there may be (audit.wal.max_bytes)."
+)
+DISK_FREE: Final = Reading("affidavit_disk_free_bytes", "Free on the file system of state_dir.")
+QUARANTINED: Final = Reading("affidavit_evidence_quarantined_files", "Pieces of evidence that wait for a person.")
+CLOCK_OFFSET: Final = Reading(
+    "affidavit_clock_offset_seconds", "How far our clock is ahead of the store's; known to about a second."
+)
+CANARY_HOLES: Final = Reading("affidavit_canary_holes", "What the newest canary could do to a locked object.")
+CANARY_AGE: Final = Reading("affidavit_canary_age_seconds", "Since the newest canary that learnt something.")
+APPROVALS_PENDING: Final = Reading("affidavit_approvals_pending", "Holds that wait for people, over all replicas.")
+APPROVALS_OLDEST: Final = Reading(
+    "affidavit_approvals_oldest_pending_seconds", "Since the oldest of those was asked for; 0 where none waits."
+)
 
 
 class _Times:
-    """What the histogram of one step is to be told: how many by bucket, and their sum."""
+    """What the histogram of one step is to be told: how many by bucket, their sum, and which was the newest in each."""
 
-    __slots__ = ("counts", "seconds")
+    __slots__ = ("counts", "newest", "seconds")
 
-    def __init__(self) -> None:
-        self.counts = [0] * (len(_STEP_BUCKETS) + 1)
+    def __init__(self, buckets: int) -> None:
+        self.counts = [0] * buckets
+        self.newest: list[tuple[Mark, float] | None] = [None] * buckets
         self.seconds = 0.0
 
 
@@ -79,11 +213,19 @@ class _Tally:
 
     def __init__(self) -> None:
         self.in_flight = 0
-        self.ended: dict[tuple[str, str, str], int] = {}
+        self.counted: dict[tuple[Counter, tuple[str, ...]], int] = {}
         self.steps: dict[str, _Times] = {}
+        self.exchanges: dict[str, _Times] = {}
 
 
 _tally: Final = _Tally()
+
+
+def begin_with(connections: Iterable[str]) -> None:
+    """Counters that alerts look at are there from the beginning: of one that begins with 1, no rise is seen."""
+    for name in connections:
+        GLASS_BROKEN.labels(name)
+        EXCHANGES.labels(name, "unrecorded", AuditUnavailable.code)
 
 
 def exchange_began() -> None:
@@ -91,35 +233,109 @@ def exchange_began() -> None:
     _tally.in_flight += 1
 
 
-def exchange_ended(connection: str, outcome: str, code: str) -> None:
+def exchange_ended(connection: str, outcome: str, code: str, seconds: float, mark: Mark = NOBODY) -> None:
     """One ended. Connections, outcomes and codes are few; nothing here may be a caller's word."""
     _tally.in_flight -= 1
-    key = (connection, outcome, code)
-    _tally.ended[key] = _tally.ended.get(key, 0) + 1
+    count(EXCHANGES, connection, outcome, code)
+    times = _tally.exchanges.get(connection)
+    if times is None:
+        times = _tally.exchanges[connection] = _Times(len(_EXCHANGE_BUCKETS) + 1)
+    _took(times, bisect_left(_EXCHANGE_BUCKETS, seconds), seconds, mark)
 
 
-def step_took(step: str, seconds: float) -> None:
+def step_took(step: str, seconds: float, mark: Mark = NOBODY) -> None:
     """A step of an exchange is done."""
     times = _tally.steps.get(step)
     if times is None:
-        times = _tally.steps[step] = _Times()
-    times.counts[bisect_left(_STEP_BUCKETS, seconds)] += 1
+        times = _tally.steps[step] = _Times(len(_STEP_BUCKETS) + 1)
+    _took(times, bisect_left(_STEP_BUCKETS, seconds), seconds, mark)
+
+
+def _took(times: _Times, bucket: int, seconds: float, mark: Mark) -> None:
+    times.counts[bucket] += 1
     times.seconds += seconds
+    if mark is not NOBODY:
+        times.newest[bucket] = (mark, seconds)
+
+
+def count(counter: Counter, *labels: str, by: int = 1) -> None:
+    """Count, from the event loop, what happens in exchanges; told with the rest."""
+    key = (counter, labels)
+    _tally.counted[key] = _tally.counted.get(key, 0) + by
 
 
 def tell_metrics() -> None:
     """Tell the metrics what was counted since: every second, and at the end."""
-    ended, _tally.ended = _tally.ended, {}
-    steps, _tally.steps = _tally.steps, {}
+    counted, _tally.counted = _tally.counted, {}
     IN_FLIGHT.set(_tally.in_flight)
-    for labels, count in ended.items():
-        EXCHANGES.labels(*labels).inc(count)
-    for step, times in steps.items():
-        histogram = STEP_SECONDS.labels(step)
-        histogram._sum.inc(times.seconds)  # noqa: SLF001 - its `observe` takes one at a time
-        for bucket, count in zip(histogram._buckets, times.counts, strict=True):  # noqa: SLF001 - as above
-            if count:
-                bucket.inc(count)
+    for (counter, labels), number in counted.items():
+        (counter.labels(*labels) if labels else counter).inc(number)
+    for histogram, taken in ((STEP_SECONDS, _tally.steps), (EXCHANGE_SECONDS, _tally.exchanges)):
+        for label, times in taken.items():
+            _tell_times(histogram.labels(label), times)
+
+
+def _tell_times(histogram: Any, times: _Times) -> None:
+    histogram._sum.inc(times.seconds)  # noqa: SLF001 - its `observe` takes one at a time
+    for bucket, number in zip(histogram._buckets, times.counts, strict=True):  # noqa: SLF001 - as above
+        if number:
+            bucket.inc(number)
+    times.seconds = 0.0
+    times.counts = [0] * len(times.counts)
+
+
+# Exemplars --------------------------------------------------------------------------------------------------------
+
+
+def take_exemplars(at: float) -> list[ExemplarLine]:
+    """The newest exchange in each bucket since this was asked last: name, labels, bucket, whose, seconds, and ``at``.
+
+    prometheus_client has no exemplars where several processes count, so a worker hands these to the supervisor, which
+    puts them beside the sums (`WithExemplars`).
+    """
+    told: list[ExemplarLine] = []
+    for histogram, label, edges, taken in (
+        (STEP_SECONDS, "step", _STEP_BUCKETS, _tally.steps),
+        (EXCHANGE_SECONDS, "connection", _EXCHANGE_BUCKETS, _tally.exchanges),
+    ):
+        for value, times in taken.items():
+            for edge, newest in zip((*edges, float("inf")), times.newest, strict=True):
+                if newest is not None:
+                    (exchange_id, trace_id), seconds = newest
+                    whose = {"exchange_id": exchange_id, **({"trace_id": trace_id} if trace_id else {})}
+                    upper = str(floatToGoString(edge))  # type: ignore[no-untyped-call]
+                    told.append((histogram._name, {label: value}, upper, whose, seconds, at))  # noqa: SLF001
+            times.newest = [None] * len(times.newest)
+    return told
+
+
+class WithExemplars:
+    """A collector beside which exemplars lie: they are put on the buckets that they are of.
+
+    Args:
+        collector: of all processes.
+        lines: as `take_exemplars` makes them.
+    """
+
+    def __init__(self, collector: Collector, lines: Iterable[ExemplarLine]) -> None:
+        self._collector = collector
+        self._known = {
+            (name, tuple(labels.items()), edge): Exemplar(whose, seconds, at)
+            for name, labels, edge, whose, seconds, at in lines
+        }
+
+    def collect(self) -> Iterable[Metric]:
+        """See `prometheus_client.registry.Collector`."""
+        for metric in self._collector.collect():
+            if metric.type == "histogram":
+                metric.samples = [self._with(metric.name, sample) for sample in metric.samples]
+            yield metric
+
+    def _with(self, name: str, sample: Sample) -> Sample:
+        labels = dict(sample.labels)
+        edge = labels.pop("le", None)
+        found = self._known.get((name, tuple(labels.items()), edge)) if edge else None
+        return sample if found is None else sample._replace(exemplar=found)
 
 
 _ENCODER: Final = json.JSONEncoder(default=repr)

@@ -39,9 +39,10 @@ def _parameters(node: ast.ClassDef) -> list[str]:
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":
             arguments = item.args
             return [one.arg for one in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)][1:]
-    return [
+    named = [
         item.target.id for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
     ]
+    return [name for name in named if not name.startswith("_")]  # a private field is no argument (`init=False`)
 
 
 if __name__ == "__main__":

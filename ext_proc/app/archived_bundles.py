@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.app.policy_archive import archive_key
 from ext_proc.errors import ConfigError
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ext_proc.evidence.versions import VersionedStore
+
+
+_COPIES_MAX: Final = 64
+"""Tried before it is given up, the oldest first: what others put beside them comes later."""
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class NoBundle(Exception):
@@ -67,18 +73,37 @@ class ArchivedBundles:
         return found
 
     def _opened(self, digest: str) -> Asker | NoBundle:
-        key = archive_key(digest)
-        version = next((one for one in firsts(self._store, key) if one.key == key), None)
-        if version is None:
-            return NoBundle(f"{key} is not in the bucket: it was active before bundles were archived, or was removed")
-        if version.size_bytes > BUNDLE_MAX_BYTES:
-            return NoBundle(f"{key} is far larger than a bundle can be: run `affidavit verify`")
-        raw = fetch(self._store, version)
-        if hashlib.sha256(raw).hexdigest() != digest:
-            return NoBundle(f"{key} does not have the digest that the record names, so it is not asked: it was changed")
-        path = Path(self._folder.name) / f"{digest}.tar.gz"
-        path.write_bytes(raw)
         try:
+            raw = bytes_of(self._store, digest)
+            path = Path(self._folder.name) / f"{digest}.tar.gz"
+            path.write_bytes(raw)
             return Asker(self._opa, path, self._decision).__enter__()
+        except NoBundle as refused:
+            return refused
         except ConfigError as error:
             return NoBundle(str(error.detail))
+
+
+def bytes_of(store: VersionedStore, digest: str) -> bytes:
+    """The bundle with this digest, out of the bucket: of all copies the first that is what its name says.
+
+    Raises:
+        NoBundle: it is not there, or not what its name says.
+        EvidenceError: the store cannot be read.
+    """
+    if not _DIGEST.fullmatch(digest):
+        raise NoBundle(f"the record names no bundle: {digest[:80]}")
+    key = archive_key(digest)
+    why = "is not in the bucket: it was active before bundles were archived, or was removed"
+    copies = sorted(
+        firsts(store, key.removesuffix("tar.gz")), key=lambda one: (one.key != key, one.last_modified, one.key)
+    )
+    for version in copies[:_COPIES_MAX]:
+        if version.size_bytes > BUNDLE_MAX_BYTES:
+            why = "is far larger than a bundle can be: run `affidavit verify`"
+            continue
+        raw = fetch(store, version)
+        if hashlib.sha256(raw).hexdigest() == digest:
+            return raw
+        why = "does not have the digest that the record names, so it is not asked: it was changed"
+    raise NoBundle(f"{key} {why}")

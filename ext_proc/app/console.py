@@ -16,6 +16,7 @@ from ext_proc.app import channels, registry
 from ext_proc.app.approvals import Approvals
 from ext_proc.app.console_approvals import DeskApprovals
 from ext_proc.app.console_evidence import evidence_half
+from ext_proc.app.console_metrics import metrics_app
 from ext_proc.app.console_refusals import NotedRefusals
 from ext_proc.app.logs import Journal
 from ext_proc.app.process import clock
@@ -117,9 +118,13 @@ async def _serve(config: Config, section: ConsoleSection, joined: _Joined) -> No
     rooms = Rooms(joined.approvals, joined.exchanges, joined.refusals, TokenBearers(authenticator), MemorySessions())
     console = Console(settings, rooms, _provider(config, section, settings.client), clock, joined.ways_in)
     runner = web.AppRunner(console.app(), access_log=None)
+    beside = web.AppRunner(metrics_app(joined.register), access_log=None)
     try:
         await runner.setup()
         await listen(runner, section.listen)
+        if section.metrics is not None:
+            await beside.setup()
+            await listen(beside, section.metrics, "console.metrics")
         _log.info("console", listen=section.listen, url=section.public_url)
         async with asyncio.TaskGroup() as group:
             running = [group.create_task(joined.bell.run_forever())]
@@ -131,10 +136,11 @@ async def _serve(config: Config, section: ConsoleSection, joined: _Joined) -> No
                 task.cancel()
     finally:
         await runner.cleanup()
+        await beside.cleanup()
         await authenticator.close()
 
 
-async def listen(runner: web.AppRunner, address: str) -> None:
+async def listen(runner: web.AppRunner, address: str, setting: str = "console.listen") -> None:
     """Serve there.
 
     Raises:
@@ -146,7 +152,7 @@ async def listen(runner: web.AppRunner, address: str) -> None:
     except OSError as error:
         number = error.errno or 0  # of names that are none it is below 0
         why = os.strerror(number) if number > 0 else error.strerror
-        raise ConfigError(f"console.listen: {address}: {why}") from None
+        raise ConfigError(f"{setting}: {address}: {why}") from None
 
 
 async def _tidy_forever(register: Register) -> None:

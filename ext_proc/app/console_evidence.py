@@ -18,7 +18,7 @@ from ext_proc import telemetry
 from ext_proc.app import registry
 from ext_proc.app.auditing import auditor_policy, store_of_source
 from ext_proc.app.console_charts import hours_of
-from ext_proc.app.console_policies import Bundles, activations_of
+from ext_proc.app.console_policies import Bundles, activations_of, out_of
 from ext_proc.app.console_standing import Standings
 from ext_proc.app.console_timeline import roles_of, steps_of
 from ext_proc.app.console_verification import WholeVerification, environment_of
@@ -385,10 +385,10 @@ class EvidenceHalf:
 
         self._thread = IndexThread(store, file, clock)
         self._whole = WholeVerification(folder, store.name, policy, environment_of(config), clock)
+        bundles = Bundles(folder, config.policy.bundle_file, out_of(store))
         self.exchanges = ConsoleEvidence(
-            Index(file), store, keyring, journal, policy=policy, bundles=Bundles(folder, config.policy.bundle_file),
-            whole=self._whole, clock=clock,
-        )  # fmt: skip
+            Index(file), store, keyring, journal, policy=policy, bundles=bundles, whole=self._whole, clock=clock
+        )
 
     def start(self) -> None:
         """Begin to read the bucket."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import stat
 from dataclasses import asdict, dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
@@ -19,7 +20,8 @@ import yaml
 from ext_proc import telemetry
 from ext_proc.app import registry
 from ext_proc.errors import ConfigError
-from ext_proc.policy.bundle import BUNDLE_MAX_BYTES, SCOPE
+from ext_proc.policy.bundle import BUNDLE_MAX_BYTES, SCOPE, read_file
+from ext_proc.policy.opa import PERSISTED
 from ext_proc.policy.publishing import BUNDLE, Offer, Publishing, Refusal
 
 if TYPE_CHECKING:
@@ -91,7 +93,7 @@ class Distribution:
     def of(cls, config: Config) -> Distribution:
         """As configured."""
         copies = registry.bundle_copies(config)
-        return cls(config.policy.bundle_file, copies, copies / "opa" / "bundles" / BUNDLE / "bundle.tar.gz")
+        return cls(config.policy.bundle_file, copies, copies / PERSISTED)
 
 
 class Distributor:
@@ -139,12 +141,14 @@ class Distributor:
             seen = (told.st_mtime_ns, told.st_size, told.st_ino)
             if seen == self._seen:
                 return None
-            # One that is far too large is no bundle; its beginning is enough to know it by.
-            with self._where.source.open("rb") as file:
-                raw = file.read(BUNDLE_MAX_BYTES + 1)
+            if not stat.S_ISREG(told.st_mode):
+                self._seen = seen
+                return b""  # whatever it is, it is refused
+            raw = read_file(self._where.source)
         except OSError:
             return None
         self._seen = seen
+        # One that is far too large is no bundle; its beginning is enough to know it by.
         return raw if len(raw) <= BUNDLE_MAX_BYTES else raw[:1024]
 
     def _consider(self, raw: bytes) -> None:

@@ -68,6 +68,7 @@ def check(options: CheckOptions, told: Callable[[int, int], None] = lambda _done
     if any(problem.code in ("strict", "schema") for problem in made.problems):
         return made
     with serving(opa, folder, options.decision) as server:
+        made.problems += static.open_doors(server)
         began = monotonic()
         if options.inputs is not None:
             corpus = failing_open.try_questions(server, questions.read(options.inputs))
@@ -124,7 +125,8 @@ def _show(options: CheckOptions, checked: Checked) -> None:
         _show_findings(console, options, found.findings)
     for one in found.left_out:
         where = f" ({one.where})" if one.where else ""
-        text = f"{told(one.before)}{where}: allowed if the caller leaves out {one.field}. Is that meant?"
+        how = "with another" if one.kind == judging.AS_ANOTHER else "if the caller leaves out"
+        text = f"{told(one.before)}{where}: allowed {how} {one.field}. Is that meant?"
         console.print(text, markup=False, soft_wrap=True)
     if found.unreached:
         _show_unreached(console, options.policy, found.unreached)

@@ -22,10 +22,15 @@ _STATIC: Final = {
     "schema": "looks at a field that the question does not have",
     "layout": "not laid out as `opa fmt` does",
     "default_allow": "allows what no rule speaks of",
+    "authz": "lets others do at OPA what only its operator may",
     "capabilities": "calls what answers differently each time, or the network",
 }
 
 LEFT_OUT: Final = "a call that is denied is allowed when the caller says nothing: no finding, but is it meant?"
+
+AS_ANOTHER: Final = (
+    "a call that is denied is allowed for another caller, or on another day: no finding, but is it meant?"
+)
 
 
 def save(path: Path, text: str) -> None:
@@ -66,7 +71,7 @@ def as_json(policy: Path, checked: Checked) -> dict[str, Any]:
 def _finding(one: Finding) -> dict[str, Any]:
     return {
         "kind": one.kind,
-        "text": judging.TEXTS.get(one.kind, LEFT_OUT),
+        "text": judging.TEXTS.get(one.kind, AS_ANOTHER if one.kind == judging.AS_ANOTHER else LEFT_OUT),
         "field": one.field,
         "changes": one.changes,
         "cases": one.cases,

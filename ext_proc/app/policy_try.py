@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ext_proc.app.policy_check import told
 from ext_proc.errors import ConfigError
+from ext_proc.evidence.visible import visible
 from ext_proc.policy.trial import judging, tracing
 from ext_proc.policy.trial.defaults import DECISION
 from ext_proc.policy.trial.opa_program import evaluate, find_opa, sources
@@ -138,39 +139,25 @@ def _show(answer: Any, reasons: list[dict[str, Any]], concerns: dict[str, Any], 
     console.print(json.dumps(answer, indent=2, ensure_ascii=False), markup=False)
 
 
-def explain(
-    policy: Path,
-    source: str,
-    opa: Path | None,
-    decision: str = DECISION,
-    question_of: Callable[[str], dict[str, Any]] | None = None,
-    *,
-    as_json: bool,
-) -> int:
-    """Which rules had a part in it, with their lines. Exit status: 0 allowed, 1 not.
-
-    Args:
-        policy: the folder of the sources.
-        source: a file with a question, or the id of an exchange.
-        opa: the program.
-        decision: the rule that is asked for.
-        question_of: finds the recorded question of an exchange; None where that cannot be had.
-        as_json: for machines.
+def explain(policy: Path, source: str, opa: Path | None, decision: str = DECISION, *, as_json: bool) -> int:
+    """Which rules had a part in the answer to the question in a file, with their lines. Exit status: 0 allowed, 1 not.
 
     Raises:
         ConfigError: there is no such question, or no answer.
     """
-    program, folder = find_opa(opa), sources(policy)
-    if source != "-" and not Path(source).exists() and question_of is not None:
-        question = question_of(source)
-    else:
-        question = read_question(Path(source))
+    program, folder, question = find_opa(opa), sources(policy), read_question(Path(source))
     traced = tracing.trace(program, folder, question, decision)
+    return show_traced(folder, traced, {}, as_json=as_json)
+
+
+def show_traced(folder: Path, traced: tracing.Traced, recorded: dict[str, Any], *, as_json: bool) -> int:
+    """Say it; to machines with ``recorded``, what there is to say of the record. Exit status: 0 allowed, 1 not."""
     lines = tracing.lines_of(folder, traced.covered)
     rules = [line for line in tracing.heads(folder) if line.place in traced.fired]
     if as_json:
         places = [[{"file": one.file, "row": one.row, "text": one.text} for one in some] for some in (rules, lines)]
-        print(json.dumps({"decision": traced.answer, "rules": places[0], "lines": places[1]}, ensure_ascii=False))
+        whole = {"decision": traced.answer, "rules": places[0], "lines": places[1], **recorded}
+        print(json.dumps(whole, ensure_ascii=False))
     else:
         _show_lines(traced.answer, rules, lines)
     return ALLOWED if judging.decision_of(traced.answer) is not None else NOT_ALLOWED
@@ -181,9 +168,9 @@ def _show_lines(answer: Any, rules: list[tracing.Line], lines: list[tracing.Line
     console.print(told(answer), style="bold", markup=False)
     fired = {rule.place for rule in rules}
     for file in dict.fromkeys(line.file for line in lines):
-        console.print(f"\n{file}", style="bold", markup=False)
+        console.print(f"\n{visible(file)}", style="bold", markup=False)
         for line in lines:
             if line.file == file:
                 mark = ">" if line.place in fired else " "
-                console.print(f"{mark}{line.row:5} {line.text.expandtabs(4)}", markup=False, soft_wrap=True)
+                console.print(f"{mark}{line.row:5} {visible(line.text.expandtabs(4))}", markup=False, soft_wrap=True)
     console.print(f"\n{len(rules)} rules gave a value (>), {len(lines)} lines were looked at")

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ext_proc.audit.note import Signer
     from ext_proc.config import Claims, Config, ConnectionNer, Issuer, NerSection
     from ext_proc.policy.opa import OpaPolicy
+    from ext_proc.tracing import Tracing
 
 HOLD_SECONDS: Final = 50.0
 """What proxies and clients on the way commonly bear is a minute."""
@@ -66,7 +67,12 @@ def opa_policy(config: Config) -> OpaPolicy:
 
     told = config.policy
     return OpaPolicy(
-        told.opa_socket, told.package, told.rule, told.bundle_file, told.timeout_seconds, bundle_copies(config)
+        told.opa_socket,
+        told.package,
+        told.rule,
+        told.bundle_file,
+        told.timeout_seconds,
+        bundle_copies(config) if told.distribution is not None else None,
     )
 
 
@@ -287,6 +293,39 @@ def trust_of(issuer: Issuer) -> tuple[Trust, KeySet]:
 def trust_for(issuer: Issuer, audience: str) -> tuple[Trust, KeySet]:
     """An issuer's trust and keys, for tokens that are meant for this audience alone."""
     return replace(_trust(issuer), audiences=(audience,)), KeySet(_source(issuer))
+
+
+def tracing(config: Config, instance: str) -> Tracing | None:
+    """Who makes traces; None: nobody does, and nothing is imported for it.
+
+    Raises:
+        ConfigError: the file of headers cannot be used, or OpenTelemetry is not installed.
+    """
+    otlp = config.telemetry.otlp
+    if otlp is None:
+        return None
+    from ext_proc.tracing import Collector, Tracing  # OpenTelemetry is an option
+
+    headers = headers_of(otlp.headers_file) if otlp.headers_file else {}
+    ca_file = str(otlp.ca_file) if otlp.ca_file else None
+    collector = Collector(otlp.endpoint, headers, ca_file, otlp.sample_ratio)
+    return Tracing(collector, f"{config.audit.replica}-{instance}")
+
+
+def headers_of(path: Path) -> dict[str, str]:
+    """What is to be told to an HTTP server, from a file for the owner's eyes only.
+
+    Raises:
+        ConfigError: it cannot be read, or holds something else.
+    """
+    try:
+        lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(f"{path}: cannot be read") from None
+    found = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    if not all(found) or not all(found.values()):
+        raise ConfigError(f"{path}: lines of the form `name: value` are wanted")
+    return found
 
 
 def mtls(config: Config) -> MtlsTrust | None:

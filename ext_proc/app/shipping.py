@@ -12,12 +12,14 @@ import urllib.request
 from contextlib import suppress
 from datetime import timedelta
 from threading import Event
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 from urllib.error import URLError
 
 from ext_proc import telemetry
 from ext_proc.app import registry
 from ext_proc.app.bundle_door import BundleDoor
+from ext_proc.app.bundle_fetch import BundleFetcher
 from ext_proc.app.distribution import Distribution, Distributor
 from ext_proc.app.logs import Journal, remember_born
 from ext_proc.app.policy_archive import PolicyArchive, reported
@@ -73,6 +75,8 @@ def run(config_path: Path) -> int:
     stop = Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())
+    for code in ("not_kept", "quarantined"):
+        telemetry.SHIPPING_FAILURES.labels(code)  # 0: an alert sees the first one
     _Shipping(config, digest).live(stop)
     return 0
 
@@ -99,14 +103,23 @@ class _Shipping:
         self._journal_due = clock()
         self._access_due = clock()
         self._archive = PolicyArchive(
-            registry.bundle_copies(config) / "active.json", self._bundles, self._put_bundle, self._note
+            registry.bundle_copies(config) / "active.json",
+            self._bundles,
+            self._put_bundle,
+            self._store.fetch,
+            self._note,
+            clock,
         )
         self._distributor: Distributor | None = None
+        self._fetcher: BundleFetcher | None = None
         if (section := config.policy.distribution) is not None:
             self._distributor = Distributor(Distribution.of(config), self._note)
             BundleDoor(self._distributor, section.listen, config.run_dir / "opa" / "token")
+            if section.s3 is not None:
+                self._fetcher = BundleFetcher(section.s3, config.policy.bundle_file)
         self._canary_due = clock()
         self._canary_holes: tuple[str, ...] = ()
+        self._canary_at: float | None = None
         self._was_born = False
         self._register: Register | None = None
         self._ended: list[EndedLog] = []  # logs whose ends the register of holds has not heard of
@@ -118,6 +131,8 @@ class _Shipping:
         A log of our own that fails ends this process: its successor begins another.
         """
         self._open_journal()
+        if self._fetcher is not None and self._config.policy.distribution is not None:
+            self._fetcher.start(stop, self._config.policy.distribution.poll_seconds)
         self._shipper.journal = self._note
         self._shipper.on_failure = self._tell_state
 
@@ -130,6 +145,8 @@ class _Shipping:
         self._shipper.run(stop, INTERVAL_SECONDS, after)
         with suppress(StoreUnavailable, StoreRefused, NotKept, GateError, OSError):
             self._ship_access_log(ShipReport(), is_last=True)
+        with suppress(StoreUnavailable, StoreRefused, NotKept, GateError, OSError):
+            self._archive.end()
         self._shipper.journal = None
         if self._journal is not None:
             self._journal.close()
@@ -201,11 +218,28 @@ class _Shipping:
             "was_born": self._was_born,
             "is_cut_off": any(one.startswith(CUT_OFF) for one in made.failures),
             "canary_holes": list(self._canary_holes),
-            "policy_refused": self._distributor.degraded if self._distributor else None,
+            "canary_at": self._canary_at,
+            "clock_offset_seconds": self._clock_offset(),
+            "policy_refused": self._policy_degraded,
         }
         tell(self._config.run_dir, "shipper", state)
 
+    def _clock_offset(self) -> float | None:
+        """How far our clock is ahead of the store's. It says whole seconds: the middle of its second is taken."""
+        if self._store.said_at is None:
+            return None
+        said, heard = self._store.said_at
+        return clock().timestamp() - (monotonic() - heard) - (said.timestamp() + 0.5)
+
     # The policy ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _policy_degraded(self) -> str | None:
+        """Why another policy may be published than decides."""
+        if self._distributor is not None and (refused := self._distributor.degraded):
+            return refused
+        trouble = self._fetcher.trouble if self._fetcher else None
+        return f"bundles are not fetched: {trouble}" if trouble else None
 
     def _bundles(self) -> Iterable[Path]:
         return (self._config.policy.bundle_file, *registry.bundle_copies(self._config).glob("*.tar.gz"))
@@ -270,7 +304,7 @@ class _Shipping:
         epoch = self._journal.origin.rpartition("/")[2]
         report = run_canary(self._store.client, self._config.audit.s3.bucket, self._store.prefix, epoch, clock)
         self._note("worm.canary", report.leaf_fields())
-        self._canary_holes = report.holes
+        self._canary_holes, self._canary_at = report.holes, now.timestamp()
         self._canary_due = now + timedelta(hours=self._config.audit.canary_hours)
         if report.holes:
             _log.error("the store does not keep what it locked", store=report.store, holes=list(report.holes))

@@ -16,18 +16,21 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest, multiprocess
+from prometheus_client import multiprocess
 
 from ext_proc import telemetry
 from ext_proc.app import edge_files, registry
+from ext_proc.app.bundle_fetch import fetch_first
 from ext_proc.app.daily import Daily, run_command
 from ext_proc.app.distribution import write_opa_config
 from ext_proc.app.process import PARENT_VARIABLE, RELOAD_SECONDS, clock, read_states, tell
 from ext_proc.app.rule_packs import detector_of
+from ext_proc.app.scraping import scraped
 from ext_proc.app.shipping import store_of
+from ext_proc.app.standing import Standing
 from ext_proc.audit.keys import read_key
 from ext_proc.config import load
 from ext_proc.errors import ConfigError
@@ -41,7 +44,6 @@ if TYPE_CHECKING:
 STEADY_SECONDS: Final = 2.0
 """A process that lived this long is started again at once; one that did not waits, a little longer each time."""
 BACKOFF_MAX_SECONDS: Final = 5.0
-STATE_FRESH_SECONDS: Final = 10.0
 ACCEPTED_FILE: Final = "accepted.yaml"
 """In ``run_dir``: the configuration that is in force, byte for byte."""
 
@@ -77,6 +79,8 @@ class _Supervisor:
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self._stop.set)
+        for role in ("worker", "shipper"):
+            telemetry.WORKER_RESTARTS.labels(role)  # there from the beginning: an alert sees the first one
         runner = await self._serve_health(config)
         workers = [_Role(f"worker-{i}", ("work", "--index", str(i))) for i in range(config.workers)]
         shipper = _Role("shipper", ("ship",))
@@ -105,7 +109,7 @@ class _Supervisor:
             for folder in (config.run_dir, config.run_dir / "state", config.run_dir / "metrics", config.state_dir):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o750)
             locks = [_locked(config.run_dir / "lock", "run_dir"), _locked(config.state_dir / "serve.lock", "state_dir")]
-            for leftover in (*(config.run_dir / "metrics").glob("*.db"), *(config.run_dir / "state").glob("*.json")):
+            for leftover in (*(config.run_dir / "metrics").glob("*.*"), *(config.run_dir / "state").glob("*.json")):
                 leftover.unlink()
         except OSError as error:
             raise ConfigError(f"run_dir or state_dir: {error.filename}: {error.strerror}") from None
@@ -155,6 +159,7 @@ class _Supervisor:
                 await self._end(role, child)
                 return
             multiprocess.mark_process_dead(child.pid, str(self._config.run_dir / "metrics"))  # type: ignore[no-untyped-call]
+            telemetry.WORKER_RESTARTS.labels(role.name.partition("-")[0]).inc()
             _log.error("process ended, starting it again", role=role.name, status=child.returncode)
             lived = monotonic() - started
             pause = 0.0 if lived >= STEADY_SECONDS else min(max(2 * pause, 0.2), BACKOFF_MAX_SECONDS)
@@ -267,29 +272,17 @@ class _Supervisor:
         return web.json_response({"live": True})
 
     async def _ready(self, _: web.Request) -> web.Response:
-        states = read_states(self._config.run_dir)
-        now = clock().timestamp()
-        wanted = [f"worker-{index}" for index in range(self._config.workers)]
-        problems: dict[str, Any] = {}
-        for name in wanted:
-            state = states.get(name)
-            if state is None or now - state["at"] > STATE_FRESH_SECONDS:
-                problems[name] = "does not answer"
-            elif not state["is_ready"]:
-                problems[name] = state["failure"] or "policy or evidence not available"
-        # Not a reason to serve nobody: the policy before goes on deciding.
-        degraded = {"policy": why} if (why := states.get("shipper", {}).get("policy_refused")) else {}
-        if holes := states.get("shipper", {}).get("canary_holes"):
-            problems["store"] = f"does not keep what it locked: {', '.join(holes)}"
-        body = {"ready": not problems, "problems": problems, "degraded": degraded, "processes": states}
-        return web.json_response(body, status=503 if problems else 200)
+        found = Standing.of(self._config, read_states(self._config.run_dir), clock().timestamp())
+        body = {
+            "ready": found.is_ready,
+            "problems": found.problems,
+            "degraded": found.degraded,
+            "processes": found.states,
+        }
+        return web.json_response(body, status=200 if found.is_ready else 503)
 
-    async def _metrics(self, _: web.Request) -> web.Response:
-        found = CollectorRegistry()
-        for ours in (telemetry.WORKER_STARTS, telemetry.DAILY_RUNS):  # the rest is what the children wrote
-            found.register(ours)
-        multiprocess.MultiProcessCollector(found, path=str(self._config.run_dir / "metrics"))  # type: ignore[no-untyped-call]
-        return web.Response(body=generate_latest(found), headers={"content-type": CONTENT_TYPE_LATEST})
+    async def _metrics(self, request: web.Request) -> web.Response:
+        return await asyncio.to_thread(scraped, self._config, self._digest, request.headers.get("accept", ""))
 
 
 def _check_files(config: Config) -> None:
@@ -303,6 +296,7 @@ def _check_files(config: Config) -> None:
     for path in (*needed, config.redaction.hash_key_file):
         if path is not None:
             read_key(path)
+    fetch_first(config)
     registry.policy_version(config)
     detector_of(config)
     if config.redaction.ner is not None:

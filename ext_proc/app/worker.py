@@ -19,6 +19,7 @@ from ext_proc.app.holds import HoldDesk
 from ext_proc.app.logs import beat_forever, open_log
 from ext_proc.app.process import clock, end_with_parent, read_states, tell
 from ext_proc.app.rule_packs import detector_of
+from ext_proc.app.scraping import tell_exemplars
 from ext_proc.app.shadow import ShadowedPolicy
 from ext_proc.approval.bell import Bell
 from ext_proc.approval.register import Holder
@@ -86,6 +87,7 @@ class _Worker:
         self._index = index
         self._config, self._digest = load(config_path)
         self._connections = registry.connections(self._config)
+        telemetry.begin_with(self._connections)
         self._stop = asyncio.Event()
         self._has_news = asyncio.Event()
 
@@ -102,6 +104,7 @@ class _Worker:
         tokens = registry.token_desk(config, keyring)
         writer = await open_log(config, self._digest, str(self._index), keyring, registry.receipt_signer(config))
         authenticator = Authenticator(registry.trusts(config), registry.mtls(config))
+        tracing = registry.tracing(config, str(self._index))
         policy = registry.opa_policy(config)
         shadow = registry.shadow_policy(config)
         shadowed = (
@@ -123,6 +126,7 @@ class _Worker:
             clock=clock,
             tokens=tokens,
             holds=holds,
+            tracing=tracing,
         )
         socket = registry.worker_socket(config, self._index)
         _settle_memory()
@@ -149,8 +153,9 @@ class _Worker:
             await asyncio.to_thread(watch.close)
             register.close()
             await writer.close(clock())
-            if recogniser is not None:
-                await asyncio.to_thread(recogniser.close)
+            for optional in (recogniser, tracing):
+                if optional is not None:
+                    await asyncio.to_thread(optional.close)
             telemetry.tell_metrics()
 
     def _hold_desk(self, keyring: KeyRing, register: SqlRegister, watch: Watch, writer: Writer) -> HoldDesk:
@@ -188,9 +193,13 @@ class _Worker:
             health, active = writer.health(), await policy.active()
             telemetry.UNSHIPPED_BYTES.set(health.unshipped_bytes)
             telemetry.tell_metrics()
+            at, is_policy_ready = clock().timestamp(), await policy.is_ready()
+            await asyncio.to_thread(tell_exemplars, self._config.run_dir, self._index, telemetry.take_exemplars(at))
             state = {
-                "at": clock().timestamp(),
-                "is_ready": health.is_writable and await policy.is_ready(),
+                "at": at,
+                "is_ready": health.is_writable and is_policy_ready,
+                "is_writable": health.is_writable,
+                "is_policy_ready": is_policy_ready,
                 "config_sha256": self._digest,
                 "log": writer.origin,
                 "failure": health.failure,

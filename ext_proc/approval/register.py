@@ -128,6 +128,10 @@ class Register(Protocol):
         """How many wait."""
         ...
 
+    def oldest_pending(self, now: datetime) -> datetime | None:
+        """When the one that waits longest was asked for; None: none waits."""
+        ...
+
     def states(self, hold_ids: Iterable[HoldId], now: datetime) -> dict[HoldId, HoldState]:
         """How these stand, in one question: for those that wait. What is not there is left out."""
         ...

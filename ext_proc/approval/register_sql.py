@@ -199,6 +199,14 @@ class SqlRegister:
         with self._tables.reading() as connection:
             return _count(connection, now, IS_PENDING)
 
+    def oldest_pending(self, now: datetime) -> datetime | None:
+        """See `Register.oldest_pending`."""
+        self._tables.set_up()
+        wanted = select(func.min(holds.c.asked_at)).where(holds.c.expires_at > as_text(now), IS_PENDING)
+        with self._tables.reading() as connection:
+            found = connection.execute(wanted).scalar_one()
+        return None if found is None else datetime.fromisoformat(found)
+
     def count_waiting_for(self, tenant: str | None, groups: Sequence[str], person_ref: str, now: datetime) -> int:
         """See `Register.count_waiting_for`."""
         self._tables.set_up()

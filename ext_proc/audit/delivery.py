@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from ext_proc import telemetry
 from ext_proc.audit import note, resume, segments
 from ext_proc.audit.desk import OtherBytes
 from ext_proc.audit.epoch import STATE, Draft, EpochState
@@ -126,8 +127,10 @@ class Delivery:
         """
         state = self._state
         is_complete = self._is_complete()
+        if is_complete and state.roster_sha256 is None and not state.is_over and not self.is_stuck:
+            self._put_birth()  # a command may begin and end its log between our first step and this one
         sealed = sorted(self.folder.glob(f"*{segments.SEALED}"))
-        # A log that is dead, and whose beginning is spoilt, was never announced: what is left of it goes all the same.
+        # A log that is dead, and whose beginning is spoilt, cannot be announced: what is left of it goes all the same.
         if not state.is_over and (state.roster_sha256 is not None or (is_complete and sealed)):
             for segment in sealed[:ROUND_MAX]:
                 if not self._ship(segment):
@@ -176,6 +179,7 @@ class Delivery:
             if sealed is not None:
                 self._fill(sealed)
                 self._add(sealed, sealed_at, segment)
+                telemetry.SHIP_SECONDS.observe((self._desk.clock() - sealed_at).total_seconds())
         except OtherBytes as error:
             self._put_aside(segment, error.detail)
         else:

@@ -437,6 +437,7 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
         },
         {},
     ),
+    "policy.kept": ({**_BUNDLE["properties"], "key": _KEY}, {}),
     "config.changed": ({"config_sha256": _SHA256, "connections": _list(_TEXT)}, {}),
     "epoch.born": ({"born_origin": _ORIGIN, "roster_sha256": _SHA256}, {}),
     "epoch.ended": (

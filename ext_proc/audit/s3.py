@@ -9,6 +9,9 @@ from __future__ import annotations
 import base64
 import configparser
 import hashlib
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 import boto3
@@ -20,14 +23,17 @@ from ext_proc.audit.store import Stored, StoreRefused, StoreUnavailable
 from ext_proc.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
     from pathlib import Path
 
 _EXISTS: Final = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 _ABSENT: Final = ("NoSuchKey", "404", "NotFound")
+_UNCHANGED: Final = ("304", "NotModified")
 _NO_ANSWER: Final = (BotoCoreError, ResponseParserError, OSError, RecursionError)
 """Nothing came, or something that is not S3's: a proxy's page, a redirect (botocore asks about one without end)."""
 _FINAL: Final = ("AccessDenied", "NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403")
+_LOCKS_NOTHING: Final = ("ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration")
 _PASSING: Final = (404, 408, 409, 412, 425, 429)
 _PASSING_CODES: Final = ("ExpiredToken", "RequestTimeout", "RequestTimeTooSkewed", "SlowDown", "ThrottlingException")
 """What mends itself: the clock is set, the role's token renewed, the crowd gone. Every other 4xx is for a person."""
@@ -64,6 +70,13 @@ class S3Store:
             self.client: Any = session.client("s3", region_name=region, endpoint_url=endpoint, config=options)
         except ValueError:
             raise ConfigError(f"audit.s3.endpoint: {endpoint}: not a URL") from None
+        self.said_at: tuple[datetime, float] | None = None
+        """The store's clock as its newest answer had it (whole seconds), and ours then, as `monotonic` has it."""
+        self.client.meta.events.register("after-call.s3", self._heard)
+
+    def _heard(self, http_response: Any, **_: object) -> None:
+        with suppress(TypeError, ValueError):  # an answer without a date, or not with one of HTTP's
+            self.said_at = (parsedate_to_datetime(http_response.headers.get("date")), monotonic())
 
     def put(self, key: str, body: bytes, sha256: str) -> None:
         """See `Store.put`."""
@@ -119,6 +132,31 @@ class S3Store:
             raise StoreUnavailable(type(error).__name__) from None
         return body
 
+    def changed(self, key: str, seen: str | None, most: int) -> tuple[str, bytes] | None:
+        """The newest version of what may be written over, and its entity tag: no evidence. None: it is still ``seen``.
+
+        Args:
+            key: its whole key.
+            seen: the tag that it had.
+            most: so many bytes are read; one more tells that there are more.
+
+        Raises:
+            StoreUnavailable: no answer, or no such object.
+            StoreRefused: the store does not let us.
+        """
+        condition = {} if seen is None else {"IfNoneMatch": seen}
+        try:
+            found = self.client.get_object(Bucket=self._bucket, Key=key, **condition)
+            with found["Body"] as body:
+                raw: bytes = body.read(most + 1)
+        except ClientError as error:
+            if _code(error) in _UNCHANGED:
+                return None
+            raise _translated(error) from None
+        except _NO_ANSWER as error:
+            raise StoreUnavailable(type(error).__name__) from None
+        return str(found.get("ETag", "")), raw
+
     def _oldest(self, key: str) -> str | None:
         """The version that was there first: the only one that is ours. Whoever writes over it makes a later one."""
         wanted = self.prefix + key
@@ -136,6 +174,43 @@ class S3Store:
             for page in pages:
                 for item in page.get("Contents", ()):
                     yield item["Key"][len(self.prefix) :]
+        except ClientError as error:
+            raise _translated(error) from None
+        except _NO_ANSWER as error:
+            raise StoreUnavailable(type(error).__name__) from None
+
+
+class BucketSettings:
+    """What a bucket's owner set, for whoever may look: the gateway itself need not.
+
+    Every method raises `StoreRefused` (its word is the code) where it may not, `StoreUnavailable` where nobody answers.
+    """
+
+    def __init__(self, store: S3Store, bucket: str) -> None:
+        self._store, self._bucket = store, bucket
+
+    def reach(self) -> None:
+        """Does it answer, and may we list?"""
+        self._asked(lambda client: client.list_objects_v2(Bucket=self._bucket, Prefix=self._store.prefix, MaxKeys=1))
+
+    def default_retention(self) -> tuple[str | None, int]:
+        """The mode in which everything is locked that is put, and days; None and 0 where nothing is."""
+        try:
+            told = self._asked(lambda client: client.get_object_lock_configuration(Bucket=self._bucket))
+        except (StoreRefused, StoreUnavailable) as error:
+            if str(error) in _LOCKS_NOTHING:
+                return None, 0
+            raise
+        rule = told["ObjectLockConfiguration"].get("Rule", {}).get("DefaultRetention", {})
+        return rule.get("Mode"), rule.get("Days", 0) or 365 * rule.get("Years", 0)
+
+    def versioning(self) -> str:
+        """``Enabled``, ``Suspended``, or empty: never."""
+        return str(self._asked(lambda client: client.get_bucket_versioning(Bucket=self._bucket)).get("Status", ""))
+
+    def _asked(self, ask: Callable[[Any], Any]) -> Any:
+        try:
+            return ask(self._store.client)
         except ClientError as error:
             raise _translated(error) from None
         except _NO_ANSWER as error:

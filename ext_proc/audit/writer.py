@@ -30,6 +30,7 @@ from threading import Lock, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from ext_proc import telemetry
 from ext_proc.audit import frames, segments
 from ext_proc.audit.parts import PART, Parts
 from ext_proc.audit.receipt import issue
@@ -460,7 +461,11 @@ class Writer:
         try:
             while True:
                 batch = self._take()
+                began = monotonic()
                 is_last = self._write(batch)
+                if batch:
+                    telemetry.COMMIT_SECONDS.observe(monotonic() - began)
+                    telemetry.COMMIT_RECORDS.inc(len(batch))
                 self._tell(batch, None)
                 batch = []
                 if is_last:

@@ -338,7 +338,11 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """When a policy bundle came to decide, and how it differs from the one before; ``differences`` null: not known."""
+    """When a policy bundle came to decide, and how it differs from the one before; ``differences`` null: not known.
+
+    ``archived_at``: when it was on record that it is locked in the bucket; null: it is not. ``number`` and ``key_id``:
+    its place in the line, and of which key it says that it is signed with; null: neither.
+    """
 
     at: datetime
     revision: str
@@ -346,6 +350,36 @@ class Activation:
     origin: str
     is_current: bool
     differences: tuple[Difference, ...] | None = None
+    archived_at: datetime | None = None
+    number: int | None = None
+    key_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BundleRefused:
+    """A bundle that was published and not taken; ``number`` as it says itself."""
+
+    at: datetime
+    digest: str
+    reason: str
+    number: int | None
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowSeen:
+    """What a candidate that is asked beside the policy would have done otherwise: one effect, in so many calls.
+
+    ``digest`` is null where its answers were no decisions. ``example``: the first call.
+    """
+
+    digest: str | None
+    revision: str | None
+    effect: str
+    calls: int
+    first_at: datetime
+    last_at: datetime
+    example: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,6 +387,8 @@ class Activations:
     """The newest first."""
 
     activations: tuple[Activation, ...]
+    refused: tuple[BundleRefused, ...] = ()
+    shadows: tuple[ShadowSeen, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ strictly; 5. the view; 6. the page, or its twin. Whatever goes wrong on the way 
 from __future__ import annotations
 
 import json
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlencode
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from ext_proc.console.signing_in import Provider
 
 BODY_MAX_BYTES: Final = 64 * 1024
+_ROUTE: Final = web.RequestKey("affidavit.route", str)
 _log = telemetry.logger()
 
 
@@ -94,9 +96,15 @@ class Console:
     # One request ---------------------------------------------------------------------------------------------------
 
     def _handler(self, route: Route, *, is_api: bool) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        if route.audience == PUBLIC:
-            return self._public(route)
+        handler = self._public(route) if route.audience == PUBLIC else self._guarded(route, is_api=is_api)
 
+        async def handle(request: web.Request) -> web.StreamResponse:
+            request[_ROUTE] = route.name
+            return await handler(request)
+
+        return handle
+
+    def _guarded(self, route: Route, *, is_api: bool) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handle(request: web.Request) -> web.StreamResponse:
             now = self._clock()
             told = await _told(request, is_api=is_api) if route.method == "POST" else {}
@@ -193,10 +201,16 @@ class Console:
     async def _frame(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
+        began = perf_counter()
         try:
-            return await handler(request)
+            answer = await handler(request)
         except Exception as error:  # noqa: BLE001 - the outermost frame: people get a page, and we a traceback
-            return await self._told_trouble(request, _trouble_of(error))
+            answer = await self._told_trouble(request, _trouble_of(error))
+        route = request.get(_ROUTE, "none")  # a name of the list, never an address that somebody made up
+        if route != "changes":  # which goes on for as long as a page is open
+            seconds = perf_counter() - began
+            telemetry.CONSOLE_SECONDS.labels(route, f"{answer.status // 100}xx").observe(seconds)
+        return answer
 
     async def _told_trouble(self, request: web.Request, found: Trouble) -> web.Response:
         if request.path.startswith(f"{API}/"):

@@ -121,7 +121,7 @@ class Stack:
         if upstream is None:
             self._say("the model (SmolLM2-135M)")
             self.programs["model"], upstream = servers.start_model(credential, self.logs)
-        names = ("http", "tls", "admin", "metrics", "console")
+        names = ("http", "tls", "admin", "metrics", "console", "console_metrics")
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         self.config.write_text(yaml.safe_dump(self._configuration(keys, upstream), sort_keys=False))
         policy = auditor_policy(load(self.config)[0])
@@ -277,6 +277,7 @@ class Stack:
             },
             "console": {
                 "listen": f"127.0.0.1:{self.ports['console']}",
+                "metrics": f"127.0.0.1:{self.ports['console_metrics']}",
                 "public_url": self.console,
                 "roles": {
                     "approver": ["approvers"],

@@ -108,6 +108,32 @@ class PolicySeen:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyNote:
+    """The shipper says of a bundle that it is ``activated`` and archived, or ``refused``, and why."""
+
+    at: datetime
+    log: LogName
+    kind: str
+    digest: str
+    reason: str | None
+    number: int | None
+    key_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowCount:
+    """How often a candidate (empty: its answer was no decision) would have had an effect, and one such exchange."""
+
+    digest: str
+    revision: str
+    effect: str
+    calls: int
+    first_at: datetime
+    last_at: datetime
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """How far it is. ``swept_at``: since then nothing of the whole bucket is missing but what came after."""
 
@@ -222,6 +248,38 @@ class Index:
             return [
                 PolicySeen(instant(at), LogName(replica, epoch), revision, digest)
                 for at, replica, epoch, revision, digest in database.execute(asked, (limit,))
+            ]
+
+    def policy_notes(self, kind: str, limit: int) -> list[PolicyNote]:
+        """What is said of bundles, the newest first.
+
+        Raises:
+            EvidenceError: there is no index yet, or it cannot be read.
+        """
+        with self._file.for_reading() as database:
+            asked = (
+                "SELECT at, replica, epoch, kind, digest, reason, policy_notes.number, key_id FROM policy_notes "
+                "JOIN logs ON logs.number = policy_notes.log WHERE kind = ? ORDER BY at DESC LIMIT ?"
+            )
+            return [
+                PolicyNote(instant(at), LogName(replica, epoch), *told)
+                for at, replica, epoch, *told in database.execute(asked, (kind, limit))
+            ]
+
+    def shadows(self, limit: int) -> list[ShadowCount]:
+        """What candidates would have done otherwise, the one that spoke last first.
+
+        Raises:
+            EvidenceError: there is no index yet, or it cannot be read.
+        """
+        with self._file.for_reading() as database:
+            asked = (
+                "SELECT digest, revision, effect, calls, first_at, last_at, example FROM shadows "
+                "ORDER BY last_at DESC, effect LIMIT ?"
+            )
+            return [
+                ShadowCount(digest, revision, effect, calls, instant(first_at), instant(last_at), example)
+                for digest, revision, effect, calls, first_at, last_at, example in database.execute(asked, (limit,))
             ]
 
     def hours(self, wanted: Wanted, now: datetime) -> tuple[dict[datetime, HourSeen], dict[str, int]]:

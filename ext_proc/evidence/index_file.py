@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of the tables below: a file of another is built anew."""
 _FILE: Final = "index.sqlite"
 _LOCK: Final = "index.lock"
@@ -60,6 +60,14 @@ CREATE TABLE holds (
 ) WITHOUT ROWID;
 CREATE TABLE policies (
     log INTEGER, sequence INTEGER, at INTEGER, revision TEXT, digest TEXT, PRIMARY KEY (log, sequence)
+) WITHOUT ROWID;
+CREATE TABLE policy_notes (
+    log INTEGER, sequence INTEGER, at INTEGER, kind TEXT, digest TEXT, reason TEXT, number INTEGER, key_id TEXT,
+    PRIMARY KEY (log, sequence)
+) WITHOUT ROWID;
+CREATE TABLE shadows (
+    digest TEXT, revision TEXT, effect TEXT, calls INTEGER, first_at INTEGER, last_at INTEGER, example TEXT,
+    PRIMARY KEY (digest, revision, effect)
 ) WITHOUT ROWID;
 """
 

@@ -27,6 +27,9 @@ _TEXT_MAX: Final = 256
 _COUNT_MAX: Final = 2**53
 _ENTITIES_MAX: Final = 256
 _RESULTS_MAX: Final = 32
+_EFFECTS_MAX: Final = 16
+_NOTES_MAX: Final = 1_000
+_OF_POLICIES: Final = "policy."
 _CALLERS: Final = frozenset(
     {"inference.intent", "inference.outcome", "inference.undelivered", "inference.part", "approval.requested"}
 )
@@ -101,15 +104,48 @@ class Held:
                 setattr(self, name, getattr(other, name))
 
 
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What the shipper says of a bundle: ``activated`` or ``refused`` (then with a reason)."""
+
+    sequence: int
+    at: int
+    kind: str
+    digest: str
+    reason: str | None
+    number: int | None
+    key_id: str | None
+
+
+@dataclass(slots=True)
+class Shadowed:
+    """How often a candidate would have had an effect, since when, until when, and one such exchange."""
+
+    calls: int
+    first_at: int
+    last_at: int
+    example: str
+
+    def join(self, other: Shadowed) -> None:
+        """Know also what ``other`` knows."""
+        self.calls += other.calls
+        self.example = other.example if other.first_at < self.first_at else self.example
+        self.first_at, self.last_at = min(self.first_at, other.first_at), max(self.last_at, other.last_at)
+
+
 @dataclass(slots=True)
 class Gathered:
-    """What some leaves of one object add. ``policies``: where another bundle than before decided, by sequence."""
+    """What some leaves of one object add. ``policies``: where another bundle than before decided, by sequence;
+    ``shadows``: by digest and revision of the candidate (empty: no decision) and effect.
+    """
 
     exchanges: dict[str, Known] = field(default_factory=dict)
     holds: dict[str, Held] = field(default_factory=dict)
     calls: dict[str, str] = field(default_factory=dict)
     results: dict[str, str] = field(default_factory=dict)
     policies: list[tuple[int, int, str, str]] = field(default_factory=list)
+    notes: list[Noted] = field(default_factory=list)
+    shadows: dict[tuple[str, str, str], Shadowed] = field(default_factory=dict)
     newest_at: int | None = None
     ended: str | None = None
     _policy: tuple[str, str] | None = None
@@ -121,6 +157,8 @@ class Gathered:
             return False
         self.newest_at = at if self.newest_at is None else max(self.newest_at, at)
         self._hear_log(leaf, kind, sequence, at)
+        if kind.startswith(_OF_POLICIES):
+            self._hear_policy(leaf, kind.removeprefix(_OF_POLICIES), sequence, at)
         exchange_id = leaf.get("exchange_id")
         if isinstance(exchange_id, str) and 0 < len(exchange_id) <= _ID_MAX:
             known = self.exchanges.get(exchange_id)
@@ -133,7 +171,8 @@ class Gathered:
 
     def forget(self) -> None:
         """It was written down: begin anew, in the same object."""
-        for one in (self.exchanges, self.holds, self.calls, self.results, self.policies):
+        every = (self.exchanges, self.holds, self.calls, self.results, self.policies, self.notes, self.shadows)
+        for one in every:
             one.clear()
 
     def _hear_log(self, leaf: Mapping[str, Any], kind: str, sequence: int, at: int) -> None:
@@ -152,6 +191,26 @@ class Gathered:
             return
         self._policy = bundle[0], bundle[1]
         self.policies.append((sequence, at, *self._policy))
+
+    def _hear_policy(self, leaf: Mapping[str, Any], kind: str, sequence: int, at: int) -> None:
+        if kind == "shadow_differed":
+            self._hear_shadow(leaf, at)
+        digest = _text(leaf.get("digest"))
+        if kind in {"activated", "refused"} and digest is not None and len(self.notes) < _NOTES_MAX:
+            reason, number, key_id = _text(leaf.get("reason")), _count(leaf.get("number")), _text(leaf.get("key_id"))
+            self.notes.append(Noted(sequence, at, kind, digest, reason, number, key_id))
+
+    def _hear_shadow(self, leaf: Mapping[str, Any], at: int) -> None:
+        candidate, example = _part(leaf, "candidate"), _text(leaf.get("exchange_id"))
+        digest, revision = _text(candidate.get("digest")) or "", _text(candidate.get("revision")) or ""
+        for told in _list(leaf.get("effects"))[:_EFFECTS_MAX]:
+            effect = _text(told)
+            if effect is None or example is None or len(self.shadows) >= _NOTES_MAX:
+                continue
+            heard = Shadowed(1, at, at, example)
+            known = self.shadows.setdefault((digest, revision, effect), heard)
+            if known is not heard:
+                known.join(heard)
 
     def _hear_exchange(self, leaf: Mapping[str, Any], kind: str, known: Known, at: int) -> None:
         if kind not in _CALLERS:

@@ -7,7 +7,7 @@ from dataclasses import astuple, fields
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from ext_proc.evidence.index_rows import Held, Known
+from ext_proc.evidence.index_rows import Held, Known, Noted, Shadowed
 
 if TYPE_CHECKING:
     import sqlite3
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ext_proc.evidence.names import EventsName, LogName
 
 _KNOWN: Final = tuple(one.name for one in fields(Known))
+_NOTED: Final = tuple(one.name for one in fields(Noted))
 _HELD: Final = tuple(one.name for one in fields(Held))
 _WORDS: Final = frozenset(
     {"subject", "tenant", "connection", "operation", "model", "outcome", "code", "masked_in", "masked_out"}
@@ -74,6 +75,12 @@ class IndexWriter:
         )
         for sequence, at, revision, digest in gathered.policies:
             self._write_policy(self._log(name.log), sequence, at, revision, digest)
+        marks = _marks(1 + len(_NOTED))
+        self._database.executemany(
+            f"INSERT OR REPLACE INTO policy_notes (log, {', '.join(_NOTED)}) VALUES ({marks})",  # noqa: S608 - our names
+            [(self._log(name.log), *astuple(one)) for one in gathered.notes],
+        )
+        self._write_shadows(gathered.shadows)
 
     # ---------------------------------------------------------------------------------------------------------------
 
@@ -119,6 +126,17 @@ class IndexWriter:
                 f"INSERT OR REPLACE INTO holds ({columns}) VALUES ({_marks(1 + len(_HELD))})",  # noqa: S608
                 (hold, *told),
             )
+
+    def _write_shadows(self, found: dict[tuple[str, str, str], Shadowed]) -> None:
+        for place, heard in found.items():
+            asked = "SELECT calls, first_at, last_at, example FROM shadows WHERE (digest, revision, effect) = (?, ?, ?)"
+            row = self._database.execute(asked, place).fetchone()
+            whole = heard
+            if row is not None:
+                whole = Shadowed(*row)
+                whole.join(heard)
+            told = "INSERT OR REPLACE INTO shadows VALUES (?, ?, ?, ?, ?, ?, ?)"
+            self._database.execute(told, (*place, *astuple(whole)))
 
     def _write_policy(self, log: int, sequence: int, at: int, revision: str, digest: str) -> None:
         """Only where it changed: of the same one after itself nothing is kept."""

@@ -42,7 +42,7 @@ _EXCHANGES_MAX: Final = 5_000
 """How many are gathered before they are written: memory does not grow with an object."""
 _CHUNK: Final = 64
 _STOP_SECONDS: Final = 10.0
-_WANTED: Final = (b'"exchange_id":', b'"kind":"log.')
+_WANTED: Final = (b'"exchange_id":', b'"kind":"log.', b'"kind":"policy.')
 _LAST: Final = "~"  # sorts after whatever a key has
 _log = telemetry.logger()
 

@@ -47,11 +47,13 @@ class Exchange:
     began_at: datetime
     ended_at: datetime
     has_intent: bool = False
+    is_undelivered: bool = False
     status: str | None = None
     details: str | None = None
-    is_undelivered: bool = False
+    released_bytes: int = 0
+    """How much of the answer its outcome says was let go."""
     told_at: datetime | None = None
-    """When the outcome was written that ``status`` and ``details`` are of: of two the later counts."""
+    """When the outcome was written that the three before this are of: of two the later counts."""
 
     @property
     def replica(self) -> str:
@@ -118,6 +120,7 @@ class Ledger:
             "at": _micros(datetime.fromisoformat(leaf["at"])),
             "intent": leaf.get("intent_sequence") is not None,
             "status": outcome.get("status"),
+            "released": outcome.get("released_bytes"),
             "details": (leaf.get("upstream") or {}).get("code_details"),
         }
         began = _micros(datetime.fromisoformat(time.get("received") or leaf["at"]))
@@ -201,6 +204,7 @@ def _heard(known: Exchange | None, request_id: str, began_at: datetime, told: di
         exchange.has_intent = exchange.has_intent or told["intent"]
         if exchange.told_at is None or at >= exchange.told_at:
             exchange.status, exchange.details, exchange.told_at = told["status"], told["details"], at
+            exchange.released_bytes = told["released"] or 0
     else:
         exchange.is_undelivered = True
     return exchange

@@ -138,6 +138,9 @@ def _judge_phases(line: Line, exchange: Exchange, around: Surroundings) -> Verdi
             return Verdict(Kind.EXPLAINED, "record_not_shipped", "Its outcome is not in the store yet.")
         return Verdict(Kind.ORPHAN, "outcome_missing", "It is over, its intent is on record, and no outcome is.")
     fault = _fault(line)
+    if not fault and exchange.status == "abandoned" and not exchange.released_bytes and _went_out(line):
+        what = "Envoy let an answer of the upstream go on the gate's release, and its outcome says that none was."
+        return Verdict(Kind.INCIDENT, "outcome_contradicted", what)
     if not fault:
         return Verdict(Kind.RECONCILED, "reconciled")
     if exchange.status in _TELLING or exchange.is_undelivered:
@@ -152,6 +155,11 @@ def _judge_phases(line: Line, exchange: Exchange, around: Surroundings) -> Verdi
             Kind.EXPLAINED, "record_not_shipped", f"{fault}; what its log says next is not in the store yet."
         )
     return Verdict(Kind.INCIDENT, "phase_failed", f"{fault}, and its outcome is {exchange.status}.")
+
+
+def _went_out(line: Line) -> bool:
+    """Did bytes of the upstream's answer leave on the gate's word? An outcome is durable before them (L1)."""
+    return line.details == _VIA_UPSTREAM and line.response == "released" and bool(line.sent_bytes)
 
 
 def _fault(line: Line) -> str:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from ext_proc import telemetry
 from ext_proc.errors import BadToken, ConfigError, KeysUnavailable
 from ext_proc.identity.token import choose, read_keys
 
@@ -85,6 +86,7 @@ class KeySet:
     def __init__(self, source: KeySource, clock: Callable[[], float] = monotonic) -> None:
         self._source = source
         self._clock = clock
+        telemetry.KEY_FETCHES.labels(source.issuer, "failed")  # 0: an alert sees the first one
         self._keys: tuple[VerificationKey, ...] = ()
         self._fetched_at: float | None = None
         self._tried_at: float | None = None
@@ -159,6 +161,8 @@ class KeySet:
         error = None if task.cancelled() else task.exception()
         # Not raised to anyone: the keys at hand serve on, or `key` says that there are none.
         self.failure = None if error is None else getattr(error, "detail", "") or type(error).__name__
+        if not task.cancelled():
+            telemetry.KEY_FETCHES.labels(self._source.issuer, "failed" if error else "done").inc()
 
     async def _fetch(self) -> None:
         async with asyncio.timeout(self._source.fetch_seconds):

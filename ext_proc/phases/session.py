@@ -149,6 +149,28 @@ class Session:
         """Our own word on the error: never caller content."""
         return self._error.detail if self._error else None
 
+    @property
+    def looked_at(self) -> tuple[tuple[str, Redaction], ...]:
+        """What was scanned and masked, by direction: as far as it came."""
+        both = (("request", self._forwarded), ("response", self._released))
+        return tuple((direction, redaction) for direction, redaction in both if redaction is not None)
+
+    @property
+    def upstream_times(self) -> tuple[datetime, datetime] | None:
+        """When the call went on, and when the head of its answer came; None where none did."""
+        both = self._forwarded_at, self._answered_at
+        return None if both[0] is None or both[1] is None else (both[0], both[1])
+
+    @property
+    def status(self) -> int | None:
+        """The status that the caller was to get, as far as the gate knows; Envoy's log knows better."""
+        return (self._refusal.status if self._refusal else self._answer_status) or None
+
+    @property
+    def asked_for(self) -> Inspection | None:
+        """What a call that was let on asks for; None of any other: that is a caller's text and nothing more."""
+        return self._inspection if self._forwarded_at is not None else None
+
     # 1. Who asks ---------------------------------------------------------------------------------------------------
 
     def on_request_headers(self, event: ev.RequestHeaders) -> tuple[do.Effect, ...]:

@@ -27,6 +27,11 @@ ASK_SECONDS: Final = 300.0
 _START_SECONDS: Final = 60.0
 _HARMLESS: Final = frozenset({"json.match_schema", "json.verify_schema"})
 """Called changing only because a schema may lie on the network, which is off."""
+_CLOCKED: Final = frozenset(
+    {"crypto.x509.parse_and_verify_certificates", "crypto.x509.parse_and_verify_certificates_with_options"}
+)
+"""Certificates count or not by the clock of the machine, which OPA does not call changing (1.22)."""
+_OWN: Final = ["data", "system"]
 _ISOLATED: Final = ("unshare", "--user", "--map-root-user", "--net", "--")
 _WHY_MAX: Final = 300
 
@@ -47,10 +52,34 @@ def capabilities(opa: Path) -> dict[str, Any]:
     done = _run([str(opa), "capabilities", "--current"], "", _START_SECONDS)
     try:
         known: dict[str, Any] = json.loads(done.stdout)
-        kept = [one for one in known["builtins"] if not one.get("nondeterministic") or one["name"] in _HARMLESS]
+        kept = [one for one in known["builtins"] if _may_be_called(one)]
     except (ValueError, KeyError, TypeError):
         raise ConfigError(f"opa capabilities: {done.stderr.strip()[:_WHY_MAX]}") from None
     return {**known, "builtins": kept, "allow_net": []}
+
+
+def _may_be_called(built_in: dict[str, Any]) -> bool:
+    name = built_in["name"]
+    return name in _HARMLESS or not (built_in.get("nondeterministic") or name in _CLOCKED)
+
+
+def looks_at_opa(opa: Path, folder: Path) -> list[str]:
+    """What the rules in a folder read of OPA's own (``data.system``: which bundle is active, say), by whatever name.
+
+    It is another thing at the gate than where a policy is checked, or asked again: a rule could tell the two apart.
+
+    Raises:
+        ConfigError: OPA does not say.
+    """
+    command = ["deps", "--bundle", ".", "--ignore", "*_test.rego", "--ignore", "schemas", "--format", "json", "data"]
+    done = _run([str(opa), *command], "", _START_SECONDS, folder)
+    try:
+        base = json.loads(done.stdout).get("base") or []
+        found = [[str(term["value"]) for term in one] for one in base]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ConfigError(f"opa deps: {(done.stderr or done.stdout).strip()[:_WHY_MAX]}") from None
+    # ``data`` alone is what OPA says where nothing is read: no rule can look at all of it, which has itself inside.
+    return sorted({".".join(one) for one in found if one[:2] == _OWN})
 
 
 def can_isolate() -> bool:
@@ -130,13 +159,22 @@ class Asker:
         return [found.get(number) for number in range(len(questions))]
 
 
-def _run(command: list[str], given: str, seconds: float) -> subprocess.CompletedProcess[str]:
+def _run(
+    command: list[str], given: str, seconds: float, folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     # Nothing of ours but the way to programs. Garbage is collected seldom, for it lives for seconds; and on one core:
     # others run beside it.
     environment = {"PATH": os.environ.get("PATH", ""), "GOGC": "800", "GOMAXPROCS": "1"}
     try:
         return subprocess.run(
-            command, input=given, capture_output=True, text=True, check=False, timeout=seconds, env=environment
+            command,
+            cwd=folder,
+            input=given,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
+            env=environment,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ConfigError(f"{Path(command[0]).name} {command[1]}: {type(error).__name__}") from None

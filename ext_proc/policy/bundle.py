@@ -9,10 +9,13 @@ do persist, byte for byte.
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
+import os
 import re
 import shutil
+import stat
 import subprocess
 import tarfile
 import tempfile
@@ -24,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 
 from ext_proc.errors import ConfigError
 from ext_proc.model import PolicyVersion
-from ext_proc.policy.again import capabilities
+from ext_proc.policy.again import capabilities, looks_at_opa
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,9 +36,12 @@ BUNDLE_MAX_BYTES: Final = 32 << 20
 """Larger ones are not read: nobody's rules are that long, and a bundle may come from somebody who may not write it."""
 NUMBER: Final = "affidavit_number"
 """In the manifest's metadata: a later bundle has a larger one."""
-_FILE_MAX_BYTES: Final = 64 << 20
-_UNPACKED_MAX_BYTES: Final = 512 << 20
-_DATA: Final = frozenset({"data.json", "data.yaml", "data.yml", ".manifest"})
+_UNPACKED_MAX_BYTES: Final = 128 << 20
+_MANIFEST: Final = ".manifest"
+_SIGNATURES: Final = ".signatures.json"
+_DATA_FILES: Final = frozenset({"data.json", "data.yaml", "data.yml"})
+_DATA: Final = _DATA_FILES | {_MANIFEST}
+_PLAIN: Final = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE)
 _LEFT_OUT: Final = "schemas"
 _TEST_SUFFIX: Final = "_test.rego"
 BUILD_SECONDS: Final = 60.0
@@ -97,6 +103,8 @@ def build(
             command += ["--signing-key", str(signing.key_file.absolute()), "--signing-alg", signing.algorithm]
             command += ["--claims-file", str(own / "claims.json")]
         _build(command, inside)
+        if own_data := looks_at_opa(opa.absolute(), inside):
+            raise ConfigError(f"opa build: the rules look at {', '.join(own_data)}, which is not theirs to know")
         made = read_version(own / "bundle.tar.gz")
         beside = target.with_name(f".{target.name}.new")
         try:
@@ -130,6 +138,21 @@ def _with_number(sources: Path, folder: Path, number: int) -> Path:
     return folder
 
 
+def read_file(path: Path) -> bytes:
+    """What is in a file that others may have put there: one byte more than a bundle may have tells that it is none.
+
+    A pipe in its place would keep whoever opens it waiting for ever.
+
+    Raises:
+        OSError: it cannot be read, or is no file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a file", str(path))
+        return file.read(BUNDLE_MAX_BYTES + 1)
+
+
 def read_version(bundle: Path) -> PolicyVersion:
     """Revision (from its manifest) and digest of a bundle file.
 
@@ -137,7 +160,7 @@ def read_version(bundle: Path) -> PolicyVersion:
         ConfigError: it cannot be read, or has no revision.
     """
     try:
-        raw = bundle.read_bytes()
+        raw = read_file(bundle)
     except OSError as error:
         raise ConfigError(f"{bundle}: {error.strerror}") from None
     try:
@@ -160,18 +183,25 @@ class BundleFacts:
     key_id: str | None = None
 
 
+class OddArchive(ConfigError):
+    """An archive that no `opa build` makes: others might read something else in it than we do."""
+
+    code = "odd_archive"
+
+
 def read_facts(raw: bytes) -> BundleFacts:
     """What the bytes of a bundle say of it.
 
     Raises:
+        OddArchive: see there.
         ConfigError: they are none, or it has no revision.
     """
     try:
-        found = _members(raw, ".manifest", ".signatures.json")
+        found = members_of(raw)
         manifest = json.loads(found[".manifest"])
         revision, metadata = manifest.get("revision"), manifest.get("metadata")
         key_id = _key_id(found[".signatures.json"]) if ".signatures.json" in found else None
-    except (OSError, EOFError, zlib.error, tarfile.TarError, LookupError, ValueError, AttributeError, TypeError):
+    except (LookupError, ValueError, AttributeError, TypeError, RecursionError):
         raise ConfigError("not a policy bundle") from None
     if not isinstance(revision, str) or not revision:
         raise ConfigError("the bundle has no revision; build it with --revision")
@@ -179,16 +209,78 @@ def read_facts(raw: bytes) -> BundleFacts:
     return BundleFacts(revision, number if type(number) is int and 0 <= number < 2**53 else None, key_id)
 
 
-def _members(raw: bytes, *names: str) -> dict[str, bytes]:
+def unpack(raw: bytes, folder: Path) -> None:
+    """Write the sources in a bundle into an empty folder: rules, data and manifest.
+
+    Raises:
+        ConfigError: see `read_facts`.
+    """
+    for name, content in members_of(raw).items():
+        if name != _SIGNATURES:
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+
+def members_of(raw: bytes) -> dict[str, bytes]:
+    """Every file, read so strictly that nobody can read it in another way.
+
+    OPA checks what *it* reads against the signature. A second manifest that only we see gives an older bundle a newer
+    number (a file of the kind "contiguous", which Go passes over, did); so what is no plain file of a plain name, or is
+    there twice, is refused. So is what a bundle of rules and data does not have: a delta (``patch.json``), WASM.
+
+    Raises:
+        OddArchive: see above.
+        ConfigError: it is no archive.
+    """
     found: dict[str, bytes] = {}
-    with tarfile.open(fileobj=BytesIO(raw)) as archive:
-        for member in archive:
-            if archive.offset > _UNPACKED_MAX_BYTES:
-                raise ValueError("far larger than a bundle can be")
-            name = member.name.lstrip("/")
-            if name in names and member.size <= _FILE_MAX_BYTES and (content := archive.extractfile(member)):
+    try:
+        tar = _unzipped(raw)
+        with tarfile.open(fileobj=BytesIO(tar), mode="r:") as archive:
+            for member in archive:
+                if not _is_plain(member):
+                    raise OddArchive("an archive that no `opa build` makes")
+                if member.isdir():
+                    continue
+                name = member.name.removeprefix("/")
+                content = archive.extractfile(member)
+                if name in found or not _is_expected(name) or content is None:
+                    raise OddArchive("an archive that no `opa build` makes")
                 found[name] = content.read()
+            if tar[archive.offset :].strip(b"\0"):
+                raise OddArchive("an archive that no `opa build` makes")
+    except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError):
+        raise ConfigError("not a policy bundle") from None
     return found
+
+
+def _unzipped(raw: bytes) -> bytes:
+    """One stream of gzip, and nothing behind it. (OPA would unpack any number of gigabytes.)"""
+    stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    tar = stream.decompress(raw, _UNPACKED_MAX_BYTES)
+    if not stream.eof or stream.unused_data:
+        raise ValueError("too large, cut off, or more than one stream")
+    return tar
+
+
+def _is_plain(member: tarfile.TarInfo) -> bool:
+    """A file or folder with one header, or with one before it that has its long name."""
+    has_one_header = member.offset_data - member.offset == tarfile.BLOCKSIZE
+    return member.type in _PLAIN and (has_one_header or set(member.pax_headers) == {"path"})
+
+
+def _is_expected(name: str) -> bool:
+    parts = name.split("/")
+    last = parts[-1]
+    if "\\" in name or not name.isprintable() or any(part in ("", ".", "..") for part in parts):
+        return False
+    return (
+        name in (_MANIFEST, _SIGNATURES) or last in _DATA_FILES or (last.endswith(".rego") and len(last) > len(".rego"))
+    )
+
+
+def _is_source(path: Path) -> bool:
+    return path.suffix == ".rego" or path.name in _DATA
 
 
 def _key_id(signatures: bytes) -> str | None:
@@ -211,7 +303,6 @@ def _sources_sha256(sources: Path, number: int | None) -> str:
 def _files(sources: Path) -> Iterator[Path]:
     """What ``opa build`` takes from the folder: whatever is in the bundle is in its revision."""
     for one in sources.rglob("*"):
-        is_taken = one.suffix == ".rego" or one.name in _DATA
         is_left_out = one.name.endswith(_TEST_SUFFIX) or _LEFT_OUT in one.relative_to(sources).parts
-        if is_taken and not is_left_out and one.is_file():
+        if _is_source(one) and not is_left_out and one.is_file():
             yield one

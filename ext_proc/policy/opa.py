@@ -22,11 +22,12 @@ from opa_client.opa_async import AsyncOpaClient
 from ext_proc.errors import ConfigError, PolicyUnavailable, PolicyUndefined
 from ext_proc.policy.bundle import read_version
 from ext_proc.policy.decision import read_decision
+from ext_proc.policy.publishing import BUNDLE
 from ext_proc.policy.question import question, write_asked
 from ext_proc.policy.session import StatusError, UnixSession
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
     from pathlib import Path
 
     from ext_proc.model import Call, Decision, PolicyVersion
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 # Errors in built-ins are errors, not undefined rules: an undefined deny rule would allow (measured).
 _PARAMETERS: Final = "provenance=true&strict-builtin-errors=true"
 _CONNECTIONS_MAX: Final = 256
+PERSISTED: Final = f"opa/bundles/{BUNDLE}/bundle.tar.gz"
+"""Below the folder of copies: what OPA loaded, byte for byte, as it keeps it."""
 # No NaN: JSON has none, and OPA would answer with an error about the body.
 _compact: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
@@ -85,7 +88,8 @@ class OpaPolicy:
         rule: the decision's rule in it.
         bundle: the file that OPA loaded; its digest goes into every decision.
         timeout_seconds: for one question, all in all.
-        copies: where else bundles may be: ``*.tar.gz`` in this folder.
+        copies: where the gate keeps the bundles that it gives OPA; then only these count, and ``bundle`` does not:
+            what lies where bundles are published is anybody's, whatever revision it has.
     """
 
     def __init__(
@@ -162,14 +166,23 @@ class OpaPolicy:
         return found
 
     def _found(self, revision: str) -> PolicyVersion:
-        """The file with this revision."""
-        why = "bundle_unreadable"
-        for path in (self._bundle, *(sorted(self._copies.glob("*.tar.gz")) if self._copies else ())):
-            try:
-                version = read_version(path)
-            except ConfigError:
-                continue
-            if version.revision == revision:
-                return version
-            why = "unknown_revision"
-        raise PolicyUndefined(why)
+        """The file with this revision: what OPA keeps is what it loaded; else what it was given, if that is one."""
+        if self._copies is None:
+            groups: tuple[Iterable[Path], ...] = ((self._bundle,),)
+        else:
+            groups = ((self._copies / PERSISTED,), self._copies.glob("*.tar.gz"))
+        read = [[version for path in group if (version := _read(path)) is not None] for group in groups]
+        for versions in read:
+            found = {version for version in versions if version.revision == revision}
+            if len(found) == 1:
+                return found.pop()
+            if found:
+                raise PolicyUndefined("revision_twice")  # an offer that looks like what is active
+        raise PolicyUndefined("unknown_revision" if any(read) else "bundle_unreadable")
+
+
+def _read(path: Path) -> PolicyVersion | None:
+    try:
+        return read_version(path)
+    except ConfigError:
+        return None

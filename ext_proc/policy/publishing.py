@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.errors import ConfigError
-from ext_proc.policy.bundle import read_facts
+from ext_proc.policy.bundle import OddArchive, read_facts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +27,7 @@ BUNDLE: Final = "policy"
 # What OPA 1.22 says, and the code that stands in the record. The words are for people: another OPA may have others.
 _SAID: Final = (
     ("missing .signatures.json", "unsigned"),
+    ("missing JWT", "unsigned"),
     ("not included in bundle signature", "extra_file"),
     ("digest mismatch", "tampered"),
     ("specified in bundle signatures but not found", "missing_file"),
@@ -36,8 +37,8 @@ _SAID: Final = (
 )
 _NOT_LOADED: Final = "not_loaded"
 REASONS: Final = (
-    "unreadable", "unnumbered", "older", "number_reused", "revision_reused", *dict.fromkeys(code for _, code in _SAID),
-    _NOT_LOADED, "other_bytes",
+    "unreadable", "odd_archive", "unnumbered", "older", "number_reused", "revision_reused",
+    *dict.fromkeys(code for _, code in _SAID), _NOT_LOADED, "other_bytes",
 )  # fmt: skip
 
 
@@ -91,6 +92,8 @@ class Publishing:
         self.offered = None
         try:
             facts = read_facts(raw)
+        except OddArchive:
+            return self._refuse(Refusal(digest, "odd_archive"))
         except ConfigError:
             return self._refuse(Refusal(digest, "unreadable"))
         reason = self._out_of_line(facts.revision, facts.number)

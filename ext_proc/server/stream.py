@@ -28,7 +28,7 @@ from ext_proc.errors import ApprovalUnavailable, AuditUnavailable, GateError, Pe
 from ext_proc.phases import StreamingSession
 from ext_proc.phases import effects as do
 from ext_proc.phases import events as ev
-from ext_proc.server import wire
+from ext_proc.server import meters, wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from ext_proc.model import Call, Connection, Decision, Receipt, Tokens
     from ext_proc.ports import Content, Credentials, Holds, Identities, Policy, Recorder, TokenDesk
+    from ext_proc.tracing import Trace, Tracing
 
 RECORD_DEADLINE_SECONDS: Final = 10.0
 """After this a record is taken as failed and the caller refused: a disk that takes longer is broken."""
@@ -47,6 +48,9 @@ PIECE_INLINE_BYTES: Final = 4 * 1024
 """The same for a piece of a streamed answer: masking what comes bit by bit costs more for each byte."""
 
 _EOF: Final[Any] = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs leave it out
+
+TRACE_HEADER: Final = "traceparent"
+"""W3C Trace Context: in Envoy's own call of the gate where Envoy traces, else what the caller sent."""
 
 _log = telemetry.logger()
 
@@ -65,6 +69,7 @@ class Rooms:
     record_deadline_seconds: float = RECORD_DEADLINE_SECONDS
     tokens: TokenDesk | None = None
     holds: Holds | None = None
+    tracing: Tracing | None = None
 
 
 class Stream:
@@ -78,6 +83,10 @@ class Stream:
         self._session = StreamingSession(rooms.connections())
         self._phase: str | None = None
         self._waiting: list[ev.ResponseBody] = []  # pieces of a streamed answer that came while a step was in progress
+        self._began = perf_counter()
+        self._took: dict[str, float] = {}  # seconds, by step
+        self._mark = telemetry.NOBODY
+        self._trace: Trace | None = None
         self._joined = 0  # pieces that came before the one that is asked about, and are answered with it
         self._step: asyncio.Future[ev.AnswerEvent] | None = None
 
@@ -99,6 +108,7 @@ class Stream:
             fault = GateError("bug")
         if fault is not None:
             self._session.blame(fault)
+            telemetry.count(telemetry.ABORTED)
             _log.error("stream aborted", exchange=self._session.exchange_id, detail=fault.detail)
         ending = self._begin_end()
         if ending is not None:
@@ -138,11 +148,22 @@ class Stream:
             self._waiting.append(event)
             return
         self._phase = phase
+        if isinstance(event, ev.RequestHeaders):
+            self._mark = (event.attributes.exchange_id, self._begin_trace(event))
         effects = self._session.handle(event)
         if effects and self._step is not None:  # overtaken: the step's answer is not wanted any more
             self._step.cancel()
             self._step = None
         await self._perform(effects)
+
+    def _begin_trace(self, event: ev.RequestHeaders) -> str:
+        """The trace that Envoy is in, or else the caller, goes on here; its id, empty where nobody traces."""
+        if self._rooms.tracing is None:
+            return ""
+        ours = [str(value) for name, value in self._context.invocation_metadata() or () if name == TRACE_HEADER]
+        theirs = [value.decode("latin-1") for name, value in event.headers if name == TRACE_HEADER]
+        self._trace = self._rooms.tracing.begin(ours or theirs, event.attributes.exchange_id, event.at)
+        return self._trace.trace_id
 
     async def _ask_joined(self) -> None:
         """Pieces that came meanwhile are masked, recorded and released as one; each question has its answer (L3)."""
@@ -225,18 +246,30 @@ class Stream:
     async def _done(self, effect: do.Step) -> ev.AnswerEvent:
         """Do a step that waits. Always an event, never an exception."""
         started = perf_counter()
+        told: ev.AnswerEvent | None = None
         try:
-            return await self._do(effect)
+            told = await self._do(effect)
         except GateError as error:
-            return ev.Failed(self._rooms.clock(), error)
+            told = ev.Failed(self._rooms.clock(), error)
         except asyncio.CancelledError as stray:
             if _is_cancelled():
                 raise
-            return self._failed_by_bug(effect, stray)  # a room's own: it must not pass for the caller having left
+            told = self._failed_by_bug(effect, stray)  # a room's own: it must not pass for the caller having left
         except Exception as bug:  # noqa: BLE001 - the outermost frame of a step's task
-            return self._failed_by_bug(effect, bug)
+            told = self._failed_by_bug(effect, bug)
         finally:
-            telemetry.step_took(type(effect).__name__, perf_counter() - started)
+            self._took_step(effect, perf_counter() - started, told)
+        return told
+
+    def _took_step(self, effect: do.Step, seconds: float, told: ev.AnswerEvent | None) -> None:
+        """Measured: how long, whose, and how it went (None: nobody waits for it any more)."""
+        name = type(effect).__name__
+        telemetry.step_took(name, seconds, self._mark)
+        self._took[name] = self._took.get(name, 0.0) + seconds
+        if self._trace is not None:
+            code = told.error.code if isinstance(told, ev.Failed) else ("left" if told is None else None)
+            self._trace.step(name, seconds, code)
+        meters.count_step(effect, told, seconds)
 
     async def _do(self, effect: do.Step) -> ev.AnswerEvent:
         rooms = self._rooms
@@ -290,9 +323,10 @@ class Stream:
 
         def tell(done: asyncio.Future[Receipt]) -> None:
             deadline.cancel()
-            telemetry.step_took("Record", perf_counter() - started)
+            told = self._told_of(effect, done)
+            self._took_step(effect, perf_counter() - started, told)
             if not answered.done():
-                answered.set_result(self._told_of(effect, done))
+                answered.set_result(told)
 
         recording.add_done_callback(tell)
         return answered
@@ -313,10 +347,22 @@ class Stream:
             identity = self._rooms.identities.recall(effect.presented, effect.connection, now)
         except Exception as bug:  # noqa: BLE001 - the outermost frame of a step
             return self._failed_by_bug(effect, bug)
-        return None if identity is None else ev.Authenticated(now, identity)
+        if identity is None:
+            return None
+        telemetry.count(telemetry.AUTHENTICATIONS, "remembered")
+        return ev.Authenticated(now, identity)
 
     def _computed(self, effect: do.Step) -> ev.AnswerEvent:
         """Do a step that only computes. Always an event, never an exception."""
+        if self._trace is None:
+            return self._settled(effect)
+        started = perf_counter()
+        told = self._settled(effect)
+        code = told.error.code if isinstance(told, ev.Failed) else None
+        self._trace.step(type(effect).__name__, perf_counter() - started, code)
+        return told
+
+    def _settled(self, effect: do.Step) -> ev.AnswerEvent:
         try:
             return self._compute(effect)
         except GateError as error:
@@ -362,19 +408,16 @@ class Stream:
             self._rooms.recorder.ended(session.exchange_id)
             if session.was_held and self._rooms.holds is not None:
                 self._rooms.holds.ended(session.exchange_id, session.hold_ending)
-        name = session.connection.name if session.connection else ""
+        seconds = perf_counter() - self._began
+        meters.count_exchange(session, seconds, self._mark)
         if session.is_glass_broken:
-            telemetry.GLASS_BROKEN.labels(name).inc()
+            name = session.connection.name if session.connection else ""
             _log.warning("passed without approval, in an emergency", exchange=session.exchange_id, connection=name)
-        telemetry.exchange_ended(name, session.outcome or "none", session.code or "")
-        _log.info(
-            "exchange",
-            exchange=session.exchange_id,
-            connection=name,
-            outcome=session.outcome,
-            code=session.code,
-            detail=session.detail,
-        )
+        if self._trace is not None:
+            if (times := session.upstream_times) is not None:
+                self._trace.upstream(meters.spoken_of_model(session), times)
+            self._trace.end(meters.spoken(session))
+        _log.info("exchange", **meters.line(session, self._took, seconds, self._mark[1]))
 
 
 def _is_cancelled() -> bool:

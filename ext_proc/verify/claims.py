@@ -5,24 +5,31 @@ A log can be removed together with everything that it says of itself; not with w
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.verify.source import instant
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from ext_proc.verify.epoch import Epoch
     from ext_proc.verify.inventory import Inventory
     from ext_proc.verify.roster import Birth
-    from ext_proc.verify.run import Run
+    from ext_proc.verify.run import Item, Run
+    from ext_proc.verify.source import Lock
 
 _MADE: Final = {
     "access.shipped": ("key", "sha256", "access_log_gap"),
     "digest.made": ("key", "sha256", "digest_broken"),
     "rollup.made": ("key", "sha256", "rollup_mismatch"),
     "policy.activated": ("key", "digest", "object_changed"),
+    "policy.kept": ("key", "digest", "object_changed"),
 }
+_DECIDED: Final = timedelta(days=2)
+"""So long after a record at the latest the policy that decided is put once more (a day; and it may take a while)."""
+_POLICIES_MAX: Final = 10_000
 _KEPT_MAX: Final = 500_000
 _STORES_MAX: Final = 1000
 
@@ -39,6 +46,8 @@ class Claims:
         self._epochs: list[tuple[str, str, dict[str, Any]]] = []
         self._canaries: dict[str, tuple[datetime, str, bool]] = {}
         self._manifests: list[tuple[str, str]] = []
+        self.policies: dict[str, tuple[datetime, str]] = {}
+        """Of each policy that decided, until when the longest-kept record that names it is locked, and where it is."""
         self._lost: set[str] = set()
         self._gaps: set[tuple[str, Any, Any]] = set()
         self._kept = 0
@@ -62,6 +71,16 @@ class Claims:
         elif kind in ("epoch.born", "epoch.ended"):
             self._epochs.append((kind, where, told))
         self._kept += kind != "worm.canary"
+
+    def take_policies(self, digests: Iterable[str], item: Item, lock: Lock) -> None:
+        """What decided, as records in one object tell it."""
+        until = lock.retain_until
+        if until is None or item.version.last_modified > self._run.now - _DECIDED:
+            return
+        for digest in digests:
+            known = self.policies.get(digest)
+            if (known is None or until > known[0]) and len(self.policies) < _POLICIES_MAX:
+                self.policies[digest] = (until, item.key)
 
     def _take_lost(self, where: str, told: dict[str, Any]) -> None:
         """The gateway admits it: a finding all the same, once for each gap and not for each record that fills it."""

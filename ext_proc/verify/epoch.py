@@ -140,6 +140,7 @@ class Join:
             return
         leaf = done.leaf
         run.seen(item, done.sha256, done.lock)
+        self._claims.take_policies(leaf.policies, item, done.lock)
         for code, what in leaf.faults:
             run.findings.add(code, item.key, what)
         pack = self._take_pack(done, leaf)

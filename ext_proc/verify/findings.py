@@ -33,6 +33,8 @@ MEANING: Final[dict[str, str]] = {
     "Look in the store's own access log for who deleted it.",
     "lock_missing": "Nothing keeps this object from being deleted. Lock it now, and repair the bucket's default lock.",
     "lock_short": "This object may be deleted before the policy allows it. Extend its lock now.",
+    "policy_lock_short": "The policy that decided may be deleted before the record of what it decided; nobody could "
+    "then make that decision again. Extend the lock of its newest copy now.",
     "bucket_unlocked": "The bucket itself does not protect the evidence. Turn on versioning and Object Lock.",
     "leaf_invalid": "A record is not in the published form, so the gateway did not write it like this. "
     "Read it by hand, and treat its log as edited.",

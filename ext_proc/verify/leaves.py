@@ -12,6 +12,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.verify import approvals
@@ -34,10 +35,11 @@ _COMMITMENTS_MAX: Final = 1_000_000
 RECOVERED: Final = "log.recovered"
 PART: Final = "inference.part"
 ACTIVATED: Final = "policy.activated"
+KEPT: Final = "policy.kept"
 KINDS: Final = (
     "log.open", "log.close", RECOVERED, "log.lost", "heartbeat", INTENT, PART, OUTCOME, "inference.undelivered",
     "effect.tool_call", *approvals.KINDS, "approval.viewed",
-    "inference.refused_by_envoy", ACTIVATED, "policy.refused",
+    "inference.refused_by_envoy", ACTIVATED, KEPT, "policy.refused",
     "policy.shadow_differed",
     "config.changed", "epoch.born", "epoch.ended", "access.shipped", "digest.made", "worm.canary",
     "segment.quarantined", "reconcile.result", "rollup.made", "key.rotated", "erasure.requested",
@@ -47,11 +49,14 @@ KINDS: Final = (
 _TOLD: Final = frozenset(
     {
         "log.open", "log.close", RECOVERED, "log.lost", "epoch.born", "epoch.ended", "access.shipped", "digest.made",
-        "worm.canary", "reconcile.result", "rollup.made", "key.rotated", ACTIVATED,
+        "worm.canary", "reconcile.result", "rollup.made", "key.rotated", ACTIVATED, KEPT,
     }
 )  # fmt: skip
 """Kinds that say something about other objects or the log itself: the parent must see them."""
 _DIGEST: Final = re.compile(rb"[0-9a-f]{64}")
+_DECIDED_BY: Final = b'"bundle_digest":"'
+_DECIDED: Final = re.compile(_DECIDED_BY + rb"([0-9a-f]{64})\"")
+_POLICIES_MAX: Final = 1000
 _PLAIN_WORDS: Final = 6
 """So many groups has a leaf without payloads; see `Shapes`."""
 _NO_WORDS: Final = (b"",) * _PLAIN_WORDS
@@ -108,6 +113,7 @@ class LeafFacts:
     faults: list[tuple[str, str]] = field(default_factory=list)
     payloads: int = 0
     payloads_sha256: str = ""
+    policies: set[str] = field(default_factory=set)
 
 
 class Reading:
@@ -129,6 +135,7 @@ class Reading:
         self._payloads = hashlib.sha256()
         self._wanted = set(asked.wanted)
         self._latest_at = ""
+        self._decided_by = _DECIDED_BY
         self._is_patient = asked.silence >= timedelta(minutes=1)
         """Within one minute there is no silence to look for."""
 
@@ -139,6 +146,7 @@ class Reading:
             for text in batches(opened):
                 left = self.asked.last + 1 - self.asked.first - facts.leaves
                 lines, outlines = text.split(b"\n"), outlines_of(text)
+                self._take_policies(text)
                 self._take(lines[:left], outlines[:left])
                 if len(lines) > left:
                     raise BadObject("It holds more records than its name says.")
@@ -155,6 +163,17 @@ class Reading:
         facts.payloads_sha256 = self._payloads.hexdigest()
         facts.counts = {kind: count for kind, count in facts.counts.items() if count}
         return facts
+
+    def _take_policies(self, text: bytes) -> None:
+        """Which policies decided. Hundreds of records name the same one: they are counted, which costs next to nothing.
+
+        (In a text of a leaf a quote has a backslash before it: nobody's words look like this.)
+        """
+        named = text.count(_DECIDED_BY)
+        if named and (self._decided_by == _DECIDED_BY or named != text.count(self._decided_by)):
+            found, policies = _DECIDED.findall(text), self.facts.policies
+            policies.update(one.decode() for one in islice(set(found), _POLICIES_MAX - len(policies)))
+            self._decided_by = _DECIDED_BY + found[-1] + b'"' if found else _DECIDED_BY
 
     def _take(self, lines: list[bytes], outlines: list[bytes]) -> None:  # noqa: C901, PLR0912 - calls cost here
         """The hot loop: everything that is done for each leaf. What was learnt is matched; all else is parsed."""

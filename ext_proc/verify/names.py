@@ -27,7 +27,7 @@ _FORMS: Final = {
     "access": rf"v1/access/replica={_REPLICA}/{_GENERATION}/{_SPAN}-{_SHA}\.jsonl\.zst",
     "rollup": rf"v1/rollup/{_DAY}/{_SHA}\.note",
     "reconcile": rf"v1/reconcile/{_DAY}/{_SHA}\.note",
-    "policy": rf"v1/policy/{_SHA}[0-9a-f]{{48}}\.tar\.gz",
+    "policy": rf"v1/policy/{_SHA}[0-9a-f]{{48}}(\.\d{{8}}T\d{{6}}Z)?\.tar\.gz",
     "keys": rf"v1/keys/(?P<number>\d{{6}})-{_SHA}\.note",
 }
 _PATTERNS: Final = {kind: re.compile(form, re.ASCII) for kind, form in _FORMS.items()}

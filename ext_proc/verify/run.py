@@ -45,6 +45,7 @@ class Small:
     item: Item
     data: bytes
     sha256: str
+    lock: Lock | None = None
 
 
 class Run:
@@ -133,7 +134,7 @@ class Run:
                     self.findings.add("object_unreadable", item.key, "It is far larger than such an object can be.")
                 continue
             self.seen(item, sha256, lock)
-            yield Small(item, data, sha256)
+            yield Small(item, data, sha256, lock)
 
     def note(self, small: Small) -> Note | None:
         """The signed note in an object."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import hashlib
+import hmac
 import io
 import json
 import shutil
@@ -190,8 +193,83 @@ def _edit_rule(files: dict[str, bytes]) -> None:
     files[name] = files[name].replace(b"analysts", b"guests  ")
 
 
+def _appended(raw: bytes, name: str, content: bytes, kind: bytes) -> bytes:
+    """One member more at the end, of a kind that Python reads as a file and Go, perhaps, does not."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=io.BytesIO(raw)) as old, tarfile.open(fileobj=made, mode="w:gz") as new:
+        for one in old:
+            new.addfile(one, old.extractfile(one))
+        member = tarfile.TarInfo(name)
+        member.size, member.type = len(content), kind
+        new.addfile(member, io.BytesIO(content))
+    return made.getvalue()
+
+
+def _newer(raw: bytes) -> bytes:
+    """The manifest of a bundle, with a number that is larger than any."""
+    with tarfile.open(fileobj=io.BytesIO(raw)) as archive:
+        manifest = json.loads(archive.extractfile("/.manifest").read())
+    manifest["metadata"]["affidavit_number"] = 99
+    return json.dumps(manifest).encode()
+
+
+def _signatures(raw: bytes) -> bytes:
+    with tarfile.open(fileobj=io.BytesIO(raw)) as archive:
+        return archive.extractfile("/.signatures.json").read()
+
+
+def _bomb() -> bytes:
+    """Little to fetch, and more than a bundle may have unpacked; OPA would unpack any number of gigabytes."""
+    made = io.BytesIO()
+    with gzip.GzipFile(fileobj=made, mode="wb", compresslevel=1) as packed:
+        member = tarfile.TarInfo("/data.json")
+        member.size = 1 << 28
+        packed.write(member.tobuf())
+        for _ in range(member.size >> 20):
+            packed.write(bytes(1 << 20))
+    return made.getvalue()
+
+
+def _delta() -> bytes:
+    """It changes data of the bundle that is there."""
+    manifest = {"revision": "delta", "roots": [""], "metadata": {"affidavit_number": 99}}
+    patch = {"data": [{"op": "upsert", "path": "/inference", "value": {"everybody": True}}]}
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:gz") as archive:
+        for name, told in (("/.manifest", manifest), ("/patch.json", patch)):
+            content = json.dumps(told).encode()
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return made.getvalue()
+
+
+def _token(files: dict[str, bytes]) -> tuple[dict[str, Any], dict[str, Any]]:
+    [token] = json.loads(files["/.signatures.json"])["signatures"]
+    head, payload = (json.loads(base64.urlsafe_b64decode(one + "==")) for one in token.split(".")[:2])
+    return head, payload
+
+
+def _resigned(files: dict[str, bytes], head: dict[str, Any], payload: dict[str, Any], mac: bytes | None) -> None:
+    def text(told: bytes) -> str:
+        return base64.urlsafe_b64encode(told).decode().rstrip("=")
+
+    signed = f"{text(json.dumps(head).encode())}.{text(json.dumps(payload).encode())}"
+    made = b"" if mac is None else hmac.digest(mac, signed.encode(), "sha256")
+    files["/.signatures.json"] = json.dumps({"signatures": [f"{signed}.{text(made)}"]}).encode()
+
+
+def _signed_with(gate: Gate, algorithm: str) -> bytes:
+    def change(files: dict[str, bytes]) -> None:
+        head, payload = _token(files)
+        mac = (gate.folder / "key.pub").read_bytes() if algorithm == "HS256" else None
+        _resigned(files, {**head, "alg": algorithm}, payload, mac)
+
+    return repacked(gate.built(8), change)
+
+
 def _attacks(gate: Gate) -> dict[str, tuple[bytes, str]]:
-    good = gate.built(8)
+    good, old = gate.built(8), gate.built(6)
     return {
         "unsigned": (gate.built(8, key=None), "unsigned"),
         "signature taken off": (repacked(good, lambda files: files.pop("/.signatures.json")), "unsigned"),
@@ -202,7 +280,23 @@ def _attacks(gate: Gate) -> dict[str, tuple[bytes, str]]:
         "a file less": (
             repacked(gate.built(8), lambda files: files.pop("/data.json")), "missing_file",
         ),
-        "older": (gate.built(6), "older"),
+        "signatures emptied": (
+            repacked(good, lambda files: files.update({"/.signatures.json": b'{"signatures": []}'})), "unsigned",
+        ),
+        "a signature of none": (_signed_with(gate, "none"), "wrong_key"),
+        "the public key as a password": (_signed_with(gate, "HS256"), "wrong_key"),
+        "another bundle's signature": (
+            repacked(gate.built(8, text=POLICY.replace("1000", "9999")), lambda files: files.update(
+                {"/.signatures.json": _signatures(good)}
+            )), "tampered",
+        ),
+        "an older one with a newer label": (_appended(old, "/.manifest", _newer(old), tarfile.CONTTYPE), "odd_archive"),
+        "an older one with a second label": (_appended(old, "//.manifest", _newer(old), tarfile.REGTYPE), "odd_archive"),
+        "data for the one that is there": (_delta(), "odd_archive"),
+        "a bomb": (_bomb(), "unreadable"),
+        "a link": (_appended(good, "/x.rego", b"", tarfile.SYMTYPE), "odd_archive"),
+        "a way out": (_appended(good, "/../x.rego", b"package x", tarfile.REGTYPE), "odd_archive"),
+        "older": (old, "older"),
         "the same number": (gate.built(7, text=POLICY.replace("1000", "999")), "number_reused"),
         "without a number": (gate.built(None), "unnumbered"),
         "no archive": (b"no", "unreadable"),
@@ -211,6 +305,9 @@ def _attacks(gate: Gate) -> dict[str, tuple[bytes, str]]:
 
 
 ATTACKS = (
+    "signatures emptied", "a signature of none", "the public key as a password", "another bundle's signature",
+    "an older one with a newer label", "an older one with a second label", "data for the one that is there", "a bomb",
+    "a link", "a way out",
     "unsigned", "signature taken off", "another key", "another key's id", "a rule changed", "a file more", "a file less", "older",
     "the same number", "without a number", "no archive", "cut off",
 )  # fmt: skip

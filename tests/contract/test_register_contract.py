@@ -180,6 +180,16 @@ def test_too_many_of_one_caller(register: Register) -> None:
     register.ask(a_hold("f", at=late), X, HERE, late)
 
 
+def test_the_one_that_waits_longest(register: Register) -> None:
+    assert register.oldest_pending(NOW) is None
+    register.ask(a_hold("b", at=NOW), Y, HERE, NOW)
+    first = register.ask(a_hold("a", at=NOW - timedelta(seconds=90)), X, HERE, NOW)
+    assert register.oldest_pending(NOW) == NOW - timedelta(seconds=90)
+    register.resolve(first.hold_id, no(), b"", NOW)
+    assert register.oldest_pending(NOW) == NOW
+    assert register.oldest_pending(NOW + WITHIN) is None  # what expired waits no more, also where nobody wrote it down
+
+
 def test_too_many_in_all(register: Register) -> None:
     for number, what in enumerate("abcde"):
         register.ask(a_hold(what, caller_ref=f"hmac-sha256:{number}"), X, HERE, NOW)
@@ -554,6 +564,7 @@ def test_out_of_reach_and_back(here: Setting) -> None:
             lambda: register.pending(None, APPROVERS, NOW, 9),
             lambda: register.of_caller(ADA, NOW, 9),
             lambda: register.count_pending(NOW),
+            lambda: register.oldest_pending(NOW),
             lambda: register.states([hold.hold_id], NOW),
             lambda: register.beat(HERE.origin, NOW),
             lambda: register.abandon_silent(NOW, NOW),

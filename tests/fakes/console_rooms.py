@@ -285,6 +285,8 @@ class FakeExchanges:
         self.readings: list[tuple[str, str, str]] = []
         self.failure: Exception | None = None
         self.policies: tuple[seen.Activation, ...] = ()
+        self.refused: tuple[seen.BundleRefused, ...] = ()
+        self.shadows: tuple[seen.ShadowSeen, ...] = ()
         self.standing = seen.Standing(None, (), ())
         self.drawn: seen.Charts | None = None
 
@@ -391,7 +393,7 @@ class FakeExchanges:
 
     async def activations(self) -> seen.Activations:
         self._check()
-        return seen.Activations(self.policies)
+        return seen.Activations(self.policies, self.refused, self.shadows)
 
     async def verification(self) -> seen.Standing:
         self._check()

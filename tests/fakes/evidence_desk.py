@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ext_proc.app.console_evidence import ConsoleEvidence
-from ext_proc.app.console_policies import Bundles
+from ext_proc.app.console_policies import Bundles, out_of
 from ext_proc.app.console_verification import WholeVerification
 from tests.fakes.indexed import Indexed
 from tests.fakes.recorded import GATEWAY, FakeJournal, Recorded
@@ -33,7 +33,7 @@ class Desk:
         self.bundle = folder / "bundle.tar.gz"
         self.exchanges = ConsoleEvidence(
             self.indexed.index, self.recorded.store, self.recorded.keyring, self.journal, policy=self.policy,
-            bundles=Bundles(folder / "console", self.bundle), whole=self.whole, clock=self.clock,
+            bundles=Bundles(folder / "console", self.bundle, out_of(self.recorded.store)), whole=self.whole, clock=self.clock,
         )  # fmt: skip
 
     def policy(self) -> dict[str, Any]:

@@ -82,6 +82,7 @@ async def running_gate(
     upgrades: bool = False,
     content: Any = None,
     connection: Connection | None = None,
+    tracing: Any = None,
 ) -> AsyncIterator[FakeGate]:
     """A gate that serves, and a fake Envoy connected to it. ``content`` and ``connection`` instead of the fake ones."""
     gate = FakeGate()
@@ -97,6 +98,7 @@ async def running_gate(
         clock=lambda: datetime.now(UTC),
         record_deadline_seconds=record_deadline_seconds,
         tokens=gate.tokens,
+        tracing=tracing,
     )
     listener = Listener(rooms, folder / "gate.sock", LIMIT_BYTES, leave_seconds=0.0)
     gate.serving = asyncio.create_task(listener.serve(gate.stop, grace_seconds))

@@ -166,7 +166,7 @@ class Log:
             "actor": self._actor(who),
             "outcome": {
                 "status": changes.get("status", "completed"), "http_status": 200, "code": None, "detail": None,
-                "released_bytes": len(body), "is_inspected": True,
+                "released_bytes": changes.get("released", len(body)), "is_inspected": True,
             },
             "upstream": {"status": 200},
             "model": {

@@ -175,6 +175,12 @@ class FakeRegister:
         with self._alone():
             return sum(hold.state is HoldState.PENDING for hold in self._all(now))
 
+    def oldest_pending(self, now: datetime) -> datetime | None:
+        """See `Register.oldest_pending`."""
+        with self._alone():
+            waiting = (hold.asked_at for hold in self._all(now) if hold.state is HoldState.PENDING)
+            return min(waiting, default=None)
+
     def states(self, hold_ids: Iterable[HoldId], now: datetime) -> dict[HoldId, HoldState]:
         """See `Register.states`."""
         with self._alone():

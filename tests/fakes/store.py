@@ -36,6 +36,8 @@ class FakeStore:
     is_open: bool = True
     is_permitted: bool = True
     puts: list[str] = field(default_factory=list)
+    said_at: tuple[datetime, float] | None = None
+    """As `S3Store.said_at`."""
 
     def put(self, key: str, body: bytes, sha256: str) -> None:
         """See `Store.put`."""

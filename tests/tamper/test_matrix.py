@@ -17,7 +17,9 @@ from tests.fakes.forge import (
     NOW,
     SECOND,
     SIGNER,
+    START,
     THIRD,
+    Draft,
     Forge,
     Signer,
     build,
@@ -389,6 +391,54 @@ def test_whatever_the_holder_of_the_key_signs_there_is_a_report(tmp_path, seed):
             text = canonical(told) + b"\n"
             rewrite(one, SIGNER.note(tail.split(b" ")[1].decode(), text))
     assert codes_of(forge, tmp_path, policy={"witnesses": {"keys": [OTHER.vkey("w", b"\4")], "quorum": 1}})
+
+
+BUNDLE = b"a bundle"
+
+
+def decided(*copies: tuple[int, bytes, bool]) -> Forge:
+    """A policy that decided in the first log, an hour long, and copies of it: minutes after its beginning, bytes, named?"""
+    plans, forge, digest = standard_plans(), Forge(), sha(BUNDLE)
+    for draft in plans.first.drafts:
+        if "policy" in draft.fields and draft is not plans.asked:
+            draft.fields["policy"] = draft.fields["policy"] | {"bundle_digest": digest}
+
+    def spoken(said: list[Draft]) -> None:
+        for minutes, body, is_named in copies:
+            at = START + timedelta(minutes=minutes)
+            key = f"v1/policy/{digest}{f'.{at:%Y%m%dT%H%M%SZ}' if minutes else ''}.tar.gz"
+            forge.bucket.put(key, body, at)
+            if is_named:
+                kind = "policy.kept" if minutes else "policy.activated"
+                said.append(Draft(kind, at + timedelta(seconds=1), {"revision": "r", "digest": digest, "key": key}))
+
+    return build(forge, plans, spoken=spoken)
+
+
+@pytest.mark.parametrize(
+    ("copies", "found"),
+    [
+        ([(0, BUNDLE, True)], {"policy_lock_short"}),
+        ([(0, BUNDLE, True), (30, BUNDLE, True)], {"policy_lock_short"}),
+        ([(0, BUNDLE, True), (80, BUNDLE, True)], set()),
+        ([(0, BUNDLE, True), (80, b"another", True)], {"policy_lock_short", "object_changed"}),
+        ([(0, BUNDLE, True), (80, BUNDLE, False)], {"policy_lock_short", "object_unexpected"}),
+        ([], set()),
+    ],
+)
+def test_a_policy_is_kept_as_long_as_what_it_decided(tmp_path, copies, found):
+    forge = decided(*copies)
+    forge.bucket.export(tmp_path / "export", NOW + timedelta(days=3))
+    later = {
+        "epoch_unended",
+        "rollup_missing",
+        "digest_missing",
+    }  # that the standard bucket stops in the middle is found by then
+    assert codes_in(forge, tmp_path) - later == found
+
+
+def test_a_policy_is_put_again_within_two_days(tmp_path):
+    assert codes_of(decided((0, BUNDLE, True)), tmp_path) == set()
 
 
 def test_zz_every_code_of_the_format_was_seen():

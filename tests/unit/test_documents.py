@@ -58,17 +58,11 @@ def test_links_lead_somewhere(document: Path) -> None:
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.name not in GENERATED], ids=_name)
 def test_named_files_are_there(document: Path) -> None:
     for name in _PATH.findall(document.read_text()):
-        assert (ROOT / name).exists() or name in _MADE, f"{name} is not there"
+        assert (ROOT / name).exists() or name.startswith(_MADE), f"{name} is not there"
 
 
 # Made by running something, or by the reader in the README's tour.
-_MADE = (
-    "opa/inference/concerns/hours/hours.rego",
-    "bench/out/gate.json",
-    "bench/out/verify.json",
-    "bench/out/redaction.json",
-    "bench/out/litellm.json",
-)
+_MADE = ("opa/inference/concerns/hours/hours.rego", "bench/out/", "build/")
 
 
 @pytest.mark.parametrize("document", [ROOT / "README.md", ROOT / "docs" / "operating.md"], ids=_name)

@@ -12,6 +12,20 @@ from ext_proc import telemetry
 from ext_proc.model import Secret
 
 NAMES = {
+    "affidavit_exchange_seconds": ("connection",),
+    "affidavit_streams_aborted": (),
+    "affidavit_authentications": ("result",),
+    "affidavit_decisions": ("result",),
+    "affidavit_redaction_scanned_bytes": ("direction",),
+    "affidavit_model_tokens": ("connection", "kind"),
+    "affidavit_approvals": ("outcome",),
+    "affidavit_hold_seconds": ("state",),
+    "affidavit_jwks_fetches": ("issuer", "result"),
+    "affidavit_evidence_commit_seconds": (),
+    "affidavit_evidence_commit_records": (),
+    "affidavit_evidence_ship_seconds": (),
+    "affidavit_worker_restarts": ("role",),
+    "affidavit_console_request_seconds": ("route", "status"),
     "affidavit_exchanges": ("connection", "outcome", "code"),
     "affidavit_step_seconds": ("step",),
     "affidavit_exchanges_in_flight": (),
@@ -55,8 +69,8 @@ def test_what_was_counted_is_told() -> None:
         telemetry.STEP_SECONDS.labels("TestObserve").observe(seconds)
     for _ in range(3):
         telemetry.exchange_began()
-    telemetry.exchange_ended("a", "completed", "")
-    telemetry.exchange_ended("a", "refused", "denied")
+    telemetry.exchange_ended("a", "completed", "", 0.2)
+    telemetry.exchange_ended("a", "refused", "denied", 0.2)
     assert _samples("affidavit_exchanges") == before[0], "not before it is told"
     telemetry.tell_metrics()
     telemetry.tell_metrics()

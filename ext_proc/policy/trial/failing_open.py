@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ext_proc.errors import ConfigError
 from ext_proc.policy.trial import judging, tracing
 from ext_proc.policy.trial.defaults import ENTITIES, MUST_BE_KNOWN, SEED
+from ext_proc.policy.trial.disguises import BY_CHANCE, PARTS, days, disguised, single
 from ext_proc.policy.trial.mutations import UNKNOWN_ENTITY, Mutant, mutants, omissions
 from ext_proc.policy.trial.questions import Corpus, is_allowed, is_held
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 WHOLE: Final = 20
 """Questions that are spoiled in every way: those that tell most. Of the others some ways each are drawn."""
 DRAWN: Final = 6
+_GUISES: Final = 3
+_OTHERS: Final = 3
 _TRIED: Final = 5
 """Examples of one kind that are asked strictly, before it is taken that none holds."""
 
@@ -56,7 +59,8 @@ class Finding:
 class Found:
     """What came of it.
 
-    ``left_out`` are no findings: denials that fall silent where the caller leaves a parameter out, which can be meant.
+    ``left_out`` are no findings: denials that fall silent where the caller leaves a parameter out, or for another
+    caller on another day, which can be meant.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -112,7 +116,8 @@ def search(
     Raises:
         ConfigError: OPA fails.
     """
-    drawn = list(_drawn(corpus, whole))
+    drawn = [(corpus.questions[number], corpus.answers[number], mutant) for number, mutant in _drawn(corpus, whole)]
+    drawn += _drawn_of_others(server, corpus)
     done = 0
 
     def more(count: int) -> None:
@@ -120,23 +125,58 @@ def search(
         done += count
         told(done, len(drawn))
 
-    answers = server.ask_all([mutant.of(corpus.questions[number]) for number, mutant in drawn], more)
+    answers = server.ask_all([mutant.of(asked) for asked, _, mutant in drawn], more)
     cases: dict[tuple[str, str, str], list[_Case]] = {}
-    for (number, mutant), after in zip(drawn, answers, strict=True):
-        kind = _kind(corpus.answers[number], after, mutant, may_be_unknown)
+    for (asked, before, mutant), after in zip(drawn, answers, strict=True):
+        kind = _kind(before, after, mutant, may_be_unknown)
         if kind is not None:
-            case = _Case(kind, mutant, corpus.questions[number], corpus.answers[number], after)
+            case = _Case(kind, mutant, asked, before, after)
             cases.setdefault((kind, mutant.field, _reasons(case.before)), []).append(case)
+    told_apart = as_others(server, corpus)
     findings = [finding for several in cases.values() for finding in _confirmed(server, several, may_be_unknown)]
+    findings += [one for one in told_apart if one.kind != judging.AS_ANOTHER]
     return Found(
         findings=sorted(findings, key=lambda one: (list(judging.TEXTS).index(one.kind), one.field)),
-        fields=sorted({mutant.field for _, mutant in drawn}),
+        fields=sorted({mutant.field for _, _, mutant in drawn} | {BY_CHANCE}),
         questions=len(corpus.questions),
         allowed=corpus.count(lambda answer: judging.decision_of(answer) is not None),
         held=corpus.count(_is_held),
         mutants=len(drawn),
-        left_out=silent_if_left_out(server, corpus),
+        left_out=[
+            *silent_if_left_out(server, corpus),
+            *(one for one in told_apart if one.kind == judging.AS_ANOTHER),
+        ],
     )
+
+
+def as_others(server: Server, corpus: Corpus) -> list[Finding]:
+    """Is anything weaker for another caller on another day? Of the exchange's id alone that is a finding: whoever is
+    denied asks again. Of the others it can be meant (a day from which on something holds), and is asked about.
+
+    Raises:
+        ConfigError: OPA fails.
+    """
+    chance, every = Random(SEED), days()  # noqa: S311 - no secret: the same each time
+    telling = [number for number in range(len(corpus.questions[: corpus.telling])) for _ in range(_GUISES)]
+    asked = [disguised(corpus.questions[number], chance.choice(every), chance) for number in telling]
+    found: dict[tuple[str, str], Finding] = {}
+    for number, other, answer in zip(telling, asked, server.ask_all(asked), strict=True):
+        question, before = corpus.questions[number], corpus.answers[number]
+        kind = judging.weaker(judging.decision_of(before), judging.decision_of(answer))
+        if kind is None:
+            continue
+        alone = [(part, one) for part, one in single(question, other) if _is_weaker(server, before, one)]
+        part, shown = alone[0] if alone else (", ".join(PARTS), other)
+        is_found = part == BY_CHANCE
+        if is_found or kind == judging.DENY_BECAME_ALLOW:
+            kind = kind if is_found else judging.AS_ANOTHER
+            made = Finding(kind, part, ("another",), question, shown, before, server.ask(shown), 1)
+            found.setdefault((part, _reasons(before)), made)
+    return list(found.values())
+
+
+def _is_weaker(server: Server, before: Any, question: Question) -> bool:
+    return judging.weaker(judging.decision_of(before), judging.decision_of(server.ask(question))) is not None
 
 
 def silent_if_left_out(server: Server, corpus: Corpus) -> list[Finding]:
@@ -192,6 +232,21 @@ def _drawn(corpus: Corpus, whole: int) -> Iterator[tuple[int, Mutant]]:
             yield number, mutant
 
 
+def _drawn_of_others(server: Server, corpus: Corpus) -> Iterator[tuple[Question, Any, Mutant]]:
+    """Some questions that are allowed, by others on other days; and then by nobody, for something nobody knows."""
+    chance = Random(SEED)  # noqa: S311 - no secret: the same each time
+    allowed = [number for number in range(corpus.telling) if is_allowed(corpus.answers[number])][:_OTHERS]
+    asked = [disguised(corpus.questions[number], day, chance) for number in allowed for day in days()]
+    for question, before in zip(asked, server.ask_all(asked), strict=True):
+        for mutant in mutants(question):
+            if _is_of_nobody(mutant):
+                yield question, before, mutant
+
+
+def _is_of_nobody(mutant: Mutant) -> bool:
+    return mutant.field in MUST_BE_KNOWN and mutant.change in ("an unknown word", "emptied")
+
+
 def _most_telling(corpus: Corpus) -> list[int]:
     """Those first that say something new, with few reasons: of several, one that falls silent is not seen."""
     seen, ranked = set[str](), []
@@ -219,8 +274,7 @@ def _kind_of_unknown(decided: Decision, mutant: Mutant) -> str | None:
     """What is nobody's to allow, whatever was said of the question before."""
     if mutant.path == (ENTITIES, UNKNOWN_ENTITY) and judging.shows(decided, UNKNOWN_ENTITY):
         return judging.UNMASKED
-    is_nobody = mutant.field in MUST_BE_KNOWN and mutant.change in ("an unknown word", "emptied")
-    return judging.UNKNOWN_ALLOWED if is_nobody else None
+    return judging.UNKNOWN_ALLOWED if _is_of_nobody(mutant) else None
 
 
 def _confirmed(server: Server, cases: list[_Case], may_be_unknown: frozenset[str]) -> Iterator[Finding]:

@@ -26,6 +26,9 @@ MALFORMED_ALLOWED: Final = "malformed_allowed"
 LEFT_OUT: Final = "left_out"
 """No finding, but a question to the author: does a denial that falls silent where the caller says nothing mean to?"""
 
+AS_ANOTHER: Final = "as_another"
+"""No finding either: a denial falls silent for another caller, another program, or on another day."""
+
 TEXTS: Final[Mapping[str, str]] = {
     DENY_BECAME_ALLOW: "a call that is denied is allowed when the question says less",
     APPROVAL_LOST: "fewer people have to agree when the question says less",

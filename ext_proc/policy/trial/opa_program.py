@@ -178,6 +178,12 @@ class Server:
         )
         return json.loads(body).get("result") if status == _OK else None
 
+    def lets(self, method: str, path: str) -> bool:
+        """Would OPA do this for a stranger, if it asked its own authorization (`--authorization basic`)?"""
+        asked = {"method": method, "path": path.split("/"), "headers": {}, "params": {}}
+        status, body = self._request("POST", "/v1/data/system/authz/allow", json.dumps({"input": asked}))
+        return status == _OK and json.loads(body).get("result") not in (None, False)
+
     def ask_all(self, questions: Sequence[Any], told: Callable[[int], None] = lambda _: None) -> list[Any]:
         """Answers in the questions' order, None where there is no decision; ``told`` hears how many more are answered.
 

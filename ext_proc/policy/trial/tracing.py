@@ -50,14 +50,14 @@ class Traced:
     fired: frozenset[Place]
 
 
-def trace(opa: Path, folder: Path, question: Any, decision: str = DECISION) -> Traced:
-    """Decide one question, and remember how.
+def trace(opa: Path, folder: Path, question: Any, decision: str = DECISION, *more: str) -> Traced:
+    """Decide one question, and remember how; ``more``: options of `opa eval`.
 
     Raises:
         ConfigError: OPA gives no answer; errors in built-ins are errors.
     """
     answer = evaluate(
-        opa, folder, question, "data." + decision.replace("/", "."), "--coverage", "--strict-builtin-errors"
+        opa, folder, question, "data." + decision.replace("/", "."), "--coverage", "--strict-builtin-errors", *more
     )
     result = answer.get("result")
     value = result[0]["expressions"][0]["value"] if result else None

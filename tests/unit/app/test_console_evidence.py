@@ -513,6 +513,38 @@ async def test_activations_with_their_differences(desk: Desk) -> None:
     assert (await desk.exchanges.activations()).activations[1].differences is None
 
 
+async def test_what_the_shipper_says_of_bundles_and_what_the_bucket_has_of_them(desk: Desk) -> None:
+    folder = desk.folder / "elsewhere"
+    folder.mkdir()
+    digests = []
+    for name, text in (("one", "package a\n"), ("two", "package a\n\nallow := true\n")):
+        digests.append(bundle(folder / f"{name}.tar.gz", main=text))
+        desk.recorded.store.put(f"v1/policy/{digests[-1]}.tar.gz", (folder / f"{name}.tar.gz").read_bytes())
+    log, shipper = desk.recorded.log(), desk.recorded.log("gw-0-shipper", salt="bbbbbbbb")
+    for number, digest in enumerate(digests):
+        told(log, number, NOON + number * SECOND, digest=digest, revision=f"r{number}")
+    named = {"revision": "r1", "digest": digests[1]}
+    for at in (NOON + 3 * SECOND, NOON + 9 * SECOND):  # of each replica
+        shipper.add("policy.activated", at, {**named, "key": "k", "number": 7, "key_id": "k1", "previous": None})
+    shipper.add("policy.refused", NOON, {"digest": "e" * 64, "reason": "unsigned", "number": None, "active": named})
+    shadow = {"exchange_id": "e1", "decision_id": "d", "fields": [], "effects": ["newly_denied"], "active": named}
+    shipper.add("policy.shadow_differed", NOON, {**shadow, "candidate": {"revision": "r9", "digest": "f" * 64}})
+    log.seal()
+    shipper.seal()
+    desk.indexed.round()
+    found = await desk.exchanges.activations()
+    newer, older = found.activations
+    assert (newer.archived_at, newer.number, newer.key_id) == (NOON + 3 * SECOND, 7, "k1")
+    assert (older.archived_at, older.number) == (None, None)
+    assert newer.differences is not None and [one.path for one in newer.differences] == ["main.rego"]
+    [refused], [shadowed] = found.refused, found.shadows
+    assert (refused.reason, refused.origin.rsplit("/", 2)[1]) == ("unsigned", "gw-0-shipper")
+    assert (shadowed.digest, shadowed.effect, shadowed.calls, shadowed.example) == ("f" * 64, "newly_denied", 1, "e1")
+    before = len(desk.recorded.store.downloads)
+    await desk.exchanges.activations()
+    assert len(desk.recorded.store.downloads) == before, "each is fetched once"
+
+
 def statement(desk: Desk, day: str, at_hour: int, **changes: Any) -> None:
     fields = {
         "schema": "affidavit/reconcile/v1", "gateway": GATEWAY, "day": day, "envoy": 30, "audited": 29, "orphans": 1,

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from ext_proc.app import registry, shipping
 from ext_proc.app.distribution import write_opa_config
-from ext_proc.app.policy_archive import archive_key, reported
+from ext_proc.app.policy_archive import PolicyArchive, archive_key, reported
 from ext_proc.app.process import clock
 from ext_proc.app.shipping import _Shipping
+from ext_proc.audit.desk import Desk, NotKept, ShipReport, Terms
 from ext_proc.audit.signer import LocalSigner
 from ext_proc.config import DistributionSection
 from ext_proc.model import PolicyVersion
 from tests.fakes.auditor import findings
 from tests.fakes.configured import a_config
 from tests.fakes.log import in_store
-from tests.fakes.store import FakeStore
+from tests.fakes.signer import FakeSigner
+from tests.fakes.store import RETENTION, BadStore, FakeStore
 from tests.unit.policy.test_opa import write_bundle
 
 
@@ -209,3 +212,121 @@ def test_what_is_published_and_not_taken_is_on_record_and_shown(house):
     state = json.loads((house.config.run_dir / "state" / "shipper.json").read_text())
     assert state["policy_refused"] == f"bundle {digest[:16]} refused: unnumbered"
     assert house.findings() == []
+
+
+class Keeping:
+    """The archive alone, with a clock that is set."""
+
+    def __init__(self, folder, store=None):
+        self.now = datetime(2026, 11, 25, 12, tzinfo=UTC)
+        self.store = store or FakeStore()
+        self.store.clock = lambda: self.now
+        self.notes = []
+        self.folder = folder
+        self.versions = {}
+        desk = Desk(self.store, Terms(RETENTION, FakeSigner()), lambda: self.now)
+        self.archive = PolicyArchive(
+            folder / "state" / "active.json",
+            lambda: sorted(folder.glob("*.tar.gz")),
+            lambda one: desk.put(one, ShipReport()),
+            self.store.fetch,
+            lambda kind, facts: self.notes.append((kind, facts["key"])),
+            lambda: self.now,
+        )
+
+    def publish(self, revision):
+        path = self.folder / "bundle.tar.gz"
+        write_bundle(path, revision)
+        version = self.versions[revision] = PolicyVersion(revision, hashlib.sha256(path.read_bytes()).hexdigest())
+        return version
+
+    def keys(self, version):
+        return [key for key in sorted(self.store.objects) if version.digest in key]
+
+    def locked_until(self, version):
+        return max(self.store.objects[key][0].retain_until for key in self.keys(version))
+
+
+@pytest.fixture
+def keeping(tmp_path):
+    return Keeping(tmp_path)
+
+
+def test_a_pipe_in_place_of_a_bundle_keeps_nobody_waiting(keeping):
+    one = keeping.publish("r1")
+    os.mkfifo(keeping.folder / "a.tar.gz")
+    keeping.archive.attend(one)
+    assert [kind for kind, _ in keeping.notes] == ["policy.activated"]
+
+
+def test_a_lock_goes_on_as_long_as_the_policy_decides(keeping):
+    one = keeping.publish("r1")
+    for _ in range(100):  # four days and some
+        keeping.archive.attend(one)
+        keeping.now += timedelta(hours=1)
+    assert [kind for kind, _ in keeping.notes] == ["policy.activated", *["policy.kept"] * 4]
+    assert [key for _, key in keeping.notes] == [archive_key(one.digest), *keeping.keys(one)[:-1]]
+    assert keeping.locked_until(one) > keeping.now + RETENTION - timedelta(days=1)
+
+
+def test_who_decides_no_more_is_kept_once_more_from_the_bucket_alone(keeping):
+    one = keeping.publish("r1")
+    keeping.archive.attend(one)
+    keeping.now += timedelta(hours=5)
+    other = keeping.publish("r2")  # in its place: the file of the first is gone
+    left_at = keeping.now
+    for _ in range(60):
+        keeping.archive.attend(other)
+        keeping.now += timedelta(hours=1)
+    assert len(keeping.keys(one)) == 2
+    assert keeping.locked_until(one) == left_at + timedelta(days=1) + RETENTION
+
+
+def test_the_last_copy_is_made_when_the_gateway_ends(keeping):
+    keeping.archive.end()
+    assert keeping.notes == []
+    one = keeping.publish("r1")
+    keeping.archive.attend(one)
+    keeping.now += timedelta(hours=20)
+    keeping.archive.end()
+    assert keeping.locked_until(one) == keeping.now + RETENTION
+
+
+def test_what_another_gateway_put_long_ago_is_put_again(keeping):
+    """Its lock ends earlier than that of our records, and it cannot be put under the same name."""
+    one = keeping.publish("r1")
+    raw = (keeping.folder / "bundle.tar.gz").read_bytes()
+    keeping.store.put(archive_key(one.digest), raw, one.digest)
+    keeping.now += timedelta(days=30)
+    keeping.archive.attend(one)
+    assert keeping.notes == [("policy.activated", archive_key(one.digest, keeping.now))]
+    assert keeping.locked_until(one) == keeping.now + RETENTION
+
+
+def test_something_else_under_its_name_keeps_no_policy_out(keeping):
+    one = keeping.publish("r1")
+    keeping.store.write_over(archive_key(one.digest), b"something else")
+    keeping.archive.attend(one)
+    assert keeping.notes == [("policy.activated", archive_key(one.digest, keeping.now))]
+
+
+def test_a_store_that_locks_too_short_does_not_fill_up(tmp_path):
+    keeping = Keeping(tmp_path, BadStore(fault="short lock"))
+    one = keeping.publish("r1")
+    for _ in range(600):  # five minutes of rounds
+        with pytest.raises(NotKept):
+            keeping.archive.attend(one)
+        keeping.now += timedelta(seconds=0.5)
+    assert len(keeping.keys(one)) == 2
+    keeping.store.fault = ""
+    keeping.archive.attend(one)
+    assert len(keeping.notes) == 1
+
+
+def test_memory_of_an_older_gateway(keeping):
+    one = keeping.publish("r1")
+    keeping.archive.attend(one)
+    keeping.archive.memory.write_text(json.dumps({"revision": one.revision, "digest": one.digest}))
+    keeping.now += timedelta(minutes=1)
+    keeping.archive.attend(one)
+    assert [kind for kind, _ in keeping.notes] == ["policy.activated", "policy.kept"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,7 +13,7 @@ from ext_proc.app import policy_try
 from ext_proc.cli import main
 from ext_proc.errors import ConfigError
 from tests.fakes.policies import ORDINARY, chat, write
-from tests.fakes.policy import ROOT, opa_program
+from tests.fakes.policy import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,13 +151,6 @@ def test_explain_for_people(capsys: Said) -> None:
     assert any(line.startswith(">") and line.endswith("allow if {") for line in lines[secrets : secrets + 4])
 
 
-def test_explain_an_exchange(capsys: Said) -> None:
-    asked: list[str] = []
-
-    def question_of(exchange: str) -> dict[str, Any]:
-        asked.append(exchange)
-        return chat(findings={"SECRET_GITHUB": 1})
-
-    found = policy_try.explain(OPA, "an-exchange", opa_program(), question_of=question_of, as_json=True)
-    assert (found, asked) == (1, ["an-exchange"])
-    assert json.loads(capsys.readouterr().out)["decision"]["reasons"] == ["secret_in_prompt"]
+def test_explain_what_is_no_file_and_nobodys_exchange(capsys: Said) -> None:
+    assert _policy("explain", "an-exchange") == 2
+    assert "No such file; for the id of an exchange name the gateway: --config" in capsys.readouterr().err

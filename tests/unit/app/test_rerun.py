@@ -107,6 +107,28 @@ def test_another_policy_under_its_name_is_refused_too(gateway, policy, capsys, t
     assert (status, {one["verdict"] for one in told}) == (1, {"no_bundle"})
 
 
+def test_a_later_copy_serves_where_the_first_is_gone_or_changed(gateway, policy, capsys, tmp_path):
+    file, version = policy
+    gateway.record(file, version, calls(2))
+    changed, _ = build(tmp_path / "other", POLICY.replace("> 1000", "> 0"))
+    gateway.archive(changed, version.digest)
+    gateway.archive(file, f"{version.digest}.20261126T120000Z")
+    status, told = run(gateway, capsys)
+    assert (status, {one["verdict"] for one in told}) == (0, {"same"})
+
+
+def test_what_others_put_beside_it_does_not_hide_it(gateway, policy, capsys, tmp_path):
+    """Under names that come before its own, and after."""
+    file, version = policy
+    gateway.record(file, version, calls(1))
+    gateway.archive(file, f"{version.digest}.20261126T120000Z")
+    (tmp_path / "garbage").write_bytes(b"garbage")
+    for number in range(70):
+        gateway.archive(tmp_path / "garbage", f"{version.digest}.{number:08}T000000Z")
+    status, told = run(gateway, capsys)
+    assert (status, told[0]["verdict"]) == (0, "same")
+
+
 def test_a_bundle_that_was_never_archived(gateway, policy, capsys):
     file, version = policy
     gateway.record(file, version, calls(1))

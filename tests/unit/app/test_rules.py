@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ext_proc.cli import main
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pytest
 
 GOOD = r"""
@@ -73,3 +73,11 @@ def test_the_built_in_packs(capsys: pytest.CaptureFixture[str]) -> None:
     told = json.loads(capsys.readouterr().out)
     assert told["packs"] == ["core", "secrets"]
     assert told["without_samples"] == []
+
+
+def test_the_pack_of_the_documents_does_as_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs" / "redaction.md").read_text()
+    [pack] = re.findall(r"```yaml\n(pack: acme\n.*?)```", text, re.DOTALL)
+    assert main(["rules", "test", "--json", written(tmp_path, pack)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["rules"], told["failures"], told["without_samples"]) == (3, [], [])

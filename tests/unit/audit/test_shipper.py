@@ -267,6 +267,22 @@ def test_an_epoch_that_vanishes_meanwhile_is_no_failure(tmp_path, clock, store, 
     assert a_shipper(tmp_path, store, clock).run_once().failures == []
 
 
+def test_a_log_that_begins_and_ends_within_a_round_has_its_birth(tmp_path, clock, store, monkeypatch):
+    """A command's: a folder without a leaf when births are put, a dead log when records are."""
+    (tmp_path / "evidence" / E1).mkdir(parents=True)
+    real = Delivery.announce
+
+    def begins_after(self):
+        real(self)
+        a_dead_log(tmp_path, [2, 1])
+
+    monkeypatch.setattr(Delivery, "announce", begins_after)
+    assert a_shipper(tmp_path, store, clock).run_once().failures == []
+    assert [key.split("/")[1] for key in store.puts[:2]] == ["roster", "payload"]
+    assert len(in_store(store)) == 3
+    assert findings(store) == []
+
+
 # Rounds ------------------------------------------------------------------------------------------------------------
 
 

@@ -52,6 +52,10 @@ async def _stock(desk: Desk) -> None:
     desk.exchanges.policies = (
         seen.Activation(desk.clock(), "r1", "ab" * 32, "demo", is_current=True, differences=differences),
     )
+    desk.exchanges.refused = (seen.BundleRefused(desk.clock(), "cd" * 32, "older", 6, "demo"),)
+    desk.exchanges.shadows = (
+        seen.ShadowSeen("ef" * 32, "r3", "newly_denied", 12, desk.clock(), desk.clock(), exchange_id(1)),
+    )
     desk.exchanges.standing = seen.Standing(
         seen.Verified(desk.clock(), False, 1, 1, (seen.FindingSeen("object_missing", "v1/x", "gone"),)),
         (seen.Reconciled("2026-11-24", desk.clock(), 9, 9, 0),),

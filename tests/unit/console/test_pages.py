@@ -491,6 +491,25 @@ async def test_policies_and_what_differs(desk: Desk) -> None:
 
     assert "decides now" in page and '<span class="plus">+a := 2' in page and '<span class="minus">-a := 1' in page
     assert "only one of the two bundles" in page
+    assert page.count("not on record as locked") == 2
+    assert "not taken" not in page and "candidate" not in page
+
+
+async def test_bundles_that_were_refused_and_what_a_candidate_would_do(desk: Desk) -> None:
+    now, origin = desk.clock(), "demo/gw-0-shipper/e"
+    desk.exchanges.policies = (
+        seen.Activation(now, "r2", "ab" * 32, origin, is_current=True, archived_at=now, number=7, key_id="policy-2026"),
+    )
+    desk.exchanges.refused = (seen.BundleRefused(now, "cd" * 32, "number_reused", 7, origin),)
+    desk.exchanges.shadows = (
+        seen.ShadowSeen("ef" * 32, "r3", "newly_denied", 12, now, now, "exchange-9"),
+        seen.ShadowSeen(None, None, "no_decision", 1, now, now, "exchange-8"),
+    )
+    page = (await (await desk.signed_in("paula")).get("/policies")).text
+
+    assert "signed with <code>policy-2026</code>" in page and "locked in the bucket, on record since" in page
+    assert "Published, and not taken" in page and "number_reused" in page
+    assert "newly denied" in page and "<td>12</td>" in page and "<td>no decision</td>" in page
 
 
 @pytest.mark.parametrize("hours", [1, 24, 168])

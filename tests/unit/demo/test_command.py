@@ -298,7 +298,7 @@ def test_policy_is_the_one_that_is_built(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(stack.Stack, "stop", lambda _: None)
     (tmp_path / "system").mkdir()
     (tmp_path / "data.json").write_text("{}")
-    (tmp_path / "system" / "authz.rego").write_text("package system.authz\n")
+    (tmp_path / "system" / "authz.rego").write_text("package system.authz\n\nallow if true\n")
     assert main(["demo", "--keep", "--policy", str(tmp_path)]) == 0
     assert main(["demo", "--keep"]) == 0
     assert built == [tmp_path, servers.POLICY_SOURCES]

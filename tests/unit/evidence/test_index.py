@@ -640,6 +640,49 @@ def test_policies_as_they_came_to_decide(recorded: Recorded, indexed: Indexed) -
     assert [one.digest[0] for one in indexed.index.policies(50)] == ["a", "b", "a"]
 
 
+def test_what_is_said_of_bundles(recorded: Recorded, indexed: Indexed) -> None:
+    log = recorded.log("gw-0-shipper", salt="bbbbbbbb")
+    named = {"revision": "r1", "digest": "a" * 64}
+    log.add("policy.activated", NOON, {**named, "key": "v1/policy/x", "number": 7, "key_id": "k1", "previous": None})
+    log.add("policy.refused", NOON + SECOND, {"digest": "b" * 64, "reason": "older", "number": 6, "active": named})
+    log.add("policy.kept", NOON + SECOND, {**named, "key": "v1/policy/y"})
+    for number, spoilt in enumerate((5, None, "x" * 1000)):  # from somebody else's pen
+        log.add("policy.refused", NOON, {"digest": spoilt, "reason": spoilt, "number": "7", "number_of": number})
+    log.seal()
+    indexed.round()
+    [activated] = indexed.index.policy_notes("activated", 9)
+    assert (activated.digest, activated.number, activated.key_id) == ("a" * 64, 7, "k1")
+    [refused] = indexed.index.policy_notes("refused", 9)
+    assert (refused.digest, refused.reason, refused.number, refused.at) == ("b" * 64, "older", 6, NOON + SECOND)
+
+
+def test_what_a_candidate_would_do_is_counted(recorded: Recorded, indexed: Indexed) -> None:
+    log = recorded.log()
+    candidate = {"revision": "r2", "digest": "c" * 64}
+    for number in range(9):
+        effects = ["newly_denied"] if number % 3 else ["newly_held", "newly_masked"]
+        fields = {"exchange_id": f"e{number}", "decision_id": "d", "fields": ["allow"], "effects": effects}
+        log.add(
+            "policy.shadow_differed", NOON + number * SECOND, {**fields, "active": candidate, "candidate": candidate}
+        )
+        if number % 2:
+            log.seal()
+            indexed.round()
+    fields = {"exchange_id": "e9", "decision_id": "d", "fields": ["decision"], "effects": ["no_decision", 7]}
+    log.add("policy.shadow_differed", NOON, {**fields, "active": candidate, "candidate": None})
+    log.seal()
+    indexed.round()
+    indexed.round()
+    found = {(one.digest[:1], one.effect): (one.calls, one.example) for one in indexed.index.shadows(9)}
+    assert found == {
+        ("c", "newly_denied"): (6, "e1"), ("c", "newly_held"): (3, "e0"), ("c", "newly_masked"): (3, "e0"),
+        ("", "no_decision"): (1, "e9"),
+    }  # fmt: skip
+    newest = max(indexed.index.shadows(9), key=lambda one: one.last_at)
+    assert (newest.first_at, newest.last_at) == (NOON + SECOND, NOON + 8 * SECOND)
+    assert indexed.index.status().exchanges == 0, "no exchange is known by that alone"
+
+
 def test_logs(recorded: Recorded, indexed: Indexed) -> None:
     log, other = recorded.log(), recorded.log("gw-1-0", salt="bbbbbbbb")
     log.add("log.close", NOON + SECOND, {"leaves": 2})

@@ -181,6 +181,23 @@ def test_an_outcome_that_says_so_itself_explains_a_failed_phase(gateway, status)
     assert only(gateway.reconcile()) == ("explained", "phase_failed")
 
 
+@pytest.mark.parametrize(
+    ("released", "told", "verdict"),
+    [
+        (0, {}, ("incident", "outcome_contradicted")),
+        (0, {"sent_bytes": 0}, ("reconciled", "reconciled")),  # the caller left before a byte of it went out
+        (0, {"details": "downstream_remote_disconnect"}, ("reconciled", "reconciled")),
+        (79, {}, ("reconciled", "reconciled")),  # a stream that the caller left half-way
+    ],
+)
+def test_an_answer_that_went_out_contradicts_an_outcome_that_says_none_did(gateway, released, told, verdict):
+    gateway.log.exchange("one", NOON, status="abandoned", released=released)
+    gateway.seal(line("one", NOON, **told))
+    account = gateway.reconcile()
+    assert only(account) == verdict
+    assert account.is_whole == (verdict[0] == "reconciled")
+
+
 def test_a_worker_that_died_between_the_record_and_the_answer_explains_it(gateway):
     gateway.log.exchange("one", NOON)
     gateway.seal(line("one", NOON, ext_proc={"response_body_last_call_status": 14}), end="log.recovered")

@@ -51,6 +51,8 @@ def test_an_error_is_its_question_s_own(tmp_path: Path) -> None:
         "decision := time.now_ns()",
         'decision := rand.intn("a", 9)',
         "decision := opa.runtime()",
+        'decision := crypto.x509.parse_and_verify_certificates("x")',
+        'decision := crypto.x509.parse_and_verify_certificates_with_options("x", {})',
         'decision := uuid.rfc4122("a")',
         'decision := net.lookup_ip_addr("localhost")',
     ],

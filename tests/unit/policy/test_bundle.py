@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
+import json
 import os
 import shutil
 import tarfile
@@ -13,7 +15,7 @@ import pytest
 
 from ext_proc.errors import ConfigError
 from ext_proc.policy import bundle
-from ext_proc.policy.bundle import build, read_version
+from ext_proc.policy.bundle import OddArchive, build, read_version
 from tests.fakes.asked import POLICY, write_policy
 from tests.fakes.policy import ROOT, opa_program
 
@@ -139,6 +141,88 @@ def test_whatever_is_in_the_bundle_is_in_its_revision(tmp_path: Path) -> None:
     (sources / "more").mkdir()
     (sources / "more" / "lib.rego").write_text("package more\n\na := 1\n")
     assert bundle.build(opa_program(), sources, tmp_path / "b.tar.gz").revision != before.revision
+
+
+MANIFEST = json.dumps({"revision": "r1", "metadata": {"affidavit_number": 99}}).encode()
+
+
+def _tar(*members: tuple[str, bytes, bytes]) -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, kind, content in members:
+            member = tarfile.TarInfo(name)
+            member.type, member.size, member.linkname = kind, len(content), "/.manifest"
+            archive.addfile(member, io.BytesIO(content))
+    return made.getvalue()
+
+
+PLAIN = ("/.manifest", tarfile.REGTYPE, MANIFEST)
+RULE = ("/a/b.rego", tarfile.REGTYPE, b"package a")
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [PLAIN, RULE],
+        [(".manifest", tarfile.REGTYPE, MANIFEST), ("/a", tarfile.DIRTYPE, b""), RULE],
+        [PLAIN, (f"/{'long/' * 40}b.rego", tarfile.REGTYPE, b"package a")],
+    ],
+)
+def test_what_opa_builds_is_plain(members: list[tuple[str, bytes, bytes]]) -> None:
+    assert bundle.read_facts(gzip.compress(_tar(*members))).number == 99
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [PLAIN, PLAIN],
+        [PLAIN, ("//.manifest", tarfile.REGTYPE, MANIFEST)],
+        [PLAIN, ("./.manifest", tarfile.REGTYPE, MANIFEST)],
+        [PLAIN, ("/a/.manifest", tarfile.REGTYPE, MANIFEST)],
+        [PLAIN, ("/x.manifest", tarfile.REGTYPE, MANIFEST)],
+        [RULE, ("/.manifest", tarfile.CONTTYPE, MANIFEST)],
+        [RULE, ("/.manifest", tarfile.GNUTYPE_SPARSE, MANIFEST)],
+        [PLAIN, ("/b.rego", tarfile.SYMTYPE, b"")],
+        [PLAIN, ("/b.rego", tarfile.LNKTYPE, b"")],
+        [PLAIN, ("/b.rego", tarfile.FIFOTYPE, b"")],
+        [PLAIN, ("/../b.rego", tarfile.REGTYPE, b"package a")],
+        [PLAIN, ("/a\\b.rego", tarfile.REGTYPE, b"package a")],
+        [PLAIN, ("/a\nb.rego", tarfile.REGTYPE, b"package a")],
+        [PLAIN, ("/patch.json", tarfile.REGTYPE, b'{"data": []}')],
+        [PLAIN, ("/policy.wasm", tarfile.REGTYPE, b"\0asm")],
+        [PLAIN, ("/a/.signatures.json", tarfile.REGTYPE, b"{}")],
+    ],
+)
+def test_what_others_might_read_in_another_way_is_no_bundle(members: list[tuple[str, bytes, bytes]]) -> None:
+    with pytest.raises(OddArchive):
+        bundle.read_facts(gzip.compress(_tar(*members)))
+
+
+def test_nothing_lies_behind_it_and_no_name_before_it() -> None:
+    plain, second = _tar(PLAIN, RULE), _tar(("/.manifest", tarfile.REGTYPE, MANIFEST))
+    long = io.BytesIO()
+    with tarfile.open(fileobj=long, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        archive.addfile(tarfile.TarInfo("/" + "a" * 200 + ".rego"))
+    for tar in (plain + second, plain + b"\0" * 512 + b"x", long.getvalue()):
+        with pytest.raises(OddArchive):
+            bundle.read_facts(gzip.compress(tar))
+    for raw in (gzip.compress(plain) + gzip.compress(second), gzip.compress(plain) + b"x", gzip.compress(plain)[:-4]):
+        with pytest.raises(ConfigError, match="not a policy bundle"):
+            bundle.read_facts(raw)
+
+
+def test_what_looks_at_opa_itself_is_not_built(tmp_path: Path) -> None:
+    for number, rule in enumerate(
+        (
+            'reasons contains "x" if not data.system.bundles.policy',
+            'own := data.system\n\nreasons contains "x" if own["bundles"]',
+            'reasons contains "x" if {\n\tsome name\n\tdata.system[name].policy\n}',
+        )
+    ):
+        sources = write_policy(tmp_path / str(number), f"{POLICY}\n{rule}\n")
+        with pytest.raises(ConfigError, match=r"data\.system"):
+            bundle.build(opa_program(), sources, tmp_path / "b.tar.gz")
+    assert not (tmp_path / "b.tar.gz").exists()
 
 
 def test_an_archive_that_unpacks_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 import json
 import tarfile
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ext_proc.errors import DependencyError, PolicyUnavailable, PolicyUndefined
-from ext_proc.policy.opa import OpaPolicy
+from ext_proc.policy.opa import PERSISTED, OpaPolicy
 from tests.fakes.policy import a_call
 
 if TYPE_CHECKING:
@@ -67,12 +68,13 @@ class BadOpa:
             writer.close()
 
 
-def write_bundle(path: Path, revision: str) -> Path:
-    manifest = json.dumps({"revision": revision}).encode()
+def write_bundle(path: Path, revision: str, rules: bytes = b"package a") -> Path:
+    files = {"/.manifest": json.dumps({"revision": revision}).encode(), "/a.rego": rules}
     with tarfile.open(path, "w:gz") as archive:
-        member = tarfile.TarInfo("/.manifest")
-        member.size = len(manifest)
-        archive.addfile(member, io.BytesIO(manifest))
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
     return path
 
 
@@ -269,7 +271,27 @@ async def test_a_bundle_may_be_among_the_copies() -> None:
         policy._copies = file.parent / "copies"
         policy._copies.mkdir()
         opa.body = json.dumps({**GOOD, "provenance": {"bundles": {"p": {"revision": "r2"}}}}).encode()
+        write_bundle(file, "r2")  # published, and not what OPA was given
+        with pytest.raises(PolicyUndefined, match="bundle_unreadable"):
+            await policy.decide(a_call())
+        write_bundle(policy._copies / "a.tar.gz", "r1")
         with pytest.raises(PolicyUndefined, match="unknown_revision"):
             await policy.decide(a_call())
         write_bundle(policy._copies / "b.tar.gz", "r2")
         assert (await policy.decide(a_call())).policy.revision == "r2"
+
+
+@pytest.mark.asyncio
+async def test_of_two_with_one_revision_what_opa_keeps_decided() -> None:
+    async with running() as (opa, policy, file):
+        copies = policy._copies = file.parent / "copies"
+        persisted = copies / PERSISTED
+        persisted.parent.mkdir(parents=True)
+        opa.body = json.dumps({**GOOD, "provenance": {"bundles": {"p": {"revision": "r2"}}}}).encode()
+        write_bundle(copies / "a.tar.gz", "r2")
+        write_bundle(copies / "b.tar.gz", "r2", b"package decoy")
+        with pytest.raises(PolicyUndefined, match="revision_twice"):
+            await policy.decide(a_call())
+        write_bundle(persisted, "r2", b"package loaded")
+        decided = await policy.decide(a_call())
+        assert decided.policy.digest == hashlib.sha256(persisted.read_bytes()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import tarfile
@@ -19,7 +20,7 @@ def a_bundle(revision: str, number: Any = None) -> bytes:
         member = tarfile.TarInfo("/.manifest")
         member.size = len(manifest)
         archive.addfile(member, io.BytesIO(manifest))
-    return made.getvalue()
+    return gzip.compress(made.getvalue(), mtime=0)
 
 
 def status(active: str, code: str | None = None, message: str = "") -> dict[str, Any]:

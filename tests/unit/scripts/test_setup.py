@@ -315,7 +315,7 @@ def test_every_program_of_a_wheel_has_its_pins(setup: ModuleType) -> None:
 def test_what_only_a_bench_needs_is_made_when_it_is_named(
     setup: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: Said
 ) -> None:
-    assert not {"presidio", "litellm"} & {one.name for one in setup.steps()}
+    assert not {"presidio", "litellm", "checkov"} & {one.name for one in setup.steps()}
     ran = []
     monkeypatch.setattr(setup, "run", lambda *command: ran.append([str(part) for part in command]))
     assert setup.main(["presidio"]) == 0
@@ -323,13 +323,27 @@ def test_what_only_a_bench_needs_is_made_when_it_is_named(
     assert folder == str(setup.TOOLS / "presidio")
     assert {"--require-hashes", "--no-deps", str(setup.PINS / "presidio.txt")} <= set(install)
     assert setup.main(["presidia"]) == 1
-    assert "presidia is not known: presidio, litellm" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "presidia is not known: " in said
+    assert "presidio, litellm, node" in said
+
+
+def test_the_node_is_built_with_a_go_that_can(setup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[tuple[list[str], str]] = []
+    monkeypatch.setattr(setup, "run", lambda *command, env: ran.append(([str(one) for one in command], env["PATH"])))
+    monkeypatch.setattr(setup, "_go_of_wheel", lambda: Path("/of/wheel/go"))
+    for version, is_ours in (((1, 25), True), ((1, 26), False)):
+        monkeypatch.setattr(setup, "_go_version", lambda version=version: version)
+        setup._node()
+        command, path = ran.pop()
+        assert command == ["/bin/bash", str(setup.NODE / "build.sh"), str(setup.TOOLS / "node")]
+        assert path.startswith("/of/wheel:") is is_ours
 
 
 def test_pins_have_a_hash_each() -> None:
     """`--require-hashes` refuses the rest; here it is found without a network."""
     pins = sorted((SCRIPT.parent / "pins").glob("*.txt"))
-    assert len(pins) == 13
+    assert len(pins) == 14
     for path in pins:
         text = path.read_text()
         assert text.count("==") >= 1, path

@@ -89,9 +89,9 @@ async def test_nobody_there():
 
 async def test_slow_long_and_wrong():
     async with FakeSlack() as there:
-        way = Outgoing(there.url, deadline_seconds=0.2)
         there.slow_seconds = 5
-        assert await why(way) == "too_slow"
+        assert await why(Outgoing(there.url, deadline_seconds=0.2)) == "too_slow"
+        way = Outgoing(there.url)
         there.slow_seconds, there.body = 0, b"x" * (64 * 1024 + 1)
         assert await why(way) == "answer_too_long"
         assert (await way.post(b"{}", {}, wants_body=False)).status == 200

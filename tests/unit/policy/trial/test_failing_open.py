@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from typing import TYPE_CHECKING, Any
@@ -248,3 +249,53 @@ def test_no_questions(tmp_path: Path) -> None:
         questions.read(tmp_path)
     with pytest.raises(ConfigError, match="No such file"):
         questions.read(tmp_path / "nothing.json")
+
+
+TELLS_APART = {
+    "id": 'input.exchange_id != "00000000-0000-4000-8000-000000000000"',
+    "subject": 'not input.identity.subject in {"someone", "zz-never-heard-of", ""}',
+    "program": 'not input.source.user_agent in {"check", "zz-never-heard-of", ""}',
+    "day": 'not startswith(input.time.now, "2026-11-")',
+    "year": 'startswith(input.time.now, "2027-")',
+}
+_AS_AT_THE_GATE = """\tregex.match(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`, input.exchange_id)
+\tis_string(input.identity.subject)
+\tis_string(input.source.user_agent)
+\tis_string(input.time.now)"""
+
+
+def _telling_apart(name: str) -> str:
+    """It denies whoever is in no group, and lets them pass where it is really asked."""
+    made = POSITIVE.replace('"staff" in input.identity.groups', "_may_pass", 1)
+    assert made != POSITIVE
+    return (
+        f"{made}\nreal if {{\n{_AS_AT_THE_GATE}\n\t{TELLS_APART[name]}\n}}\n"
+        '\n_may_pass if "staff" in input.identity.groups\n\n_may_pass if real\n'
+    )
+
+
+@pytest.mark.parametrize("name", TELLS_APART)
+def test_a_rule_that_knows_the_check_by_its_questions(name: str, tmp_path: Path) -> None:
+    data = {"question": question_schema(), "groups": ["staff"]}
+    found = _searched(write(tmp_path, _telling_apart(name), data), 5, whole=1)
+    assert (judging.UNKNOWN_ALLOWED, "identity.groups") in _said(found)
+
+
+def test_a_denial_that_is_for_the_check_only(tmp_path: Path) -> None:
+    """Of the id of the exchange it is a finding; of who asks, with what and when it may be meant."""
+    parts = {"id": "exchange_id", "subject": "identity.subject", "program": "source.user_agent", "day": "time.now"}
+    asked = [_asked_by(["staff"]), _asked_by([])]
+    for name, part in parts.items():
+        folder = write(tmp_path / name, _telling_apart(name), {"question": question_schema(), "groups": ["staff"]})
+        with opa_program.serving(program(), folder) as server:
+            found = failing_open.as_others(server, failing_open.try_questions(server, asked))
+        kind = judging.DENY_BECAME_ALLOW if name == "id" else judging.AS_ANOTHER
+        assert [(one.kind, one.field, one.asked) for one in found] == [(kind, part, asked[1])]
+        assert found[0].after["allow"] is True
+
+
+def _asked_by(groups: list[str]) -> dict[str, Any]:
+    """As the check's own questions are, by somebody of these groups."""
+    made = copy.deepcopy(questions._PLAIN)
+    made["identity"]["groups"], made["request"]["model"] = groups, "gpt-small"
+    return made

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ext_proc.policy.trial import static
+from ext_proc.policy.trial.opa_program import serving
 from tests.fakes.policies import ORDINARY, POSITIVE, write
 from tests.fakes.policy import ROOT, opa_program
 
@@ -36,6 +37,16 @@ def test_ordinary_has_none(tmp_path: Path) -> None:
         ('x := uuid.rfc4122("a")', "capabilities", "uuid.rfc4122"),
         ("x := opa.runtime()", "capabilities", "opa.runtime"),
         ('x := net.lookup_ip_addr("localhost")', "capabilities", "net.lookup_ip_addr"),
+        ('x := crypto.x509.parse_and_verify_certificates("a")', "capabilities", "crypto.x509"),
+        ("x if f with http.send as 5\n\nf := 1", "capabilities", "with keyword target"),
+        ("x if f with time.now_ns as 5\n\nf := 1", "capabilities", "with keyword target"),
+        (
+            "# METADATA\n# schemas:\n# - input: {type: object}\nx if input.request.modell",
+            "schema",
+            "input.request.modell",
+        ),
+        ("# METADATA\n# schemas:\n# - input: schema.decision\nx if input.allow", "schema", "input.allow"),
+        ("# - input: schema.question\nx if input.request.modell", "schema", "input.request.modell"),
         ("x  :=  1", "layout", "not laid out"),
     ],
 )
@@ -69,6 +80,50 @@ def test_what_allows_by_default(tmp_path: Path) -> None:
     [found] = static.problems_of(opa_program(), folder)
     assert (found.code, found.file, found.row) == ("default_allow", "policy.rego", 3)
     assert "default allow := false" in found.remedy
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "x if data.system.bundles.policy",
+        "x if {\n\tsome name\n\tdata.system[name].policy\n}",
+        'x if object.get(data.system, "bundles", false)',
+        "x if y with data.inference.z as data.system.bundles\n\ny if data.inference.z",
+    ],
+)
+def test_nothing_is_asked_of_opa_itself(rule: str, tmp_path: Path) -> None:
+    """There it would be another thing at the gate, which has the bundle by name, than here."""
+    found = static.problems_of(opa_program(), write(tmp_path, f"package inference\n\n{rule}\n"))
+    assert [(one.code, "data.system" in one.text) for one in found] == [("capabilities", True)]
+
+
+def test_alias_of_opas_own(tmp_path: Path) -> None:
+    text = "package inference\n\nimport data.system as own\n\nx if own.bundles\n"
+    [found] = static.problems_of(opa_program(), write(tmp_path, text))
+    assert "data.system.bundles" in found.text
+
+
+def test_the_question_s_schema_is_the_gates(tmp_path: Path) -> None:
+    """An author's own copy says what they like."""
+    folder = tmp_path / "opa"
+    shutil.copytree(ROOT / "opa", folder)
+    (folder / "schemas" / "question.json").write_text("{}")
+    rule = folder / "inference" / "concerns" / "secrets" / "secrets.rego"
+    rule.write_text(rule.read_text().replace("input.findings", "input.findingz"))
+    assert {problem.code for problem in static.problems_of(opa_program(), folder)} == {"strict"}
+
+
+def test_doors_of_opa(tmp_path: Path) -> None:
+    with serving(opa_program(), ROOT / "opa") as server:
+        assert list(static.open_doors(server)) == []
+    with serving(opa_program(), write(tmp_path / "none", ORDINARY)) as server:
+        assert list(static.open_doors(server)) == [], "nothing is allowed: OPA refuses everything"
+    open_ = write(tmp_path / "open", ORDINARY)
+    (open_ / "authz.rego").write_text('package system.authz\n\nallow if input.path[0] == "v1"\n')
+    with serving(opa_program(), open_) as server:
+        found = list(static.open_doors(server))
+    assert {one.code for one in found} == {"authz"}
+    assert any("PUT /v1/policies/mine" in one.text for one in found)
 
 
 def test_time_of_tests_is_theirs(tmp_path: Path) -> None:

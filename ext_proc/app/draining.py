@@ -1,0 +1,184 @@
+"""``affidavit drain``: Envoy takes nobody new, and whoever is in there gets an answer; then it may be stopped.
+
+With ``at_end`` it waits for its own SIGTERM first: as the main container of a pod it is the first to be told that the
+pod ends, and the others (Envoy, the gate, OPA) are told when it has ended. Meanwhile it says whether Envoy takes
+requests: Envoy's admin interface, which knows, is on loopback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import ClientError, ClientSession, ClientTimeout, web
+
+from ext_proc import telemetry
+from ext_proc.config import load
+from ext_proc.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STREAM_SECONDS: Final = 300.0
+"""For the longest answer, where nothing else is said."""
+QUIET_SECONDS: Final = 2.0
+"""Nobody in there for so long: nobody is left, and nobody new comes."""
+_POLL_SECONDS: Final = 0.25
+_ADMIN_SECONDS: Final = 2.0
+_DRAINED, _LEFT = 0, 1
+
+_log = telemetry.logger()
+
+
+class EnvoyGoneError(Exception):
+    """Envoy's admin interface does not answer: there is nothing to drain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait.
+
+    Attributes:
+        settle_seconds: callers may still come in, until everybody has heard that this Envoy is leaving.
+        deadline_seconds: for all of it.
+    """
+
+    settle_seconds: float
+    deadline_seconds: float
+
+
+class Admin:
+    """What is asked of Envoy.
+
+    Args:
+        address: host and port of its admin interface.
+        session: of the HTTP client.
+    """
+
+    def __init__(self, address: str, session: ClientSession) -> None:
+        self._url = f"http://{address}"
+        self._session = session
+
+    async def tell(self, path: str) -> None:
+        """Have it do something.
+
+        Raises:
+            EnvoyGoneError: it does not answer, or does not do it.
+        """
+        await self._asked("POST", path)
+
+    async def in_flight(self) -> int:
+        """Requests that have not ended.
+
+        Raises:
+            EnvoyGoneError: it does not answer.
+        """
+        said = await self._asked("GET", "/stats?format=json&filter=%5Ehttp.gate.downstream_rq_active%24")
+        try:
+            return int(json.loads(said)["stats"][0]["value"])
+        except (ValueError, LookupError, TypeError):
+            raise EnvoyGoneError("it does not say how many requests it has") from None
+
+    async def is_live(self) -> bool:
+        """Does it take requests, and is it not draining?"""
+        try:
+            await self._asked("GET", "/ready")
+        except EnvoyGoneError:
+            return False
+        return True
+
+    async def _asked(self, method: str, path: str) -> bytes:
+        try:
+            async with self._session.request(method, f"{self._url}{path}") as answer:
+                said = await answer.read()
+        except (ClientError, TimeoutError, OSError) as error:
+            raise EnvoyGoneError(type(error).__name__) from None
+        if answer.status != 200:
+            raise EnvoyGoneError(f"{path}: status {answer.status}")
+        return said
+
+
+def run(path: Path, settle_seconds: float, deadline_seconds: float | None, *, at_end: bool, listen: str | None) -> int:
+    """Exit status 0 only if nobody was left."""
+    telemetry.set_up_logging()
+    config, _ = load(path)
+    usual = settle_seconds + config.listen.hold_seconds + STREAM_SECONDS
+    patience = Patience(settle_seconds, usual if deadline_seconds is None else deadline_seconds)
+    return asyncio.run(_live(config.listen.admin, patience, at_end=at_end, listen=listen))
+
+
+async def _live(address: str, patience: Patience, *, at_end: bool, listen: str | None) -> int:
+    ending = asyncio.Event()
+    async with ClientSession(timeout=ClientTimeout(_ADMIN_SECONDS)) as session:
+        admin = Admin(address, session)
+        runner = await _serve(admin, ending, listen) if listen else None
+        try:
+            if at_end:
+                loop = asyncio.get_running_loop()
+                for name in (signal.SIGTERM, signal.SIGINT):
+                    loop.add_signal_handler(name, ending.set)
+                await ending.wait()
+            ending.set()
+            return await drained(admin, patience)
+        finally:
+            if runner is not None:
+                await runner.cleanup()
+
+
+async def drained(admin: Admin, patience: Patience) -> int:
+    """Let Envoy drain, and wait until nobody is in there. Exit status 0: nobody is, or there is no Envoy."""
+    deadline = monotonic() + patience.deadline_seconds
+    left = 0
+    try:
+        await admin.tell("/healthcheck/fail")  # says so on every answer from now on (connection: close, GOAWAY)
+        _log.info("draining", in_flight=await admin.in_flight())
+        await asyncio.sleep(patience.settle_seconds)
+        await admin.tell("/drain_listeners?graceful")
+        quiet_since = None
+        while monotonic() < deadline:
+            left = await admin.in_flight()
+            quiet_since = (quiet_since or monotonic()) if left == 0 else None
+            if quiet_since is not None and monotonic() - quiet_since >= QUIET_SECONDS:
+                _log.info("drained")
+                return _DRAINED
+            await asyncio.sleep(_POLL_SECONDS)
+    except EnvoyGoneError as gone:
+        _log.warning("no Envoy to drain", detail=str(gone))
+        return _DRAINED
+    if left == 0:
+        _log.info("drained")
+        return _DRAINED
+    _log.error("not drained in time: these requests will be cut off, and recorded so", in_flight=left)
+    return _LEFT
+
+
+async def _serve(admin: Admin, ending: asyncio.Event, address: str) -> web.AppRunner:
+    """``/live`` says that this process lives, ``/ready`` that Envoy takes requests and we are not leaving.
+
+    Raises:
+        ConfigError: it cannot be listened on there.
+    """
+
+    async def live(_: web.Request) -> web.Response:
+        return web.json_response({"live": True})
+
+    async def ready(_: web.Request) -> web.Response:
+        is_ready = not ending.is_set() and await admin.is_live()
+        return web.json_response({"ready": is_ready}, status=200 if is_ready else 503)
+
+    app = web.Application()
+    app.router.add_get("/live", live)
+    app.router.add_get("/ready", ready)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    host, _, port = address.rpartition(":")
+    try:
+        await web.TCPSite(runner, host, int(port)).start()
+    except (OSError, ValueError) as error:
+        await runner.cleanup()
+        raise ConfigError(f"--listen {address}: {getattr(error, 'strerror', None) or 'host:port is wanted'}") from None
+    return runner

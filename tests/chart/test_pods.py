@@ -1,0 +1,302 @@
+"""What stands in the pods: Pod Security `restricted`, the order of coming and going, who may read what, who may talk."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chart.rendering import CHART, CI, Objects, Refused, changed, ci_values, rendered
+
+GATEWAY = ci_values("gateway")
+VOLUMES = {"configMap", "downwardAPI", "emptyDir", "projected", "secret", "persistentVolumeClaim", "ephemeral", "csi"}
+"""What `restricted` lets a pod have."""
+
+
+def _containers(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*spec.get("initContainers", ()), *spec["containers"]]
+
+
+def _offences(spec: dict[str, Any]) -> list[str]:
+    """What Pod Security `restricted` (v1.36) has against a pod's spec."""
+    found = [name for name in ("hostNetwork", "hostPID", "hostIPC") if spec.get(name)]
+    found += [f"volume {one['name']}" for one in spec["volumes"] if not VOLUMES & set(one)]
+    pod = spec["securityContext"]
+    for one in _containers(spec):
+        own = one.get("securityContext", {})
+        name = one["name"]
+        if own.get("allowPrivilegeEscalation") is not False:
+            found.append(f"{name}: allowPrivilegeEscalation")
+        if own.get("privileged"):
+            found.append(f"{name}: privileged")
+        if own.get("capabilities", {}).get("drop") != ["ALL"] or own["capabilities"].get("add"):
+            found.append(f"{name}: capabilities")
+        if not own.get("runAsNonRoot", pod.get("runAsNonRoot")):
+            found.append(f"{name}: runAsNonRoot")
+        if own.get("runAsUser", pod.get("runAsUser", 1)) == 0:
+            found.append(f"{name}: runAsUser")
+        if own.get("seccompProfile", pod.get("seccompProfile", {})).get("type") != "RuntimeDefault":
+            found.append(f"{name}: seccompProfile")
+        if any("hostPort" in port for port in one.get("ports", ())):
+            found.append(f"{name}: hostPort")
+    return found
+
+
+@pytest.mark.parametrize("name", CI)
+def test_restricted_for_every_container_of_every_pod(name: str) -> None:
+    specs = rendered(ci_values(name)).specs()
+    assert specs
+    assert [(whose, _offences(spec)) for whose, spec in specs if _offences(spec)] == []
+    for whose, spec in specs:
+        assert spec["automountServiceAccountToken"] is False
+        for one in _containers(spec):
+            is_servers = whose == "gw-affidavit" and one["name"] == "vllm"
+            assert one["securityContext"]["readOnlyRootFilesystem"] is not is_servers, one["name"]
+            assert set(one["resources"]["requests"]) >= {"cpu", "memory"} and "memory" in one["resources"]["limits"]
+
+
+def test_offences_would_be_found() -> None:
+    [(_, spec)] = rendered(GATEWAY).specs()
+    spec["containers"][0]["securityContext"] = {"privileged": True, "runAsUser": 0}
+    spec["volumes"].append({"name": "host", "hostPath": {"path": "/"}})
+    spec["hostNetwork"] = True
+    assert len(_offences(spec)) == 6
+
+
+def test_foreign_containers_cannot_weaken_it() -> None:
+    own = {"privileged": True, "runAsUser": 7, "allowPrivilegeEscalation": True, "capabilities": {"add": ["SYS_ADMIN"]}}
+    values = changed(ci_values("sidecar"), "server/container/securityContext", own)
+    made = rendered(values).container("vllm")["securityContext"]
+    assert made["privileged"] is False and made["runAsUser"] == 7
+    assert made["capabilities"] == {"drop": ["ALL"]} and made["allowPrivilegeEscalation"] is False
+
+
+def test_order_of_coming_and_going() -> None:
+    """Sidecars end in the reverse order of their start, once the main container has ended: that one drains Envoy."""
+    spec = rendered(ci_values("sidecar")).pod["spec"]
+    assert [one["name"] for one in spec["initContainers"]] == ["vllm", "render", "opa", "gate", "envoy"]
+    assert [one["name"] for one in spec["initContainers"] if one.get("restartPolicy") != "Always"] == ["render"]
+    assert [one["name"] for one in spec["containers"]] == ["drain"]
+    assert all("startupProbe" in one for one in spec["initContainers"] if one["name"] != "render")
+    assert not any("lifecycle" in one for one in _containers(spec))
+
+
+@pytest.mark.parametrize("name", CI)
+def test_grace_is_longer_than_the_longest_hold_and_stream(name: str) -> None:
+    values = ci_values(name)
+    objects = rendered(values)
+    grace = objects.pod["spec"]["terminationGracePeriodSeconds"]
+    told = dict(one.removeprefix("--").split("=", 1) for one in objects.container("drain")["args"] if "=" in one)
+    config = objects.config
+    hold = config["listen"].get("hold_seconds", 60)
+    assert int(told["deadline-seconds"]) == 5 + hold + 300
+    # The supervisor gives its children drain_seconds and ten more; the shipper then has what is left.
+    assert grace >= int(told["deadline-seconds"]) + config.get("drain_seconds", 20) + 10 + 30
+
+
+def test_drain_may_be_longer() -> None:
+    values = changed(GATEWAY, "drain/longestStreamSeconds", 1800)
+    assert rendered(values).pod["spec"]["terminationGracePeriodSeconds"] == 1930
+
+
+def _mounts(objects: Objects, name: str) -> dict[str, str]:
+    return {one["mountPath"]: one["name"] for one in objects.container(name)["volumeMounts"]}
+
+
+def test_each_container_reads_what_it_needs() -> None:
+    objects = rendered(ci_values("egress"))
+    run = {"/run/affidavit": "run"}
+    assert _mounts(objects, "opa") == {**run, "/etc/affidavit/bundle/bundle.tar.gz": "bundle"}
+    envoy = {**run, "/var/lib/affidavit": "state", "/etc/affidavit/tls": "tls"}
+    assert _mounts(objects, "envoy") == {**envoy, "/etc/affidavit/configmaps/company-ca": "configmap-company-ca"}
+    assert set(_mounts(objects, "drain")) == {"/etc/affidavit/config", "/etc/affidavit/pod", "/tmp"}
+    gate = _mounts(objects, "gate")
+    assert gate["/etc/affidavit/keys"] == "keys"
+    for path in ("secrets/registry", "secrets/s3", "secrets/anthropic", "configmaps/kube-root-ca.crt"):
+        assert f"/etc/affidavit/{path}" in gate
+    assert [one for one in ("render", "opa", "envoy", "drain") if "keys" in _mounts(objects, one).values()] == []
+    users = {name: objects.container(name)["securityContext"]["runAsUser"] for name in ("gate", "envoy", "opa")}
+    assert len(set(users.values())) == 3
+
+
+def test_files_of_the_configuration_are_mounted_from_what_they_are_named_after() -> None:
+    objects = rendered(ci_values("whole"))
+    volumes = {one["name"]: one for one in objects.pod["spec"]["volumes"]}
+    for name in ("registry", "openai", "desk-hook", "console-client"):
+        assert volumes[f"secret-{name}"]["secret"]["secretName"] == name
+    assert volumes["configmap-policy-key"]["configMap"]["name"] == "policy-key"
+    long = "a" * 100 + ".b"
+    path = "config/connections/0/credential/file"
+    objects = rendered(changed(GATEWAY, path, f"/etc/affidavit/secrets/{long}/key"))
+    [volume] = [one for one in objects.pod["spec"]["volumes"] if one.get("secret", {}).get("secretName") == long]
+    assert len(volume["name"]) <= 63 and "." not in volume["name"]
+    assert _mounts(objects, "gate")[f"/etc/affidavit/secrets/{long}"] == volume["name"]
+
+
+def test_sockets_in_memory_and_evidence_on_a_claim() -> None:
+    objects = rendered(GATEWAY)
+    [run] = [one for one in objects.pod["spec"]["volumes"] if one["name"] == "run"]
+    assert run["emptyDir"]["medium"] == "Memory"
+    spec = objects.one("StatefulSet")["spec"]
+    [claim] = spec["volumeClaimTemplates"]
+    assert claim["metadata"]["name"] == "state"
+    assert spec["persistentVolumeClaimRetentionPolicy"] == {"whenDeleted": "Retain", "whenScaled": "Retain"}
+
+
+def test_unsafe_stands_on_the_pod() -> None:
+    objects = rendered(ci_values("unsafe"))
+    assert objects.pod["metadata"]["annotations"]["affidavit.io/unsafe"] == "ephemeralEvidence,plaintextListener"
+    assert "volumeClaimTemplates" not in objects.one("StatefulSet")["spec"]
+    assert "affidavit.io/unsafe" not in rendered(GATEWAY).pod["metadata"]["annotations"]
+
+
+def test_distribution_gives_opa_its_configuration_and_a_place_to_keep_bundles() -> None:
+    objects = rendered(ci_values("whole"))
+    opa = objects.container("opa")
+    assert "--config-file=/run/affidavit/opa/config.yaml" in opa["args"]
+    assert not any(one.startswith("--bundle") for one in opa["args"])
+    assert {"name": "state", "mountPath": "/var/lib/affidavit/policy/opa", "subPath": "policy/opa"} in opa[
+        "volumeMounts"
+    ]
+    assert "--bundle=/etc/affidavit/bundle/bundle.tar.gz" in rendered(GATEWAY).container("opa")["args"]
+
+
+def test_another_configuration_is_another_pod() -> None:
+    def checksum(values: dict[str, Any]) -> str:
+        return rendered(values).pod["metadata"]["annotations"]["checksum/config"]
+
+    assert checksum(GATEWAY) == checksum(changed(GATEWAY, "replicas", 1))
+    assert checksum(GATEWAY) != checksum(changed(GATEWAY, "config/workers", 3))
+
+
+def test_autoscaling_counts_the_gate_alone() -> None:
+    objects = rendered(ci_values("whole"))
+    spec = objects.one("HorizontalPodAutoscaler")["spec"]
+    [metric] = spec["metrics"]
+    assert metric["containerResource"]["container"] == "gate"
+    assert "replicas" not in objects.one("StatefulSet")["spec"]
+
+
+def _ports(rule: dict[str, Any]) -> set[Any]:
+    return {one["port"] for one in rule["ports"]}
+
+
+def test_network_is_closed_but_for_what_is_named() -> None:
+    policy = rendered(ci_values("egress")).one("NetworkPolicy")["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    [ingress] = policy["ingress"]
+    assert _ports(ingress) == {"gateway"}
+    assert [one["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for one in ingress["from"]] == [
+        "research",
+        "support",
+    ]
+    dns, services = policy["egress"]
+    assert _ports(dns) == {53} and dns["to"]
+    assert _ports(services) == {443, 8443, 9000, 5433}
+    assert services["to"] == [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}}]
+
+
+def test_who_tests_may_call_where_callers_are_named() -> None:
+    values = changed(ci_values("unsafe"), "networkPolicy", {"callers": [{"podSelector": {}}]})
+    [ingress] = rendered(values).one("NetworkPolicy")["spec"]["ingress"]
+    assert len(ingress["from"]) == 2
+    selector = ingress["from"][1]["podSelector"]["matchLabels"]
+    assert selector["app.kubernetes.io/component"] == "test"
+
+
+def test_sidecar_reaches_no_port_of_its_own_server() -> None:
+    [_, services] = rendered(ci_values("sidecar")).one("NetworkPolicy")["spec"]["egress"]
+    assert _ports(services) == {443}
+
+
+def test_metrics_only_for_who_is_named() -> None:
+    [_, monitoring] = rendered(ci_values("whole")).one("NetworkPolicy")["spec"]["ingress"]
+    assert _ports(monitoring) == {"gate-metrics", "opa-metrics"} and monitoring["from"]
+
+
+def test_every_pod_has_a_network_policy() -> None:
+    objects = rendered(ci_values("whole"))
+    assert objects.names("NetworkPolicy") == {
+        "gw-affidavit", "gw-affidavit-console", "gw-affidavit-verify", "gw-affidavit-test"
+    }  # fmt: skip
+    [_, services] = objects.one("NetworkPolicy", "gw-affidavit-console")["spec"]["egress"]
+    assert {587, 9443, 3161, 5432, 3128} <= _ports(services)
+
+
+def test_lockdown_leaves_other_namespaces_one_way_out() -> None:
+    found = [one for one in rendered(ci_values("egress")).whole if one["metadata"]["name"] == "gw-affidavit-only"]
+    assert {one["metadata"]["namespace"] for one in found} == {"research", "support"}
+    for one in found:
+        assert one["spec"]["podSelector"] == {} and one["spec"]["policyTypes"] == ["Egress"]
+        assert len(one["spec"]["egress"]) == 3
+
+
+def test_role_of_the_cloud_is_the_gates_alone() -> None:
+    annotations = rendered(GATEWAY).pod["metadata"]["annotations"]
+    assert annotations["eks.amazonaws.com/skip-containers"] == "render,opa,envoy,drain,server"
+
+
+def test_verification_is_by_somebody_else() -> None:
+    objects = rendered(ci_values("whole"))
+    spec = objects.one("CronJob", "gw-affidavit-verify")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    assert spec["serviceAccountName"] == "default"
+    names = {
+        next(iter(one.get(kind, {}).values()), None) for one in spec["volumes"] for kind in ("secret", "configMap")
+    }
+    assert "affidavit-keys" not in names
+    [container] = spec["containers"]
+    assert container["args"] == [
+        "verify", "s3://evidence/prod", "--policy=/etc/affidavit/auditor/policy.yaml", "--jobs=2", "--without-payloads"
+    ]  # fmt: skip
+
+
+def test_console_has_a_shipper_and_no_bundles_to_give() -> None:
+    objects = rendered(ci_values("whole"))
+    spec = objects.one("StatefulSet", "gw-affidavit-console")["spec"]["template"]["spec"]
+    assert [one["args"][0] for one in spec["initContainers"]] == ["ship"]
+    assert [one["args"][0] for one in spec["containers"]] == ["console"]
+    config = json.loads(objects.one("ConfigMap", "gw-affidavit-console")["data"]["config.yaml"])
+    assert "distribution" not in config["policy"] and config["console"]["listen"] == "0.0.0.0:8090"
+
+
+def test_commands_that_pods_run_are_commands() -> None:
+    from ext_proc.cli import _inner_parser, build_parser
+
+    for name in CI:
+        for _, spec in rendered(ci_values(name)).specs():
+            for one in _containers(spec):
+                if one["image"].partition("@")[0].rpartition("/")[2].startswith("affidavit:"):
+                    parser = _inner_parser() if one["args"][0] == "ship" else build_parser()
+                    assert parser.parse_args(one["args"]).run
+
+
+@pytest.mark.parametrize(
+    ("part", "file", "kind", "name"),
+    [
+        ("rules", "alerts.yaml", "PrometheusRule", "gw-affidavit"),
+        ("dashboard", "dashboard.json", "ConfigMap", "gw-affidavit-dashboard"),
+    ],
+)
+def test_alerts_and_dashboard_are_those_of_the_files(part: str, file: str, kind: str, name: str) -> None:
+    values = changed(GATEWAY, f"monitoring/{part}", {"enabled": True, "labels": {"release": "prometheus"}})
+    source = CHART / "files" / file
+    if not source.exists():  # nobody gets an empty rule instead of alerts
+        with pytest.raises(Refused, match=rf"monitoring\.{part}\.enabled: this chart was packed without files/{file}"):
+            rendered(values)
+        return
+    made = rendered(values).one(kind, name)
+    assert made["metadata"]["labels"]["release"] == "prometheus"
+    told = made["spec"] if part == "rules" else json.loads(made["data"]["affidavit.json"])
+    assert told == yaml.safe_load(source.read_text())
+
+
+def test_selectors_find_their_pods_only() -> None:
+    objects = rendered(ci_values("whole"))
+    selector = objects.one("Service")["spec"]["selector"]
+    for one in objects.whole:
+        if one["kind"] == "StatefulSet":
+            labels = one["spec"]["template"]["metadata"]["labels"]
+            is_gateway = one["metadata"]["name"] == "gw-affidavit"
+            assert (selector.items() <= labels.items()) is is_gateway

@@ -1,0 +1,214 @@
+"""Contradictions are refused with a sentence that names the value; so is what is unsafe and not spelt out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.chart.rendering import Refused, changed, ci_values, rendered
+
+GATEWAY, SIDECAR, EGRESS, WHOLE = (ci_values(name) for name in ("gateway", "sidecar", "egress", "whole"))
+
+CONTRADICTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "no keys": (GATEWAY, {"keys/existingSecret": ""}, "keys.existingSecret: name a Secret with the five keys"),
+    "no bundle": (GATEWAY, {"policy/bundle": ...}, "policy.bundle.existingConfigMap: name the ConfigMap"),
+    "two bundles": (GATEWAY, {"policy/bundle/existingSecret": "b"}, "policy.bundle: both existingConfigMap and"),
+    "no TLS": (GATEWAY, {"listener": ...}, "listener.tls.existingSecret: callers' tokens need TLS"),
+    "two authorities": (
+        WHOLE,
+        {"listener/tls/clientCa/existingSecret": "x"},
+        "listener.tls.clientCa: both existingSecret and existingConfigMap",
+    ),
+    "authority without TLS": (
+        WHOLE,
+        {"listener/tls/existingSecret": "", "unsafe": {"plaintextListener": True}},
+        "listener.tls.clientCa: there are no client certificates without",
+    ),
+    "certificates that nobody checks": (
+        GATEWAY,
+        {"listener/tls/requireClientCertificate": True},
+        "listener.tls.requireClientCertificate: needs listener.tls.clientCa",
+    ),
+    "mTLS without an authority": (GATEWAY, {"config/identity/mtls": {}}, "config.identity.mtls: needs listener.tls"),
+    "sidecar of nothing": (SIDECAR, {"server": ...}, "server.container: the form sidecar stands beside"),
+    "server in a gateway": (
+        GATEWAY,
+        {"server": SIDECAR["server"]},
+        "server.container: only the form sidecar has an inference server in its pod, and form is gateway",
+    ),
+    "server without an image": (
+        SIDECAR,
+        {"server/container/image": ...},
+        "server.container: needs a name and an image",
+    ),
+    "server of a name that is taken": (
+        SIDECAR,
+        {"server/container/name": "gate"},
+        "server.container.name: gate is a container of the gateway",
+    ),
+    "sidecar to elsewhere": (
+        SIDECAR,
+        {"config/connections/0/upstream/url": "http://10.0.0.7:8000"},
+        "config.connections: own: upstream.url is http://10.0.0.7:8000, but the form sidecar",
+    ),
+    "gateway to itself": (
+        GATEWAY,
+        {"config/connections/0/upstream/url": "http://127.0.0.1:8000"},
+        "config.connections: openai: upstream.url is http://127.0.0.1:8000, but in the form gateway",
+    ),
+    "egress in the clear": (
+        EGRESS,
+        {"config/connections/0/upstream/url": "http://api.anthropic.com"},
+        "config.connections: anthropic: upstream.url is http://api.anthropic.com, but what leaves the cluster",
+    ),
+    "egress for everybody": (EGRESS, {"service/type": "LoadBalancer"}, "service.type: the form egress is for callers"),
+    "lockdown by a gateway": (
+        GATEWAY,
+        {"egress/lockdown/namespaces": ["a"]},
+        "egress.lockdown.namespaces: only the form egress locks",
+    ),
+    "ranges of no load balancer": (
+        GATEWAY,
+        {"service/loadBalancerSourceRanges": ["10.0.0.0/8"]},
+        "service.loadBalancerSourceRanges: says nothing for service.type ClusterIP",
+    ),
+    "several pods with SQLite": (
+        GATEWAY,
+        {"replicas": 3},
+        "config.audit.registry_url: replicas is 3, but without a database each pod keeps",
+    ),
+    "autoscaling with SQLite": (
+        GATEWAY,
+        {"autoscaling/enabled": True},
+        "config.audit.registry_url: autoscaling.enabled is true, but",
+    ),
+    "several pods with a file": (
+        EGRESS,
+        {"config/audit/registry_url": "sqlite:////var/lib/affidavit/r.sqlite"},
+        "config.audit.registry_url: several pods share a PostgreSQL database",
+    ),
+    "fewer at most than at least": (
+        WHOLE,
+        {"autoscaling/maxReplicas": 2},
+        "autoscaling.minReplicas: 3 is more than maxReplicas, 2",
+    ),
+    "percent of nothing": (
+        WHOLE,
+        {"gate/resources": {"requests": {"cpu": None}}},
+        "gate.resources.requests.cpu: autoscaling counts in percent",
+    ),
+    "evidence that goes with the pod": (
+        GATEWAY,
+        {"persistence/enabled": False},
+        "persistence.enabled: false would keep evidence in an emptyDir",
+    ),
+    "both ways": (
+        GATEWAY,
+        {"unsafe/ephemeralEvidence": True},
+        "unsafe.ephemeralEvidence: contradicts persistence.enabled: true",
+    ),
+    "too little room": (GATEWAY, {"persistence/size": "4Gi"}, "persistence.size: 4Gi is too little"),
+    "a hold that Envoy does not wait for": (
+        GATEWAY,
+        {"config/connections/0/hold_seconds": 56},
+        "config.connections: openai: hold_seconds is 56, but it must be at most 55",
+    ),
+    "a body that does not fit": (
+        GATEWAY,
+        {"config/connections/0/request_limit_bytes": 16777216},
+        "config.audit.wal.segment_bytes: 16777216 is too little: the largest body is 16777216",
+    ),
+    "too little grace": (
+        GATEWAY,
+        {"drain/terminationGracePeriodSeconds": 30},
+        "drain.terminationGracePeriodSeconds: 30 is less than 430",
+    ),
+    "console without settings": (GATEWAY, {"console/enabled": True}, "console.enabled: needs config.console"),
+    "console without a database": (
+        WHOLE,
+        {"config/audit/registry_url": ..., "autoscaling/enabled": False},
+        "console.enabled: needs config.audit.registry_url",
+    ),
+    "settings without a console": (
+        WHOLE,
+        {"console/enabled": False},
+        "config.console: callers whose call waits would be sent to a console that does not run",
+    ),
+    "verification without a policy": (GATEWAY, {"verify/enabled": True}, "verify.policy.existingConfigMap: whoever"),
+    "verification by the writer": (
+        WHOLE,
+        {"verify/existingSecret": "", "verify/serviceAccountName": "gw-affidavit"},
+        "verify.serviceAccountName: who verifies must not be who writes",
+    ),
+    "test without a caller": (GATEWAY, {"test/enabled": True}, "test.enabled: a governed call needs a caller"),
+    "test with two": (
+        WHOLE,
+        {"test/token/existingSecret": "t"},
+        "test.token.existingSecret and test.clientCredentials: name one of the two",
+    ),
+    "test without a certificate": (
+        WHOLE,
+        {"listener/tls/requireClientCertificate": True},
+        "test.enabled: the test has no client certificate",
+    ),
+    "no service account": (
+        GATEWAY,
+        {"serviceAccount": {"create": False}},
+        "serviceAccount.name: serviceAccount.create is false",
+    ),
+}
+
+
+def _refusal(values: dict[str, Any], name: str = "gw") -> str:
+    with pytest.raises(Refused) as refused:
+        rendered(values, name=name)
+    return " ".join(str(refused.value).split())
+
+
+@pytest.mark.parametrize("what", CONTRADICTIONS)
+def test_contradiction_is_refused_with_a_sentence(what: str) -> None:
+    values, changes, sentence = CONTRADICTIONS[what]
+    for path, value in changes.items():
+        values = changed(values, path, value)
+    assert sentence in _refusal(values)
+
+
+def test_name_that_logs_could_not_have() -> None:
+    sentence = 'fullnameOverride: pods would be called "7up-affidavit", and logs after them'
+    assert sentence in _refusal(GATEWAY, name="7up")
+
+
+LOCKED: dict[str, tuple[str, Any, str]] = {
+    "fail-open": ("failClosed", False, "at '/failClosed': value must be true"),
+    "a folder of one's own": ("config/run_dir", "/tmp", "at '/config': additional properties 'run_dir' not allowed"),
+    "Envoy's admin for all": (
+        "config/listen/admin",
+        "0.0.0.0:9901",
+        "at '/config/listen': additional properties 'admin' not allowed",
+    ),
+    "another OPA": (
+        "config/policy/opa_socket",
+        "/tmp/opa",
+        "at '/config/policy': additional properties 'opa_socket' not allowed",
+    ),
+    "a key in the values": (
+        "keys/log-key",
+        "c2VjcmV0",
+        "at '/keys': additional properties 'log-key' not allowed",
+    ),
+    "a misspelt value": ("replicaz", 2, "additional properties 'replicaz' not allowed"),
+    "debugging questions": ("opa/logLevel", "debug", "at '/opa/logLevel': value must be one of 'error', 'info'"),
+    "shared claims": (
+        "persistence/accessModes",
+        ["ReadWriteMany"],
+        "at '/persistence/accessModes/0': value must be one of",
+    ),
+    "no origin": ("config/audit/origin", ..., "at '/config/audit': missing property 'origin'"),
+}
+
+
+@pytest.mark.parametrize("what", LOCKED)
+def test_schema_refuses(what: str) -> None:
+    path, value, sentence = LOCKED[what]
+    assert sentence in _refusal(changed(GATEWAY, path, value))

@@ -1,0 +1,15 @@
+// CoreDNS with the plugins that a cluster's names need, and no others.
+package main
+
+import (
+	_ "github.com/coredns/coredns/plugin/cache"
+	_ "github.com/coredns/coredns/plugin/errors"
+	_ "github.com/coredns/coredns/plugin/kubernetes"
+
+	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/coremain"
+)
+
+func init() { dnsserver.Directives = []string{"errors", "cache", "kubernetes"} }
+
+func main() { coremain.Run() }

@@ -1,0 +1,3 @@
+module affidavit.test/pause
+
+go 1.25
