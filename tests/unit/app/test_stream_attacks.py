@@ -284,10 +284,14 @@ def pack(text: str) -> str:
 
 def test_a_cards_code_is_looked_at_as_a_number_too() -> None:
     """Other numbers of three digits are nobody's."""
-    made = response({"cvv": 123, "card": {"cvc": [907]}, "pages": 123, "top_k": 40})
+    made = response({"cvv": 123, "card": {"card_security_code": 1234, "cvc": [907]}, "pages": 123, "top_k": 40})
     assert json.loads(made.body) == {
         "cvv": "[PAYMENT_CARD]",
-        "card": {"cvc": ["[PAYMENT_CARD]"]},
+        "card": {"card_security_code": "[SECRET_PASSWORD]", "cvc": ["[PAYMENT_CARD]"]},
         "pages": 123,
         "top_k": 40,
     }
+    out, _ = passed(calling('{"cvv": 12', '3, "pages": 123}'), size=7)
+    assert json.loads(arguments(out)) == {"cvv": "[PAYMENT_CARD]", "pages": 123}
+    out, _ = passed(stream({"id": "c", "choices": [], "cvv": 123, "pages": 123}))
+    assert b"[PAYMENT_CARD]" in out and b'"pages":123' in out.replace(b" ", b"")
