@@ -17,7 +17,7 @@ from ext_proc.redaction.redact import PARTIAL_MIN, PARTIAL_SHOWN, action_for
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ext_proc.app.asked import Asked
     from ext_proc.model import RedactionRule, Span
@@ -88,7 +88,7 @@ class NameStage:
 
     def beside(self, removals: Sequence[Removal]) -> list[Removal]:
         """The masker's removals with those of names among them, all in places of the text as it came."""
-        names = [self._removal(one, *_places(removals, one.span)) for one in self._gone]
+        names = [self._removal(*found) for found in _placed(self._gone, removals)]
         return sorted([*removals, *names], key=attrgetter("start", "end"))
 
     def _gone_through(self, parts: Sequence[str]) -> str:
@@ -122,8 +122,9 @@ class NameStage:
             self._gone.append(_Gone(moved, action))
         return [*said, part[at:]]
 
-    def _removal(self, one: _Gone, start: int, end: int) -> Removal:
+    def _removal(self, one: _Gone, moved: int) -> Removal:
         span = one.span
+        start, end = span.start + moved, span.end + moved
         return Removal(self._path, start, end, span.entity, span.rule, self._asked.version, one.action)
 
 
@@ -172,15 +173,21 @@ class NamedMasker:
         return self._stage.take(said, is_over=is_over)
 
 
-def _places(removals: Sequence[Removal], span: Span) -> tuple[int, int]:
-    """Where in the text as it came a span of the masked text stood. It touches no placeholder."""
-    moved = 0
-    for one in removals:
-        shown = _shown(one)
-        if one.start - moved + shown > span.start:
-            break
-        moved += one.end - one.start - shown
-    return span.start + moved, span.end + moved
+def _placed(gone: Sequence[_Gone], removals: Sequence[Removal]) -> Iterator[tuple[_Gone, int]]:
+    """With how far from it in the text as it came each stood, which is a place of the masked text.
+
+    Both are in the order of the text. No name touches a placeholder.
+    """
+    index = moved = 0
+    for name in gone:
+        while index < len(removals):
+            one = removals[index]
+            shown = _shown(one)
+            if one.start - moved + shown > name.span.start:
+                break
+            moved += one.end - one.start - shown
+            index += 1
+        yield name, moved
 
 
 def _shown(one: Removal) -> int:

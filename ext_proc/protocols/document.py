@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ext_proc.protocols.tools import Asked
 
 NUMBER_MIN: Final = 1000
-"""Numbers below have at most three digits: no rule is that short, so they are structure."""
+"""Numbers below have at most three digits: no rule is that short, but for a card's code (`is_short`)."""
 LISTED_NUMBER_MIN: Final = 10**8
 LISTED_FEW: Final = 16
 """In a list of more numbers than this (token ids, vectors) only those of nine digits and more are looked at."""
@@ -36,6 +36,9 @@ _TELLING: Final = re.compile(
 FRACTION_MIN: Final = 10**8
 """Numbers with a fraction are measures and probabilities below this: one in ten would pass Luhn's check."""
 
+_CODE: Final = re.compile(r"cv[vcn]2?(?![a-z])|security.?code|verification.?(?:code|value)", re.IGNORECASE)
+"""Keys of numbers that are somebody's with three digits."""
+_WITHHELD: Final = "[WITHHELD]"
 _EXACT_MAX: Final = 1e22
 """Floats below have all their digits (IEEE 754: powers of ten are exact up to here)."""
 KEY_SHOWN: Final = 32
@@ -82,6 +85,11 @@ class _Nested:
     root: list[Any]
     first: int
     last: int
+
+
+def is_short(size: float, context: str) -> bool:
+    """Is a number too short for any rule, under that key?"""
+    return size < NUMBER_MIN and not _CODE.search(context)
 
 
 def digits_of(value: float) -> str:
@@ -156,6 +164,13 @@ class Document:
     def add_text(self, holder: Any, key: Any, path: str) -> None:
         """Make one channel of ``holder[key]``."""
         self._slot(Channel(path, holder[key], "text"), _Fragment(holder, key, holder[key]))
+
+    def add_disguised(self, holder: Any, key: Any, path: str, said: str) -> None:
+        """Make a channel of what ``holder[key]`` says in another way; what is found there takes all of it out.
+
+        After `add_tree`: what this makes of the place stands.
+        """
+        self._slot(Channel(path, said, "text"), _Fragment(holder, key, said, ((holder, key, _WITHHELD),)))
 
     def add_fragments(
         self,
@@ -417,7 +432,7 @@ def _is_measure(holder: Any, value: Any, context: str) -> bool:
     size = abs(value)
     if isinstance(value, float) and not value.is_integer():
         return bool(size < FRACTION_MIN)
-    if size < NUMBER_MIN:
+    if is_short(size, context):
         return True
     is_listed = isinstance(holder, list) and len(holder) > LISTED_FEW
     return bool(is_listed and size < LISTED_NUMBER_MIN and not _TELLING.search(context))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _COMPONENT_MIN: Final = 1e-12
 _COMPONENT_MAX: Final = 1e3
+_FLOATS_MIN_BYTES: Final = 256
 _EMBEDDING: Final = re.compile(r"/data/\d+/embedding")
 _FUNCTION: Final = ("function", "arguments")
 _DELTA_TEXTS: Final = ("content", "reasoning_content", "reasoning", "refusal", "text")
@@ -31,21 +32,40 @@ _DELTA_TEXTS: Final = ("content", "reasoning_content", "reasoning", "refusal", "
 
 def is_structure(path: str, value: Any) -> bool:
     """An embedding sent as base64 of 32-bit floats (the official client asks for it)."""
-    if not _EMBEDDING.fullmatch(path) or not isinstance(value, str):
+    raw = _floats(value) if _EMBEDDING.fullmatch(path) else None
+    if raw is None or _disguise(raw) is not None:
         return False
+    return all(number == 0 or _COMPONENT_MIN < abs(number) < _COMPONENT_MAX for number in array("f", raw))
+
+
+def disguised(body: Any) -> Iterator[tuple[Any, int, str]]:
+    """What is text, in the place of an embedding: the item, its number, and what the text says."""
+    for position, item in enumerate(shapes.items(body, "data")):
+        raw = _floats(shapes.at(item, "embedding"))
+        said = None if raw is None else _disguise(raw)
+        if said is not None:
+            yield item, position, said
+
+
+def _floats(value: Any) -> bytes | None:
+    if not isinstance(value, str):
+        return None
     try:
         raw = base64.b64decode(value, validate=True)
-    except binascii.Error:
-        return False
-    if len(raw) % 4 or len(raw) < 256:
-        return False
-    # No text in disguise: components of an embedding are small; letters read as floats are not, but where one in four
-    # is chosen to be. (That one says how large a component is: the others are by chance, or none.)
+    except (binascii.Error, ValueError):  # ValueError: letters that are not ASCII
+        return None
+    return raw if len(raw) >= _FLOATS_MIN_BYTES and len(raw) % 4 == 0 else None
+
+
+def _disguise(raw: bytes) -> str | None:
+    """Text in disguise: components of an embedding are small; letters read as floats are not, but where one in four
+    is chosen to be. (That one says how large a component is: the others are by chance, or none.)
+    """
     others = bytearray(raw)
     del others[3::4]
     if any(is_printed(said) or (0 not in said and is_text(said)) for said in (raw, others)):
-        return False
-    return all(number == 0 or _COMPONENT_MIN < abs(number) < _COMPONENT_MAX for number in array("f", raw))
+        return f"{others.decode(errors='replace')}\n{raw.decode(errors='replace')}"
+    return None
 
 
 def answer_facts(body: Any) -> Facts:

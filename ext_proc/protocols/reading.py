@@ -182,6 +182,10 @@ def _json(protocol: str, operation: str, body: bytes, fields: Fields | None) -> 
         document.set_tools(lambda: openai.answer_tools(tree[0]))
     openai.add_logprobs(document, tree)  # whatever the connection was said to speak: its upstream may speak this too
     document.add_tree(root, "", openai.is_structure if protocol == "openai.embeddings" else None)
+    if protocol == "openai.embeddings":
+        for item, position, said in openai.disguised(tree[0]):
+            if not document.is_claimed(item, "embedding"):
+                document.add_disguised(item, "embedding", f"/data/{position}/embedding", said)
     return document
 
 

@@ -240,17 +240,6 @@ class Automaton:
         special = None if is_plain else (hit, resists, hits, is_narrower)
         return self._state(tuple(groups), self.bars_after(char)), None if is_same else self._keeper(kept), special
 
-    def pruned(self, alive: list[tuple[int, Group]]) -> list[tuple[int, Group]]:
-        """Of starts, oldest first, those that are not dropped."""
-        covered = 0
-        kept = []
-        for one in alive:
-            group = one[1]
-            if group.mask | covered != covered:
-                covered |= group.covers
-                kept.append(one)
-        return kept
-
     def loose_state(self, groups: tuple[Group, ...], after: frozenset[int]) -> State:
         """The state, not kept if it is new."""
         state = self._states.get((groups, after))

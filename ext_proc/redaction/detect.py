@@ -12,7 +12,7 @@ import base64
 import binascii
 import re
 from bisect import bisect_left, bisect_right
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ext_proc.model import Span
 from ext_proc.redaction import gate, tokens
@@ -23,6 +23,7 @@ from ext_proc.redaction.rules import KEY_MARK, RULES, YIELDING, is_secret, versi
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from ext_proc.redaction.normalise import Normalised
     from ext_proc.redaction.rules import Rule
 
 _TELLING: Final = re.compile(
@@ -44,7 +45,7 @@ _LINE_ENDS: Final = str.maketrans({"\r": None, "\n": None})
 _URL_SAFE: Final = str.maketrans("-_", "+/")
 
 _GROW: Final = 64
-NOTHING_DONE: Final[Mapping[str, int]] = {}
+_NOWHERE: Final[Mapping[str, int]] = {}
 
 _SHOWN: Final = "****"
 
@@ -55,6 +56,20 @@ _RETRY_MAX: Final = 64
 """After a candidate that is not one, look again from its second character; long runs are passed over at once."""
 _MARGIN: Final = 2560
 """Characters on each side of a place with something hidden that are read as a reader does: more than any window."""
+
+
+class Done(NamedTuple):
+    """What was found before, where a text is the rest of a longer one, by rule's id.
+
+    Each rule looks on from where its last value ended. (Else it might cut a row of digits otherwise.)
+    ``plain``: the last values in the text as it is, in order. ``undone``: the end of the last one as a reader sees it.
+    """
+
+    plain: Mapping[str, Sequence[tuple[int, int]]]
+    undone: Mapping[str, int]
+
+
+NOTHING_DONE: Final = Done({}, {})
 
 
 class Detector:
@@ -108,27 +123,34 @@ class Detector:
         self,
         text: str,
         context: str = "",
-        only: frozenset[int] | None = None,
-        done: Mapping[str, int] = NOTHING_DONE,
-        since: int = 0,
     ) -> list[Span]:
         """Spans as each rule finds them: they may overlap.
 
         Args:
             text: as for `scan`.
             context: as for `scan`.
-            only: numbers of the rules (and of what the gate has beside them) that can have hit; None where any may.
-            done: by rule's id, the end of its last value where ``text`` is the rest of a longer one: it looks on from
-                there. (Else it might cut a row of digits otherwise.)
-            since: nothing that begins before it is told, where ``text`` is the rest of a longer one: what stands before
-                is there to be looked back at. (Else a value might begin where the text was cut, in a word.)
         """
         head = self.headed(context) if context else ""
+        plain, beside = self._spans(head + text, None)
+        spans = [*plain, *beside]
         if not head:
-            return self._spans(text, only, done, since)
+            return spans
         shift = len(head)
-        spans = self._spans(head + text, only)
         return [Span(max(s.start - shift, 0), s.end - shift, s.entity, s.rule, s.score) for s in spans if s.end > shift]
+
+    def rest(
+        self, text: str, only: frozenset[int] | None = None, done: Done = NOTHING_DONE, since: int = 0
+    ) -> tuple[list[Span], list[Span]]:
+        """`apart` of the rest of a longer text: what is found in it as it is, and what only beside that.
+
+        Args:
+            text: what is kept of it.
+            only: numbers of the rules (and of what the gate has beside them) that can have hit; None where any may.
+            done: what was found before.
+            since: nothing that begins before it is told: what stands before is there to be looked back at. (Else a
+                value might begin where the text was cut, in a word.)
+        """
+        return self._spans(text, only, done, since)
 
     def headed(self, context: str) -> str:
         """What stands before a text that is scanned with its key; nothing where the key tells nothing."""
@@ -141,20 +163,23 @@ class Detector:
         return f"{kept.replace('_', ' ').replace('-', ' ')}{KEY_MARK}: "
 
     def _spans(
-        self, text: str, only: frozenset[int] | None, done: Mapping[str, int] = NOTHING_DONE, since: int = 0
-    ) -> list[Span]:
+        self, text: str, only: frozenset[int] | None, done: Done = NOTHING_DONE, since: int = 0
+    ) -> tuple[list[Span], list[Span]]:
         places = self._places(text, only)
         if not places:
-            return []
-        found = list(self._found(text, places, done=done, since=since))
+            return [], []
+        ends = {rule: spans[-1][1] for rule, spans in done.plain.items()}
+        plain = list(self._found(text, places, ends, since))
+        beside: list[Span] = []
         hidden = places.get(self.gate.hidden)
         if hidden is not None:
+            before = _values(done, plain)
             for low, high in _widened(hidden, len(text)):
-                found += self._undone(text, low, high, only, since)
+                beside += self._undone(text, low, high, only, before, since)
         base64_runs = places.get(self.gate.base64)
         if base64_runs is not None:
-            found += self._in_base64(text, base64_runs)
-        return found
+            beside += self._in_base64(text, base64_runs)
+        return plain, beside
 
     def _places(self, text: str, only: frozenset[int] | None) -> gate.Places:
         places = self.gate.places(text)
@@ -162,16 +187,23 @@ class Detector:
             return places
         return {index: places[index] for index in places if index in only or index == self.gate.hidden}
 
-    def _undone(self, text: str, low: int, high: int, only: frozenset[int] | None, since: int = 0) -> Iterator[Span]:
-        """What is found in a stretch of the text as a reader sees it."""
+    def _undone(
+        self, text: str, low: int, high: int, only: frozenset[int] | None, before: Done, since: int = 0
+    ) -> Iterator[Span]:
+        """What is found in a stretch of the text as a reader sees it.
+
+        Where nothing is hidden, rows of digits are cut as in the text as it is (``before.plain``), wherever the stretch
+        begins: that depends on how much of a stream's text is kept.
+        """
         seen = normalised(text[low:high])
         if len(seen.begins) <= 1 and seen.text == text[low:high]:
             return
-        changed = [begin for begin, is_same in zip(seen.begins, seen.is_same, strict=True) if not is_same]
-        first = len(normalised(text[low:since]).text) if since > low else 0
-        for span in self._found(seen.text, self._places(seen.text, only), changed, since=first):
+        ends = {rule: seen.index(end - low) for rule, end in before.undone.items() if end > low}
+        changed = _Changed(seen, low, before.plain)
+        first = seen.index(since - low) if since > low else 0
+        for span in self._found(seen.text, self._places(seen.text, only), ends, first, changed):
             if span.end == len(seen.text) and high < len(text):
-                yield from self._undone(text, low, len(text), only, since)  # it goes on beyond the stretch
+                yield from self._undone(text, low, len(text), only, before, since)  # it goes on beyond the stretch
                 return
             start, end = seen.span(span.start, span.end)
             yield Span(low + start, low + end, span.entity, span.rule, span.score)
@@ -180,9 +212,9 @@ class Detector:
         self,
         text: str,
         places: gate.Places,
-        changed: Sequence[int] | None = None,
-        done: Mapping[str, int] = NOTHING_DONE,
+        done: Mapping[str, int] = _NOWHERE,
         since: int = 0,
+        changed: _Changed | None = None,
     ) -> Iterator[Span]:
         """What the rules find around the places of their anchors; only near what is ``changed``, if that is told."""
         rules, anchors, single, count = self.rules, self.gate.anchors, self.gate.single, len(self.rules)
@@ -196,9 +228,9 @@ class Detector:
                 at = max(done.get(rule.id, 0), since)
                 anchor = anchors[index] if index in single else None
                 stretches = _outside(ours, places[index]) if ours and anchor is None else places[index]
-                for low, high in gate.windows(rule, anchor, announcing, stretches):
-                    if changed is not None and not _is_near(changed, rule, low, high):
-                        continue  # the same as in the text as it is
+                windows = gate.windows(rule, anchor, announcing, stretches)
+                # What is not near is the same as in the text as it is.
+                for low, high in windows if changed is None else changed.near(rule, windows):
                     for span in self._confirmed(rule, anchors[index], text, announcing, max(low, at), high):
                         yield span
                         at = span.end
@@ -299,11 +331,56 @@ def _is_announced(rule: Rule, anchor: re.Pattern[str], text: str, start: int, en
     return anchor.search(text, low, min(end + rule.lookahead, len(text))) is not None
 
 
-def _is_near(changed: Sequence[int], rule: Rule, low: int, high: int) -> bool:
-    """Is a changed character among those that have a say in what a rule finds in a window?"""
-    first = bisect_left(changed, low - rule.lookbehind - ANCHOR_MAX)
-    reach = high + rule.max_length + rule.lookahead + ANCHOR_MAX
-    return first < len(changed) and (rule.open_ended or changed[first] <= reach)
+class _Changed:
+    """Where a text as a reader sees it is not the text as it is.
+
+    Args:
+        seen: the stretch, as a reader sees it.
+        low: where the stretch begins in the text as it is.
+        plain: what each rule finds in that.
+    """
+
+    def __init__(self, seen: Normalised, low: int, plain: Mapping[str, Sequence[tuple[int, int]]]) -> None:
+        self._seen = seen
+        self._low = low
+        self._plain = plain
+        self._places = [begin for begin, is_same in zip(seen.begins, seen.is_same, strict=True) if not is_same]
+
+    def near(self, rule: Rule, windows: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """Of a rule's windows, what a changed character has a say in."""
+        ahead = max(rule.max_length + rule.lookahead, rule.before) + ANCHOR_MAX
+        behind = rule.lookbehind + ANCHOR_MAX + rule.after + rule.max_length + rule.lookahead
+        places = self._places
+        for low, high in windows:
+            at = bisect_left(places, low - (rule.lookbehind + ANCHOR_MAX if rule.open_ended else behind))
+            if rule.open_ended:  # there is no telling how far before it may begin
+                if at < len(places):
+                    yield low, high
+                continue
+            while at < len(places) and places[at] - ahead <= high:
+                begin, end = places[at] - ahead, places[at] + behind
+                while end < high and at + 1 < len(places) and places[at + 1] - ahead <= end:
+                    at += 1
+                    end = places[at] + behind
+                yield max(low, self._going_on(rule, begin)), min(high, end)
+                if end >= high:
+                    break
+                at += 1
+
+    def _going_on(self, rule: Rule, place: int) -> int:
+        """Where a rule looks on that came to ``place`` in the text as it is: after the value that goes on there."""
+        raw = self._low + (self._seen.span(place, place + 1)[0] if place > 0 else place)
+        values = self._plain.get(rule.id, ())
+        last = bisect_left(values, (raw, 0)) - 1
+        return place + max(values[last][1] - raw, 0) if last >= 0 else place
+
+
+def _values(done: Done, plain: Iterable[Span]) -> Done:
+    """With what was found in the text as it is."""
+    values = {rule: list(spans) for rule, spans in done.plain.items()}
+    for span in plain:
+        values.setdefault(span.rule, []).append((span.start, span.end))
+    return Done(values, done.undone)
 
 
 def _widened(stretches: Sequence[tuple[int, int]], whole: int) -> Iterator[tuple[int, int]]:

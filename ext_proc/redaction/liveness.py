@@ -27,8 +27,6 @@ _PART: Final = 256
 _WORTH: Final = 16
 _DEBT_MAX: Final = 1024 * _WORTH
 """A text that needed so many new states, beyond one in so many characters, is read without them for a while."""
-_PRUNE: Final = 8
-"""Characters after which starts that are of no use are looked for."""
 
 
 class Cursor:
@@ -104,47 +102,55 @@ class Cursor:
             alive = self._one_on(alive, after, char, at)
             after = automaton.bars_after(char)
             at += 1
-            if at % _PRUNE == 0:
-                alive = automaton.pruned(alive)
-        alive = automaton.pruned(alive)
         self.state = automaton.loose_state(tuple([group for _, group in alive]), after)
         self.starts, self.at = tuple([start for start, _ in alive]), at
 
     def _one_on(self, alive: Alive, after: frozenset[int], char: str, at: int) -> Alive:
         """What is alive after one more character; what is to be noted of it is."""
-        hit: tuple[int, float] | None = None
+        hit: int | None = None
         hits: frozenset[int] = frozenset()
-        resists: tuple[int, float] | None = None
+        resists: int | None = None
         on: Alive = []
+        covered = 0
+        is_narrower = False
         ways = [(start, group.most, group[char]) for start, group in alive]
         ways.append((at, 0, self.automaton.begun(after, char)))
         for start, most, (group, ended) in ways:
             if ended:
-                hit = hit or (start, most if start < at else math.inf)
+                if hit is None:
+                    hit = start if start == at else _not_before(start, at - most)
                 hits |= ended
-            if group is not None:
-                is_narrower = group.most < most == math.inf
-                on.append((int(max(start, at + 1 - group.most)) if is_narrower else start, group))
-                if resists is None and group.resists:
-                    resists = start, group.most
-        if hit is not None or resists is not None:
-            self._note_at(hit, resists, hits, at)
-        return on
+            if group is None or group.mask | covered == covered:
+                continue
+            covered |= group.covers
+            is_narrower |= group.most < most == math.inf
+            on.append((start, group))
+            if resists is None and group.resists:
+                resists = _not_before(start, at + 1 - group.most)
+        self._note_at(hit, resists, hits, at)
+        return [(_not_before(start, at + 1 - group.most), group) for start, group in on] if is_narrower else on
 
     def _note(self, hit: Found, resists: Found, rules: frozenset[int], starts: Starts, at: int) -> None:
-        self._note_at(_from(hit, starts, at), _from(resists, starts, at), rules, at)
-
-    def _note_at(self, hit: Found, resists: Found, rules: frozenset[int], at: int) -> None:
-        """With the character at ``at``, something may have ended, and something goes through a placeholder."""
+        oldest = goes_through = None
         if hit is not None:
-            start = int(max(hit[0], at - hit[1]))
-            self.hit_first = start if self.hit_first is None else min(self.hit_first, start)
+            index, most = hit
+            oldest = at if index < 0 else _not_before(starts[index], at - most)
+        if resists is not None:
+            index, most = resists
+            goes_through = at if index < 0 else _not_before(starts[index], at + 1 - most)
+        self._note_at(oldest, goes_through, rules, at)
+
+    def _note_at(self, hit: int | None, resists: int | None, rules: frozenset[int], at: int) -> None:
+        """With the character at ``at``, what began there may have ended, and goes through a placeholder."""
+        if hit is not None:
+            if self.hit_first is None or hit < self.hit_first:
+                self.hit_first = hit
             self.hit_last = at + 1
             if not rules <= self.hit_rules:
                 self.hit_rules |= rules
-            self._resist(at + 1, start)
+            self._resist(at + 1, hit)
         if resists is not None:
-            self._resist(at + 1, int(max(resists[0], at + 1 - resists[1])))
+            self._resist(at + 1, resists)
 
     def resist(self, others: Iterable[tuple[int, int]]) -> None:
         """Note those of another reading as well: each once, for most were noted before the two parted."""
@@ -185,12 +191,8 @@ class Cursor:
             resisting.pop(0)  # there are few
 
 
-def _from(found: Found, starts: Starts, at: int) -> Found:
-    """With the place of a start instead of its number."""
-    if found is None:
-        return None
-    index, most = found
-    return (at, math.inf) if index < 0 else (starts[index], most)
+def _not_before(start: int, first: float) -> int:
+    return start if start >= first else int(first)
 
 
 def _clamped(starts: Starts, mosts: tuple[float, ...], at: int) -> Starts:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ext_proc.model import Span
+from ext_proc.redaction.detect import NOTHING_DONE, Done
 from ext_proc.redaction.looker import UNLIKE_WORDS, is_told_by_head, outranks
 from ext_proc.redaction.reading import Reading
 from ext_proc.redaction.rule import ANCHOR_MAX, ANNOUNCED_MAX, KEY_MARK
@@ -94,8 +95,8 @@ class Look:
     """
 
     __slots__ = (
-        "_done", "_grace_to", "_limit", "_looker", "_may_scan", "_origin",
-        "_quick", "_reading", "_replaced", "_since", "_swallow", "_text",
+        "_done", "_grace_to", "_known", "_limit", "_looker", "_may_scan", "_origin",
+        "_quick", "_reading", "_replaced", "_since", "_swallow", "_text", "_undone",
         "at", "base", "ended", "has_scanned", "is_careful", "let_go",
     )  # fmt: skip
 
@@ -125,8 +126,10 @@ class Look:
         self._reading = Reading(looker.detector, -len(read))
         self._reading.feed(read)
         self._swallow: _Swallow | None = None
+        self._known: tuple[int, Reading] | None = None  # how the reading was at a place, while something is masked
         self._grace_to = 0
-        self._done: dict[str, int] = {}  # by rule, where its last value that was let go ended
+        self._done: dict[str, list[tuple[int, int]]] = {}  # by rule, its last values that were let go
+        self._undone: dict[str, int] = {}  # and where the last one as a reader sees it ended
         self._origin = origin
         self._may_scan = _SAVED_MAX
         self.has_scanned = False
@@ -213,13 +216,15 @@ class Look:
             self._reading.feed(part)
             self.at += len(part)
             return
-        before = self._reading.copy()
+        at, known = self._kept_reading()
         self._reading.feed(part)
         if self._reading.settled() < swallow.until:
             self.at += len(part)
             self._swallow = swallow._replace(alive_to=self.at)
             return
-        self._reading = before  # what is masked ends here: with which character?
+        before = known.copy()  # what is masked ends here: with which character?
+        before.feed(self._text[at - self.base : self.at - self.base])
+        self._reading = before
         until, alive_to = swallow.until, swallow.alive_to
         for char in part:
             before.feed(char)
@@ -230,6 +235,13 @@ class Look:
             if settled < until:
                 alive_to = self.at
         self._swallow = swallow._replace(until=until, alive_to=alive_to)
+
+    def _kept_reading(self) -> tuple[int, Reading]:
+        """A reading of the text up to a place from which on nothing but reading on was done to it."""
+        cell = (self.at + self._origin) // _GRID
+        if self._known is None or (self._known[0] + self._origin) // _GRID != cell:
+            self._known = self.at, self._reading.copy()
+        return self._known
 
     def finish(self) -> list[Out]:
         """Nothing comes any more."""
@@ -300,9 +312,8 @@ class Look:
         self.has_scanned = True
         self._may_scan -= len(self._text)
         spans: list[Span] = []
-        done = {rule: at - self.base for rule, at in self._done.items() if at > self.base} if self._done else self._done
-        apart = self._looker.detector.apart(self._text, only=only, done=done, since=self._since - self.base)
-        for span in self._looker.together(self._text, apart):
+        plain, beside = self._looker.detector.rest(self._text, only, self._before(), self._since - self.base)
+        for span in self._looker.together(self._text, [*plain, *beside]):
             start, end = span.start + self.base, span.end + self.base
             if start >= to:
                 break
@@ -316,10 +327,28 @@ class Look:
             if span.end <= to:
                 self._put(made, span)
         self._rest(made, to)
-        for span in apart:
-            if span.end + self.base <= self.let_go:
-                self._done[span.rule] = span.end + self.base
+        self._remember(plain, beside)
         return made
+
+    def _remember(self, plain: list[Span], beside: list[Span]) -> None:
+        """What of that is let go."""
+        for span in plain:
+            if span.end + self.base <= self.let_go:
+                self._done.setdefault(span.rule, []).append((span.start + self.base, span.end + self.base))
+        for span in beside:
+            end = span.end + self.base
+            if end <= self.let_go:
+                self._undone[span.rule] = max(end, self._undone.get(span.rule, end))
+
+    def _before(self) -> Done:
+        """What was let go of the text that is there, in its places."""
+        if not self._done and not self._undone:
+            return NOTHING_DONE
+        base = self.base
+        kept = {rule: [one for one in values if one[1] > base] for rule, values in self._done.items()}
+        self._done = {rule: values for rule, values in kept.items() if values}
+        plain = {rule: [(start - base, end - base) for start, end in values] for rule, values in self._done.items()}
+        return Done(plain, {rule: end - base for rule, end in self._undone.items() if end > base})
 
     def _put(self, made: list[Out], span: Span, *, is_open: bool = False) -> Out:
         """Let go what stands before a span, and what is put in its place."""
@@ -412,7 +441,7 @@ class Look:
         made: list[Out] = []
         span = Span(self.let_go, self.at, WITHHELD, HELD_TOO_LONG, 1.0)
         out = self._put(made, span, is_open=True)
-        self._swallow = _Swallow(out, self.at, is_known=False, alive_to=self.at)
+        self._swallow, self._known = _Swallow(out, self.at, is_known=False, alive_to=self.at), None
         return out
 
     def _has_ended(self, swallow: _Swallow, settled: int, *, is_on_grid: bool) -> bool:
@@ -432,7 +461,7 @@ class Look:
         out = swallow.out
         if out.span is not None:
             out.span = replace(out.span, rule=HELD_TOO_LONG)
-        self._swallow = _Swallow(out, self.at, is_known=False, alive_to=self.at)
+        self._swallow, self._known = _Swallow(out, self.at, is_known=False, alive_to=self.at), None
 
     def _end(self, swallow: _Swallow, settled: int) -> bool:
         """Where does the value end? False while that is not known."""

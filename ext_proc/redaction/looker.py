@@ -44,7 +44,7 @@ class Looker:
 
     def spans(self, text: str, since: int = 0) -> Sequence[Span]:
         """What may not stay in ``text``: in order, not overlapping. Nothing that begins before ``since``."""
-        return self.together(text, self.detector.apart(text, since=since))
+        return self.together(text, self.found(text, since))
 
     def together(self, text: str, apart: Sequence[Span]) -> Sequence[Span]:
         """The same, of what each rule found."""
@@ -53,8 +53,12 @@ class Looker:
 
     def apart(self, text: str, since: int = 0) -> Sequence[Span]:
         """The same, as each rule finds it."""
-        found = self.detector.apart(text, since=since)
-        return [span for span in found if action_for(span.entity, self._rules) is not Action.ALLOW]
+        return [span for span in self.found(text, since) if action_for(span.entity, self._rules) is not Action.ALLOW]
+
+    def found(self, text: str, since: int) -> list[Span]:
+        """The same, of all rules, whatever the decision's say."""
+        plain, beside = self.detector.rest(text, since=since)
+        return [*plain, *beside]
 
     def armed(self, text: str) -> frozenset[int]:
         """Numbers of what may find a value that begins in ``text``: their anchors are in it, or may yet come."""

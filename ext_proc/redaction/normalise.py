@@ -12,6 +12,7 @@ import re
 import unicodedata
 from bisect import bisect_right
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -69,6 +70,16 @@ class Normalised:
         if self.is_same[last]:
             high = self.raw[last][0] + end - self.begins[last]
         return low, high
+
+    def index(self, place: int) -> int:
+        """Where in `text` a place of the raw text is; of one in an escape, where what it says ends."""
+        number = bisect_right(self.raw, place, key=itemgetter(0)) - 1
+        if number < 0:
+            return 0
+        start, end = self.raw[number]
+        if place == start or (self.is_same[number] and place < end):
+            return self.begins[number] + place - start
+        return self.begins[number + 1] if number + 1 < len(self.begins) else len(self.text)
 
 
 def normalised(text: str) -> Normalised:

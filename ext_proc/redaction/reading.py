@@ -55,6 +55,12 @@ class _Undone:
         self._escapes = Cursor(escapes_automaton(), plain.at)
 
     def feed(self, text: str) -> None:
+        if not self._pending and not self._escapes.starts and _OPENS.search(text) is None:
+            self._places += range(self._lexed, self._lexed + len(text))
+            self.cursor.feed(text)
+            self._lexed += len(text)
+            self._escapes = Cursor(escapes_automaton(), self._lexed)  # they look back at their own marks only
+            return
         self._pending += text
         self._escapes.feed(text)
         self.lex(self._escapes.crossed())

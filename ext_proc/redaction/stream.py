@@ -12,15 +12,14 @@ is the same for every chunking (`look` says how).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from ext_proc.model import Action
 from ext_proc.redaction.detect import BUILT_IN
 from ext_proc.redaction.look import REACH, SHORT, WITHHELD, Look, Out
 from ext_proc.redaction.looker import Looker
-from ext_proc.redaction.redact import LOOKS, Piece, Redactor, action_for, not_within, placed
+from ext_proc.redaction.redact import LOOKS, Piece, Redactor, action_for, placed
+from ext_proc.redaction.taken import Removed, Taken
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,16 +32,6 @@ HELD_MAX: Final = 1024
 
 _PLAIN_ACTIONS: Final = (Action.ALLOW, Action.BLOCK, Action.HASH, Action.MASK)
 """They leave nothing of a value that what stands around it could join."""
-
-
-@dataclass(slots=True, eq=False)
-class _Removed:
-    """What was taken out at the look ``index``, in places of the channel. Its end may still move."""
-
-    index: int
-    out: Out
-    start: int
-    end: int
 
 
 class _Link:
@@ -83,8 +72,8 @@ class StreamRedactor:
     """
 
     __slots__ = (
-        "_blocked", "_gone_on", "_is_over", "_limit", "_links", "_looker", "_looks", "_path", "_redactor", "_removed",
-        "_rules", "_shown", "_since", "_since_removal", "is_finished", "is_joining", "scanned",
+        "_blocked", "_gone_on", "_is_over", "_limit", "_links", "_looker", "_looks", "_path", "_redactor", "_rules",
+        "_shown", "_since", "_since_removal", "_taken", "is_finished", "is_joining", "scanned",
     )  # fmt: skip
 
     def __init__(
@@ -106,7 +95,7 @@ class StreamRedactor:
         self._limit = limit
         self._redactor = Redactor(hash_key, detector)
         self._looker = Looker(detector, self._rules)
-        self._removed: list[_Removed] = []
+        self._taken = Taken()
         self._blocked: list[str] = []
         self._is_over = False
         self._since_removal = REACH
@@ -139,16 +128,12 @@ class StreamRedactor:
     @property
     def removal_count(self) -> int:
         """How much was taken out so far, at most: what a later look takes out once more counts again."""
-        return len(self._removed)
+        return self._taken.count
 
     @property
     def removals(self) -> tuple[Removal, ...]:
         """What was taken out so far, in the order of the text."""
-        found: list[Removal] = []
-        for index in range(LOOKS):
-            gone = [self._removal(one) for one in self._removed if one.index == index]
-            found = sorted([*not_within(found, gone), *gone], key=attrgetter("start", "end"))
-        return tuple(found)
+        return self._taken.told(self._removal, self._settled())
 
     def feed(self, text: str) -> str:
         """What may go on, now that ``text`` has come."""
@@ -274,7 +259,7 @@ class StreamRedactor:
             if out.span is None:
                 continue
             start, end = self._place(index, out.start, out.end)
-            self._removed.append(_Removed(index, out, start, end))
+            self._taken.add(Removed(index, out, start, end))
             self._since_removal = 0
             if action_for(out.span.entity, self._rules) is Action.BLOCK:
                 self._blocked.append(out.span.entity)
@@ -285,12 +270,24 @@ class StreamRedactor:
         return outs
 
     def _note_end(self, index: int, out: Out) -> None:
-        for removed in reversed(self._removed):
-            if removed.out is out:
-                _, removed.end = self._place(index, out.start, out.end)
-        for piece in self._links[index + 1].pieces if index + 1 < len(self._looks) else ():
-            if not piece.is_same and piece.start == out.start:
-                piece.end = out.end
+        self._taken.end(out, self._place(index, out.start, out.end)[1])
+        pieces = self._links[index + 1].pieces if index + 1 < len(self._looks) else []
+        for piece in reversed(pieces):
+            if piece.start <= out.start:
+                if piece.start == out.start and not piece.is_same:
+                    piece.end = out.end
+                break
+
+    def _settled(self) -> int:
+        """The place in the channel before which nothing is taken out any more: what the last look let go came after."""
+        if self._is_over:
+            return 0
+        index = len(self._looks) - 1
+        if not all(link.pieces for link in self._links[1 : index + 1]):
+            return 0
+        let_go = self._looks[index].let_go
+        start, _ = self._place(index, max(let_go - 1, 0), max(let_go, 1))
+        return start
 
     def _place(self, index: int, start: int, end: int) -> tuple[int, int]:
         """Places of a look as places of the channel."""
@@ -298,8 +295,8 @@ class StreamRedactor:
             start, end = link.back(start, end)
         return start, end
 
-    def _removal(self, one: _Removed) -> Removal:
-        end = self.scanned if self._is_over and one is self._removed[-1] else one.end
+    def _removal(self, one: Removed) -> Removal:
+        end = self.scanned if self._is_over and one is self._taken.open[-1] else one.end
         if one.out.span is None:
             raise ValueError("nothing was removed")
         return self._redactor.removal(self._path, one.start, end, one.out.span, self._rules)

@@ -121,8 +121,8 @@ def shows_more(redactor: StreamRedactor, text: str, detector: Detector) -> bool:
 
 
 def is_withheld(redactor: StreamRedactor) -> bool:
-    """Was something? A later look may have taken it out once more, then `removals` does not tell."""
-    return any(one.out.span is not None and one.out.span.rule == HELD_TOO_LONG for one in redactor._removed)
+    """Was something? Ask before `removals` is: a later look may have taken it out once more, then that does not tell."""
+    return any(one.out.span is not None and one.out.span.rule == HELD_TOO_LONG for one in redactor._taken.open)
 
 
 def depends_on_cuts(text: str, limit: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from ext_proc.protocols.streaming.masking import StreamRefused, fed, finished
@@ -116,13 +117,14 @@ class Maskers:
 class _Watched:
     """A masker that leaves its removals with the stream when it has finished."""
 
-    __slots__ = ("_begins_at", "_masker", "_removals", "_running")
+    __slots__ = ("_begins_at", "_masker", "_moved", "_removals", "_running")
 
     def __init__(self, masker: Masker, running: dict[int, _Watched], removals: list[Removal], begins_at: int) -> None:
         self._begins_at = begins_at
         self._masker = masker
         self._running = running
         self._removals = removals
+        self._moved: list[tuple[Removal, Removal]] = []  # as the masker tells them, and in places of the text
 
     @property
     def blocked(self) -> Sequence[str]:
@@ -134,7 +136,11 @@ class _Watched:
         if not first:
             return self._masker.removals
         mine = [one for one in self._masker.removals if one.end > first]
-        return [replace(one, start=max(one.start - first, 0), end=one.end - first) for one in mine]
+        known = sum(1 for _ in takewhile(lambda two: two[0] is two[1][0], zip(mine, self._moved, strict=False)))
+        del self._moved[known:]  # most stay as they are: they are not made anew each time
+        for one in mine[known:]:
+            self._moved.append((one, replace(one, start=max(one.start - first, 0), end=one.end - first)))
+        return [moved for _, moved in self._moved]
 
     @property
     def removal_count(self) -> int:

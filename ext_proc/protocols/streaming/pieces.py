@@ -238,7 +238,7 @@ class JsonPieces(Within):
         return True
 
     def _number(self, token: str) -> str:
-        text = number_in(token)
+        text = number_in(token, self._nearest)
         if text is None:
             return token
         said = self._maskers.whole(self._here, self._nearest, text)

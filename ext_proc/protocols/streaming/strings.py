@@ -6,7 +6,7 @@ import math
 import re
 from typing import Final
 
-from ext_proc.protocols.document import FRACTION_MIN, NUMBER_MIN, digits_of
+from ext_proc.protocols.document import FRACTION_MIN, digits_of, is_short
 
 _PLAIN: Final = re.compile(r'[^"\\]+')
 _ESCAPES: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "/": "/"}
@@ -93,18 +93,21 @@ class StringPieces:
             self._high = 0
 
 
-def number_in(token: str) -> str | None:
-    """What a number says to a reader, as text; None where it is too short for any rule, or a measure."""
+def number_in(token: str, context: str = "") -> str | None:
+    """What a number says to a reader, as text; None where it is too short for any rule, or a measure.
+
+    ``context`` is the key that it stands under.
+    """
     if len(token) < _NUMBER_SHORT:
         return None
     if not _FRACTION.search(token):
-        return token if abs(int(token)) >= NUMBER_MIN else None
+        return None if is_short(abs(int(token)), context) else token
     value = float(token)
     if math.isinf(value):
         return token
     if not value.is_integer():
         return token if abs(value) >= FRACTION_MIN else None
-    return digits_of(value) if abs(value) >= NUMBER_MIN else None
+    return None if is_short(abs(value), context) else digits_of(value)
 
 
 def unsaid(ahead: str, out: str) -> tuple[str, str]:

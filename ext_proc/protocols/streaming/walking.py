@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ext_proc.protocols.document import FRACTION_MIN, KEY_SHOWN, NUMBER_MIN, digits_of
+from ext_proc.protocols.document import FRACTION_MIN, KEY_SHOWN, digits_of, is_short
 from ext_proc.protocols.json_text import DEPTH_MAX
 from ext_proc.protocols.streaming.channels import WITHHELD
 from ext_proc.protocols.streaming.dialect import ALL, DROPPED, LABELS, PADDING, Treatment
@@ -153,7 +153,11 @@ class Walk:
     def _number(self, holder: Any, key: Any, value: float, place: Place, context: str) -> None:
         size = abs(value)
         is_whole = type(value) is int or float(value).is_integer()
-        if size < NUMBER_MIN or (key in _COUNTED and size < _NUMBER_MAX) or (not is_whole and size < FRACTION_MIN):
+        if (
+            is_short(size, context)
+            or (key in _COUNTED and size < _NUMBER_MAX)
+            or (not is_whole and size < FRACTION_MIN)
+        ):
             self._channels.structure_bytes += 8
             return
         text = digits_of(value)

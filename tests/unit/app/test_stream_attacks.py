@@ -264,3 +264,34 @@ def test_text_is_no_embedding() -> None:
     assert is_structure("/data/0/embedding", base64.b64encode(components).decode())
     halves = array("f", [0.5, -0.25] * 40).tobytes()
     assert is_structure("/data/0/embedding", base64.b64encode(halves).decode())
+
+
+def test_what_stands_in_an_embeddings_place_is_read_as_floats_hide_it() -> None:
+    said = "so bob@example.org has SSN 219-09-9999 " * 8
+    hidden = "".join(said[at : at + 3].ljust(3) + ":" for at in range(0, len(said), 3))
+    made = response({"data": [{"embedding": pack(hidden), "index": 0}]}, "openai.embeddings")
+    assert json.loads(made.body)["data"][0]["embedding"] == "[WITHHELD]"
+    assert {one.entity for one in made.removals} == {"EMAIL", "US_SSN"}
+    words = "nothing that is anybody's, only words and words " * 8
+    plain = pack("".join(words[at : at + 3].ljust(3) + ":" for at in range(0, len(words), 3)))
+    made = response({"data": [{"embedding": plain, "index": 0}]}, "openai.embeddings")
+    assert json.loads(made.body)["data"][0]["embedding"] == plain
+
+
+def pack(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def test_a_cards_code_is_looked_at_as_a_number_too() -> None:
+    """Other numbers of three digits are nobody's."""
+    made = response({"cvv": 123, "card": {"card_security_code": 1234, "cvc": [907]}, "pages": 123, "top_k": 40})
+    assert json.loads(made.body) == {
+        "cvv": "[PAYMENT_CARD]",
+        "card": {"card_security_code": "[SECRET_PASSWORD]", "cvc": ["[PAYMENT_CARD]"]},
+        "pages": 123,
+        "top_k": 40,
+    }
+    out, _ = passed(calling('{"cvv": 12', '3, "pages": 123}'), size=7)
+    assert json.loads(arguments(out)) == {"cvv": "[PAYMENT_CARD]", "pages": 123}
+    out, _ = passed(stream({"id": "c", "choices": [], "cvv": 123, "pages": 123}))
+    assert b"[PAYMENT_CARD]" in out and b'"pages":123' in out.replace(b" ", b"")

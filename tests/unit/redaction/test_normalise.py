@@ -89,3 +89,23 @@ def test_spans_hold_their_parts(raw: str) -> None:
             low, high = made.span(start, end)
             assert low == made.span(start, start + 1)[0]
             assert high == made.span(end - 1, end)[1]
+
+
+def test_a_place_of_the_raw_text_is_found_in_what_is_seen() -> None:
+    """One in an escape, or in what is not seen at all, is where that ends."""
+    seen = normalised("ab\\u0040c\u200bd%2d")
+    assert seen.text == "ab@cd-"
+    assert [seen.index(place) for place in (-1, 0, 1, 2, 3, 7, 8, 9, 10, 11, 12, 14)] == [
+        0,
+        0,
+        1,
+        2,
+        3,
+        3,
+        3,
+        4,
+        4,
+        5,
+        6,
+        6,
+    ]

@@ -13,7 +13,7 @@ from ext_proc.redaction.look import HELD_TOO_LONG, REACH, WITHHELD, Look
 from ext_proc.redaction.looker import Looker
 from ext_proc.redaction.reading import Reading
 from ext_proc.redaction.rules import PACKS, RULES
-from tests.unit.redaction.streams import in_chunks, stream, streamed, whole
+from tests.unit.redaction.streams import EXAMPLES, in_chunks, stream, streamed, whole
 
 TOKEN = "ghp_" + "a1B2" * 9
 JWT = "eyJ" + "aB3" * 20 + "." + "cD4" * 2000 + "." + "eF5" * 14
@@ -353,6 +353,15 @@ def test_what_goes_through_a_placeholder_is_noted_once() -> None:
     assert 1 < most < 8
 
 
+@pytest.mark.parametrize("before", ["1 ", "2 1 1 "])
+def test_rows_of_digits_with_an_escape_near_are_cut_as_in_the_whole_text(before: str) -> None:
+    """Also as a reader sees them: however much of a stream's text is kept, or is looked at around the escape."""
+    text = before + "1 2 " * 400 + "1 1 2 " * 3 + "1 2 " * 9 + "BOB\\u0040"
+    assert "[PAYMENT_CARD]" in whole(text)
+    for size in (1, 4, 50, len(text)):
+        assert streamed(in_chunks(text, size)) == whole(text)
+
+
 def test_hash_needs_its_key() -> None:
     with pytest.raises(ValueError, match="hash_key"):
         StreamRedactor((rule("EMAIL", Action.HASH),))
@@ -387,3 +396,19 @@ def test_far_words_have_no_say() -> None:
                 assert any(
                     m for m in one.pattern.finditer(sample.text) if __import__("re").search(one.anchor, m.group())
                 ), one.id
+
+
+@pytest.mark.parametrize("limit", [40, 1024])
+def test_when_it_is_asked_what_was_taken_out_changes_nothing(limit: int) -> None:
+    """What is settled is told as it was: also of values in values, and of what is withheld."""
+    text = "".join(
+        [f"{one} " for one in EXAMPLES[::9]] + ["-----BEGIN PRIVATE KEY----- bob@example.org " * 3, "a" * 200]
+    )
+    often, once = stream(limit=limit), stream(limit=limit)
+    for chunk in in_chunks(text, 50):
+        often.feed(chunk)
+        once.feed(chunk)
+        assert len(often.removals) <= often.removal_count
+    often.finish()
+    once.finish()
+    assert often.removals == once.removals
