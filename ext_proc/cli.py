@@ -114,6 +114,10 @@ _CHECK = """Starts nothing and changes nothing. Prints the file's SHA-256, with 
 it is not valid, naming each field. The files that it names (keys, bundle, certificates, credentials) are not
 looked at: `affidavit serve` loads keys and bundle before it starts anything."""
 
+_DOCTOR = """Envoy's settings as it runs with them (its admin's /config_dump), the policy that decides, the bucket's
+lock, the newest canary, clocks, issuers, the disk, certificates. Changes nothing. A line for each check, ok, warn or
+fail, with what to do. Exit status 0: nothing fails, 1: something does, 2: the configuration cannot be read."""
+
 _RENDER = """`affidavit serve` does this itself when it starts. Prints the path of the bootstrap. With
 policy.distribution OPA's configuration is written too: OPA may start before the gate."""
 
@@ -158,6 +162,11 @@ def _add_serving(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     check = _add(commands, "check-config", "read the configuration and say what is wrong with it", _CHECK)
     _with_gateway(check)
     check.set_defaults(run=_check_config)
+    doctor = _add(commands, "doctor", "examine the running installation, and say what to do", _DOCTOR)
+    _with_gateway(doctor)
+    doctor.add_argument("--policy", type=Path, metavar="FILE", help="auditors' file: is the signing key theirs?")
+    doctor.add_argument("--json", action="store_true", help="for machines")
+    doctor.set_defaults(run=_doctor)
     render = _add(commands, "render", "write Envoy's files without starting anything", _RENDER)
     _with_gateway(render)
     render.set_defaults(run=_render)
@@ -194,6 +203,15 @@ _EXPORT = """Every version of every object, an inventory with locks and retentio
 `logs/<replica log>/<epoch>/` of checkpoint, tile/ and log.vkey, which C2SP tools read. `affidavit verify DIR`
 accepts it."""
 
+_SIEM = """Reads the bucket, not the gateway. One event for each exchange and for each thing that people or the gateway
+did (docs/siem.md has the table); people are references, content is nowhere. Run again it goes on where it
+stopped; what was being sent when it was stopped is sent again, with the same metadata.uid.
+
+  affidavit export-siem --config gateway.yaml --to events.jsonl --state siem.json
+  affidavit export-siem s3://evidence --to https://siem.example.com/in --headers-file key --state siem.json --follow 10
+
+Exit status: 0 all was sent, 1 an object of the bucket is damaged (its log waits there), 2 could not run."""
+
 _PROVE = """One JSON file: the records of an exchange, each with its inclusion proof and the signed checkpoint. Whoever
 has it and the auditor's policy needs no bucket: affidavit verify FILE --policy POLICY"""
 
@@ -226,6 +244,22 @@ def _add_auditing(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     export.add_argument("directory", type=Path, metavar="DIR", help="a new directory; it appears when it is complete")
     export.add_argument("--json", action="store_true", help="for machines: one JSON object")
     export.set_defaults(run=_export)
+    siem = _add(commands, "export-siem", "send events to a SIEM, in OCSF (API Activity)", _SIEM)
+    bucket = siem.add_mutually_exclusive_group(required=True)
+    bucket.add_argument("source", nargs="?", metavar="SOURCE", help="s3://BUCKET/PREFIX, or an export's directory")
+    _name_gateway(bucket)
+    siem.add_argument("--to", required=True, metavar="PLACE", help="a file, s3://BUCKET/PREFIX or https://...")
+    siem.add_argument("--state", type=Path, required=True, metavar="FILE", help="remembers what was sent")
+    siem.add_argument("--since", default="1d", metavar="TIME", help="the first run begins here (default: 1d ago)")
+    siem.add_argument("--follow", type=_count, metavar="SECONDS", help="go on, with so long between rounds")
+    siem.add_argument("--headers-file", type=Path, metavar="FILE", help="lines `name: value` for https (a key)")
+    siem.add_argument("--ca-file", type=Path, metavar="FILE", help="PEM authorities of its certificate")
+    siem.add_argument("--s3-region", default="us-east-1", metavar="REGION", help="of s3://... (default: us-east-1)")
+    siem.add_argument("--s3-endpoint", metavar="URL", help="of s3://..., where it is not AWS")
+    siem.add_argument(
+        "--s3-credentials", type=Path, metavar="FILE", help="of s3://..., where the usual chain is not meant"
+    )
+    siem.set_defaults(run=_export_siem)
     prove = _add(commands, "prove", "write a proof of one exchange that needs no bucket", _PROVE)
     what = prove.add_mutually_exclusive_group(required=True)
     what.add_argument(
@@ -670,6 +704,13 @@ def _check_config(options: argparse.Namespace) -> int:
     return 0
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    from ext_proc.app import doctor
+    from ext_proc.app.commands import path_of
+
+    return doctor.run(path_of(options.config, options.endpoints), options.policy, as_json=options.json)
+
+
 def _render(options: argparse.Namespace) -> int:
     from ext_proc.app import commands, edge_files
 
@@ -760,6 +801,25 @@ def _export(options: argparse.Namespace) -> int:
 
     source = options.source if options.endpoints is None else auditing.of_demo(options.endpoints, None)[0]
     return reading.run_export(auditing.store_of_source(source, None), options)
+
+
+def _export_siem(options: argparse.Namespace) -> int:
+    from ext_proc.app import registry, siem
+    from ext_proc.app.process import clock
+    from ext_proc.evidence.times import parse_time
+
+    since = parse_time(options.since, clock())
+    headers = registry.headers_of(options.headers_file) if options.headers_file else {}
+    s3 = {
+        "region": options.s3_region, "endpoint": options.s3_endpoint, "credentials_file": options.s3_credentials,
+    }  # fmt: skip
+    return siem.run(
+        _store(options),
+        lambda pause: siem.sink_of(options.to, headers, pause, options.ca_file, s3),
+        options.state,
+        since,
+        options.follow,
+    )
 
 
 def _prove(options: argparse.Namespace) -> int:

@@ -200,7 +200,8 @@ class _Times:
 
     def __init__(self, buckets: int) -> None:
         self.counts = [0] * buckets
-        self.newest: list[tuple[Mark, float] | None] = [None] * buckets
+        self.newest: list[tuple[Mark, float, float] | None] = [None] * buckets
+        """Whose, seconds, and when it was handed on (0: it was not yet)."""
         self.seconds = 0.0
 
 
@@ -213,6 +214,7 @@ class _Tally:
 
     def __init__(self) -> None:
         self.in_flight = 0
+        self.has_exemplars = False
         self.counted: dict[tuple[Counter, tuple[str, ...]], int] = {}
         self.steps: dict[str, _Times] = {}
         self.exchanges: dict[str, _Times] = {}
@@ -255,7 +257,8 @@ def _took(times: _Times, bucket: int, seconds: float, mark: Mark) -> None:
     times.counts[bucket] += 1
     times.seconds += seconds
     if mark is not NOBODY:
-        times.newest[bucket] = (mark, seconds)
+        times.newest[bucket] = (mark, seconds, 0.0)
+        _tally.has_exemplars = True
 
 
 def count(counter: Counter, *labels: str, by: int = 1) -> None:
@@ -288,24 +291,28 @@ def _tell_times(histogram: Any, times: _Times) -> None:
 
 
 def take_exemplars(at: float) -> list[ExemplarLine]:
-    """The newest exchange in each bucket since this was asked last: name, labels, bucket, whose, seconds, and ``at``.
+    """The newest exchange in each bucket: name, labels, bucket, whose, seconds, when. Nothing where none is new since
+    this was asked last, at most a second ago: so ``at`` is when the new ones were.
 
     prometheus_client has no exemplars where several processes count, so a worker hands these to the supervisor, which
     puts them beside the sums (`WithExemplars`).
     """
     told: list[ExemplarLine] = []
+    if not _tally.has_exemplars:
+        return told
+    _tally.has_exemplars = False
     for histogram, label, edges, taken in (
         (STEP_SECONDS, "step", _STEP_BUCKETS, _tally.steps),
         (EXCHANGE_SECONDS, "connection", _EXCHANGE_BUCKETS, _tally.exchanges),
     ):
         for value, times in taken.items():
-            for edge, newest in zip((*edges, float("inf")), times.newest, strict=True):
+            for bucket, (edge, newest) in enumerate(zip((*edges, float("inf")), times.newest, strict=True)):
                 if newest is not None:
-                    (exchange_id, trace_id), seconds = newest
-                    whose = {"exchange_id": exchange_id, **({"trace_id": trace_id} if trace_id else {})}
-                    upper = str(floatToGoString(edge))  # type: ignore[no-untyped-call]
-                    told.append((histogram._name, {label: value}, upper, whose, seconds, at))  # noqa: SLF001
-            times.newest = [None] * len(times.newest)
+                    mark, seconds, known_at = newest
+                    times.newest[bucket] = (mark, seconds, known_at or at)
+                    whose = dict(zip(("exchange_id", "trace_id"), filter(None, mark), strict=False))
+                    place = (histogram._name, {label: value}, str(floatToGoString(edge)))  # type: ignore[no-untyped-call]  # noqa: SLF001
+                    told.append((*place, whose, seconds, known_at or at))
     return told
 
 

@@ -38,6 +38,9 @@ telemetry.tell_metrics()
 tell_exemplars(Path(sys.argv[1]), int(sys.argv[5]), telemetry.take_exemplars(1700000000.5))
 assert telemetry.take_exemplars(1.0) == []
 telemetry.tell_metrics()
+telemetry.step_took("Other", 0.1, (exchange, trace))
+kept = telemetry.take_exemplars(1700000009.5)  # what is rare is kept, with its own time, until something newer comes
+assert {(labels.get("step"), at) for _, labels, *_, at in kept} >= {("Decide", 1700000000.5), ("Other", 1700000009.5)}
 """
 
 

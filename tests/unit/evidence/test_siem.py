@@ -1,0 +1,352 @@
+"""`export-siem`: each event once where nothing crashes, none left out whatever does, and going on where it stopped."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ext_proc.app import siem as places
+from ext_proc.cli import main
+from ext_proc.errors import ConfigError
+from ext_proc.evidence.siem import Cursor, send
+from ext_proc.evidence.versions import EvidenceError
+from tests.fakes.recorded import NOON, Recorded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+HOUR = timedelta(hours=1)
+NOW = NOON + 10 * HOUR
+
+
+class Kept:
+    """A place that keeps; ``failing``: how many times it does not."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.names: list[str] = []
+        self.failing = 0
+
+    def take(self, name: str, events: Sequence[dict[str, Any]]) -> None:
+        if self.failing:
+            self.failing -= 1
+            raise EvidenceError("away")
+        self.names.append(name)
+        self.events += events
+
+    @property
+    def uids(self) -> list[str]:
+        return [event["metadata"]["uid"] for event in self.events]
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Recorded:
+    return Recorded.at(tmp_path)
+
+
+def _cursor(tmp_path: Path, since: datetime = NOON - HOUR) -> Cursor:
+    return Cursor.load(tmp_path / "cursor", since)
+
+
+def test_each_event_once_and_on_where_it_stopped(recorded: Recorded, tmp_path: Path) -> None:
+    log, place = recorded.log(), Kept()
+    log.exchange("one", NOON)
+    log.seal()
+    assert send(recorded.store, _cursor(tmp_path), place, NOW).events == 1
+    assert place.uids == [f"{log.origin}#2"]
+    assert send(recorded.store, _cursor(tmp_path), place, NOW).objects == 0
+    log.exchange("two", NOON + HOUR)
+    log.seal()
+    assert send(recorded.store, _cursor(tmp_path), place, NOW).events == 1
+    assert place.uids == [f"{log.origin}#2", f"{log.origin}#4"]
+
+
+def test_log_that_comes_late_is_not_left_out(recorded: Recorded, tmp_path: Path) -> None:
+    """A replica without a way to the store ships what is older than what was sent already."""
+    early, place = recorded.log("gw-1-0", salt="bbbbbbbb"), Kept()
+    late = recorded.log("gw-0-0")
+    early.exchange("new", NOON + 5 * HOUR)
+    early.seal()
+    send(recorded.store, _cursor(tmp_path), place, NOW)
+    late.exchange("old", NOON)
+    late.seal()
+    assert send(recorded.store, _cursor(tmp_path), place, NOW).events == 1
+    assert [event["metadata"]["correlation_uid"] for event in place.events] == ["new", "old"]
+
+
+def test_clock_that_was_put_back_leaves_nothing_out(recorded: Recorded, tmp_path: Path) -> None:
+    log, place = recorded.log(), Kept()
+    log.exchange("one", NOON + 3 * HOUR)
+    log.seal()
+    log.exchange("two", NOON + HOUR)  # a later object in an earlier hour
+    log.seal()
+    assert send(recorded.store, _cursor(tmp_path), place, NOW).events == 2
+    assert [event["metadata"]["correlation_uid"] for event in place.events] == ["one", "two"]
+
+
+def test_place_that_does_not_take_it_is_asked_again(recorded: Recorded, tmp_path: Path) -> None:
+    log, place = recorded.log(), Kept()
+    for number in range(3):
+        log.exchange(f"e{number}", NOON + timedelta(minutes=number))
+        log.seal()
+    place.failing = 1
+    with pytest.raises(EvidenceError, match="away"):
+        send(recorded.store, _cursor(tmp_path), place, NOW)
+    assert place.events == []
+    assert send(recorded.store, _cursor(tmp_path), place, NOW).events == 3
+    assert len(set(place.uids)) == 3
+
+
+def test_crash_between_sending_and_remembering_sends_again(
+    recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, place = recorded.log(), Kept()
+    log.exchange("one", NOON)
+    log.seal()
+    cursor = _cursor(tmp_path)
+
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Cursor, "_save", crash)
+        with pytest.raises(KeyboardInterrupt):
+            send(recorded.store, cursor, place, NOW)
+    assert send(recorded.store, _cursor(tmp_path), place, NOW).events == 1
+    assert place.uids == [f"{log.origin}#2"] * 2
+    assert len(set(place.names)) == 1  # a bucket has it once
+
+
+def test_object_that_is_damaged_stops_its_log_and_no_other(recorded: Recorded, tmp_path: Path) -> None:
+    log, other, place = recorded.log(), recorded.log("gw-1-0", salt="bbbbbbbb"), Kept()
+    log.exchange("one", NOON)
+    log.seal()
+    log.exchange("two", NOON)
+    spoilt = log.seal()
+    log.exchange("three", NOON)
+    log.seal()
+    other.exchange("other", NOON)
+    other.seal()
+    index = next(number for number, (key, _, _) in enumerate(recorded.store.puts) if key == spoilt)
+    good = recorded.store.puts[index]
+    recorded.store.puts[index] = (spoilt, b"spoilt", good[2])
+    made = send(recorded.store, _cursor(tmp_path), place, NOW)
+    assert [event["metadata"]["correlation_uid"] for event in place.events] == ["one", "other"]
+    assert len(made.problems) == 1 and spoilt in made.problems[0] and "affidavit verify" in made.problems[0]
+    recorded.store.puts[index] = good
+    assert send(recorded.store, _cursor(tmp_path), place, NOW).events == 2
+    assert sorted(place.uids) == sorted(set(place.uids))
+
+
+def test_records_that_are_missing_are_waited_for(recorded: Recorded, tmp_path: Path) -> None:
+    log, place = recorded.log(), Kept()
+    log.exchange("one", NOON)
+    log.seal()
+    send(recorded.store, _cursor(tmp_path), place, NOW)
+    log.exchange("two", NOON)
+    gone = log.seal()
+    log.exchange("three", NOON)
+    log.seal()
+    index = next(number for number, (key, _, _) in enumerate(recorded.store.puts) if key == gone)
+    put = recorded.store.puts.pop(index)
+    made = send(recorded.store, _cursor(tmp_path), place, NOW)
+    assert made.events == 0 and "are missing" in made.problems[0]
+    recorded.store.puts.append(put)
+    assert send(recorded.store, _cursor(tmp_path), place, NOW).events == 2
+
+
+def test_what_lay_there_before_is_not_sent(recorded: Recorded, tmp_path: Path) -> None:
+    log, place = recorded.log(at=NOON - 30 * HOUR), Kept()
+    log.exchange("old", NOON - 30 * HOUR)
+    log.seal()
+    log.exchange("new", NOON)
+    log.seal()
+    send(recorded.store, _cursor(tmp_path), place, NOW)
+    assert [event["metadata"]["correlation_uid"] for event in place.events] == ["new"]
+
+
+def test_logs_that_ended_long_ago_are_forgotten(recorded: Recorded, tmp_path: Path) -> None:
+    log, place = recorded.log(), Kept()
+    log.exchange("one", NOON)
+    log.seal()
+    send(recorded.store, _cursor(tmp_path), place, NOW)
+    assert len(_cursor(tmp_path).following) == 1
+    later = recorded.log("gw-2-0", at=NOON + timedelta(days=9), salt="cccccccc")
+    later.exchange("two", NOON + timedelta(days=9))
+    later.seal()
+    assert send(recorded.store, _cursor(tmp_path), place, NOON + timedelta(days=9, hours=1)).events == 1
+    assert [name.replica for name in _cursor(tmp_path).following] == ["gw-2-0"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", '{"schema": "other"}', '{"schema": "affidavit/siem-cursor/v1", "logs": []}']
+)
+def test_cursor_that_cannot_be_read_sends_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / "cursor").write_text(text)
+    with pytest.raises(EvidenceError, match="not a cursor"):
+        _cursor(tmp_path)
+
+
+# Places ------------------------------------------------------------------------------------------------------------
+
+
+def _event(number: int) -> dict[str, Any]:
+    return {"metadata": {"uid": f"log#{number}"}}
+
+
+def test_a_file(tmp_path: Path) -> None:
+    place = places.FileSink(tmp_path / "events.jsonl")
+    place.take("a", [_event(1), _event(2)])
+    (tmp_path / "events.jsonl").rename(tmp_path / "events.1")  # rotated
+    place.take("b", [_event(3)])
+    assert [json.loads(line) for line in (tmp_path / "events.1").read_text().splitlines()] == [_event(1), _event(2)]
+    assert json.loads((tmp_path / "events.jsonl").read_text()) == _event(3)
+    with pytest.raises(EvidenceError, match="No such file"):
+        places.FileSink(tmp_path / "none" / "events").take("a", [_event(1)])
+
+
+class Siem:
+    """An HTTP server that answers as told, one status after the other; the last stays."""
+
+    def __init__(self, *statuses: int) -> None:
+        self.statuses = list(statuses)
+        self.asked: list[tuple[dict[str, str], list[dict[str, Any]]]] = []
+        self.port = 0
+
+
+@contextmanager
+def _siem(*statuses: int, headers: tuple[tuple[str, str], ...] = ()) -> Iterator[Siem]:
+    told = Siem(*statuses)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = gzip.decompress(self.rfile.read(int(self.headers["content-length"])))
+            lines = [json.loads(line) for line in body.splitlines()]
+            told.asked.append(({name.lower(): value for name, value in self.headers.items()}, lines))
+            self.send_response(told.statuses.pop(0) if len(told.statuses) > 1 else told.statuses[0])
+            for name, value in headers:
+                self.send_header(name, value)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        do_GET = do_POST  # noqa: N815 - the library's name
+
+        def log_message(self, *_: object) -> None:
+            """Nobody reads it."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    told.port = server.server_address[1]
+    try:
+        yield told
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _http(siem: Siem, pauses: list[float]) -> places.HttpSink:
+    def pause(seconds: float) -> bool:
+        pauses.append(seconds)
+        return False
+
+    return places.HttpSink(f"http://127.0.0.1:{siem.port}/in", {"authorization": "Splunk key"}, pause)
+
+
+def test_http_sends_in_batches_with_a_key_each() -> None:
+    with _siem(200) as siem:
+        _http(siem, []).take("2026-11-25/log-0", [_event(number) for number in range(places.AT_ONCE + 1)])
+    assert [len(lines) for _, lines in siem.asked] == [places.AT_ONCE, 1]
+    assert [head["idempotency-key"] for head, _ in siem.asked] == ["2026-11-25/log-0-0", "2026-11-25/log-0-500"]
+    assert siem.asked[0][0]["authorization"] == "Splunk key"
+    assert siem.asked[0][0]["content-type"] == "application/x-ndjson"
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_http_tries_again_what_passes(status: int) -> None:
+    pauses: list[float] = []
+    with _siem(status, status, 200) as siem:
+        _http(siem, pauses).take("a", [_event(1)])
+    assert len(siem.asked) == 3
+    assert pauses == [1.0, 2.0]
+
+
+def test_http_waits_as_long_as_it_is_asked_to() -> None:
+    pauses: list[float] = []
+    with _siem(429, 200, headers=(("retry-after", "7"),)) as siem:
+        _http(siem, pauses).take("a", [_event(1)])
+    assert pauses == [7.0]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 413, 302])
+def test_http_does_not_try_again_what_stays(status: int) -> None:
+    pauses: list[float] = []
+    told = (("location", "/elsewhere"),)
+    with _siem(status, headers=told) as siem, pytest.raises(EvidenceError, match=f"status {status}"):
+        _http(siem, pauses).take("a", [_event(1)])
+    assert len(siem.asked) == 1 and pauses == []
+
+
+def test_http_gives_up_in_the_end() -> None:
+    pauses: list[float] = []
+    with _siem(503) as siem, pytest.raises(EvidenceError, match="status 503"):
+        _http(siem, pauses).take("a", [_event(1)])
+    assert len(siem.asked) == places.ATTEMPTS and len(pauses) == places.ATTEMPTS - 1
+
+
+def test_http_that_is_away(tmp_path: Path) -> None:
+    with _siem(200) as siem:
+        pass
+    with pytest.raises(EvidenceError, match="ConnectionRefusedError"):
+        _http(siem, []).take("a", [_event(1)])
+
+
+@pytest.mark.parametrize("to", ["http://siem.example.com/in", "ftp://x/y", "s3://", "https://a:b@x/"])
+def test_places_that_are_none(to: str) -> None:
+    with pytest.raises(ConfigError, match="--to"):
+        places.sink_of(to, {}, lambda _: False, None, {"region": "us-east-1"})
+
+
+class Store:
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+
+    def put(self, key: str, body: bytes, sha256: str) -> None:
+        self.objects.setdefault(key, body)
+
+
+def test_a_bucket_has_each_once() -> None:
+    store = Store()
+    place = places.BucketSink(store)  # type: ignore[arg-type]
+    for _ in range(2):
+        place.take("2026-11-25/gw-0-0-e-0000000000000001", [_event(1), _event(2)])
+    [(key, body)] = store.objects.items()
+    assert key == "dt=2026-11-25/gw-0-0-e-0000000000000001.jsonl.gz"
+    assert [json.loads(line) for line in gzip.decompress(body).splitlines()] == [_event(1), _event(2)]
+
+
+# The command -------------------------------------------------------------------------------------------------------
+
+
+def test_the_command(recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    from ext_proc import cli
+
+    log = recorded.log(at=datetime.now(UTC) - HOUR)
+    log.exchange("one", datetime.now(UTC) - HOUR)
+    log.seal()
+    monkeypatch.setattr(cli, "_store", lambda _: recorded.store)
+    command = ["export-siem", "s3://any", "--to", str(tmp_path / "out"), "--state", str(tmp_path / "cursor")]
+    assert main(command) == 0
+    assert "1 events of 1 objects sent" in capsys.readouterr().out
+    assert main(command) == 0
+    assert "0 events" in capsys.readouterr().out
+    [event] = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+    assert event["class_uid"] == 6003
+    assert main([*command[:3], str(tmp_path / "none" / "out"), *command[4:-1], str(tmp_path / "other")]) == 2
