@@ -1,6 +1,6 @@
 """What a million exchanges cost: CPU by process, bytes written to the log, objects and bytes in the store.
 
-One gateway with everything on, requests and answers of 1 KB, 16 connections; ``--exchanges`` of them, then everything
+One gateway with everything on, requests and answers of 1 KB; ``--exchanges`` of them, then everything
 is shipped and counted, and told as if there had been a million. Objects do not grow with exchanges but with time and
 with the number of logs: a segment is sealed when it is full or ``seal_seconds`` old, so what a log costs an hour is
 told apart. ``python -m bench.cost`` prints a table and writes ``bench/out/cost.json``; `docs/scaling.md` is made of it.
@@ -39,6 +39,7 @@ def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m bench.cost", description=__doc__)
     parser.add_argument("--exchanges", type=int, default=20_000)
+    parser.add_argument("--connections", type=int, default=16)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="affidavit-bench-") as name:
         folder = Path(name)
@@ -47,7 +48,7 @@ def main() -> int:
         stack = Stack(folder / "gate", StackOptions(upstream=url, workers=1, seal_seconds=_SEAL_SECONDS))
         try:
             stack.start()
-            told = measured(stack, options.exchanges)
+            told = measured(stack, options.exchanges, options.connections)
         except ProgramError as error:
             print(error, file=sys.stderr)
             return 1
@@ -60,16 +61,16 @@ def main() -> int:
     return 0
 
 
-def measured(stack: Stack, exchanges: int) -> dict[str, Any]:
+def measured(stack: Stack, exchanges: int, connections: int) -> dict[str, Any]:
     """Run them, ship them, count."""
     token, port = stack.token("bench", ["analysts"]), stack.ports["http"]
-    machine.load(port, 4, 2.0, token)
+    machine.load(port, min(4, connections), 2.0, token)
     _shipped(stack)
     pids = {name: stack.pids()[name] for name in _ROLES}
     objects, cpu = stored(stack.s3), {name: machine.cpu_seconds([pid]) for name, pid in pids.items()}
     written = written_bytes(pids["worker-0"])
     lines = stack.access_log.stat().st_size
-    load = machine.load(port, 16, 10**6, token, exchanges)
+    load = machine.load(port, connections, 10**6, token, exchanges)
     took = _shipped(stack) + load["seconds"]
     now = stored(stack.s3)
     count = load["count"]

@@ -28,7 +28,6 @@ PART_PAYLOADS_MAX: Final = 24
 
 # Strict: no number beyond 2**53 - 1, where readers of RFC 8785 disagree.
 _SORTED: Final = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
-_KEY_TYPES: Final[tuple[set[type], ...]] = ({str}, set())
 _PLAIN: Final = frozenset({str, int, bool, type(None)})
 _MEDIA_TYPE: Final = re.compile(r"[a-z]+/[a-z0-9.+-]{1,64}")
 
@@ -41,19 +40,25 @@ def canonical(value: Any) -> bytes:
     """
     _check(value)
     try:
-        return orjson.dumps(value, None, _SORTED)
-    except TypeError:  # half of a surrogate pair, which UTF-8 cannot say; a number beyond `OPT_STRICT_INTEGER`
-        raise IntegrityError("leaf text or number") from None
+        written = orjson.dumps(value, None, _SORTED)
+    except TypeError:  # a key that is no text; half of a surrogate pair; a number beyond `OPT_STRICT_INTEGER`
+        raise IntegrityError("leaf key, text or number") from None
+    if not written.isascii():  # else no key can be anything else
+        _check(value, has_ascii_keys=False)
+    return written
 
 
-def _check(value: Any) -> None:
-    """What orjson would write and a leaf must not hold: it is asked of all of a level at once, a leaf has hundreds."""
+def _check(value: Any, *, has_ascii_keys: bool = True) -> None:
+    """What orjson would write and a leaf must not hold: it is asked of all of a level at once, a leaf has hundreds.
+
+    Keys are looked at only where nothing else says that they are ASCII.
+    """
     left = [value]
     while left:
         node = left.pop()
         kind = type(node)
         if kind is dict:
-            if set(map(type, node)) not in _KEY_TYPES or not "".join(node).isascii():
+            if not has_ascii_keys and not "".join(node).isascii():
                 raise IntegrityError("leaf key")
             inside = node.values()
         elif kind is list or kind is tuple:
