@@ -175,7 +175,7 @@ def test_contradiction_is_refused_with_a_sentence(what: str) -> None:
 
 
 def test_name_that_logs_could_not_have() -> None:
-    sentence = 'fullnameOverride: pods would be called "7up-affidavit", and logs after them'
+    sentence = 'fullnameOverride: pods would be called "7up-affidavit" (by the release and nameOverride), and logs'
     assert sentence in _refusal(GATEWAY, name="7up")
 
 

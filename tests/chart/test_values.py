@@ -34,7 +34,7 @@ def test_schema_is_walked_whole() -> None:
 def _sentence(refused: Refused) -> str:
     """What the chart said: a sentence of its own, or its schema's word. Anything else is a template that broke."""
     said = str(refused)
-    if found := re.search(r"error calling fail:\s*\n\n(.*)\n", said):
+    if found := re.search(r"execution error at \([^)]*\):\s*\n\n(.+)\n", said):
         return found[1]
     assert "values don't meet the specifications of the schema" in said, said
     return said

@@ -69,7 +69,7 @@
 {{- $rest := regexReplaceAll "^[a-z0-9+]+://" . "" -}}
 {{- $port := regexFind "^[^/?#]*" $rest | regexFind ":[0-9]+$" | trimPrefix ":" -}}
 {{- if and $port (or (gt (len $port) 5) (gt (int $port) 65535) (lt (int $port) 1)) -}}
-{{- include "affidavit.refuse" (printf "config: %s names the port %s, but ports go from 1 to 65535." . $port) -}}
+{{- include "affidavit.refuse" (printf "config: the url %s names the port %s, but ports go from 1 to 65535." . $port) -}}
 {{- end -}}
 {{- $port -}}
 {{- end -}}
