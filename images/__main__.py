@@ -24,7 +24,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m images", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which ({', '.join(recipe.MANNERS)}; default: all)")
     parser.add_argument("--lock", action="store_true", help="write images/debian.lock anew")
-    parser.add_argument("--twice", action="store_true", help="make each again from nothing but what was fetched, compare")
+    parser.add_argument(
+        "--twice", action="store_true", help="make each again from nothing but what was fetched, compare"
+    )
     parser.add_argument("--unpacked", type=Path, metavar="DIR", help="write files instead, a folder for each image")
     options = parser.parse_args()
     if unknown := set(options.names) - set(recipe.MANNERS):

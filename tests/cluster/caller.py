@@ -54,7 +54,7 @@ async def calling(session: aiohttp.ClientSession, url: str, number: int, stop: a
 
 async def called(session: aiohttp.ClientSession, url: str, body: dict[str, Any]) -> dict[str, Any]:
     """One call."""
-    made: dict[str, Any] = {"at": time.time(), "status": 0, "exchange": None, "whole": False, "why": ""}  # noqa: TID251
+    made: dict[str, Any] = {"at": time.time(), "status": 0, "exchange": None, "whole": False, "why": ""}
     try:
         async with session.post(f"{url}/v1/chat/completions", json=body) as answer:
             made["status"], made["exchange"] = answer.status, answer.headers.get("x-affidavit-exchange")

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,8 @@ from tests.cluster import backing
 from tests.cluster.backing import Backing, at_node, in_pods, secret
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from tests.cluster.node.machine import Node
 
 NAMESPACE: Final = "gateway"
@@ -163,7 +164,12 @@ class Release:
                     "origin": "cluster.example/affidavit",
                     "heartbeat_seconds": 5,
                     "daily_hour": None,
-                    "wal": {"max_bytes": WAL_BYTES, "segment_bytes": 2 * megabyte, "emergency_bytes": megabyte, "seal_seconds": 2.0},
+                    "wal": {
+                        "max_bytes": WAL_BYTES,
+                        "segment_bytes": 2 * megabyte,
+                        "emergency_bytes": megabyte,
+                        "seal_seconds": 2.0,
+                    },
                     "registry_url": f"postgresql://affidavit@{in_pods('postgres')}/postgres",
                     "registry_password_file": "/etc/affidavit/secrets/registry/password",
                     "s3": {
@@ -194,7 +200,7 @@ class Release:
             "listener": {"tls": {"existingSecret": "gateway-tls"}},
             "persistence": {"storageClass": "local", "size": "2Gi"},
             "drain": {"longestStreamSeconds": 20, "settleSeconds": 5, **_LITTLE},
-            **{part: _LITTLE for part in ("gate", "opa", "render")},
+            **dict.fromkeys(("gate", "opa", "render"), _LITTLE),
             "envoy": {"drainSeconds": 5, **_LITTLE},
             "console": {"enabled": True, "shipperResources": _LITTLE["resources"], **_LITTLE},
             "test": {
@@ -211,7 +217,9 @@ class Release:
 
     # Helm -----------------------------------------------------------------------------------------------------------
 
-    def helm(self, verb: str, values: dict[str, Any], *more: str | Path, chart: Path = CHART) -> subprocess.CompletedProcess[str]:
+    def helm(
+        self, verb: str, values: dict[str, Any], *more: str | Path, chart: Path = CHART
+    ) -> subprocess.CompletedProcess[str]:
         """``helm VERB`` of this release, with these values."""
         command = ["helm", verb, NAME, chart, "--namespace", NAMESPACE, "--values", "-", *more]
         return self.node.try_to(*command, stdin=yaml.safe_dump(values), seconds=900)
@@ -262,11 +270,17 @@ class Release:
         """Everything that the pods say, into a folder of its own."""
         folder = self.logs / name
         folder.mkdir(parents=True, exist_ok=True)
-        for what in (("get", "pods", "-o", "wide"), ("describe", "pods"), ("get", "events", "--sort-by=.lastTimestamp")):
+        for what in (
+            ("get", "pods", "-o", "wide"),
+            ("describe", "pods"),
+            ("get", "events", "--sort-by=.lastTimestamp"),
+        ):
             (folder / f"{what[0]}-{what[1]}.txt").write_text(self.node.try_to("kubectl", "-n", NAMESPACE, *what).stdout)
         listed = self.node.try_to("kubectl", "-n", NAMESPACE, "get", "pods", "-o", "name").stdout.split()
         for pod in listed:
-            said = self.node.try_to("kubectl", "-n", NAMESPACE, "logs", pod, "--all-containers", "--prefix", "--tail=-1")
+            said = self.node.try_to(
+                "kubectl", "-n", NAMESPACE, "logs", pod, "--all-containers", "--prefix", "--tail=-1"
+            )
             (folder / f"{pod.rpartition('/')[2]}.log").write_text(said.stdout)
 
     # Calls ----------------------------------------------------------------------------------------------------------
@@ -304,7 +318,9 @@ class Release:
     def call(self, text: str, model: str = "demo", url: str | None = None) -> Callable[[], Answer]:
         """Begin one call of an analyst's; what is given back waits for its answer."""
         body = {"model": model, "messages": [{"role": "user", "content": text}]}
-        caller = self._caller({"url": url or self.url, "token": self.token("ada", "analysts"), "callers": 0, "body": body})
+        caller = self._caller(
+            {"url": url or self.url, "token": self.token("ada", "analysts"), "callers": 0, "body": body}
+        )
 
         def wait() -> Answer:
             said, _ = caller.communicate(timeout=PATIENCE_SECONDS)

@@ -78,7 +78,13 @@ def test_what_is_not_restricted_is_refused(node: Node, space: str) -> None:
     made["spec"]["containers"][0]["securityContext"] = {"privileged": True}
     done = node.try_to("kubectl", "apply", "-f", "-", stdin=json.dumps(made))
     assert done.returncode != 0
-    for reason in ("privileged", "allowPrivilegeEscalation", "unrestricted capabilities", "runAsNonRoot", "seccompProfile"):
+    for reason in (
+        "privileged",
+        "allowPrivilegeEscalation",
+        "unrestricted capabilities",
+        "runAsNonRoot",
+        "seccompProfile",
+    ):
         assert reason in done.stderr
 
 

@@ -42,7 +42,9 @@ def watched(release: Release, name: str) -> Iterator[Load]:
     finally:
         release.keep_logs(name)
     classes = {one["class"]: one["count"] for one in told["classes"]}
-    (release.logs / name / "result.json").write_text(json.dumps({"calls": load.told(), "classes": classes, "whole": told}, indent=1))
+    (release.logs / name / "result.json").write_text(
+        json.dumps({"calls": load.told(), "classes": classes, "whole": told}, indent=1)
+    )
     print(f"\n{name}: {len(load.answers)} calls: {load.told()}; reconciled: {classes}")
     assert len(load.answered) > 10, load.told()
     assert missing == []
@@ -173,4 +175,3 @@ def test_an_approval_is_good_at_the_other_pod(release: Release) -> None:
     desk(release, "approve", hold, "--justification", "case 2026-17")
     again = release.call("the same words", "demo-restricted", other)()
     assert again["status"] == 200, again
-    assert NAMESPACE

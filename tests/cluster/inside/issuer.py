@@ -10,4 +10,4 @@ from aiohttp import web
 from ext_proc.demo.issuer import Issuer
 
 url = sys.argv[1]
-web.run_app(Issuer(url).app(), host="0.0.0.0", port=urlsplit(url).port, print=None, access_log=None)  # noqa: S104
+web.run_app(Issuer(url).app(), host="0.0.0.0", port=urlsplit(url).port, print=None, access_log=None)

@@ -39,7 +39,9 @@ class Keys:
     def make(self) -> None:
         """Write everything."""
         now = dt.datetime.now(dt.UTC)
-        self._write("ca", self._key, self._built(self._name, self._key, now, [x509.BasicConstraints(ca=True, path_length=None)]))
+        self._write(
+            "ca", self._key, self._built(self._name, self._key, now, [x509.BasicConstraints(ca=True, path_length=None)])
+        )
         names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"]
         alternatives = x509.SubjectAlternativeName(
             [*map(x509.DNSName, names), *(x509.IPAddress(ipaddress.ip_address(one)) for one in self._addresses)]
@@ -86,7 +88,9 @@ class Keys:
         key = ec.generate_private_key(ec.SECP256R1())
         self._write(file, key, self._built(x509.Name(parts), key, now, more))
 
-    def _built(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, now: dt.datetime, more: list[Any]) -> x509.Certificate:
+    def _built(
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, now: dt.datetime, more: list[Any]
+    ) -> x509.Certificate:
         builder = (
             x509.CertificateBuilder()
             .subject_name(subject)

@@ -139,7 +139,9 @@ class Node:
             *(str(part) for part in command),
         ]  # fmt: skip
 
-    def try_to(self, *command: str | Path, stdin: str | None = None, seconds: float = 300) -> subprocess.CompletedProcess[str]:
+    def try_to(
+        self, *command: str | Path, stdin: str | None = None, seconds: float = 300
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command inside."""
         return subprocess.run(
             self.command(*command), input=stdin, capture_output=True, text=True, timeout=seconds, check=False

@@ -129,7 +129,9 @@ def test_authorities_are_one_file_in_order(tmp_path: Path) -> None:
 
 def components() -> Sequence[Component]:
     return [
-        Component("libc6", "2.36-9+deb12u14", "pkg:deb/debian/libc6@2.36-9+deb12u14?arch=amd64&distro=debian-12", "0" * 64),
+        Component(
+            "libc6", "2.36-9+deb12u14", "pkg:deb/debian/libc6@2.36-9+deb12u14?arch=amd64&distro=debian-12", "0" * 64
+        ),
         Component("pyjwt", "2.15.0", "pkg:pypi/pyjwt@2.15.0", licence="MIT OR Apache-2.0"),
         Component("zlib1g", "1:1.2.13.dfsg-1", "pkg:deb/debian/zlib1g@1:1.2.13.dfsg-1?arch=amd64&distro=debian-12"),
     ]
