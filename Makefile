@@ -8,7 +8,7 @@ OPA := .tools/bin/opa
 TESTS ?= tests
 T ?=
 
-.PHONY: help setup demo test check bench bench-redaction bench-litellm fuzz clean lint format types arch docstrings rego policy generated generate lock \
+.PHONY: help setup demo test check bench bench-redaction bench-litellm chart-checks fuzz clean lint format types arch docstrings rego policy generated generate lock \
         images images-twice images-lock node cluster \
         unit laws contract faults integration e2e
 
@@ -36,6 +36,10 @@ bench-redaction: setup ## the bar of redaction, beside Presidio: writes bench/ou
 bench-litellm: setup ## first token and pauses of a stream, beside LiteLLM: writes bench/out/litellm.json
 	@$(PYTHON) scripts/setup.py litellm
 	@$(BIN)/python -m bench.litellm
+
+chart-checks: setup ## checkov on what the chart renders (installs it first)
+	@$(PYTHON) scripts/setup.py checkov
+	@$(BIN)/python -m tests.chart.checks
 
 fuzz: setup ## fuzz the readers of JSON, streams and compressed bodies (SECONDS= of each, default 600)
 	@[ -d .tools/atheris ] || $(BIN)/python -m pip install -q --no-deps --require-hashes --target .tools/atheris -r scripts/pins/atheris.txt

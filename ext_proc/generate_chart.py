@@ -198,18 +198,20 @@ def _configuration() -> dict[str, Any]:
         section["required"] = _NEEDED.get(name) or [one for one in section.get("required", ()) if one not in fields]
         if not section["required"]:
             del section["required"]
-    sections["Config"]["properties"]["policy"].pop("default", None)
     del sections["TlsListener"]  # the chart's own
     plain: dict[str, Any] = _without_titles(sections)
     return plain
 
 
 def _without_titles(node: Any) -> Any:
+    """Less what nobody reads: titles, pydantic's own word, and whole sections as defaults (they show what is ours)."""
     if isinstance(node, dict):
         return {
             key: _without_titles(value)
             for key, value in node.items()
-            if not (key == "title" and isinstance(value, str)) and key != "discriminator"
+            if not (key == "title" and isinstance(value, str))
+            and not (key == "default" and isinstance(value, dict))
+            and key != "discriminator"
         }
     return [_without_titles(one) for one in node] if isinstance(node, list) else node
 

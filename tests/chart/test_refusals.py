@@ -37,7 +37,11 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"server": SIDECAR["server"]},
         "server.container: only the form sidecar has an inference server in its pod, and form is gateway",
     ),
-    "server without an image": (SIDECAR, {"server/container/image": ...}, "server.container: needs a name and an image"),
+    "server without an image": (
+        SIDECAR,
+        {"server/container/image": ...},
+        "server.container: needs a name and an image",
+    ),
     "server of a name that is taken": (
         SIDECAR,
         {"server/container/name": "gate"},
@@ -171,7 +175,7 @@ def test_contradiction_is_refused_with_a_sentence(what: str) -> None:
 
 
 def test_name_that_logs_could_not_have() -> None:
-    sentence = 'fullnameOverride: pods would be called "7up-affidavit", and logs after them'
+    sentence = 'fullnameOverride: pods would be called "7up-affidavit" (by the release and nameOverride), and logs'
     assert sentence in _refusal(GATEWAY, name="7up")
 
 

@@ -442,3 +442,36 @@ def test_issuer_that_is_known_to_name_people_anew_for_each_client(
         assert "claims.subject" in (said := _refusal(tmp_path, whole)) and "oid" in said
     else:
         assert _load(tmp_path, whole).console is not None
+
+
+def _named(tmp_path: Path, content: bytes, **more: Any) -> Config:
+    file = tmp_path / "pod-name"
+    file.write_bytes(content)
+    return _load(tmp_path, {**VALID, "audit": {**VALID["audit"], "replica_file": str(file), **more}})
+
+
+def test_replica_is_named_by_a_file(tmp_path: Path) -> None:
+    """All pods have one configuration, so one digest of it in their logs; each has a name of its own."""
+    assert _named(tmp_path, b"gw-affidavit-3\n").audit.replica == "gw-affidavit-3"
+
+
+@pytest.mark.parametrize("content", [b"", b"Gate", b"3-gw", b"two words", b"a" * 64, b"\xff", b"a/b"])
+def test_file_that_holds_no_name_is_refused(content: bytes, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"audit\.replica_file: .*: must hold a letter, then"):
+        _named(tmp_path, content)
+
+
+def test_file_of_the_name_that_is_not_there(tmp_path: Path) -> None:
+    missing = _changed("audit.replica_file", str(tmp_path / "none"))
+    assert "audit.replica_file: " in _refused_by_load(tmp_path, missing)
+
+
+def test_two_names_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="name replica or replica_file, not both"):
+        _named(tmp_path, b"gw-1", replica="gw-0")
+
+
+def _refused_by_load(tmp_path: Path, content: Any) -> str:
+    with pytest.raises(ConfigError) as refused:
+        _load(tmp_path, content)
+    return refused.value.detail

@@ -37,7 +37,7 @@ def test_writes_checks_and_finds_what_is_stale(
     assert "docs/configuration.md" in capsys.readouterr().err
     assert not (root / "docs").exists()  # a check changes nothing
     assert _run(monkeypatch) == 0
-    written = [path for folder in ("docs", "ext_proc") for path in (root / folder).rglob("*") if path.is_file()]
+    written = [path for folder in ("docs", "ext_proc", "helm") for path in (root / folder).rglob("*") if path.is_file()]
     made = {str(path.relative_to(root)) for path in written}
     assert made == set(generate._FILES)
     assert _run(monkeypatch, "--check") == 0

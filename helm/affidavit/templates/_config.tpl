@@ -64,6 +64,16 @@
 {{- add .Values.drain.settleSeconds (include "affidavit.holdSeconds" . | float64 | ceil | int64) .Values.drain.longestStreamSeconds (float64 $gate | ceil | int64) 45 -}}
 {{- end -}}
 
+{{/* The port that a URL names; empty: none. */}}
+{{- define "affidavit.portOf" -}}
+{{- $rest := regexReplaceAll "^[a-z0-9+]+://" . "" -}}
+{{- $port := regexFind "^[^/?#]*" $rest | regexFind ":[0-9]+$" | trimPrefix ":" -}}
+{{- if and $port (or (gt (len $port) 5) (gt (int $port) 65535) (lt (int $port) 1)) -}}
+{{- include "affidavit.refuse" (printf "config: the url %s names the port %s, but ports go from 1 to 65535." . $port) -}}
+{{- end -}}
+{{- $port -}}
+{{- end -}}
+
 {{/* Ports of the services that the configuration names, as JSON. */}}
 {{- define "affidavit.servicePorts" -}}
 {{- $config := .Values.config -}}
@@ -81,13 +91,10 @@
 {{- $ports := .Values.networkPolicy.extraPorts -}}
 {{- range compact $urls -}}
 {{- if not (regexMatch "^https?://(127\\.[0-9.]+|localhost)(:|/|$)" .) -}}
-{{- $host := (urlParse .).host -}}
-{{- $told := regexFind ":[0-9]+$" $host | trimPrefix ":" -}}
 {{- $usual := ternary "80" (ternary "5432" "443" (hasPrefix "postgres" .)) (hasPrefix "http:" .) -}}
-{{- $ports = append $ports (default $usual $told | int) -}}
+{{- $ports = append $ports (default $usual (include "affidavit.portOf" .)) -}}
 {{- end -}}
 {{- end -}}
-{{- range $ports -}}{{- end -}}
 {{- $numbers := list -}}
 {{- range $ports -}}{{- $numbers = append $numbers (int .) -}}{{- end -}}
 {{- uniq $numbers | toJson -}}
@@ -99,8 +106,7 @@
 {{- range dig "approvals" "channels" list .Values.config -}}
 {{- if eq .kind "email" -}}{{- $numbers = append $numbers (default 587 .port | int) -}}
 {{- else -}}
-{{- $told := regexFind ":[0-9]+$" ((urlParse (default (default "https://slack.com" .api_url) .url)).host) | trimPrefix ":" -}}
-{{- $numbers = append $numbers (default "443" $told | int) -}}
+{{- $numbers = append $numbers (default "443" (include "affidavit.portOf" (default (default "https://slack.com" .api_url) .url)) | int) -}}
 {{- end -}}
 {{- end -}}
 {{- uniq $numbers | toJson -}}

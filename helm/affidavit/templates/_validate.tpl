@@ -17,7 +17,7 @@
 {{- define "affidavit.validateNames" -}}
 {{- $name := include "affidavit.fullname" . -}}
 {{- if not (regexMatch "^[a-z][a-z0-9-]{0,39}$" $name) -}}
-{{- include "affidavit.refuse" (printf "fullnameOverride: pods would be called %q, and logs after them: a letter is wanted, then letters, digits and dashes, 40 at most." $name) -}}
+{{- include "affidavit.refuse" (printf "fullnameOverride: pods would be called %q (by the release and nameOverride), and logs after them: a letter is wanted, then letters, digits and dashes, 40 at most." $name) -}}
 {{- end -}}
 {{- if and (not .Values.serviceAccount.create) (not .Values.serviceAccount.name) -}}
 {{- include "affidavit.refuse" "serviceAccount.name: serviceAccount.create is false, so name one that is there." -}}
@@ -170,6 +170,11 @@
 {{- end -}}
 {{- if and (not .Values.verify.existingSecret) (eq .Values.verify.serviceAccountName (include "affidavit.serviceAccount" .)) -}}
 {{- include "affidavit.refuse" "verify.serviceAccountName: who verifies must not be who writes: another one than the gate's." -}}
+{{- end -}}
+{{- end -}}
+{{- range $part, $file := dict "rules" "files/alerts.yaml" "dashboard" "files/dashboard.json" -}}
+{{- if and (dig $part "enabled" false $.Values.monitoring) (not ($.Files.Get $file)) -}}
+{{- include "affidavit.refuse" (printf "monitoring.%s.enabled: this chart was packed without %s." $part $file) -}}
 {{- end -}}
 {{- end -}}
 {{- if .Values.test.enabled -}}

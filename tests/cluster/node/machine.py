@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from ext_proc.demo.programs import Program, ProgramError, start
+from ext_proc.demo.programs import TOOLS, Program, ProgramError, start
 from tests.cluster.node import settings
 from tests.cluster.node.keys import Keys
 
@@ -183,7 +183,7 @@ class Node:
     def _environment(self) -> dict[str, str]:
         debian = self.programs / "debian" / "usr"
         return {
-            "PATH": f"{self.programs / 'bin'}:{debian / 'sbin'}:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PATH": f"{self.programs / 'bin'}:{TOOLS / 'bin'}:{debian / 'sbin'}:/usr/sbin:/usr/bin:/sbin:/bin",
             "LD_LIBRARY_PATH": str(debian / "lib" / "x86_64-linux-gnu"),
             "KUBECONFIG": str(self.run / "admin.conf"),
             "CONTAINERD_ADDRESS": "/run/containerd/containerd.sock",

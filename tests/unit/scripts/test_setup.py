@@ -315,7 +315,7 @@ def test_every_program_of_a_wheel_has_its_pins(setup: ModuleType) -> None:
 def test_what_only_a_bench_needs_is_made_when_it_is_named(
     setup: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: Said
 ) -> None:
-    assert not {"presidio", "litellm"} & {one.name for one in setup.steps()}
+    assert not {"presidio", "litellm", "checkov"} & {one.name for one in setup.steps()}
     ran = []
     monkeypatch.setattr(setup, "run", lambda *command: ran.append([str(part) for part in command]))
     assert setup.main(["presidio"]) == 0
@@ -325,7 +325,7 @@ def test_what_only_a_bench_needs_is_made_when_it_is_named(
     assert setup.main(["presidia"]) == 1
     said = capsys.readouterr().err
     assert "presidia is not known: " in said
-    assert "presidio, litellm, node" in said
+    assert "presidio, litellm, checkov, node" in said
 
 
 def test_the_node_is_built_with_a_go_that_can(setup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,7 +343,7 @@ def test_the_node_is_built_with_a_go_that_can(setup: ModuleType, monkeypatch: py
 def test_pins_have_a_hash_each() -> None:
     """`--require-hashes` refuses the rest; here it is found without a network."""
     pins = sorted((SCRIPT.parent / "pins").glob("*.txt"))
-    assert len(pins) == 13
+    assert len(pins) == 14
     for path in pins:
         text = path.read_text()
         assert text.count("==") >= 1, path

@@ -1,0 +1,52 @@
+"""Envoy's admin interface as `affidavit drain` uses it. What it says was seen on Envoy 1.40.0 (tests/e2e/test_drain.py)."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@dataclass
+class FakeAdmin:
+    """Says ``counts`` one after the other, the last one for ever."""
+
+    counts: list[int] = field(default_factory=lambda: [0])
+    asked: list[str] = field(default_factory=list)
+    is_live: bool = True
+    address: str = ""
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[FakeAdmin]:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        server = TestServer(app)
+        await server.start_server()
+        self.address = f"{server.host}:{server.port}"
+        try:
+            yield self
+        finally:
+            await server.close()
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        self.asked.append(f"{request.method} {request.path_qs}")
+        match request.method, request.path:
+            case "POST", "/healthcheck/fail":
+                self.is_live = False
+                return web.Response(text="OK\n")
+            case "POST", "/drain_listeners":
+                return web.Response(text="OK\n")
+            case "GET", "/ready":
+                return web.Response(
+                    text="LIVE\n" if self.is_live else "DRAINING\n", status=200 if self.is_live else 503
+                )
+            case "GET", "/stats":
+                count = self.counts.pop(0) if len(self.counts) > 1 else self.counts[0]
+                return web.json_response({"stats": [{"name": "http.gate.downstream_rq_active", "value": count}]})
+        return web.Response(status=404)
