@@ -128,8 +128,8 @@ class Kitchen:
 
     def _compiled(self, trees: Sequence[Tree]) -> Path:
         """Python and the wheels as files, compiled once for each state of the locks and of what is left out."""
-        here = Path(__file__).parent
-        made_from = b"".join(path.read_bytes() for path in (LOCK, wheels.LOCK, *sorted(here.glob("*.py"))))
+        sources = (Path(__file__).with_name(f"{name}.py") for name in ("archive", "debian", "recipe", "wheels"))
+        made_from = b"".join(path.read_bytes() for path in (LOCK, wheels.LOCK, *sources))
         root = self.cache / "compiled" / hashlib.sha256(made_from).hexdigest()
         if not root.is_dir():
             beside = root.with_suffix(".new")

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,8 @@ from tests.cluster import backing
 from tests.cluster.backing import Backing, at_node, in_pods, secret
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from tests.cluster.node.machine import Node
 
 NAMESPACE: Final = "gateway"

@@ -86,3 +86,24 @@ def test_what_is_not_restricted_is_refused(node: Node, space: str) -> None:
         "seccompProfile",
     ):
         assert reason in done.stderr
+
+
+LIBRARIES = """
+import os, subprocess
+for folder, _, names in os.walk("/usr"):
+    for name in names:
+        path = os.path.join(folder, name)
+        if ".so" in name and not os.path.islink(path) and open(path, "rb").read(4) == b"\\x7fELF":
+            said = subprocess.run(["/lib64/ld-linux-x86-64.so.2", "--list", path], capture_output=True, text=True)
+            for line in (said.stdout + said.stderr).splitlines():
+                if "not found" in line or "cannot open" in line:
+                    print(path, line.strip())
+print("looked at all")
+"""
+"""The packages are chosen by hand: is every library there that another one asks for?"""
+
+
+def test_every_library_is_there(node: Node, space: str) -> None:
+    made = pod("libraries", "affidavit", [])
+    made["spec"]["containers"][0]["command"] = ["/usr/bin/python3", "-c", LIBRARIES]
+    assert said(node, made) == "looked at all\n"

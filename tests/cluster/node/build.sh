@@ -28,7 +28,6 @@ done
 compile etcd ./cmd bin/etcd
 compile coredns . bin/coredns
 compile pause . bin/pause
-[ -x "$target/bin/helm" ] || GOBIN=$target/bin go install helm.sh/helm/v4/cmd/helm@v4.2.4
 
 downloads=$(mktemp -d)
 trap 'rm -r "$downloads"' EXIT

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from ext_proc.demo.programs import Program, ProgramError, start
+from ext_proc.demo.programs import TOOLS, Program, ProgramError, start
 from tests.cluster.node import settings
 from tests.cluster.node.keys import Keys
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 HERE: Final = Path(__file__).parent
+READY_SECONDS: Final = 600.0
+"""Four seconds where nothing else runs."""
+_POLL_SECONDS: Final = 0.2
 CONTROLLERS: Final = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids")
 
 
@@ -65,12 +68,14 @@ class Node:
             raise
 
     def _start(self, images: Iterable[Path]) -> None:
-        for group in self._groups():
+        groups = self._new_groups()
+        (self.run / "groups").write_text("".join(f"{group}\n" for group in groups))
+        for group in groups:
             group.mkdir(exist_ok=True)
             if group.parts[4] == "cpuset":
                 for name in ("cpuset.cpus", "cpuset.mems"):
                     (group / name).write_text((group.parent / name).read_text())
-        joined = " && ".join(f"echo $$ > {group}/cgroup.procs" for group in self._groups())
+        joined = " && ".join(f"echo $$ > {group}/cgroup.procs" for group in groups)
         unshare = "exec unshare --mount --pid --net --cgroup --uts --ipc --fork --kill-child"
         environment = {
             **self._environment(),
@@ -90,7 +95,7 @@ class Node:
         self._await("the API server", "kubectl", "get", "--raw", "/readyz")
         self.apply(settings.dns())
         self._await("the node", "kubectl", "get", "node", "node1")
-        self.ask("kubectl", "wait", "--for=condition=Ready", "node/node1", "--timeout=120s")
+        self.ask("kubectl", "wait", "--for=condition=Ready", "node/node1", "--timeout=300s")
         self._await("its accounts", "kubectl", "get", "serviceaccount", "default")
         self._say("the node is Ready")
 
@@ -106,7 +111,8 @@ class Node:
         pid_file.unlink(missing_ok=True)
         self._inner_pid = 0
         deadline = time.monotonic() + 30
-        for group in self._groups():
+        listed = self.run / "groups"
+        for group in map(Path, listed.read_text().splitlines() if listed.exists() else ()):
             while group.exists() and time.monotonic() < deadline:
                 for folder in sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True):
                     _remove(folder)
@@ -115,7 +121,12 @@ class Node:
 
     def _await(self, what: str, *command: str) -> None:
         assert self._process is not None
-        self._process.wait_until(lambda: self.try_to(*command).returncode == 0)
+
+        def answers() -> bool:
+            time.sleep(_POLL_SECONDS)
+            return self.try_to(*command).returncode == 0
+
+        self._process.wait_until(answers, READY_SECONDS)
         self._say(f"{what} answers")
 
     # Asking ---------------------------------------------------------------------------------------------------------
@@ -172,15 +183,15 @@ class Node:
     def _environment(self) -> dict[str, str]:
         debian = self.programs / "debian" / "usr"
         return {
-            "PATH": f"{self.programs / 'bin'}:{debian / 'sbin'}:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PATH": f"{self.programs / 'bin'}:{TOOLS / 'bin'}:{debian / 'sbin'}:/usr/sbin:/usr/bin:/sbin:/bin",
             "LD_LIBRARY_PATH": str(debian / "lib" / "x86_64-linux-gnu"),
             "KUBECONFIG": str(self.run / "admin.conf"),
             "CONTAINERD_ADDRESS": "/run/containerd/containerd.sock",
             "HOME": str(self.run / "home"),
         }
 
-    def _groups(self) -> list[Path]:
-        """Its control groups, below those that we are in."""
+    def _new_groups(self) -> list[Path]:
+        """Control groups for it, below those that we are in now."""
         ours = {}
         for line in Path("/proc/self/cgroup").read_text().splitlines():
             _, names, path = line.split(":", 2)

@@ -325,7 +325,7 @@ def test_what_only_a_bench_needs_is_made_when_it_is_named(
     assert setup.main(["presidia"]) == 1
     said = capsys.readouterr().err
     assert "presidia is not known: " in said
-    assert "presidio, litellm, node" in said
+    assert "presidio, litellm, checkov, node" in said
 
 
 def test_the_node_is_built_with_a_go_that_can(setup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
