@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from images import recipe
-from images.archive import write_image
+from images.archive import File, write_image
 from images.debian import ImageError, lock
 from images.wheels import ROOT
 
@@ -63,8 +63,8 @@ def _make(names: list[str], out: Path, cache: Path) -> dict[str, str]:
     for name in names:
         image = kitchen.image(name)
         written = write_image(image, out / f"{name}.tar", kitchen.epoch)
-        bill = image.layers[-1].entries[recipe.bill_path(name)]
-        (out / f"{name}.cdx.json").write_bytes(bill.read())
+        if isinstance(bill := image.layers[-1].entries[recipe.bill_path(name)], File):
+            (out / f"{name}.cdx.json").write_bytes(bill.read())
         facts = {"reference": written.reference, "digest": written.digest, "layer_bytes": written.layer_bytes}
         (out / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n")
         digests[name] = written.digest

@@ -186,8 +186,8 @@ def _layer_of(tree: Tree, target: Path, epoch: int) -> _Layer:
     with target.open("wb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as layer:
         for path, entry in tree.whole().items():
             _add(layer, path, entry, epoch)
-    with target.open("rb") as file:
-        return _Layer(target, _digest_of_file(file), target.stat().st_size)
+    with target.open("rb") as written:
+        return _Layer(target, _digest_of_file(written), target.stat().st_size)
 
 
 def _add(layer: tarfile.TarFile, path: str, entry: File | Link | int, epoch: int) -> None:
