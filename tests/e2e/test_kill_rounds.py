@@ -108,6 +108,8 @@ def kill_rounds(gateway: Gateway, load: Load, rounds: int) -> int:
     killed_at = dict.fromkeys((f"worker-{index}" for index in range(WORKERS)), time.monotonic())
     killed = 0
     while killed < rounds:
+        if not killed % 100:  # a thousand rounds may take longer than a token lives
+            gateway.analyst = gateway.stack.token("ada", ["analysts"])
         before = load.statuses["200"]
 
         def is_served(before: int = before) -> bool:
