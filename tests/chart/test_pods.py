@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import Any
 
 import pytest
 import yaml
 
+from ext_proc.demo.programs import tool
 from tests.chart.rendering import CHART, CI, Objects, Refused, changed, ci_values, rendered
 
 GATEWAY = ci_values("gateway")
@@ -160,7 +162,21 @@ def test_distribution_gives_opa_its_configuration_and_a_place_to_keep_bundles() 
     assert {"name": "state", "mountPath": "/var/lib/affidavit/policy/opa", "subPath": "policy/opa"} in opa[
         "volumeMounts"
     ]
-    assert "--bundle=/etc/affidavit/bundle/bundle.tar.gz" in rendered(GATEWAY).container("opa")["args"]
+    assert rendered(GATEWAY).container("opa")["args"][-2:] == ["--bundle", "/etc/affidavit/bundle/bundle.tar.gz"]
+
+
+@pytest.mark.parametrize("name", CI)
+def test_programs_understand_what_they_are_told(name: str) -> None:
+    """By asking them: one wants `--flag=value`, another knows no such thing, and a switch may look like either."""
+    objects = rendered(ci_values(name))
+    opa, envoy = (objects.container(one)["args"] for one in ("opa", "envoy"))
+    done = subprocess.run([tool("opa"), *opa, "--help"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    done = subprocess.run(
+        [tool("envoy"), *envoy, "--mode", "validate"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "bootstrap.yaml" in done.stderr, done.stderr
+    assert "PARSE ERROR" not in done.stderr
 
 
 def test_another_configuration_is_another_pod() -> None:

@@ -31,8 +31,8 @@ NAMESPACE: Final = "gateway"
 NAME: Final = "affidavit"
 CHART: Final = Path(__file__).resolve().parents[2] / "helm" / "affidavit"
 CONFIG: Final = "/etc/affidavit/config/config.yaml"
-WAL_BYTES: Final = 64 * 1024 * 1024
-VOLUME_BYTES: Final = 160 * 1024 * 1024
+WAL_BYTES: Final = 96 * 1024 * 1024
+VOLUME_BYTES: Final = 192 * 1024 * 1024
 """Of each pod's volume: more than the log may have, and little enough to be filled."""
 VOLUMES: Final = 4
 PATIENCE_SECONDS: Final = 300.0
@@ -143,7 +143,6 @@ class Release:
 
     def values(self) -> dict[str, Any]:
         """Two replicas on everything that `Backing` has, small, and with the console."""
-        megabyte = 1024 * 1024
         return {
             "replicas": 2,
             "image": {"registry": "localhost/", "pullPolicy": "Never"},
@@ -164,12 +163,7 @@ class Release:
                     "origin": "cluster.example/affidavit",
                     "heartbeat_seconds": 5,
                     "daily_hour": None,
-                    "wal": {
-                        "max_bytes": WAL_BYTES,
-                        "segment_bytes": 2 * megabyte,
-                        "emergency_bytes": megabyte,
-                        "seal_seconds": 2.0,
-                    },
+                    "wal": {"max_bytes": WAL_BYTES, "seal_seconds": 2.0},
                     "registry_url": f"postgresql://affidavit@{in_pods('postgres')}/postgres",
                     "registry_password_file": "/etc/affidavit/secrets/registry/password",
                     "s3": {
@@ -190,8 +184,6 @@ class Release:
                         "upstream": {"url": f"http://{in_pods('model')}"},
                         "credential": {"file": "/etc/affidavit/secrets/model/key"},
                         "hold_seconds": 20.0,
-                        "request_limit_bytes": megabyte // 2,
-                        "response_limit_bytes": megabyte // 2,
                     }
                 ],
             },
