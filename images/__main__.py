@@ -43,22 +43,27 @@ def main() -> int:
 
 
 def _made(names: list[str], *, is_twice: bool) -> int:
-    digests = _make(names, OUT, CACHE)
+    kitchen = _kitchen(CACHE)
+    digests = _make(names, OUT, kitchen)
     if not is_twice:
         return 0
     with tempfile.TemporaryDirectory(dir=OUT.parent) as folder:
         again = Path(folder)
         for kept in ("debian", "wheels"):  # each file of these was checked by its hash
             (again / kept).symlink_to(CACHE / kept)
-        second = _make(names, again, again)
+        # The time and the commit are the first one's: somebody may commit meanwhile.
+        second = _make(names, again, recipe.Kitchen(again, PROGRAMS, kitchen.epoch, kitchen.revision))
     differ = [name for name in names if digests[name] != second[name]]
     print(f"differ: {', '.join(differ)}" if differ else "the second making has the same digests")
     return 1 if differ else 0
 
 
-def _make(names: list[str], out: Path, cache: Path) -> dict[str, str]:
+def _kitchen(cache: Path) -> recipe.Kitchen:
+    return recipe.Kitchen(cache, PROGRAMS, recipe.epoch(), recipe.revision())
+
+
+def _make(names: list[str], out: Path, kitchen: recipe.Kitchen) -> dict[str, str]:
     out.mkdir(parents=True, exist_ok=True)
-    kitchen = recipe.Kitchen(cache, PROGRAMS, recipe.epoch())
     digests = {}
     for name in names:
         image = kitchen.image(name)
@@ -73,7 +78,7 @@ def _make(names: list[str], out: Path, cache: Path) -> dict[str, str]:
 
 
 def _unpacked(names: list[str], target: Path) -> int:
-    kitchen = recipe.Kitchen(CACHE, PROGRAMS, recipe.epoch())
+    kitchen = _kitchen(CACHE)
     for name in names:
         shutil.rmtree(target / name, ignore_errors=True)
         for layer in kitchen.image(name).layers:

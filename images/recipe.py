@@ -67,12 +67,14 @@ class Kitchen:
         cache: folder for what was fetched and compiled.
         programs: folder that holds the programs ``envoy`` and ``opa``.
         epoch: the time of everything, in seconds.
+        revision: the commit that they are made from.
     """
 
-    def __init__(self, cache: Path, programs: Path, epoch: int) -> None:
+    def __init__(self, cache: Path, programs: Path, epoch: int, revision: str) -> None:
         self.cache = cache
         self.programs = programs
         self.epoch = epoch
+        self.revision = revision
 
     def image(self, name: str) -> Image:
         """One of `MANNERS`.
@@ -179,7 +181,7 @@ class Kitchen:
         labels = {
             "org.opencontainers.image.title": name,
             "org.opencontainers.image.version": __version__,
-            "org.opencontainers.image.revision": revision(),
+            "org.opencontainers.image.revision": self.revision,
             "org.opencontainers.image.licenses": "Apache-2.0",
         }
         manner = MANNERS[name]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from ext_proc import __version__
 from ext_proc.demo.programs import TOOLS
 from images.archive import File, Image, Link, Tree, write_image
-from images.recipe import ENVIRONMENT, PYTHON_ENVIRONMENT, Kitchen, epoch
+from images.recipe import ENVIRONMENT, PYTHON_ENVIRONMENT, Kitchen, epoch, revision
 from tests.cluster.node.settings import PAUSE
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def _pause(programs: Path) -> Path:
 
 def _backing(programs: Path) -> Path:
     """Python and our code, as in the gate's image; a store, a database, and a shell, which the database's set-up wants."""
-    kitchen = Kitchen(ROOT / "build" / "cache", TOOLS / "bin", epoch())
+    kitchen = Kitchen(ROOT / "build" / "cache", TOOLS / "bin", epoch(), revision())
     tree = Tree()
     tree.put_folder(_INSIDE, "opt/backing", wanted=lambda path: path.endswith(".py"))
     tree.put("usr/bin/weed", File(TOOLS / "bin" / "weed", 0o755))

@@ -163,7 +163,7 @@ def test_our_own_files_are_those_that_git_knows() -> None:
 
 
 def test_a_program_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kitchen = recipe.Kitchen(tmp_path, tmp_path, EPOCH)
+    kitchen = recipe.Kitchen(tmp_path, tmp_path, EPOCH, "0123abc")
     monkeypatch.setattr(kitchen, "_debian", lambda names: Tree())
     monkeypatch.setattr(recipe, "authorities", lambda *_: b"")
     with pytest.raises(ImageError, match="opa is not there: run `make setup`"):
