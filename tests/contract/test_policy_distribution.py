@@ -281,7 +281,7 @@ def _attacks(gate: Gate) -> dict[str, tuple[bytes, str]]:
             repacked(gate.built(8), lambda files: files.pop("/data.json")), "missing_file",
         ),
         "signatures emptied": (
-            repacked(good, lambda files: files.update({"/.signatures.json": b'{"signatures": []}'})), "unsigned",
+            repacked(good, lambda files: files.update({"/.signatures.json": b'{"signatures": []}'})), "unreadable",
         ),
         "a signature of none": (_signed_with(gate, "none"), "wrong_key"),
         "the public key as a password": (_signed_with(gate, "HS256"), "wrong_key"),

@@ -54,7 +54,9 @@ class StoreBetween:
 
             def _say(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
                 self.send_response_only(status)
-                told = dict(headers) | ({} if self.command == "HEAD" else {"content-length": str(len(body))})
+                told = {name.lower(): value for name, value in headers} | (
+                    {} if self.command == "HEAD" else {"content-length": str(len(body))}
+                )
                 for name, value in told.items():
                     self.send_header(name, value)
                 self.end_headers()
