@@ -358,7 +358,7 @@ def test_evidence_that_is_damaged_on_the_disk(watch: Watch) -> None:
         watch.stack.between.mood = WELL
     watch.fires("AffidavitQuarantined")
     for path in folder.glob("*/*.quarantine"):  # as the runbook has it: kept elsewhere
-        path.rename(watch.stack.folder / path.name)
+        shutil.move(path, watch.stack.folder / path.name)
     watch.is_over("AffidavitQuarantined")
 
 
