@@ -70,7 +70,7 @@ def test_kinds_are_kinds() -> None:
     bookkeeping = known - set(ocsf.KINDS)
     assert bookkeeping == {
         "access.shipped", "digest.made", "epoch.born", "epoch.ended", "heartbeat", "inference.intent", "inference.part",
-        "log.close", "log.open", "policy.shadow_differed", "rollup.made",
+        "log.close", "log.open", "policy.kept", "policy.shadow_differed", "rollup.made",
     }  # fmt: skip
     assert all(ocsf.event_of({**LEAF, "kind": kind}) is None for kind in bookkeeping)
 
