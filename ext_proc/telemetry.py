@@ -21,7 +21,7 @@ from prometheus_client.utils import floatToGoString
 from ext_proc.errors import AuditUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from prometheus_client.metrics_core import Metric
     from prometheus_client.registry import Collector
@@ -194,14 +194,19 @@ APPROVALS_OLDEST: Final = Reading(
 
 
 class _Times:
-    """What the histogram of one step is to be told: how many by bucket, their sum, and which was the newest in each."""
+    """What one label of a histogram is to be told: how many by bucket, their sum, and which was the newest in each."""
 
-    __slots__ = ("counts", "newest", "seconds")
+    __slots__ = ("counts", "edges", "newest", "seconds")
 
-    def __init__(self, buckets: int) -> None:
-        self.counts = [0] * buckets
-        self.newest: list[tuple[Mark, float, float] | None] = [None] * buckets
+    def __init__(self, histogram: Histogram) -> None:
+        self.edges: Sequence[float] = histogram._upper_bounds  # noqa: SLF001 - it has no other way to say
+        self.newest: list[tuple[Mark, float, float] | None] = [None] * len(self.edges)
         """Whose, seconds, and when it was handed on (0: it was not yet)."""
+        self.clear()
+
+    def clear(self) -> None:
+        """All of it was told."""
+        self.counts = [0] * len(self.edges)
         self.seconds = 0.0
 
 
@@ -216,8 +221,7 @@ class _Tally:
         self.in_flight = 0
         self.has_exemplars = False
         self.counted: dict[tuple[Counter, tuple[str, ...]], int] = {}
-        self.steps: dict[str, _Times] = {}
-        self.exchanges: dict[str, _Times] = {}
+        self.times: dict[tuple[Histogram, str], _Times] = {}
 
 
 _tally: Final = _Tally()
@@ -239,21 +243,21 @@ def exchange_ended(connection: str, outcome: str, code: str, seconds: float, mar
     """One ended. Connections, outcomes and codes are few; nothing here may be a caller's word."""
     _tally.in_flight -= 1
     count(EXCHANGES, connection, outcome, code)
-    times = _tally.exchanges.get(connection)
-    if times is None:
-        times = _tally.exchanges[connection] = _Times(len(_EXCHANGE_BUCKETS) + 1)
-    _took(times, bisect_left(_EXCHANGE_BUCKETS, seconds), seconds, mark)
+    observe(EXCHANGE_SECONDS, connection, seconds, mark)
 
 
 def step_took(step: str, seconds: float, mark: Mark = NOBODY) -> None:
     """A step of an exchange is done."""
-    times = _tally.steps.get(step)
+    observe(STEP_SECONDS, step, seconds, mark)
+
+
+def observe(histogram: Histogram, label: str, seconds: float, mark: Mark = NOBODY) -> None:
+    """Of a histogram with one label, from the event loop, what happens in exchanges; told with the rest."""
+    key = (histogram, label)
+    times = _tally.times.get(key)
     if times is None:
-        times = _tally.steps[step] = _Times(len(_STEP_BUCKETS) + 1)
-    _took(times, bisect_left(_STEP_BUCKETS, seconds), seconds, mark)
-
-
-def _took(times: _Times, bucket: int, seconds: float, mark: Mark) -> None:
+        times = _tally.times[key] = _Times(histogram)
+    bucket = bisect_left(times.edges, seconds)
     times.counts[bucket] += 1
     times.seconds += seconds
     if mark is not NOBODY:
@@ -273,9 +277,8 @@ def tell_metrics() -> None:
     IN_FLIGHT.set(_tally.in_flight)
     for (counter, labels), number in counted.items():
         (counter.labels(*labels) if labels else counter).inc(number)
-    for histogram, taken in ((STEP_SECONDS, _tally.steps), (EXCHANGE_SECONDS, _tally.exchanges)):
-        for label, times in taken.items():
-            _tell_times(histogram.labels(label), times)
+    for (histogram, label), times in _tally.times.items():
+        _tell_times(histogram.labels(label), times)
 
 
 def _tell_times(histogram: Any, times: _Times) -> None:
@@ -283,8 +286,7 @@ def _tell_times(histogram: Any, times: _Times) -> None:
     for bucket, number in zip(histogram._buckets, times.counts, strict=True):  # noqa: SLF001 - as above
         if number:
             bucket.inc(number)
-    times.seconds = 0.0
-    times.counts = [0] * len(times.counts)
+    times.clear()
 
 
 # Exemplars --------------------------------------------------------------------------------------------------------
@@ -301,18 +303,15 @@ def take_exemplars(at: float) -> list[ExemplarLine]:
     if not _tally.has_exemplars:
         return told
     _tally.has_exemplars = False
-    for histogram, label, edges, taken in (
-        (STEP_SECONDS, "step", _STEP_BUCKETS, _tally.steps),
-        (EXCHANGE_SECONDS, "connection", _EXCHANGE_BUCKETS, _tally.exchanges),
-    ):
-        for value, times in taken.items():
-            for bucket, (edge, newest) in enumerate(zip((*edges, float("inf")), times.newest, strict=True)):
-                if newest is not None:
-                    mark, seconds, known_at = newest
-                    times.newest[bucket] = (mark, seconds, known_at or at)
-                    whose = dict(zip(("exchange_id", "trace_id"), filter(None, mark), strict=False))
-                    place = (histogram._name, {label: value}, str(floatToGoString(edge)))  # type: ignore[no-untyped-call]  # noqa: SLF001
-                    told.append((*place, whose, seconds, known_at or at))
+    for (histogram, value), times in _tally.times.items():
+        [label] = histogram._labelnames  # noqa: SLF001 - as `_upper_bounds`
+        for bucket, (edge, newest) in enumerate(zip(times.edges, times.newest, strict=True)):
+            if newest is not None:
+                mark, seconds, known_at = newest
+                times.newest[bucket] = (mark, seconds, known_at or at)
+                whose = dict(zip(("exchange_id", "trace_id"), filter(None, mark), strict=False))
+                place = (histogram._name, {label: value}, str(floatToGoString(edge)))  # type: ignore[no-untyped-call]  # noqa: SLF001
+                told.append((*place, whose, seconds, known_at or at))
     return told
 
 

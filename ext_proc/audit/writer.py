@@ -463,11 +463,12 @@ class Writer:
                 batch = self._take()
                 began = monotonic()
                 is_last = self._write(batch)
-                if batch:
-                    telemetry.COMMIT_SECONDS.observe(monotonic() - began)
-                    telemetry.COMMIT_RECORDS.inc(len(batch))
+                took, made_durable = monotonic() - began, len(batch)
                 self._tell(batch, None)
                 batch = []
+                if made_durable:  # counted once everybody knows: whatever a counter does, they are durable
+                    telemetry.COMMIT_SECONDS.observe(took)
+                    telemetry.COMMIT_RECORDS.inc(made_durable)
                 if is_last:
                     segments.mark_ended(self._folder)
                     self._seal(self._segment)

@@ -5,6 +5,7 @@ The canonical line's fields are listed in ``docs/operating.md``: who adds one he
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc import telemetry
@@ -46,9 +47,9 @@ def count_step(effect: do.Step, told: ev.AnswerEvent | None, seconds: float) -> 
         case do.Authenticate(), ev.Failed(error=error):
             telemetry.count(telemetry.AUTHENTICATIONS, error.code)
         case do.AwaitApproval(), ev.HoldStands(standing=standing):
-            telemetry.HOLD_SECONDS.labels(standing.state.value).observe(seconds)
+            telemetry.observe(telemetry.HOLD_SECONDS, standing.state.value, seconds)
         case do.AwaitApproval(), _:
-            telemetry.HOLD_SECONDS.labels("left" if told is None else "failed").observe(seconds)
+            telemetry.observe(telemetry.HOLD_SECONDS, "left" if told is None else "failed", seconds)
         case _:
             pass
 
@@ -61,20 +62,25 @@ def _word(decision: Decision) -> str:
     return "allow" if decision.approval is None else "approval"
 
 
+def named(session: StreamingSession) -> str:
+    """The connection's name; empty where the exchange came to none."""
+    return session.connection.name if session.connection else ""
+
+
 def count_exchange(session: StreamingSession, seconds: float, mark: Mark) -> None:
     """Count a whole exchange."""
-    name = session.connection.name if session.connection else ""
+    name = named(session)
     telemetry.exchange_ended(name, session.outcome or "none", session.code or "", seconds, mark)
     if session.is_glass_broken:
-        telemetry.GLASS_BROKEN.labels(name).inc()
+        telemetry.count(telemetry.GLASS_BROKEN, name)
     if session.was_held:
         has_passed = session.hold_ending is HoldEnding.PASSED
         how = session.hold_ending.value if has_passed or session.code is None else session.code
         telemetry.count(telemetry.APPROVALS, how.removeprefix("approval_"))
     for direction, redaction in session.looked_at:
         telemetry.count(telemetry.SCANNED_BYTES, direction, by=redaction.coverage.scanned_bytes)
-        for removal in redaction.removals:
-            telemetry.count(telemetry.REMOVALS, direction, removal.entity)
+        for entity, number in Counter(removal.entity for removal in redaction.removals).items():
+            telemetry.count(telemetry.REMOVALS, direction, entity, by=number)
         for kind, number in _usage(redaction.usage.input_tokens, redaction.usage.output_tokens):
             telemetry.count(telemetry.MODEL_TOKENS, name, kind, by=number)
 
@@ -91,7 +97,7 @@ def line(session: StreamingSession, took: Mapping[str, float], seconds: float, t
     upstream = (times[1] - times[0]).total_seconds() if times else None
     told: dict[str, Any] = {
         "exchange": session.exchange_id,
-        "connection": session.connection.name if session.connection else "",
+        "connection": named(session),
         "outcome": session.outcome,
         "code": session.code,
         "detail": session.detail,
@@ -116,7 +122,7 @@ def _ms(seconds: float | None) -> float | None:
 def spoken(session: StreamingSession) -> dict[str, Any]:
     """The attributes of the exchange's span: OpenTelemetry's (HTTP, errors) and ours (``affidavit.``)."""
     told: dict[str, Any] = {
-        "affidavit.connection": session.connection.name if session.connection else None,
+        "affidavit.connection": named(session) or None,
         "affidavit.outcome": session.outcome or "none",
         "error.type": session.code,
         "http.response.status_code": session.status,

@@ -267,8 +267,7 @@ class Stream:
         telemetry.step_took(name, seconds, self._mark)
         self._took[name] = self._took.get(name, 0.0) + seconds
         if self._trace is not None:
-            code = told.error.code if isinstance(told, ev.Failed) else ("left" if told is None else None)
-            self._trace.step(name, seconds, code)
+            self._trace.step(name, seconds, "left" if told is None else _code_of(told))
         meters.count_step(effect, told, seconds)
 
     async def _do(self, effect: do.Step) -> ev.AnswerEvent:
@@ -324,9 +323,9 @@ class Stream:
         def tell(done: asyncio.Future[Receipt]) -> None:
             deadline.cancel()
             told = self._told_of(effect, done)
-            self._took_step(effect, perf_counter() - started, told)
             if not answered.done():
                 answered.set_result(told)
+            self._took_step(effect, perf_counter() - started, told)
 
         recording.add_done_callback(tell)
         return answered
@@ -358,8 +357,7 @@ class Stream:
             return self._settled(effect)
         started = perf_counter()
         told = self._settled(effect)
-        code = told.error.code if isinstance(told, ev.Failed) else None
-        self._trace.step(type(effect).__name__, perf_counter() - started, code)
+        self._trace.step(type(effect).__name__, perf_counter() - started, _code_of(told))
         return told
 
     def _settled(self, effect: do.Step) -> ev.AnswerEvent:
@@ -411,13 +409,18 @@ class Stream:
         seconds = perf_counter() - self._began
         meters.count_exchange(session, seconds, self._mark)
         if session.is_glass_broken:
-            name = session.connection.name if session.connection else ""
-            _log.warning("passed without approval, in an emergency", exchange=session.exchange_id, connection=name)
+            told = {"exchange": session.exchange_id, "connection": meters.named(session)}
+            _log.warning("passed without approval, in an emergency", **told)
         if self._trace is not None:
             if (times := session.upstream_times) is not None:
                 self._trace.upstream(meters.spoken_of_model(session), times)
             self._trace.end(meters.spoken(session))
         _log.info("exchange", **meters.line(session, self._took, seconds, self._mark[1]))
+
+
+def _code_of(told: ev.AnswerEvent) -> str | None:
+    """Why a step did not go well."""
+    return told.error.code if isinstance(told, ev.Failed) else None
 
 
 def _is_cancelled() -> bool:
