@@ -6,7 +6,6 @@ would explain nothing.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ from ext_proc.app.rerun import put_on_record
 from ext_proc.errors import ConfigError
 from ext_proc.evidence.questions import recorded
 from ext_proc.evidence.visible import visible
-from ext_proc.policy.again import capabilities
+from ext_proc.policy.again import write_capabilities
 from ext_proc.policy.bundle import unpack
 from ext_proc.policy.differing import contradictions, differences
 from ext_proc.policy.question import NotAskedError, read_asked
@@ -49,10 +48,9 @@ def run(store: VersionedStore, options: argparse.Namespace, decision: str, keyri
     opa = find_opa(options.opa)
     put_on_record(journal, options.by, options.purpose, options.question, None, None)
     one, question = _decided(store, keyring, options.question)
-    with _sources(store, one, options.policy) as folder, tempfile.NamedTemporaryFile("w", suffix=".json") as able:
-        json.dump(capabilities(opa), able)
-        able.flush()
-        traced = tracing.trace(opa, folder, question.input, options.decision or decision, "--capabilities", able.name)
+    with _sources(store, one, options.policy) as folder, tempfile.TemporaryDirectory() as name:
+        able = ("--capabilities", str(write_capabilities(opa, Path(name))))
+        traced = tracing.trace(opa, folder, question.input, options.decision or decision, *able)
         found = (*contradictions(one.policy, question.result), *differences(question.result, traced.answer))
         fields = sorted({difference.field for difference in found})
         if not options.json:

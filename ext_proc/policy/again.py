@@ -58,6 +58,17 @@ def capabilities(opa: Path) -> dict[str, Any]:
     return {**known, "builtins": kept, "allow_net": []}
 
 
+def write_capabilities(opa: Path, folder: Path) -> Path:
+    """`capabilities` as the file that ``opa --capabilities`` takes, in a folder.
+
+    Raises:
+        ConfigError: OPA does not say.
+    """
+    path = folder / "capabilities.json"
+    path.write_text(json.dumps(capabilities(opa)))
+    return path
+
+
 def _may_be_called(built_in: dict[str, Any]) -> bool:
     name = built_in["name"]
     return name in _HARMLESS or not (built_in.get("nondeterministic") or name in _CLOCKED)
@@ -109,11 +120,12 @@ class Asker:
         self.is_isolated = False
         """Once entered: are its processes kept from the network by the system, too?"""
         self._folder: Any = None
+        self._able: Path | None = None
 
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory(prefix="affidavit-ask-")
         try:
-            Path(self._folder.name, "capabilities.json").write_text(json.dumps(capabilities(self.opa)))
+            self._able = write_capabilities(self.opa, Path(self._folder.name))
             self.is_isolated = can_isolate()
             tried = self._eval([])
             if isinstance(tried, Failed):
@@ -147,7 +159,7 @@ class Asker:
         command = [
             *(_ISOLATED if self.is_isolated else ()),
             *(str(self.opa), "eval", "--bundle", str(self.bundle.absolute()), "--stdin-input", "--format", "raw"),
-            *("--strict-builtin-errors", "--capabilities", f"{self._folder.name}/capabilities.json", query),
+            *("--strict-builtin-errors", "--capabilities", str(self._able), query),
         ]
         done = _run(command, f'{{"questions":[{",".join(questions)}]}}', ASK_SECONDS)
         if done.returncode != 0:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 
 from ext_proc.errors import ConfigError
 from ext_proc.model import PolicyVersion
-from ext_proc.policy.again import capabilities, looks_at_opa
+from ext_proc.policy.again import looks_at_opa, write_capabilities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,11 +90,11 @@ def build(
     revision = f"sha256:{_sources_sha256(sources, number)}"
     with tempfile.TemporaryDirectory(prefix="affidavit-build-") as name:
         own = Path(name)
-        (own / "capabilities.json").write_text(json.dumps(capabilities(opa)))
+        able = write_capabilities(opa, own)
         inside = _with_number(sources, own / "sources", number) if number is not None else sources
         # Paths go into the bundle as they are given, so it is built from inside the folder.
         command = [
-            *(str(opa.absolute()), "build", "--bundle", ".", "--capabilities", str(own / "capabilities.json")),
+            *(str(opa.absolute()), "build", "--bundle", ".", "--capabilities", str(able)),
             *("--ignore", "*" + _TEST_SUFFIX, "--ignore", _LEFT_OUT),
             *("--revision", revision, "--output", str(own / "bundle.tar.gz")),
         ]

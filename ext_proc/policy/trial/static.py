@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ext_proc.policy.again import capabilities, looks_at_opa
+from ext_proc.policy.again import looks_at_opa, write_capabilities
 from ext_proc.policy.trial.opa_program import run
 from ext_proc.policy.trial.schema import SCHEMAS
 
@@ -74,10 +74,9 @@ def _write_without_comments(folder: Path, target: Path) -> None:
 
 
 def _reproducible(opa: Path, folder: Path) -> Iterator[Problem]:
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(capabilities(opa), file)
-        file.flush()
-        found = list(_checked(opa, folder, "capabilities", "--capabilities", file.name, "--ignore", "*_test.rego"))
+    with tempfile.TemporaryDirectory(prefix="affidavit-check-") as name:
+        able = str(write_capabilities(opa, Path(name)))
+        found = list(_checked(opa, folder, "capabilities", "--capabilities", able, "--ignore", "*_test.rego"))
     yield from found
     for name in () if found else looks_at_opa(opa, folder):
         text = f"looks at {name}, which is not the same at the gate as here"

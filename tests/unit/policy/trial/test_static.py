@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ext_proc.policy import again
 from ext_proc.policy.trial import static
 from ext_proc.policy.trial.opa_program import serving
 from tests.fakes.policies import ORDINARY, POSITIVE, write
@@ -134,7 +135,7 @@ def test_time_of_tests_is_theirs(tmp_path: Path) -> None:
 
 
 def test_capabilities_have_no_network_and_no_chance() -> None:
-    made = static.capabilities(opa_program())
+    made = again.capabilities(opa_program())
     names = {one["name"] for one in made["builtins"]}
 
     assert made["allow_net"] == []
