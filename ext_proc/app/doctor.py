@@ -137,7 +137,7 @@ def _policy(patient: Patient) -> Iterator[Finding]:
         return
     [digest] = digests
     yield Finding("policy.active", OK, f"OPA decides with {digest[:16]}…")
-    yield from doctor_store.policy_is_kept(patient.config, digest)
+    yield doctor_store.policy_is_kept(patient.config, digest)
 
 
 def _envoy(patient: Patient) -> Iterator[Finding]:

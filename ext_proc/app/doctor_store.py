@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from hashlib import sha256
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from ext_proc.app.archived_bundles import NoBundle, bytes_of
+from ext_proc.app.auditing import store_of_source
 from ext_proc.app.doctor_envoy import FAIL, OK, WARN, Finding
-from ext_proc.app.policy_archive import archive_key
 from ext_proc.app.shipping import store_of
 from ext_proc.audit.desk import COMPLIANCE
 from ext_proc.audit.s3 import BucketSettings
 from ext_proc.audit.store import StoreRefused, StoreUnavailable
+from ext_proc.evidence.versions import EvidenceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -94,18 +95,13 @@ def clock_finding(name: str, ahead_seconds: float) -> Finding:
     return Finding(name, WARN if apart > DRIFT_SECONDS else OK, says, "docs/runbook.md#affidavitclock")
 
 
-def policy_is_kept(config: Config, digest: str) -> Iterator[Finding]:
-    """The bundle that decides is in the bucket, byte for byte, under its digest."""
+def policy_is_kept(config: Config, digest: str) -> Finding:
+    """The bundle that decides is in the bucket, byte for byte, in one of its copies."""
     try:
-        kept = sha256(store_of(config).fetch(archive_key(digest))).hexdigest()
-    except (StoreUnavailable, StoreRefused) as error:
-        yield Finding(
-            "policy.recorded", FAIL, f"{archive_key(digest)}: {error}", "leave policy.bundle_file where it is, and wait"
-        )
-        return
-    if kept != digest:
-        yield Finding(
-            "policy.recorded", FAIL, f"{archive_key(digest)} holds other bytes", "an incident: affidavit verify"
-        )
-        return
-    yield Finding("policy.recorded", OK, "the bundle that decides is in the bucket")
+        bytes_of(store_of_source(None, config), digest)
+    except NoBundle as missing:
+        do = "leave policy.bundle_file where it is, and wait; where it was changed: an incident, affidavit verify"
+        return Finding("policy.recorded", FAIL, str(missing), do)
+    except EvidenceError as error:
+        return Finding("policy.recorded", FAIL, f"the bucket cannot be read: {error.detail}", "see store.reached")
+    return Finding("policy.recorded", OK, "the bundle that decides is in the bucket")

@@ -37,6 +37,7 @@ from ext_proc.cli import main
 from ext_proc.config import load
 from ext_proc.edge import render_bootstrap
 from tests.fakes.configured import a_config
+from tests.fakes.versions import FakeVersions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -255,7 +256,7 @@ class Bucket:
         return sorted(key for key in self.objects if key.startswith(prefix))
 
 
-@pytest.mark.parametrize("case", ["well", "not there", "other bytes", "never said", "two bundles"])
+@pytest.mark.parametrize("case", ["well", "a later copy", "not there", "other bytes", "never said", "two bundles"])
 def test_the_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
     config, digest = a_config(tmp_path)
     raw = b"bundle"
@@ -266,6 +267,8 @@ def test_the_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) 
     objects = {archive_key(decides): raw}
     expected: dict[str, str] = {}
     match case:
+        case "a later copy":  # what lies under the plain name is somebody else's
+            objects = {archive_key(decides): b"other", archive_key(decides, NOW): raw}
         case "not there":
             objects, expected = {}, {"policy.recorded": FAIL}
         case "other bytes":
@@ -275,7 +278,10 @@ def test_the_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) 
         case "two bundles":
             states["worker-0"]["policy"] = {"revision": "q", "digest": "cd" * 32}
             expected = {"policy.active": FAIL}
-    monkeypatch.setattr(doctor_store, "store_of", lambda _: Bucket(objects))
+    bucket = FakeVersions()
+    for key, body in objects.items():
+        bucket.put(key, body)
+    monkeypatch.setattr(doctor_store, "store_of_source", lambda *_: bucket)
     assert _unwell(doctor._policy(doctor.Patient(config, digest, states, lambda: NOW))) == expected
 
 
