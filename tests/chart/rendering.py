@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import json
 import subprocess
@@ -13,6 +12,8 @@ from typing import Any
 
 import yaml
 from kubernetes_validate import SchemaNotFoundError, utils, validate
+
+from tests.fakes import changing
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "helm" / "affidavit"
@@ -86,16 +87,7 @@ def ci_values(name: str) -> dict[str, Any]:
 
 def changed(values: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     """The values with one put in; `...` takes it out."""
-    whole = copy.deepcopy(values)
-    *steps, last = (int(part) if part.isdigit() else part for part in path.split("/"))
-    at: Any = whole
-    for step in steps:
-        at = at[step] if isinstance(step, int) else at.setdefault(step, {})
-    if value is ...:
-        del at[last]
-    else:
-        at[last] = value
-    return whole
+    return changing.changed(values, path.split("/"), value)
 
 
 def text_of(values: dict[str, Any], *more: str, name: str = "gw") -> str:

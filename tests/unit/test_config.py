@@ -12,6 +12,7 @@ import yaml
 from ext_proc.app import edge_files
 from ext_proc.config import MIB, Config, load
 from ext_proc.errors import ConfigError
+from tests.fakes.changing import changed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,16 +36,7 @@ VALID: dict[str, Any] = {
 
 def _changed(path: str, value: Any) -> dict[str, Any]:
     """The valid file with one value put in (or, with `...`, taken out)."""
-    whole = copy.deepcopy(VALID)
-    at: Any = whole
-    *steps, last = (int(part) if part.isdigit() else part for part in path.split("."))
-    for step in steps:
-        at = at[step] if isinstance(step, int) else at.setdefault(step, {})
-    if value is ...:
-        del at[last]
-    else:
-        at[last] = value
-    return whole
+    return changed(VALID, path.split("."), value)
 
 
 def _load(tmp_path: Path, content: Any) -> Config:
