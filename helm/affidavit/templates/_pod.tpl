@@ -2,8 +2,14 @@
 
 {{- define "affidavit.podSecurity" -}}
 runAsNonRoot: true
-{{- with .Values.users.group }}
+{{- /* The pod's own container has these two from here only, and containerd refuses a group without a user. */}}
+{{- with .Values.users.gate }}
+runAsUser: {{ int . }}
+{{- with $.Values.users.group }}
 runAsGroup: {{ int . }}
+{{- end }}
+{{- end }}
+{{- with .Values.users.group }}
 fsGroup: {{ int . }}
 {{- end }}
 fsGroupChangePolicy: OnRootMismatch

@@ -16,11 +16,15 @@ RUN = TOOLS.parent / "build" / "node"
 def main() -> int:
     """Up until Ctrl-C or SIGTERM; or one command inside."""
     node = Node(TOOLS / "node", RUN, lambda line: print(line, flush=True))
-    match sys.argv[1:]:
-        case ["up", *images]:
-            return _up(node, [Path(one) for one in images])
-        case ["in", *command] if command:
-            return subprocess.run(node.command(*command), check=False).returncode
+    try:
+        match sys.argv[1:]:
+            case ["up", *images]:
+                return _up(node, [Path(one) for one in images])
+            case ["in", *command] if command:
+                return subprocess.run(node.command(*command), check=False).returncode
+    except ProgramError as error:
+        print(f"node: {error}", file=sys.stderr)
+        return 1
     print(__doc__, file=sys.stderr)
     return 2
 
@@ -31,9 +35,6 @@ def _up(node: Node, images: list[Path]) -> int:
         node.start(images)
         print(f"up; its files: {node.run}. Ctrl-C ends it", flush=True)
         signal.pause()
-    except ProgramError as error:
-        print(f"node: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         return 0
     finally:
