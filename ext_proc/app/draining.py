@@ -12,15 +12,16 @@ import json
 import signal
 from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, web
+from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTimeout, web
 
 from ext_proc import telemetry
 from ext_proc.config import load
 from ext_proc.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
 STREAM_SECONDS: Final = 300.0
@@ -32,10 +33,15 @@ _ADMIN_SECONDS: Final = 2.0
 _DRAINED, _LEFT = 0, 1
 
 _log = telemetry.logger()
+Said = TypeVar("Said")
 
 
 class EnvoyGoneError(Exception):
-    """Envoy's admin interface does not answer: there is nothing to drain."""
+    """Nobody listens at Envoy's admin interface: there is nothing to drain."""
+
+
+class EnvoyUnclearError(Exception):
+    """Somebody listens there and does not say what was asked: nobody knows who is in there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,8 @@ class Admin:
         """Have it do something.
 
         Raises:
-            EnvoyGoneError: it does not answer, or does not do it.
+            EnvoyGoneError: there is none.
+            EnvoyUnclearError: it does not do it, or not in time.
         """
         await self._asked("POST", path)
 
@@ -75,19 +82,20 @@ class Admin:
         """Requests that have not ended.
 
         Raises:
-            EnvoyGoneError: it does not answer.
+            EnvoyGoneError: there is none.
+            EnvoyUnclearError: it does not say, or not in time.
         """
         said = await self._asked("GET", "/stats?format=json&filter=%5Ehttp.gate.downstream_rq_active%24")
         try:
             return int(json.loads(said)["stats"][0]["value"])
         except (ValueError, LookupError, TypeError):
-            raise EnvoyGoneError("it does not say how many requests it has") from None
+            raise EnvoyUnclearError("it does not say how many requests it has") from None
 
     async def is_live(self) -> bool:
         """Does it take requests, and is it not draining?"""
         try:
             await self._asked("GET", "/ready")
-        except EnvoyGoneError:
+        except (EnvoyGoneError, EnvoyUnclearError):
             return False
         return True
 
@@ -95,10 +103,12 @@ class Admin:
         try:
             async with self._session.request(method, f"{self._url}{path}") as answer:
                 said = await answer.read()
-        except (ClientError, TimeoutError, OSError) as error:
+        except ClientConnectorError as error:
             raise EnvoyGoneError(type(error).__name__) from None
+        except (ClientError, TimeoutError, OSError) as error:
+            raise EnvoyUnclearError(type(error).__name__) from None
         if answer.status != 200:
-            raise EnvoyGoneError(f"{path}: status {answer.status}")
+            raise EnvoyUnclearError(f"{path}: status {answer.status}")
         return said
 
 
@@ -130,30 +140,58 @@ async def _live(address: str, patience: Patience, *, at_end: bool, listen: str |
 
 
 async def drained(admin: Admin, patience: Patience) -> int:
-    """Let Envoy drain, and wait until nobody is in there. Exit status 0: nobody is, or there is no Envoy."""
+    """Let Envoy drain, and wait until nobody is in there. Exit status 0: nobody is, or there is no Envoy.
+
+    An Envoy that is too busy to say is asked again, until the deadline: its callers are still in there.
+    """
     deadline = monotonic() + patience.deadline_seconds
-    left = 0
     try:
-        await admin.tell("/healthcheck/fail")  # says so on every answer from now on (connection: close, GOAWAY)
-        _log.info("draining", in_flight=await admin.in_flight())
+        # It says so on every answer from now on (connection: close, GOAWAY).
+        await _insisted(lambda: admin.tell("/healthcheck/fail"), deadline)
+        _log.info("draining", in_flight=await _insisted(admin.in_flight, deadline))
         await asyncio.sleep(patience.settle_seconds)
-        await admin.tell("/drain_listeners?graceful")
-        quiet_since = None
-        while monotonic() < deadline:
-            left = await admin.in_flight()
-            quiet_since = (quiet_since or monotonic()) if left == 0 else None
-            if quiet_since is not None and monotonic() - quiet_since >= QUIET_SECONDS:
-                _log.info("drained")
-                return _DRAINED
-            await asyncio.sleep(_POLL_SECONDS)
+        await _insisted(lambda: admin.tell("/drain_listeners?graceful"), deadline)
+        left = await _left(admin, deadline)
     except EnvoyGoneError as gone:
         _log.warning("no Envoy to drain", detail=str(gone))
         return _DRAINED
+    except EnvoyUnclearError as unclear:
+        _log.error("Envoy did not say in time who is in there: whoever is will be cut off", detail=str(unclear))
+        return _LEFT
     if left == 0:
         _log.info("drained")
         return _DRAINED
     _log.error("not drained in time: these requests will be cut off, and recorded so", in_flight=left)
     return _LEFT
+
+
+async def _left(admin: Admin, deadline: float) -> int:
+    """Requests that are in there at the deadline; 0 as soon as it has been quiet for a while."""
+    left, quiet_since = 0, None
+    while monotonic() < deadline:
+        left = await _insisted(admin.in_flight, deadline)
+        quiet_since = (quiet_since or monotonic()) if left == 0 else None
+        if quiet_since is not None and monotonic() - quiet_since >= QUIET_SECONDS:
+            return 0
+        await asyncio.sleep(_POLL_SECONDS)
+    return left
+
+
+async def _insisted(ask: Callable[[], Awaitable[Said]], deadline: float) -> Said:
+    """What Envoy says, asked again until the deadline.
+
+    Raises:
+        EnvoyGoneError: there is none.
+        EnvoyUnclearError: the deadline has passed.
+    """
+    while True:
+        try:
+            return await ask()
+        except EnvoyUnclearError as unclear:
+            if monotonic() >= deadline:
+                raise
+            _log.warning("Envoy does not say, and is asked again", detail=str(unclear))
+            await asyncio.sleep(_POLL_SECONDS)
 
 
 async def _serve(admin: Admin, ending: asyncio.Event, address: str) -> web.AppRunner:

@@ -174,6 +174,14 @@ def test_contradiction_is_refused_with_a_sentence(what: str) -> None:
     assert sentence in _refusal(values)
 
 
+def test_small_bodies_need_small_segments_only() -> None:
+    values = changed(GATEWAY, "config/audit/wal/segment_bytes", 2 * 2**20)
+    for number, _ in enumerate(values["config"]["connections"]):
+        for limit in ("request_limit_bytes", "response_limit_bytes"):
+            values = changed(values, f"config/connections/{number}/{limit}", 2**19)
+    rendered(values)
+
+
 def test_name_that_logs_could_not_have() -> None:
     sentence = 'fullnameOverride: pods would be called "7up-affidavit" (by the release and nameOverride), and logs'
     assert sentence in _refusal(GATEWAY, name="7up")

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class FakeAdmin:
-    """Says ``counts`` one after the other, the last one for ever."""
+    """Says ``counts`` one after the other, the last one for ever; before that, ``refusals`` times nothing of use."""
 
     counts: list[int] = field(default_factory=lambda: [0])
     asked: list[str] = field(default_factory=list)
     is_live: bool = True
+    refusals: int = 0
     address: str = ""
 
     @asynccontextmanager
@@ -36,6 +37,9 @@ class FakeAdmin:
 
     async def _answer(self, request: web.Request) -> web.Response:
         self.asked.append(f"{request.method} {request.path_qs}")
+        if self.refusals:
+            self.refusals -= 1
+            return web.Response(status=503)
         match request.method, request.path:
             case "POST", "/healthcheck/fail":
                 self.is_live = False

@@ -132,7 +132,7 @@
 {{- end -}}
 {{- $hold := include "affidavit.holdSeconds" . | float64 -}}
 {{- $wait := maxf (subf $hold 5.0) (divf $hold 2.0) -}}
-{{- $largest := 4194304 -}}
+{{- $largest := 0 -}}
 {{- range dig "connections" list $config -}}
 {{- if and .hold_seconds (gt (float64 .hold_seconds) (float64 $wait)) -}}
 {{- include "affidavit.refuse" (printf "config.connections: %s: hold_seconds is %v, but it must be at most %v: Envoy gives up after config.listen.hold_seconds, %v." .name .hold_seconds $wait $hold) -}}

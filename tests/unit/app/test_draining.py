@@ -17,7 +17,7 @@ from aiohttp import ClientSession
 from structlog.testing import capture_logs
 
 from ext_proc.app import draining
-from ext_proc.app.draining import Admin, EnvoyGoneError, Patience, drained
+from ext_proc.app.draining import Admin, EnvoyUnclearError, Patience, drained
 from ext_proc.demo.programs import free_ports
 from tests.fakes.envoy_admin import FakeAdmin
 from tests.unit.test_config import VALID
@@ -79,8 +79,22 @@ async def test_garbage_is_no_count(said: str, monkeypatch: pytest.MonkeyPatch) -
     async with ClientSession() as session:
         admin = Admin("127.0.0.1:1", session)
         monkeypatch.setattr(admin, "_asked", asked)
-        with pytest.raises(EnvoyGoneError):
+        with pytest.raises(EnvoyUnclearError):
             await admin.in_flight()
+
+
+async def test_busy_envoy_is_asked_again() -> None:
+    """It has callers: to believe that there is no Envoy would cut them off."""
+    fake = FakeAdmin(counts=[2, 1, 0], refusals=5)
+    with capture_logs() as lines:
+        assert await _drain(fake) == 0
+    assert lines[-1]["event"] == "drained" and fake.counts == [0]
+
+
+async def test_envoy_that_never_says_is_not_drained() -> None:
+    with capture_logs() as lines:
+        assert await _drain(FakeAdmin(refusals=10**6), Patience(0, 0.2)) == 1
+    assert lines[-1]["event"].startswith("Envoy did not say in time")
 
 
 def _status(port: int, path: str) -> int:
