@@ -31,6 +31,7 @@ from ext_proc.app.rule_packs import detector_of
 from ext_proc.app.scraping import scraped
 from ext_proc.app.shipping import store_of
 from ext_proc.app.standing import Standing
+from ext_proc.audit import access_log
 from ext_proc.audit.keys import read_key
 from ext_proc.config import load
 from ext_proc.errors import ConfigError
@@ -111,6 +112,7 @@ class _Supervisor:
             locks = [_locked(config.run_dir / "lock", "run_dir"), _locked(config.state_dir / "serve.lock", "state_dir")]
             for leftover in (*(config.run_dir / "metrics").glob("*.*"), *(config.run_dir / "state").glob("*.json")):
                 leftover.unlink()
+            access_log.prepare(registry.access_log_path(config))
         except OSError as error:
             raise ConfigError(f"run_dir or state_dir: {error.filename}: {error.strerror}") from None
         edge_files.write(config)

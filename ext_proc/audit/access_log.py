@@ -4,8 +4,12 @@ A *generation* is the life of one file. Its parts are shipped in order, each fro
 cursor is durable. It says what is about to be shipped before it is, and moves on after a part was read back: a crash in
 between ships the very same part again, and no other bytes of the same place.
 
-A file that has grown large is renamed, and Envoy is asked to open a new one. Until it has, it writes into the old one:
-that goes only when all of it is in the store, the new one is there, and nothing has been written to it for a while.
+A file that has grown large is renamed, and Envoy is asked to reopen its logs. Until it has, it writes into the old one:
+that goes only when all of it is in the store, the new one has lines, and nothing has been written to it for a while.
+
+Each file is made here before Envoy opens it, and has space set apart: on a full disk the gate refuses calls and records
+that (`WalSection.emergency_bytes`), and Envoy's lines of those refusals must not be lost, or reconciliation would miss
+them.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 import zstandard
 
 from ext_proc.audit import segments
+from ext_proc.audit.reserve import make_for_others, reserve
 from ext_proc.audit.seal import named_object
 from ext_proc.errors import IntegrityError
 
@@ -33,7 +38,9 @@ PART_MAX_BYTES: Final = 16 * 1024 * 1024
 """Read at once: an object of about a tenth of it."""
 ROTATE_BYTES: Final = 256 * 1024 * 1024
 QUIET: Final = timedelta(seconds=60)
-"""A file that was put aside is over when Envoy has opened another and this long nothing was written to it."""
+"""A file that was put aside is over when Envoy writes another and this long nothing was written to it."""
+RESERVE_BYTES: Final = 8 * 1024 * 1024
+"""Set apart for lines to come: about 6,000 of them."""
 _HEAD_BYTES: Final = 4096
 _CURSOR: Final = "access-cursor.json"
 _NAME: Final = "%Y%m%dT%H%M%S%f"
@@ -111,7 +118,7 @@ class AccessLogTail:
         self._forget_vanished({file.name for file in files})
         for file in files:
             try:
-                data = self._unshipped(file, now, is_replaced=any(one.path == self._path for one in files))
+                data = self._unshipped(file, now, is_replaced=any(one.path == self._path and one.size for one in files))
             except FileNotFoundError:
                 continue  # gone since we looked: the next round forgets it
             if data:
@@ -125,14 +132,20 @@ class AccessLogTail:
         self._save()
 
     def rotate_if_large(self) -> bool:
-        """Put a large file aside. True: Envoy must now be asked to reopen its logs (again, if it did not listen)."""
+        """Put a large file aside. True: Envoy must now be asked to reopen its logs (again, if it did not listen).
+
+        Raises:
+            OSError: the disk does not let us.
+        """
+        prepare(self._path)
         try:
             stat = self._path.stat()
-        except FileNotFoundError:
+        except FileNotFoundError:  # where Envoy must make it
             return any(self._aside())
         if stat.st_size < ROTATE_BYTES:
-            return False
+            return stat.st_size == 0 and any(self._aside())
         self._path.rename(self._path.with_name(f"access-{stat.st_ino}.jsonl"))
+        prepare(self._path)
         segments.sync_folder(self._path.parent)
         return True
 
@@ -251,6 +264,16 @@ class AccessLogTail:
             os.fsync(file.fileno())
         temporary.rename(self._cursor_path)
         segments.sync_folder(self._cursor_path.parent)
+
+
+def prepare(path: Path) -> None:
+    """Have the file there before Envoy opens it, with space for what Envoy writes next.
+
+    Raises:
+        OSError: the disk does not let us.
+    """
+    make_for_others(path)
+    reserve(path, RESERVE_BYTES)
 
 
 def _head_of(path: Path, size: int) -> bytes:

@@ -161,7 +161,8 @@ def test_an_approval_releases_what_waits_at_either_pod(release: Release) -> None
         desk(release, "approve", hold, "--justification", "case 2026-17")
         answer = waiting()
         assert answer["status"] == 200, answer
-    assert release.reconcile(since)["ok"]
+    told = release.reconcile(since)
+    assert told["ok"], told["gaps"]
 
 
 def test_an_approval_is_good_at_the_other_pod(release: Release) -> None:

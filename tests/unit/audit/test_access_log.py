@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import os
+import stat
+import subprocess
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -148,7 +151,7 @@ def test_only_a_large_file_is_put_aside(path, monkeypatch):
     assert not tailing.rotate_if_large()
     monkeypatch.setattr(access_log, "ROTATE_BYTES", 4)
     assert tailing.rotate_if_large()
-    assert not path.exists()
+    assert path.read_bytes() == b""
 
 
 def rotated(path, monkeypatch):
@@ -160,7 +163,7 @@ def rotated(path, monkeypatch):
     return tailing, next(path.parent.glob("access-*.jsonl"))
 
 
-def test_a_file_that_was_put_aside_stays_until_envoy_opened_another(path, monkeypatch):
+def test_a_file_that_was_put_aside_stays_until_envoy_writes_another(path, monkeypatch):
     """It still writes into the old one: whoever removed it would lose every line from then on."""
     write(path, b"one\n")
     tailing, aside = rotated(path, monkeypatch)
@@ -240,3 +243,76 @@ def test_a_cursor_that_is_none_is_put_aside(path, text):
     (path.parent / "access-cursor.json").write_text(text)
     assert shipped(tail(path)) == [b"one\n"]
     assert (path.parent / "access-cursor.damaged").read_text() == text
+
+
+# Space that is set apart ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 2 MiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "small", place], check=False).returncode != 0:
+        pytest.skip("file systems cannot be mounted here (`make cluster` fills a volume, too)")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def fill(folder):
+    """Use up the space, to the last byte."""
+    with suppress(OSError), (folder / "somebody-elses").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
+def test_lines_of_a_full_disk_are_written(small_disk, monkeypatch):
+    monkeypatch.setattr(access_log, "RESERVE_BYTES", 256 * 1024)
+    path = small_disk / "access.jsonl"
+    access_log.prepare(path)
+    assert path.stat().st_size == 0
+    write(path, b"before\n")
+    access_log.prepare(path)
+    fill(small_disk)
+    lines = b"a line of a refusal\n" * 5000
+    write(path, lines)
+    assert path.read_bytes() == b"before\n" + lines
+
+
+def test_without_it_they_are_not(small_disk):
+    """Or the test above would show nothing."""
+    path = small_disk / "access.jsonl"
+    write(path, b"before\n")
+    fill(small_disk)
+    with pytest.raises(OSError, match="No space left"):
+        write(path, b"a line of a refusal\n" * 5000)
+
+
+def test_who_may_make_files_may_write_this_one(tmp_path):
+    """Envoy runs as another user, of the group that the folder belongs to."""
+    folder = tmp_path / "state"
+    for mode, expected in ((0o2770, 0o664), (0o750, 0o644), (0o777, 0o666)):
+        folder.mkdir()
+        folder.chmod(mode)
+        path = folder / "access.jsonl"
+        access_log.prepare(path)
+        assert stat.S_IMODE(path.stat().st_mode) == expected
+        path.unlink()
+        folder.rmdir()
+
+
+def test_the_folder_of_somebody_else_is_left_to_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    tmp_path.chmod(0o755)
+    if os.getuid() == 0:
+        os.chown(tmp_path, 4712, -1)
+    access_log.prepare(tmp_path / "access.jsonl")
+    assert not (tmp_path / "access.jsonl").exists()
+    assert not tail(tmp_path / "access.jsonl").rotate_if_large()
+
+
+def test_a_file_that_is_there_stays_as_it_is(path):
+    write(path, b"one\n")
+    before = path.stat()
+    access_log.prepare(path)
+    assert (path.read_bytes(), path.stat().st_mode, path.stat().st_ino) == (b"one\n", before.st_mode, before.st_ino)
