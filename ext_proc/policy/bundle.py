@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Final
 from ext_proc.errors import ConfigError
 from ext_proc.model import PolicyVersion
 from ext_proc.policy.again import looks_at_opa, write_capabilities
+from ext_proc.policy.concerns import unasked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,8 +81,8 @@ def build(
         signing: sign it.
 
     Raises:
-        ConfigError: OPA refuses the sources, or they call what answers differently each time; the detail is what it
-            said.
+        ConfigError: OPA refuses the sources (the detail is what it said), they call what answers differently each time,
+            or a concern says nothing where it should say no.
     """
     if not sources.is_dir():
         raise ConfigError(f"{sources}: no such folder")
@@ -105,6 +106,8 @@ def build(
         _build(command, inside)
         if own_data := looks_at_opa(opa.absolute(), inside):
             raise ConfigError(f"opa build: the rules look at {', '.join(own_data)}, which is not theirs to know")
+        for silent in unasked(opa, inside):
+            raise ConfigError(f"{silent.file}: {silent.text}; write: {silent.remedy}")
         made = read_version(own / "bundle.tar.gz")
         beside = target.with_name(f".{target.name}.new")
         try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.policy.again import looks_at_opa, write_capabilities
+from ext_proc.policy.concerns import unasked
 from ext_proc.policy.trial.opa_program import run
 from ext_proc.policy.trial.schema import SCHEMAS
 
@@ -39,7 +40,8 @@ def problems_of(opa: Path, folder: Path) -> list[Problem]:
     found = [*_compiled(opa, folder)]
     if found:
         return found  # what does not compile is not laid out either
-    return [*_laid_out(opa, folder), *_reproducible(opa, folder), *_open_by_default(folder)]
+    silent = [Problem(one.code, one.file, one.row, one.text, one.remedy) for one in unasked(opa, folder)]
+    return [*_laid_out(opa, folder), *_reproducible(opa, folder), *_open_by_default(folder), *silent]
 
 
 def _compiled(opa: Path, folder: Path) -> Iterator[Problem]:

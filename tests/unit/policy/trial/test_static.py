@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ext_proc.policy import again
+from ext_proc.errors import ConfigError
+from ext_proc.policy import again, bundle
 from ext_proc.policy.trial import static
 from ext_proc.policy.trial.opa_program import serving
 from tests.fakes.policies import ORDINARY, POSITIVE, write
@@ -81,6 +82,50 @@ def test_what_allows_by_default(tmp_path: Path) -> None:
     [found] = static.problems_of(opa_program(), folder)
     assert (found.code, found.file, found.row) == ("default_allow", "policy.rego", 3)
     assert "default allow := false" in found.remedy
+
+
+CONCERN = 'package inference.concerns.mine\n\n{}\n\nreasons contains "no" if not allow\n'
+IF_BLUE = 'allow if "blue" in input.identity.groups'
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "row"),
+    [
+        (CONCERN.format(IF_BLUE), "no_default", 0),
+        (CONCERN.format(f"default allowed := false\n\n{IF_BLUE}"), "no_default", 0),
+        ("package inference.concern.mine\n\ndefault allow := false\n\n" + IF_BLUE + "\n", "not_asked", 3),
+        ("package inference.concerns.mine.more\n\ndefault allow := false\n\n" + IF_BLUE + "\n", "not_asked", 3),
+        (CONCERN.format(f"default allow := false\n\n{IF_BLUE}"), None, 0),
+    ],
+)
+def test_a_concern_that_would_say_nothing_is_named(text: str, code: str | None, row: int, tmp_path: Path) -> None:
+    """It is left out of the sum, so the call passes: found here, and not built."""
+    folder = tmp_path / "opa"
+    shutil.copytree(ROOT / "opa", folder)
+    (folder / "inference" / "concerns" / "mine").mkdir()
+    (folder / "inference" / "concerns" / "mine" / "mine.rego").write_text(text)
+
+    found = static.problems_of(opa_program(), folder)
+
+    place = "inference/concerns/mine/mine.rego"
+    assert [(one.code, one.file, one.row) for one in found] == ([(code, place, row)] if code else [])
+    if code is None:
+        bundle.build(opa_program(), folder, tmp_path / "bundle.tar.gz")
+        return
+    with pytest.raises(ConfigError, match=r"mine\.rego: .*; write: |mine\.rego: package"):
+        bundle.build(opa_program(), folder, tmp_path / "bundle.tar.gz")
+    assert not (tmp_path / "bundle.tar.gz").exists()
+
+
+def test_what_a_concern_imports_is_asked(tmp_path: Path) -> None:
+    folder = tmp_path / "opa"
+    shutil.copytree(ROOT / "opa", folder)
+    (folder / "inference" / "lib" / "blue.rego").write_text(
+        f"package inference.lib.blue\n\ndefault allow := false\n\n{IF_BLUE}\n"
+    )
+    mine = folder / "inference" / "concerns" / "mine.rego"
+    mine.write_text(CONCERN.format("default allow := false\n\nallow if data.inference.lib.blue.allow"))
+    assert static.problems_of(opa_program(), folder) == []
 
 
 @pytest.mark.parametrize(
