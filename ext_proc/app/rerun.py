@@ -45,8 +45,9 @@ if TYPE_CHECKING:
 LOT: Final = 500
 """So many decisions are asked about at once."""
 
-Verdict = Literal["same", "different", "contradictory", "unreadable", "no_bundle"]
-WELL: Final = frozenset({"same"})
+Verdict = Literal["same", "different", "contradictory", "erased", "unreadable", "no_bundle"]
+WELL: Final = frozenset({"same", "erased"})
+"""``erased``: somebody's key was shredded as the law wants it, and the log says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ def reruns(found: Iterable[Recorded], bundles: ArchivedBundles) -> Iterator[Reru
 
 def _question(one: Recorded) -> Asked | Rerun:
     if one.body is None:
-        return _told(one, "unreadable", f"{one.state}: {one.why}")
+        return _told(one, "erased" if one.state == "shredded" else "unreadable", f"{one.state}: {one.why}")
     try:
         question = read_asked(one.body)
     except NotAskedError as error:
@@ -161,7 +162,7 @@ def _told(one: Recorded, verdict: Verdict, why: str = "", fields: tuple[Differen
 
 
 def run(store: VersionedStore, options: argparse.Namespace, decision: str, keyring: KeyRing, journal: Journal) -> int:
-    """The command. Exit status: 0 all the same, 1 not all, or there was nothing to decide again."""
+    """The command. Exit status: 0 all that can be asked are the same, 1 not all are, or nothing could be asked."""
     since, until = span_of(options)
     opa = find_opa(options.opa)
     put_on_record(journal, options.by, options.purpose, options.exchange, since, until)
@@ -177,7 +178,7 @@ def run(store: VersionedStore, options: argparse.Namespace, decision: str, keyri
     if not options.json:
         words = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
         print(f"{sum(counts.values())} decisions: {words}" if counts else "no decision is on record there")
-    return 0 if counts and set(counts) <= WELL else 1
+    return 0 if counts["same"] and set(counts) <= WELL else 1
 
 
 def build(options: argparse.Namespace) -> int:

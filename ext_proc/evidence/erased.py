@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.evidence.events import objects_of, parse_leaf, read_ahead
 from ext_proc.evidence.names import LogName
@@ -10,6 +10,31 @@ from ext_proc.evidence.names import LogName
 if TYPE_CHECKING:
     from ext_proc.audit.keys import Shredded
     from ext_proc.evidence.versions import VersionedStore
+
+UNEXPLAINED: Final = (
+    "unexplained: its key is gone, and record {} of {}, which the registry names, does not say so in the bucket "
+    "(a record of the last seconds may still be on its way)"
+)
+
+
+class Erasures:
+    """What the log says of erasures, each looked up once. Not safe for concurrent use."""
+
+    def __init__(self, store: VersionedStore) -> None:
+        self._store = store
+        self._known: dict[tuple[str, int, str], bool] = {}
+
+    def has(self, shredded: Shredded, key: str) -> bool:
+        """See `is_on_record`.
+
+        Raises:
+            EvidenceError: the store cannot be read.
+            IntegrityError: the object that holds the record is damaged: verify.
+        """
+        place = (shredded.origin, shredded.sequence, key)
+        if place not in self._known:
+            self._known[place] = is_on_record(self._store, shredded, key)
+        return self._known[place]
 
 
 def is_on_record(store: VersionedStore, shredded: Shredded, key: str) -> bool:

@@ -13,6 +13,7 @@ from ext_proc.audit.keys import Shredded
 from ext_proc.audit.record import instant
 from ext_proc.audit.writer import binding_of
 from ext_proc.errors import IntegrityError
+from ext_proc.evidence.erased import UNEXPLAINED, Erasures
 from ext_proc.evidence.events import SPOOL_BYTES, damaged, objects, parse_leaf, read_ahead, window
 from ext_proc.evidence.show import QUESTION, entries, packs_of
 
@@ -83,6 +84,7 @@ def recorded(
     after, is_before = window(since, until)
     needle = None if exchange_id is None else exchange_id.encode()
     count = 0
+    erasures = Erasures(store)
     for name, version, lines in read_ahead(store, (one for one in objects(store, after) if is_before(one[0]))):
         wanted: list[dict[str, Any]] = []
         for line in lines:
@@ -90,7 +92,7 @@ def recorded(
                 leaf = parse_leaf(line, version.key)
                 if _is_wanted(leaf, exchange_id, since, until):
                     wanted.append(leaf)
-        yield from _opened(store, opener, version.key, wanted)
+        yield from _opened(store, opener, erasures, version.key, wanted)
         count += name.last - name.first + 1
         progress(count)
 
@@ -124,7 +126,9 @@ def _question_of(leaf: dict[str, Any]) -> dict[str, Any] | None:
     return next((one for one in listed if isinstance(one, dict) and one.get("role") == QUESTION), None)
 
 
-def _opened(store: VersionedStore, opener: Opener, key: str, leaves: list[dict[str, Any]]) -> Iterator[Recorded]:
+def _opened(
+    store: VersionedStore, opener: Opener, erasures: Erasures, key: str, leaves: list[dict[str, Any]]
+) -> Iterator[Recorded]:
     found = {id(leaf): _question_of(leaf) for leaf in leaves}
     digests = {str(one.get("ciphertext_sha256")) for one in found.values() if one is not None}
     ciphertexts = _ciphertexts(store, key, digests) if digests else {}
@@ -133,16 +137,20 @@ def _opened(store: VersionedStore, opener: Opener, key: str, leaves: list[dict[s
         if told is None:
             yield Recorded(leaf, "none", why="it was recorded without its question")
         else:
-            yield _one(opener, leaf, told, ciphertexts)
+            yield _one(opener, erasures, leaf, told, ciphertexts)
 
 
-def _one(opener: Opener, leaf: dict[str, Any], told: dict[str, Any], ciphertexts: dict[str, bytes]) -> Recorded:
+def _one(
+    opener: Opener, erasures: Erasures, leaf: dict[str, Any], told: dict[str, Any], ciphertexts: dict[str, bytes]
+) -> Recorded:
     try:
         ciphertext = ciphertexts.get(told["ciphertext_sha256"])
         if ciphertext is None:
             return Recorded(leaf, "damaged", why="no pack holds its question: run `affidavit verify`")
         return Recorded(leaf, "read", opener.decrypt(told, ciphertext, binding_of(leaf["origin"], leaf["exchange_id"])))
     except Shredded as error:
+        if not erasures.has(error, told["key"]):
+            return Recorded(leaf, "damaged", why=UNEXPLAINED.format(error.sequence, error.origin))
         return Recorded(leaf, "shredded", why=error.detail or "")
     except IntegrityError as error:
         return Recorded(leaf, "damaged", why=error.detail or "")

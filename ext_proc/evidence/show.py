@@ -17,7 +17,7 @@ from ext_proc.audit.seal import PACK_MAGIC
 from ext_proc.audit.writer import binding_of
 from ext_proc.errors import IntegrityError
 from ext_proc.evidence import names
-from ext_proc.evidence.erased import is_on_record
+from ext_proc.evidence.erased import UNEXPLAINED, is_on_record
 from ext_proc.evidence.events import SPOOL_BYTES, objects, parse_leaf, read_ahead, window
 from ext_proc.evidence.versions import firsts
 
@@ -35,10 +35,6 @@ QUESTION: Final = "policy.question"
 """What the policy was asked, and its answer."""
 _KNOWN: Final = (*ROLES, QUESTION)
 _OF_KINDS: Final = ("inference.", "approval.requested")
-_UNEXPLAINED: Final = (
-    "unexplained: its key is gone, and record {} of {}, which the registry names, does not say so in the bucket "
-    "(a record of the last seconds may still be on its way)"
-)
 _ENTRY: Final = struct.Struct(">32sQ")
 
 
@@ -228,7 +224,7 @@ def _opened(store: VersionedStore, keyring: KeyRing, located: Located, told: dic
         body = keyring.decrypt(told, ciphertext, binding_of(leaf["origin"], leaf["exchange_id"]))
     except Shredded as error:
         if not is_on_record(store, error, told["key"]):
-            return Opened(role, "damaged", kind, why=_UNEXPLAINED.format(error.sequence, error.origin))
+            return Opened(role, "damaged", kind, why=UNEXPLAINED.format(error.sequence, error.origin))
         is_complete = "" if error.is_complete else " (the erasure is not complete: run it again)"
         return Opened(role, "shredded", kind, why=f"{error.detail}{is_complete}")
     except IntegrityError as error:

@@ -13,7 +13,7 @@ from ext_proc.app.archived_bundles import ArchivedBundles
 from ext_proc.errors import AuditUnavailable
 from tests.fakes.asked import POLICY, AskedGateway, build, calls
 from tests.fakes.policy import opa_program
-from tests.fakes.recorded import FakeJournal
+from tests.fakes.recorded import FakeJournal, LogJournal
 
 DECISION = "inference.decision"
 
@@ -170,7 +170,12 @@ def test_an_answer_that_contradicts_its_record(gateway, policy, capsys):
     assert told[0]["fields"] == [{"field": "allow", "before": True, "now": False}]
 
 
-def test_an_erased_question_is_no_answer(gateway, policy, capsys):
+@pytest.mark.parametrize(
+    ("is_on_record", "verdict", "why", "expected"),
+    [(True, "erased", "shredded", 0), (False, "unreadable", "damaged: unexplained", 1)],
+)
+def test_an_erased_question_is_no_answer(gateway, policy, capsys, is_on_record, verdict, why, expected):
+    """It is nobody's fault where the log says that it was erased; a key that is gone without that is."""
     from ext_proc.app.process import clock
     from ext_proc.audit import erasure
     from ext_proc.audit.erasure import Order
@@ -185,13 +190,13 @@ def test_an_erased_question_is_no_answer(gateway, policy, capsys):
         keyring.subject_reference(ADA),
         order=Order("gone", "desk"),
         clock=clock,
-        journal=FakeJournal(),
+        journal=LogJournal(gateway.recorded) if is_on_record else FakeJournal(),
         wait=lambda _: None,
     )
     status, told = run(gateway, capsys)
-    assert [one["verdict"] for one in told] == ["unreadable", "same"]
-    assert told[0]["why"].startswith("shredded")
-    assert status == 1
+    assert [one["verdict"] for one in told] == [verdict, "same"]
+    assert told[0]["why"].startswith(why)
+    assert status == expected
 
 
 def test_people_get_words(gateway, policy, capsys):

@@ -10,23 +10,11 @@ from ext_proc.errors import AuditUnavailable, ConfigError
 from ext_proc.evidence.rendering import indented, shown
 from ext_proc.evidence.show import ROLES, Link, Opened, find, links, open_payloads
 from ext_proc.model import Receipt
-from tests.fakes.recorded import ADA, ANSWER, MASKED, NOON, QUESTION, SPAN, FakeJournal, Recorded, as_json
+from tests.fakes.recorded import ADA, ANSWER, MASKED, NOON, QUESTION, SPAN, FakeJournal, LogJournal, Recorded, as_json
 
 
 def quiet(_count):
     pass
-
-
-class LogJournal:
-    """`audit.erasure.Journal` whose leaves are in the bucket at once."""
-
-    def __init__(self, recorded):
-        self._log = recorded.log("gw-0-command", NOON)
-
-    def note(self, kind, fields):
-        sequence = self._log.add(kind, NOON, dict(fields))
-        self._log.seal()
-        return Receipt(self._log.origin, sequence, "")
 
 
 def forget(recorded, journal):
