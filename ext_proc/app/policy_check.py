@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from ext_proc.app import policy_reports
 from ext_proc.policy.trial import defaults, failing_open, judging, questions, static, vocabulary
@@ -166,12 +165,12 @@ def _is_shipped(path: Path, name: str) -> bool:
 
 
 def _show_findings(console: Console, options: CheckOptions, findings: list[Finding]) -> None:
-    table = Table("what", "field", "spoiled", "before", "after", "rule", "cases")
-    for one in findings[:_ROWS_MAX]:
-        where = str(one.where) if one.where else "no rule minds"
-        row = (one.kind, one.field, ", ".join(one.changes), told(one.before), told(one.after), where, str(one.cases))
-        table.add_row(*row)
-    console.print(table)
+    for one in findings[:_ROWS_MAX]:  # a line each, whole: it may be a pipe that reads them
+        place = f"{options.policy / str(one.where)}: " if one.where else "no rule minds: "
+        case = f"{one.cases} case{'s' if one.cases > 1 else ''}"
+        spoiled = f"{one.field} {', '.join(one.changes)}"
+        text = f"{place}{one.kind}: {spoiled}: {told(one.before)} -> {told(one.after)} ({case})"
+        console.print(text, markup=False, soft_wrap=True)
     if len(findings) > _ROWS_MAX:
         console.print(f"and {len(findings) - _ROWS_MAX} more (--json)")
     for kind in dict.fromkeys(one.kind for one in findings):

@@ -54,7 +54,7 @@ def test_clean(positive: Path, asked: Path, capsys: Said) -> None:
 
 
 def test_findings_for_people(ordinary: Path, asked: Path, capsys: Said, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "80")  # as in CI
     assert _check(ordinary, "--inputs", asked) == 1
     said = capsys.readouterr().out
     row = next(line for line in said.splitlines() if "time.hour" in line and "deny_became_allow" in line)
