@@ -174,10 +174,13 @@ def _show_findings(console: Console, options: CheckOptions, findings: list[Findi
     if len(findings) > _ROWS_MAX:
         console.print(f"and {len(findings) - _ROWS_MAX} more (--json)")
     for kind in dict.fromkeys(one.kind for one in findings):
-        console.print(f"{kind}: {judging.TEXTS[kind]}", markup=False)
+        console.print(f"{kind}: {judging.TEXTS[kind]}", markup=False, soft_wrap=True)
     shortest = min(findings, key=lambda one: len(json.dumps(one.question)))
-    console.print(f"\nthe smallest example ({shortest.kind}: {shortest.field}, {shortest.changes[0]}); try it with")
-    console.print(f"affidavit policy try --policy {options.policy} --input -", markup=False)
+    console.print(
+        f"\nthe smallest example ({shortest.kind}: {shortest.field}, {shortest.changes[0]}); try it with",
+        soft_wrap=True,
+    )
+    console.print(f"affidavit policy try --policy {options.policy} --input -", markup=False, soft_wrap=True)
     console.print(json.dumps(shortest.question), markup=False, soft_wrap=True)
 
 
