@@ -112,7 +112,7 @@ def test_each_container_reads_what_it_needs() -> None:
     run = {"/run/affidavit": "run"}
     assert _mounts(objects, "opa") == {**run, "/etc/affidavit/bundle/bundle.tar.gz": "bundle"}
     envoy = {**run, "/var/lib/affidavit": "state", "/etc/affidavit/tls": "tls"}
-    assert _mounts(objects, "envoy") == {**envoy, "/etc/affidavit/configmaps/company-ca": "configmap-company-ca"}
+    assert _mounts(objects, "envoy") == {**envoy, "/etc/affidavit/configmaps/company-ca": "ca-configmap-company-ca"}
     assert set(_mounts(objects, "drain")) == {"/etc/affidavit/config", "/etc/affidavit/pod", "/tmp"}
     gate = _mounts(objects, "gate")
     assert gate["/etc/affidavit/keys"] == "keys"
@@ -121,6 +121,19 @@ def test_each_container_reads_what_it_needs() -> None:
     assert [one for one in ("render", "opa", "envoy", "drain") if "keys" in _mounts(objects, one).values()] == []
     users = {name: objects.container(name)["securityContext"]["runAsUser"] for name in ("gate", "envoy", "opa")}
     assert len(set(users.values())) == 3
+
+
+@pytest.mark.parametrize("kind", ["secret", "configmap"])
+def test_envoy_reads_the_authority_and_not_what_lies_beside_it(kind: str) -> None:
+    """A Secret with a service's key and its authority: the key is the gate's alone."""
+    values = changed(GATEWAY, "config/connections/0/upstream/ca_file", f"/etc/affidavit/{kind}s/openai/ca.crt")
+    objects = rendered(values)
+    mounted = _mounts(objects, "envoy")[f"/etc/affidavit/{kind}s/openai"]
+    [volume] = [one for one in objects.pod["spec"]["volumes"] if one["name"] == mounted]
+    source = volume["secret"] if kind == "secret" else volume["configMap"]
+    assert "openai" in (source.get("secretName"), source.get("name"))
+    assert source["items"] == [{"key": "ca.crt", "path": "ca.crt"}]
+    assert _mounts(objects, "gate")["/etc/affidavit/secrets/openai"] == "secret-openai"
 
 
 def test_files_of_the_configuration_are_mounted_from_what_they_are_named_after() -> None:
@@ -152,6 +165,20 @@ def test_unsafe_stands_on_the_pod() -> None:
     assert objects.pod["metadata"]["annotations"]["affidavit.io/unsafe"] == "ephemeralEvidence,plaintextListener"
     assert "volumeClaimTemplates" not in objects.one("StatefulSet")["spec"]
     assert "affidavit.io/unsafe" not in rendered(GATEWAY).pod["metadata"]["annotations"]
+    opened = rendered(changed(GATEWAY, "networkPolicy/enabled", False))
+    assert opened.pod["metadata"]["annotations"]["affidavit.io/unsafe"] == "noNetworkPolicy"
+
+
+def test_unsafe_stands_on_the_console() -> None:
+    def annotations(values: dict[str, Any]) -> dict[str, str]:
+        return rendered(values).one("StatefulSet", "gw-affidavit-console")["spec"]["template"]["metadata"][
+            "annotations"
+        ]
+
+    values = ci_values("whole")
+    assert "affidavit.io/unsafe" not in annotations(values)
+    values = changed(changed(values, "unsafe/ephemeralEvidence", True), "persistence/enabled", False)
+    assert annotations(values)["affidavit.io/unsafe"] == "ephemeralEvidence"
 
 
 def test_distribution_gives_opa_its_configuration_and_a_place_to_keep_bundles() -> None:
@@ -203,7 +230,7 @@ def test_network_is_closed_but_for_what_is_named() -> None:
     policy = rendered(ci_values("egress")).one("NetworkPolicy")["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     [ingress] = policy["ingress"]
-    assert _ports(ingress) == {"gateway"}
+    assert _ports(ingress) == {8443}
     assert [one["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for one in ingress["from"]] == [
         "research",
         "support",
@@ -229,7 +256,45 @@ def test_sidecar_reaches_no_port_of_its_own_server() -> None:
 
 def test_metrics_only_for_who_is_named() -> None:
     [_, monitoring] = rendered(ci_values("whole")).one("NetworkPolicy")["spec"]["ingress"]
-    assert _ports(monitoring) == {"gate-metrics", "opa-metrics"} and monitoring["from"]
+    assert _ports(monitoring) == {9464, 8282} and monitoring["from"]
+
+
+def test_metrics_of_the_console_are_scraped() -> None:
+    """`AffidavitHoldsWaiting` is fired by what the console alone counts."""
+    objects = rendered(ci_values("whole"))
+    config = json.loads(objects.one("ConfigMap", "gw-affidavit-console")["data"]["config.yaml"])
+    assert config["console"]["metrics"] == "0.0.0.0:9467"
+    pod = objects.one("StatefulSet", "gw-affidavit-console")["spec"]["template"]
+    service = objects.one("Service", "gw-affidavit-console")
+    assert {"name": "console-metrics", "port": 9467, "targetPort": 9467} in service["spec"]["ports"]
+    monitor = objects.one("ServiceMonitor", "gw-affidavit-console")
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    selector = monitor["spec"]["selector"]["matchLabels"]
+    assert (
+        selector.items() <= service["metadata"]["labels"].items()
+        and selector.items() <= pod["metadata"]["labels"].items()
+    )
+    assert [one["port"] for one in monitor["spec"]["endpoints"]] == ["console-metrics"]
+    [_, monitoring] = objects.one("NetworkPolicy", "gw-affidavit-console")["spec"]["ingress"]
+    assert _ports(monitoring) == {9467}
+    assert monitoring["from"] == objects.one("NetworkPolicy")["spec"]["ingress"][1]["from"]
+    nobody = rendered(changed(ci_values("whole"), "networkPolicy/monitoring", []))
+    [people] = nobody.one("NetworkPolicy", "gw-affidavit-console")["spec"]["ingress"]
+    assert _ports(people) == {8090}
+
+
+def test_ports_that_the_configuration_names_are_open() -> None:
+    bundles = {"bucket": "policy", "key": "bundle.tar.gz", "endpoint": "https://bundles.example.com:9002"}
+    values = changed(ci_values("whole"), "config/policy/distribution/s3", bundles)
+    values = changed(values, "config/telemetry", {"otlp": {"endpoint": "https://collector.example.com:4318"}})
+    values = changed(values, "test/clientCredentials/tokenEndpoint", "https://login.example.com:8444/token")
+    objects = rendered(values)
+    [_, services] = objects.one("NetworkPolicy")["spec"]["egress"]
+    assert {9002, 4318} <= _ports(services) and 8444 not in _ports(services)
+    [_, _, services] = objects.one("NetworkPolicy", "gw-affidavit-test")["spec"]["egress"]
+    assert 8444 in _ports(services)
+    numbers = [one["port"] for one in services["ports"]]
+    assert len(numbers) == len(set(numbers))
 
 
 def test_every_pod_has_a_network_policy() -> None:
