@@ -51,6 +51,14 @@ WRONG_CONTAINERS: dict[str, tuple[dict[str, Any], str]] = {
         {"volumeMounts": [{"name": "run", "mountPath": "/sockets"}]},
         "volumeMounts: run is not one of extraVolumes",
     ),
+    "the keys in a variable": (
+        {"env": [{"name": "K", "valueFrom": {"secretKeyRef": {"name": "affidavit-keys", "key": "pepper"}}}]},
+        "a variable would be of the Secret affidavit-keys",
+    ),
+    "all keys in variables": (
+        {"envFrom": [{"configMapRef": {"name": "a"}}, {"secretRef": {"name": "affidavit-keys"}}]},
+        "a variable would be of the Secret affidavit-keys",
+    ),
     "the evidence, to write to": (
         {"volumeMounts": [{"name": "state", "mountPath": "/logs"}]},
         "volumeMounts: state is not one of extraVolumes",
@@ -160,6 +168,10 @@ VOLUMES: dict[str, tuple[dict[str, Any], str]] = {
         "secret-openai is a volume of the chart's own",
     ),
     "of the keys": ({"secret": {"secretName": "affidavit-keys"}}, "shared: the Secret affidavit-keys holds the keys"),
+    "of a pod's evidence": (
+        {"persistentVolumeClaim": {"claimName": "state-gw-affidavit-0"}},
+        "shared: the claim state-gw-affidavit-0 holds evidence",
+    ),
     "of the keys and more": (
         {"projected": {"sources": [{"configMap": {"name": "a"}}, {"secret": {"name": "affidavit-keys"}}]}},
         "shared: the Secret affidavit-keys holds the keys",
@@ -186,6 +198,15 @@ def test_opa_gets_no_switches_by_its_environment(name: str) -> None:
     said = _refusal(changed(GATEWAY, "opa/extraEnv", [{"name": name, "value": "true"}]))
     assert f"opa.extraEnv: {name}: what begins with OPA_ is a switch" in said
     rendered(changed(GATEWAY, "opa/extraEnv", [{"name": "GOMAXPROCS", "value": "2"}]))
+
+
+@pytest.mark.parametrize("part", ["gate", "envoy", "opa"])
+def test_keys_are_in_no_variable(part: str) -> None:
+    source = {"secretKeyRef": {"name": "affidavit-keys", "key": "pepper"}}
+    values = changed(GATEWAY, f"{part}/extraEnv", [{"name": "K", "valueFrom": source}])
+    assert f"{part}.extraEnv: a variable would be of the Secret affidavit-keys" in _refusal(values)
+    source = {"secretKeyRef": {"name": "others", "key": "pepper"}}
+    rendered(changed(GATEWAY, f"{part}/extraEnv", [{"name": "K", "valueFrom": source}]))
 
 
 OWN_KEYS = (

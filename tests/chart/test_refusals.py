@@ -52,6 +52,16 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"config/connections/0/upstream/url": "http://10.0.0.7:8000"},
         "config.connections: own: upstream.url is http://10.0.0.7:8000, but the form sidecar",
     ),
+    "callers to Envoy's admin interface": (
+        SIDECAR,
+        {"config/connections/0/upstream/url": "http://127.0.0.1:9901"},
+        "upstream.url is http://127.0.0.1:9901, but this port is the gateway's own (Envoy's admin)",
+    ),
+    "a server on the listener's port": (
+        SIDECAR,
+        {"config/connections/0/upstream/url": "http://localhost:8443"},
+        "upstream.url is http://localhost:8443, but this port is the gateway's own (the listener)",
+    ),
     "gateway to itself": (
         GATEWAY,
         {"config/connections/0/upstream/url": "http://127.0.0.1:8000"},

@@ -12,6 +12,7 @@
 {{- include "affidavit.validateKeys" . -}}
 {{- include "affidavit.validateVolumes" . -}}
 {{- range $part := list "gate" "envoy" "opa" -}}
+{{- include "affidavit.validateEnv" (dict "root" $ "where" (printf "%s.extraEnv" $part) "variables" (get $.Values $part).extraEnv) -}}
 {{- range (get $.Values $part).extraVolumeMounts -}}
 {{- include "affidavit.validateMount" (dict "root" $ "where" (printf "%s.extraVolumeMounts" $part) "mount" .) -}}
 {{- end -}}
@@ -62,6 +63,10 @@
 {{- end -}}
 {{- $secrets := list (default dict $volume.secret).secretName -}}
 {{- range (default dict $volume.projected).sources -}}{{- $secrets = append $secrets (default dict .secret).name -}}{{- end -}}
+{{- $claim := (default dict $volume.persistentVolumeClaim).claimName | default "" -}}
+{{- if regexMatch (printf "^state-%s(-console)?-[0-9]+$" (include "affidavit.fullname" $)) $claim -}}
+{{- include "affidavit.refuse" (printf "extraVolumes: %s: the claim %s holds evidence of a pod's, which writes to it alone." $volume.name $claim) -}}
+{{- end -}}
 {{- if and $keys (has $keys $secrets) -}}
 {{- include "affidavit.refuse" (printf "extraVolumes: %s: the Secret %s holds the keys of the evidence (keys.existingSecret): the gate alone has them." $volume.name $keys) -}}
 {{- end -}}
@@ -80,6 +85,17 @@
 {{- range $own := list "/run/affidavit/" "/var/lib/affidavit/" "/etc/affidavit/" -}}
 {{- if or (hasPrefix $own $path) (hasPrefix $path $own)  -}}
 {{- include "affidavit.refuse" (printf "%s: %s: a mount at %s would lie over %s, where the gateway's own files are." $.where $name $.mount.mountPath (trimSuffix "/" $own)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The keys are files of the gate's: in a variable somebody else would have them. */}}
+{{- define "affidavit.validateEnv" -}}
+{{- $keys := .root.Values.keys.existingSecret -}}
+{{- range .variables -}}
+{{- $of := (default dict .valueFrom).secretKeyRef | default .secretRef | default dict -}}
+{{- if and $keys (eq (default "" $of.name) $keys) -}}
+{{- include "affidavit.refuse" (printf "%s: a variable would be of the Secret %s, which holds the keys of the evidence (keys.existingSecret): the gate alone has them." $.where $keys) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -109,6 +125,7 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- include "affidavit.validateEnv" (dict "root" .root "where" $where "variables" (concat (default list $one.env) (default list $one.envFrom))) -}}
 {{- range $one.volumeMounts -}}
 {{- if not (and (eq $.where "extraContainers") (eq .name "state") .readOnly) -}}
 {{- include "affidavit.validateMount" (dict "root" $.root "where" (printf "%s: volumeMounts" $where) "mount" .) -}}

@@ -98,6 +98,14 @@
 {{- if and (eq $form "sidecar") (not $local) -}}
 {{- include "affidavit.refuse" (printf "config.connections: %s: upstream.url is %s, but the form sidecar serves the inference server in its own pod: http://127.0.0.1:PORT." .name $url) -}}
 {{- end -}}
+{{- if $local -}}
+{{- $port := default (ternary "443" "80" (hasPrefix "https" $url)) (include "affidavit.portOf" $url) | int -}}
+{{- range $name, $number := set (include "affidavit.ownPorts" $ | fromJson) "the listener" $.Values.listener.port -}}
+{{- if eq $port (int $number) -}}
+{{- include "affidavit.refuse" (printf "config.connections: upstream.url is %s, but this port is the gateway's own (%s)." $url $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if and (ne $form "sidecar") $local -}}
 {{- include "affidavit.refuse" (printf "config.connections: %s: upstream.url is %s, but in the form %s nothing listens in the pod." .name $url $form) -}}
 {{- end -}}
