@@ -6,6 +6,7 @@ import copy
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import yaml
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
@@ -69,8 +70,8 @@ def resolved(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _base() -> dict[str, Any]:
-    """Everything on, and one of each in every list."""
-    whole = ci_values("whole")
+    """Everything on, and one of each in every list; with the defaults, as Helm looks at it."""
+    whole = _over(yaml.safe_load((CHART / "values.yaml").read_text()), ci_values("whole"))
     config = whole["config"]
     config["audit"]["witnesses"] = [{"url": "https://witness.example.com", "key": "w+1+key"}]
     config["redaction"] = {"ner": {"adapter": "spacy"}}
@@ -87,6 +88,12 @@ def _base() -> dict[str, Any]:
         {"kind": "slack", "name": "chat", "channel": "C0123456789", "people_file": people, **slack}
     ]
     return whole
+
+
+def _over(defaults: Any, chosen: Any) -> Any:
+    if not (isinstance(defaults, dict) and isinstance(chosen, dict)):
+        return chosen
+    return {**defaults, **{name: _over(defaults.get(name), value) for name, value in chosen.items()}}
 
 
 BASE = _base()

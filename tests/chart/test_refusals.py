@@ -52,6 +52,16 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"config/connections/0/upstream/url": "http://10.0.0.7:8000"},
         "config.connections: own: upstream.url is http://10.0.0.7:8000, but the form sidecar",
     ),
+    "callers to Envoy's admin interface": (
+        SIDECAR,
+        {"config/connections/0/upstream/url": "http://127.0.0.1:9901"},
+        "upstream.url is http://127.0.0.1:9901, but this port is the gateway's own (Envoy's admin)",
+    ),
+    "a server on the listener's port": (
+        SIDECAR,
+        {"config/connections/0/upstream/url": "http://localhost:8443"},
+        "upstream.url is http://localhost:8443, but this port is the gateway's own (the listener)",
+    ),
     "gateway to itself": (
         GATEWAY,
         {"config/connections/0/upstream/url": "http://127.0.0.1:8000"},
@@ -152,12 +162,51 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"listener/tls/requireClientCertificate": True},
         "test.enabled: the test has no client certificate",
     ),
+    "verification by the writer with other credentials": (
+        WHOLE,
+        {"verify/serviceAccountName": "gw-affidavit"},
+        "verify.serviceAccountName: who verifies must not be who writes",
+    ),
+    "plain beside TLS": (
+        GATEWAY,
+        {"unsafe/plaintextListener": True},
+        "unsafe.plaintextListener: contradicts listener.tls.existingSecret",
+    ),
+    "a port that the gate has": (
+        GATEWAY,
+        {"listener/port": 9464},
+        "listener.port: 9464 is taken in the same pod (gate-",
+    ),
+    "a port that the plain listener has": (GATEWAY, {"listener/port": 8080}, "listener.port: 8080 is taken"),
+    "lockdown without policies": (
+        EGRESS,
+        {"networkPolicy/enabled": False},
+        "egress.lockdown.namespaces: they are locked by NetworkPolicies, and networkPolicy.enabled is false",
+    ),
     "no service account": (
         GATEWAY,
         {"serviceAccount": {"create": False}},
         "serviceAccount.name: serviceAccount.create is false",
     ),
 }
+
+
+NO_NULLS = (
+    "networkPolicy",
+    "networkPolicy/enabled",
+    "networkPolicy/dns",
+    "networkPolicy/services",
+    "networkPolicy/extraPorts",
+    "drain/settleSeconds",
+    "envoy/drainSeconds",
+    "users",
+    "persistence/size",
+    "persistence/enabled",
+    "failClosed",
+    "listener/port",
+    "listener/tls/existingSecret",
+    "test",
+)
 
 
 def _refusal(values: dict[str, Any], name: str = "gw") -> str:
@@ -172,6 +221,19 @@ def test_contradiction_is_refused_with_a_sentence(what: str) -> None:
     for path, value in changes.items():
         values = changed(values, path, value)
     assert sentence in _refusal(values)
+
+
+@pytest.mark.parametrize("path", NO_NULLS)
+def test_null_takes_no_default_away(path: str) -> None:
+    """To Helm it does: a rule `to: null` is open to everywhere, and `enabled: null` is off without a word."""
+    *above, name = path.split("/")
+    place = "".join(f"/{one}" for one in above)
+    assert f"at '{place}': missing property '{name}'" in _refusal(changed(WHOLE, path, None))
+
+
+@pytest.mark.parametrize("user", ["gate", "envoy", "opa", "group"])
+def test_users_may_be_left_to_the_cluster(user: str) -> None:
+    rendered(changed(WHOLE, f"users/{user}", None))
 
 
 def test_small_bodies_need_small_segments_only() -> None:
@@ -212,6 +274,8 @@ LOCKED: dict[str, tuple[str, Any, str]] = {
         ["ReadWriteMany"],
         "at '/persistence/accessModes/0': value must be one of",
     ),
+    "names from everywhere": ("networkPolicy/dns", [], "at '/networkPolicy/dns': minItems: got 0, want 1"),
+    "services everywhere": ("networkPolicy/services", [], "at '/networkPolicy/services': minItems: got 0, want 1"),
     "no origin": ("config/audit/origin", ..., "at '/config/audit': missing property 'origin'"),
 }
 

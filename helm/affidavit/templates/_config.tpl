@@ -32,6 +32,7 @@
 {{- $whole := mustMergeOverwrite (deepCopy $all.config) $owned -}}
 {{- if $whole.console -}}
 {{- $_ := set $whole.console "listen" "0.0.0.0:8090" -}}
+{{- $_ := set $whole.console "metrics" "0.0.0.0:9467" -}}
 {{- end -}}
 {{- mustToPrettyJson $whole -}}
 {{- end -}}
@@ -88,8 +89,17 @@
 {{- if $signing.aws_kms -}}{{- $urls = append $urls (default "https://kms" $signing.aws_kms.endpoint) -}}{{- end -}}
 {{- if $signing.openbao -}}{{- $urls = append $urls $signing.openbao.address -}}{{- end -}}
 {{- $urls = append $urls (dig "audit" "registry_url" "" $config) -}}
-{{- $ports := .Values.networkPolicy.extraPorts -}}
-{{- range compact $urls -}}
+{{- $bundles := (dig "policy" "distribution" dict $config | default dict).s3 -}}
+{{- if $bundles -}}{{- $urls = append $urls (default "https://s3" $bundles.endpoint) -}}{{- end -}}
+{{- $traces := (dig "telemetry" dict $config | default dict).otlp | default dict -}}
+{{- $urls = append $urls (default "" $traces.endpoint) -}}
+{{- include "affidavit.portsOf" (dict "urls" $urls "ports" .Values.networkPolicy.extraPorts) -}}
+{{- end -}}
+
+{{/* Ports of services by their URLs, beside those that are named: as JSON. What is in the pod itself needs none. */}}
+{{- define "affidavit.portsOf" -}}
+{{- $ports := .ports -}}
+{{- range compact .urls -}}
 {{- if not (regexMatch "^https?://(127\\.[0-9.]+|localhost)(:|/|$)" .) -}}
 {{- $usual := ternary "80" (ternary "5432" "443" (hasPrefix "postgres" .)) (hasPrefix "http:" .) -}}
 {{- $ports = append $ports (default $usual (include "affidavit.portOf" .)) -}}

@@ -56,6 +56,14 @@ annotations:
 {{- if $image.digest -}}{{- printf "%s@%s" $name $image.digest -}}{{- else -}}{{- $name -}}{{- end -}}
 {{- end -}}
 
+{{/* What weakens this installation, by its names. */}}
+{{- define "affidavit.unsafe" -}}
+{{- $found := list -}}
+{{- range $key, $is := .Values.unsafe -}}{{- if $is -}}{{- $found = append $found $key -}}{{- end -}}{{- end -}}
+{{- if not .Values.networkPolicy.enabled -}}{{- $found = append $found "noNetworkPolicy" -}}{{- end -}}
+{{- join "," $found -}}
+{{- end -}}
+
 {{/* Bytes of a quantity such as 8Gi. */}}
 {{- define "affidavit.bytes" -}}
 {{- $number := regexFind "^[0-9]+" . | int64 -}}

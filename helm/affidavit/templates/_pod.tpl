@@ -29,12 +29,13 @@ capabilities: {drop: [ALL]}
 seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 
-{{/* A container of somebody else's, with Pod Security put on it. */}}
+{{/* A container of somebody else's, with Pod Security put on it: a native sidecar, so that it ends after the gateway's. */}}
 {{- define "affidavit.foreign" -}}
 {{- $security := include "affidavit.security" (dict "writable" .writable) | fromYaml -}}
 {{- $whole := deepCopy .container -}}
 {{- $own := pick (default dict $whole.securityContext) "runAsUser" "runAsGroup" -}}
 {{- $_ := set $whole "securityContext" (mustMergeOverwrite $own $security) -}}
+{{- $_ := set $whole "restartPolicy" "Always" -}}
 {{- toYaml $whole -}}
 {{- end -}}
 
@@ -165,9 +166,44 @@ priorityClassName: {{ quote . }}
 {{- end }}
 {{- end -}}
 
-{{/* Mounts of the authorities that Envoy verifies services with; of no other file that the configuration names. */}}
-{{- define "affidavit.upstreamMounts" -}}
-{{- $files := list -}}
-{{- range .config.connections -}}{{- $files = append $files (default "" .upstream.ca_file) -}}{{- end -}}
-{{- include "affidavit.namedMounts" (dict "text" (join "\n" $files)) -}}
+{{/* The authorities that Envoy verifies services with, as JSON: of each Secret or ConfigMap the entries that are named.
+   Beside one of them there may be a key that is the gate's. */}}
+{{- define "affidavit.authorities" -}}
+{{- $found := dict -}}
+{{- range .connections -}}
+{{- $file := default "" .upstream.ca_file -}}
+{{- if regexMatch "^/etc/affidavit/(secrets|configmaps)/[a-z0-9][a-z0-9.-]*/[A-Za-z0-9._-]+$" $file -}}
+{{- $_ := set $found (dir $file) (append (get $found (dir $file) | default list) (base $file) | uniq | sortAlpha) -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $found -}}
+{{- end -}}
+
+{{- define "affidavit.authorityVolume" -}}
+{{- include "affidavit.volumeName" (list (printf "ca-%s" (dir . | base | trimSuffix "s")) (base .)) -}}
+{{- end -}}
+
+{{- define "affidavit.authorityMounts" -}}
+{{- range $place, $_ := include "affidavit.authorities" . | fromJson }}
+- {name: {{ include "affidavit.authorityVolume" $place }}, mountPath: {{ $place }}, readOnly: true}
+{{- end }}
+{{- end -}}
+
+{{- define "affidavit.authorityVolumes" -}}
+{{- range $place, $entries := include "affidavit.authorities" . | fromJson }}
+- name: {{ include "affidavit.authorityVolume" $place }}
+  {{- if hasPrefix "/etc/affidavit/secrets/" $place }}
+  secret:
+    secretName: {{ base $place | quote }}
+    defaultMode: 0440
+  {{- else }}
+  configMap:
+    name: {{ base $place | quote }}
+    defaultMode: 0444
+  {{- end }}
+    items:
+    {{- range $entries }}
+    - {key: {{ quote . }}, path: {{ quote . }}}
+    {{- end }}
+{{- end }}
 {{- end -}}

@@ -12,6 +12,7 @@
 {{- include "affidavit.validateReplicas" . -}}
 {{- include "affidavit.validateSizes" . -}}
 {{- include "affidavit.validateParts" . -}}
+{{- include "affidavit.validateForeign" . -}}
 {{- end -}}
 
 {{- define "affidavit.validateNames" -}}
@@ -42,6 +43,14 @@
 {{- if not (or $tls.existingSecret .Values.unsafe.plaintextListener) -}}
 {{- include "affidavit.refuse" "listener.tls.existingSecret: callers' tokens need TLS. Name a Secret of the type kubernetes.io/tls; or, where a mesh encrypts, say unsafe.plaintextListener: true." -}}
 {{- end -}}
+{{- if and $tls.existingSecret .Values.unsafe.plaintextListener -}}
+{{- include "affidavit.refuse" "unsafe.plaintextListener: contradicts listener.tls.existingSecret: callers would come in beside TLS. Which one?" -}}
+{{- end -}}
+{{- range $name, $number := include "affidavit.ownPorts" . | fromJson -}}
+{{- if eq (int $.Values.listener.port) (int $number) -}}
+{{- include "affidavit.refuse" (printf "listener.port: %d is taken in the same pod (%s). Choose another." (int $number) $name) -}}
+{{- end -}}
+{{- end -}}
 {{- if and $tls.clientCa.existingSecret $tls.clientCa.existingConfigMap -}}
 {{- include "affidavit.refuse" "listener.tls.clientCa: both existingSecret and existingConfigMap are named. Name one." -}}
 {{- end -}}
@@ -70,12 +79,12 @@
 {{- if not (and $server.name $server.image) -}}
 {{- include "affidavit.refuse" "server.container: needs a name and an image." -}}
 {{- end -}}
-{{- if has $server.name (list "render" "opa" "gate" "envoy" "drain") -}}
-{{- include "affidavit.refuse" (printf "server.container.name: %s is a container of the gateway." $server.name) -}}
-{{- end -}}
 {{- end -}}
 {{- if and (ne $form "egress") .Values.egress.lockdown.namespaces -}}
 {{- include "affidavit.refuse" (printf "egress.lockdown.namespaces: only the form egress locks namespaces, and form is %s." $form) -}}
+{{- end -}}
+{{- if and .Values.egress.lockdown.namespaces (not .Values.networkPolicy.enabled) -}}
+{{- include "affidavit.refuse" "egress.lockdown.namespaces: they are locked by NetworkPolicies, and networkPolicy.enabled is false: nothing would be locked." -}}
 {{- end -}}
 {{- if and (eq $form "egress") (ne .Values.service.type "ClusterIP") -}}
 {{- include "affidavit.refuse" "service.type: the form egress is for callers inside the cluster: it must be ClusterIP." -}}
@@ -88,6 +97,14 @@
 {{- $local := regexMatch "^https?://(127\\.[0-9.]+|localhost)(:[0-9]+)?$" $url -}}
 {{- if and (eq $form "sidecar") (not $local) -}}
 {{- include "affidavit.refuse" (printf "config.connections: %s: upstream.url is %s, but the form sidecar serves the inference server in its own pod: http://127.0.0.1:PORT." .name $url) -}}
+{{- end -}}
+{{- if $local -}}
+{{- $port := default (ternary "443" "80" (hasPrefix "https" $url)) (include "affidavit.portOf" $url) | int -}}
+{{- range $name, $number := set (include "affidavit.ownPorts" $ | fromJson) "the listener" $.Values.listener.port -}}
+{{- if eq $port (int $number) -}}
+{{- include "affidavit.refuse" (printf "config.connections: upstream.url is %s, but this port is the gateway's own (%s)." $url $name) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- if and (ne $form "sidecar") $local -}}
 {{- include "affidavit.refuse" (printf "config.connections: %s: upstream.url is %s, but in the form %s nothing listens in the pod." .name $url $form) -}}
@@ -168,7 +185,7 @@
 {{- if not .Values.verify.policy.existingConfigMap -}}
 {{- include "affidavit.refuse" "verify.policy.existingConfigMap: whoever verifies needs the auditor's policy: what `affidavit auditor-policy` prints." -}}
 {{- end -}}
-{{- if and (not .Values.verify.existingSecret) (eq .Values.verify.serviceAccountName (include "affidavit.serviceAccount" .)) -}}
+{{- if eq .Values.verify.serviceAccountName (include "affidavit.serviceAccount" .) -}}
 {{- include "affidavit.refuse" "verify.serviceAccountName: who verifies must not be who writes: another one than the gate's." -}}
 {{- end -}}
 {{- end -}}
