@@ -2,8 +2,8 @@
 
 What was sent is remembered for each log: the number of its next record. A log's objects follow each other without a
 gap, so whatever the order in which logs come into the bucket (a replica that was cut off for a day ships late), none is
-left out; one that is stuck, or has no end yet, holds back from where on is looked. An object is remembered when the other side has taken all its events; a crash in between sends them again,
-with the same ``metadata.uid``.
+left out; one that is stuck, or has no end yet, holds back from where on is looked. An object is remembered when the
+other side has taken all its events; a crash in between sends them again, with the same ``metadata.uid``.
 """
 
 from __future__ import annotations
@@ -156,9 +156,7 @@ class Cursor:
                 yield f"log {log.replica}/{log.epoch} has no end, and no record after {told.day}; {_VERIFY}"
         oldest = _day(self.begins(now) - timedelta(days=1))
         self.following = {
-            log: told
-            for log, told in self.following.items()
-            if told.state is not State.ENDED or told.day >= oldest
+            log: told for log, told in self.following.items() if told.state is not State.ENDED or told.day >= oldest
         }
         self._save()
 
@@ -255,7 +253,9 @@ def send(store: VersionedStore, cursor: Cursor, sink: Sink, now: datetime) -> Se
         made.events += len(events)
     for log, told in cursor.following.items():
         if told.state is State.STUCK and log not in told_of:
-            made.problems.append(f"log {log.replica}/{log.epoch}: the records from {told.next} on are missing; {_VERIFY}")
+            made.problems.append(
+                f"log {log.replica}/{log.epoch}: the records from {told.next} on are missing; {_VERIFY}"
+            )
     made.problems += cursor.finish(now)
     return made
 
