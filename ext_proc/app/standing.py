@@ -71,8 +71,8 @@ def _does_daily_work(states: Mapping[str, Mapping[str, Any]], now: float) -> boo
     """Well, and in time: what hangs, or never began, has no failures to tell of."""
     told = states.get("daily")
     if told is None:  # it says something as soon as it begins
-        return now - states.get("supervisor", {}).get("at", 0.0) <= DAILY_BEGINS_SECONDS
-    return bool(told.get("is_ready")) and now <= told.get("due_by", 0.0)
+        return bool(now - states.get("supervisor", {}).get("at", 0.0) <= DAILY_BEGINS_SECONDS)
+    return bool(told.get("is_ready") and now <= told.get("due_by", 0.0))
 
 
 class StandingCollector:
