@@ -120,6 +120,7 @@ class Daily:
             if not does_add_up:
                 failures.append(_failure("reconcile", day, 1))
             for command in left:
+                self._failures = self._failures or list(failures)  # known for hours before the last command ends
                 self._say(now, timedelta(seconds=COMMAND_SECONDS))
                 status = await self._run(command, day)
                 telemetry.DAILY_RUNS.labels(command, _word(status)).inc()

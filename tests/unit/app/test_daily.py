@@ -201,6 +201,21 @@ async def test_a_call_without_a_record_is_told_of_until_a_later_look_is_clean(ho
     assert house.told()["failures"] == [] and house.told()["is_ready"] is True
 
 
+async def test_what_does_not_add_up_is_told_before_the_last_command_ends(house: House):
+    house.records("2026-11-23", "2026-11-24")
+    house.status["reconcile"] = 1
+    house.leave("reconcile", "2026-11-23")
+    daily, during = house.daily(), []
+
+    async def look_up(command: str, day: str) -> int:
+        during.append((day, len(house.told()["failures"])))
+        return 0
+
+    daily._run = look_up
+    await looked(house, daily, MIDNIGHT + 4 * HOUR)
+    assert during[-1] == ("2026-11-24", 1)
+
+
 async def test_it_is_not_well_where_it_never_ran_or_hangs(house: House):
     daily = house.daily()
     at = MIDNIGHT.timestamp()

@@ -304,6 +304,18 @@ def test_object_of_somebody_elses_does_not_blind_a_log(recorded: Recorded, tmp_p
     assert [key in one for one in made.problems] == [True]  # it lies there still
 
 
+def test_cursor_of_before_and_days_that_there_are_not(tmp_path: Path) -> None:
+    """A key may name the 31st of February; a file of an earlier version names no state."""
+    logs = {"gw-0-0/e": [3, "2026-02-31"], "gw-1-0/e": [5, "2026-11-25", "stuck"]}
+    told = {"schema": "affidavit/siem-cursor/v1", "since": "2026-11-01T00:00:00+00:00", "logs": logs}
+    (tmp_path / "cursor").write_text(json.dumps(told))
+    cursor = _cursor(tmp_path)
+    assert [one.next for one in cursor.following.values()] == [3, 5]
+    assert cursor.begins(NOON) == cursor.since
+    cursor.looked_at = NOON + 30 * DAY
+    assert cursor.begins(NOON + 30 * DAY) == datetime(2026, 11, 23, tzinfo=UTC)
+
+
 @pytest.mark.parametrize(
     "text", ["", "{}", '{"schema": "other"}', '{"schema": "affidavit/siem-cursor/v1", "logs": []}']
 )
