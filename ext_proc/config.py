@@ -15,7 +15,7 @@ import re
 from collections import Counter
 from pathlib import Path  # noqa: TC003 - pydantic needs it at run time
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -414,6 +414,10 @@ class WitnessSection(_Section):
     """Its verifier key (`name+id+base64`)."""
 
 
+_PASSWORDS: Final = {"password", "sslpassword"}
+"""What PostgreSQL's driver takes behind the question mark."""
+
+
 class AuditSection(_Section):
     """The evidence."""
 
@@ -464,6 +468,18 @@ class AuditSection(_Section):
     def _has_one_name(self) -> AuditSection:
         if self.replica_file is not None and "replica" in self.model_fields_set:
             raise ValueError("name replica or replica_file, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_the_password_elsewhere(self) -> AuditSection:
+        """What is in this file is in its copies, in tickets and in the cluster's own configuration."""
+        try:
+            parts = urlsplit(self.registry_url or "")
+            is_open = parts.password is not None or bool(_PASSWORDS & parse_qs(parts.query).keys())
+        except ValueError:  # no address at all: the message of who opens it would have it
+            raise ValueError("registry_url: not an address") from None
+        if is_open:
+            raise ValueError("registry_url: no password in it; name a file that holds it (registry_password_file)")
         return self
 
     @model_validator(mode="after")

@@ -38,6 +38,10 @@ CATCH_UP_DAYS: Final = 7
 """So many days back are made up for after everything was down."""
 APART_SECONDS: Final = 3000
 """Replicas begin within so many seconds after the hour, each at its own."""
+COMMAND_SECONDS: Final = 6 * 3600.0
+"""A command that takes longer hangs: it is broken off, and tried again."""
+SLACK_SECONDS: Final = 1800.0
+"""What said nothing for so long after it was due does not run any more."""
 _STOP_SECONDS: Final = 10.0
 _NICENESS: Final = 10
 _FAILED_TO_RUN: Final = 2
@@ -69,6 +73,7 @@ class Daily:
         apart = timedelta(seconds=int.from_bytes(seed[:4]) % APART_SECONDS)
         self._after_midnight = timedelta(hours=config.audit.daily_hour or 0) + apart
         self._due_at = clock()
+        self._failures: list[str] = []
 
     async def live(self, stop: asyncio.Event) -> None:
         """Look now and then, until ``stop``."""
@@ -88,11 +93,17 @@ class Daily:
             failures, is_done = await self._catch_up(now)
         except (StoreUnavailable, StoreRefused, GateError) as error:
             failures, is_done = [f"store: {error}"], False
-        if is_done:
+        if is_done and not failures:
             self._due_at = self._next(now)
         for failure in failures:
             _log.error("daily work", failure=failure)
-        told = {"at": now.timestamp(), "is_ready": not failures, "failures": failures}
+        self._failures = failures
+        self._say(now, self._due_at - self._clock())
+
+    def _say(self, now: datetime, waits: timedelta) -> None:
+        """How it stands; whoever reads it after ``waits`` (and a little more) in vain knows that this hangs."""
+        due_by = self._clock().timestamp() + max(0.0, waits.total_seconds()) + SLACK_SECONDS
+        told = {"at": now.timestamp(), "is_ready": not self._failures, "failures": self._failures, "due_by": due_by}
         tell(self._config.run_dir, _STATE, {**told, "next_at": instant(self._due_at)})
 
     def _next(self, now: datetime) -> datetime:
@@ -105,31 +116,36 @@ class Daily:
         failures: list[str] = []
         for back in reversed(range(CATCH_UP_DAYS)):
             day = f"{last - timedelta(days=back):%Y-%m-%d}"
-            for command in await asyncio.to_thread(self._left, day):
+            left, does_add_up = await asyncio.to_thread(self._left, day)
+            if not does_add_up:
+                failures.append(_failure("reconcile", day, 1))
+            for command in left:
+                self._failures = self._failures or list(failures)  # known for hours before the last command ends
+                self._say(now, timedelta(seconds=COMMAND_SECONDS))
                 status = await self._run(command, day)
                 telemetry.DAILY_RUNS.labels(command, _word(status)).inc()
                 if status != 0:
-                    failures.append(f"{command} of {day}: {_word(status)}; run `affidavit {command} --day {day}`")
+                    failures.append(_failure(command, day, status))
                 if status is None or status >= _FAILED_TO_RUN or status < 0:
                     return failures, False
         return failures, True
 
-    def _left(self, day: str) -> list[str]:
-        """The commands that are still to be run for a day."""
+    def _left(self, day: str) -> tuple[list[str], bool]:
+        """The commands that are still to be run for a day, and whether what is stated of it adds up."""
         if next(iter(self._store.keys(f"v1/events/dt={day}/")), None) is None:
-            return []
-        left = [] if self._is_stated(day) else ["reconcile"]
+            return [], True
+        stated = self._stated(day)
+        left = ["reconcile"] if stated is None else []
         newest = max((key.split("/")[2].removeprefix("dt=") for key in self._store.keys("v1/rollup/")), default="")
-        return [*left, "rollup"] if newest < day else left
+        return [*left, "rollup"] if newest < day else left, stated is None or _adds_up(stated)
 
-    def _is_stated(self, day: str) -> bool:
-        """Is there a statement of the whole day? One that an operator asked for may be of an hour of it."""
+    def _stated(self, day: str) -> Mapping[str, Any] | None:
+        """The newest statement of the whole day. One that an operator asked for may be of an hour of it."""
         begin = datetime.fromisoformat(day).replace(tzinfo=UTC)
         whole = (instant(begin), instant(begin + timedelta(days=1)))
-        return any(
-            (told.get("from"), told.get("to")) == whole
-            for told in map(self._told, self._store.keys(f"v1/reconcile/dt={day}/"))
-        )
+        told = map(self._told, self._store.keys(f"v1/reconcile/dt={day}/"))
+        found = [one for one in told if (one.get("from"), one.get("to")) == whole]
+        return max(found, key=lambda one: str(one.get("at", "")), default=None)
 
     def _told(self, key: str) -> Mapping[str, Any]:
         """What a note of ours says; nothing if it is none."""
@@ -139,6 +155,15 @@ class Daily:
             return note.json_of(opened) if is_ours else {}
         except (IntegrityError, UnicodeDecodeError):
             return {}
+
+
+def _adds_up(told: Mapping[str, Any]) -> bool:
+    """As the command's exit status says it; what is only not listed one by one is explained."""
+    return not told.get("orphans") and all(one.get("code") == "unlisted" for one in told.get("gaps", ()))
+
+
+def _failure(command: str, day: str, status: int | None) -> str:
+    return f"{command} of {day}: {_word(status)}; run `affidavit {command} --day {day}`"
 
 
 def _word(status: int | None) -> str:
@@ -153,8 +178,10 @@ def _word(status: int | None) -> str:
             return "could not be run"
 
 
-async def run_command(config_path: Path, stop: asyncio.Event, command: str, day: str) -> int | None:
-    """One of our own commands in a process that yields to the workers. None: ``stop`` came first."""
+async def run_command(
+    config_path: Path, stop: asyncio.Event, command: str, day: str, *, limit_seconds: float = COMMAND_SECONDS
+) -> int | None:
+    """One of our own commands in a process that yields to the workers. None: ``stop`` came first, or the limit."""
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "ext_proc", command, "--config", str(config_path), "--day", day, "--json",
         stdout=asyncio.subprocess.DEVNULL,  # the statement is in the store, and how it went is the exit status
@@ -165,7 +192,7 @@ async def run_command(config_path: Path, stop: asyncio.Event, command: str, day:
         os.setpriority(os.PRIO_PROCESS, child.pid, _NICENESS)
     ended = asyncio.ensure_future(child.wait())  # noqa: TID251 - awaited right below
     stopping = asyncio.ensure_future(stop.wait())  # noqa: TID251 - as above
-    await asyncio.wait((ended, stopping), return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait((ended, stopping), return_when=asyncio.FIRST_COMPLETED, timeout=limit_seconds)
     stopping.cancel()
     if ended.done():
         return ended.result()

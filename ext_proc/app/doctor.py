@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 
-from ext_proc.app import doctor_disk, doctor_envoy, doctor_keys, doctor_store
+from ext_proc.app import doctor_disk, doctor_edge, doctor_envoy, doctor_keys, doctor_store, edge_files
 from ext_proc.app.doctor_asking import Unreachable, asked_json
 from ext_proc.app.doctor_envoy import FAIL, OK, WARN, Finding
 from ext_proc.app.process import clock, read_states
@@ -149,10 +149,23 @@ def _envoy(patient: Patient) -> Iterator[Finding]:
         return
     yield Finding("envoy.runs", OK, f"answers on {patient.config.listen.admin}")
     yield from doctor_envoy.judge(dump, str(access_log_path(patient.config)))
+    yield from _edge(patient, dump)
     host = patient.config.listen.admin.rpartition(":")[0]
     if host not in {"127.0.0.1", "localhost", "[::1]"}:
         yield Finding(
             "envoy.admin", FAIL, f"the admin address is {host}: whoever reaches it can stop Envoy", "loopback"
+        )
+
+
+def _edge(patient: Patient, dump: Mapping[str, Any]) -> Iterator[Finding]:
+    """All of Envoy's settings, where the file that they are made of is the one in force."""
+    config = patient.config
+    if patient.states.get("supervisor", {}).get("config_sha256") == patient.digest:
+        yield from doctor_edge.compare(dump, edge_files.settings(config), edge_files.connections(config))
+        return
+    for name in (doctor_edge.SETTINGS, doctor_edge.CONNECTIONS):
+        yield Finding(
+            name, WARN, "not looked at: this file is not in force", "affidavit reload, or a restart; then ask again"
         )
 
 

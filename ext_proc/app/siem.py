@@ -10,6 +10,7 @@ import signal
 import ssl
 import sys
 import urllib.request
+from contextlib import suppress
 from http.client import HTTPException
 from threading import Event
 from typing import TYPE_CHECKING, Any, Final
@@ -62,12 +63,29 @@ class FileSink:
         del name
         try:
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-            with os.fdopen(descriptor, "ab") as file:
-                file.write(_lines(events))
-                file.flush()
-                os.fsync(file.fileno())
+            with os.fdopen(descriptor, "ab", buffering=0) as file:
+                size = os.fstat(descriptor).st_size
+                try:
+                    _write_all(descriptor, (b"\n" if size and self._is_cut() else b"") + _lines(events))
+                    os.fsync(descriptor)
+                except OSError:
+                    with suppress(OSError):  # what is no file on a disk cannot be cut
+                        file.truncate(size)
+                    raise
         except OSError as error:
             raise EvidenceError(f"{self._path}: {error.strerror}") from None
+
+    def _is_cut(self) -> bool:
+        """Does it end within a line? After a crash in the middle of writing it may."""
+        with self._path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+
+
+def _write_all(descriptor: int, body: bytes) -> None:
+    rest = memoryview(body)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
 
 
 class BucketSink:

@@ -23,6 +23,8 @@ STATE_FRESH_SECONDS: Final = 10.0
 """What a process said longer ago says nothing any more."""
 SHIPPER_FRESH_SECONDS: Final = 300.0
 """The shipper says something after each round, and a round with a store that hangs takes minutes."""
+DAILY_BEGINS_SECONDS: Final = 900.0
+"""The first look at the store is made at once; one that does not answer is told of within minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,18 @@ class Standing:
             "evidence": bool(fresh) and all(one.get("is_writable", False) for one in fresh.values()),
             "store": not holes,
             "shipper": bool(shipper.get("is_ready")) and now - shipper["at"] <= SHIPPER_FRESH_SECONDS,
-            "daily": bool(states.get("daily", {"is_ready": True}).get("is_ready")),
+            "daily": config.audit.daily_hour is None or _does_daily_work(states, now),
             "bundle": not degraded,
         }
         return cls(problems, degraded, parts, states)
+
+
+def _does_daily_work(states: Mapping[str, Mapping[str, Any]], now: float) -> bool:
+    """Well, and in time: what hangs, or never began, has no failures to tell of."""
+    told = states.get("daily")
+    if told is None:  # it says something as soon as it begins
+        return bool(now - states.get("supervisor", {}).get("at", 0.0) <= DAILY_BEGINS_SECONDS)
+    return bool(told.get("is_ready") and now <= told.get("due_by", 0.0))
 
 
 class StandingCollector:

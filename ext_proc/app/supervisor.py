@@ -291,7 +291,7 @@ def _check_files(config: Config) -> None:
     """Load what no worker can start without: it would end, and be started again, for ever.
 
     Raises:
-        ConfigError: a key file, the bundle, a rule pack or the recogniser of names cannot be used.
+        ConfigError: a key file, the bundle, a rule pack, the recogniser of names or what traces need cannot be used.
     """
     audit = config.audit
     needed = (audit.key_encryption_key_file, audit.pepper_file, audit.receipt_key_file, audit.signing.file)
@@ -303,6 +303,9 @@ def _check_files(config: Config) -> None:
     detector_of(config)
     if config.redaction.ner is not None:
         try_out(registry.recipe(config.redaction.ner))
+    tracing = registry.tracing(config, "start")
+    if tracing is not None:
+        tracing.close()
 
 
 def _locked(path: Path, setting: str) -> int:

@@ -102,11 +102,12 @@ class _Worker:
         content = ContentGate(read_key(config.redaction.hash_key_file), detector_of(config), recogniser)
         keyring = registry.keyring(config)
         tokens = registry.token_desk(config, keyring)
-        writer = await open_log(config, self._digest, str(self._index), keyring, registry.receipt_signer(config))
         authenticator = Authenticator(registry.trusts(config), registry.mtls(config))
         tracing = registry.tracing(config, str(self._index))
         policy = registry.opa_policy(config)
         shadow = registry.shadow_policy(config)
+        # Behind what may be refused: each start of a worker that fails here would leave a log, locked for years.
+        writer = await open_log(config, self._digest, str(self._index), keyring, registry.receipt_signer(config))
         shadowed = (
             ShadowedPolicy(policy, shadow, lambda kind, facts: writer.note(kind, facts, clock())) if shadow else None
         )

@@ -29,7 +29,7 @@ _THREADS: Final = 4
 _AHEAD: Final = 8
 _SEALED_WITHIN: Final = timedelta(hours=1)
 """A leaf lies in an object of its own hour or the hour before: no segment stays open for longer."""
-_PUT_BACK: Final = timedelta(days=2)
+PUT_BACK: Final = timedelta(days=2)
 """How far a clock may be put back without a log's records being looked for in vain."""
 _COMMON: Final = {"kind": str, "origin": str, "sequence": int, "at": str}
 _STEP_BYTES: Final = 1 << 18
@@ -97,9 +97,8 @@ def objects_of(store: VersionedStore, log: LogName) -> Iterator[tuple[EventsName
         EvidenceError: the store cannot be listed.
     """
     try:
-        born_at = datetime.strptime(log.epoch.partition("-")[0], "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC)
-        after, _ = window(born_at - _PUT_BACK, None)
-    except (ValueError, OverflowError):  # of the form, but no day that there is
+        after, _ = window(log.born_at - PUT_BACK, None) if log.born_at is not None else ("", None)
+    except OverflowError:
         after = ""
     found = [(name, version) for name, version in objects(store, after) if name.log == log]
     yield from sorted(found, key=lambda one: one[0].first)

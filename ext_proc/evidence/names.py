@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 EVENTS: Final = "v1/events/"
@@ -37,6 +37,14 @@ class LogName:
         """Of a log's unique name; None if it is none."""
         parts = origin.rsplit("/", 2)
         return cls(parts[1], parts[2]) if len(parts) == 3 and re.fullmatch(_EPOCH, parts[2], re.ASCII) else None
+
+    @property
+    def born_at(self) -> datetime | None:
+        """When the epoch says that it began; None if that is no day that there is."""
+        try:
+            return datetime.strptime(self.epoch.partition("-")[0], "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC)
+        except ValueError:
+            return None
 
 
 @dataclass(frozen=True, slots=True)

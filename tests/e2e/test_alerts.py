@@ -55,10 +55,11 @@ ANSWER: Final = json.dumps({"choices": [{"message": {"role": "assistant", "conte
 HASTE: Final = {
     "AffidavitEvidenceOld": ("> 600", "> 5"),
     "AffidavitHoldsWaiting": ("> 900", "> 2"),
+    "AffidavitCanaryOld": ("> 172800", "> 2"),
 }
 """What else is shortened than times: ages."""
-FROM_THE_START: Final = {"AffidavitDailyWork"}
-"""A day that does not add up is there before the gateway is: it looks when it starts."""
+FROM_THE_START: Final = {"AffidavitDailyWork", "AffidavitCanaryOld"}
+"""A day that does not add up is there before the gateway is: it looks when it starts. So does the canary, and once."""
 
 
 def hastened(rules: dict[str, Any]) -> dict[str, Any]:
@@ -227,6 +228,7 @@ def test_all_is_well_at_first(watch: Watch) -> None:
     for _ in range(5):
         assert watch.gateway.chat("hello").status == 200
     watch.until(lambda: sum(watch.value("affidavit_decisions_total")) >= 6, "decisions are not counted")
+    watch.until(lambda: watch.value("affidavit_canary_age_seconds"), "no canary learnt anything")
     named = set(re.findall(r"\b(?:affidavit|envoy)_[a-z0-9_]+\b", RULES.read_text()))
     assert sorted(name for name in named if not watch.value(f"count({name})")) == []
     time.sleep(3)
@@ -241,6 +243,10 @@ def test_all_is_well_at_first(watch: Watch) -> None:
 
 def test_day_that_does_not_add_up(watch: Watch) -> None:
     watch.fires("AffidavitDailyWork")
+
+
+def test_canary_that_is_old(watch: Watch) -> None:
+    watch.fires("AffidavitCanaryOld")
 
 
 def test_keys_that_cannot_be_fetched(watch: Watch) -> None:
@@ -415,7 +421,7 @@ def test_gate_that_closes_cleanly_and_one_that_fails(watch: Watch) -> None:
 
 def test_gateway_that_is_gone(watch: Watch) -> None:
     watch.stack.programs["supervisor"].stop()
-    watch.fires("AffidavitAbsent")
+    watch.fires("AffidavitAbsent", "AffidavitReplicaGone")
 
 
 def test_every_alert_was_brought_about() -> None:

@@ -57,7 +57,7 @@ def test_a_running_gateway_is_well(mine: Gateway) -> None:
     wanted = {
         "gate.runs", "gate.configuration", "gate.ready", "policy.active", "policy.recorded", "envoy.runs", "envoy.gate",
         "envoy.request_gate", "envoy.response_gate", "envoy.modes", "envoy.edge", "envoy.access_log", "envoy.routes",
-        "envoy.witness", "store.reached", "store.lock", "store.versions", "store.clock", "store.permissions",
+        "envoy.settings", "envoy.connections", "envoy.witness", "store.reached", "store.lock", "store.versions", "store.clock", "store.permissions",
         "disk.lasting", "disk.one", "disk.room", "disk.sync", "keys.signing", "tls.certificate",
     }  # fmt: skip
     assert wanted <= set(found)
@@ -96,5 +96,5 @@ def test_envoy_that_runs_with_other_settings(mine: Gateway) -> None:
         bootstrap.write_text(ours)
         mine.stack.start_envoy()
     assert status == 1
-    assert {"envoy.gate"} == {name for name in _failing(found) if name.startswith("envoy.")}
+    assert {"envoy.gate", "envoy.settings"} == {name for name in _failing(found) if name.startswith("envoy.")}
     assert "failure_mode_allow is true" in found["envoy.gate"]["says"]

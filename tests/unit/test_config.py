@@ -330,6 +330,22 @@ def test_folder_for_a_file(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://u:SECRET@h/db",
+        "postgresql+psycopg://u:@h/db",
+        "postgresql://u@h/db?password=SECRET",
+        "postgresql://u@h/db?sslmode=verify-full&sslpassword=SECRET",
+    ],
+)
+def test_no_password_stands_in_the_registrys_address(tmp_path: Path, url: str) -> None:
+    said = _refusal(tmp_path, _changed("audit.registry_url", url))
+    assert "registry_url: no password in it" in said and "SECRET" not in said
+    plain = "postgresql+psycopg://u@h/db?sslmode=verify-full"
+    assert _load(tmp_path, _changed("audit.registry_url", plain)).audit.registry_url == plain
+
+
 def test_values_are_not_repeated(tmp_path: Path) -> None:
     """Whoever writes a secret into the file by mistake must not find it in a log."""
     said = _refusal(tmp_path, _changed("connections.0.credential", {"file": "f", "value": "sk-planted"}))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ext_proc.app.daily import APART_SECONDS, Daily, run_command
+from ext_proc.app.standing import Standing
 from ext_proc.audit.note import sign_json
 from ext_proc.audit.record import instant
 from tests.fakes.configured import GATEWAY, a_config
@@ -51,7 +52,9 @@ class House:
 
     def leave(self, command: str, day: str, signer: FakeSigner | None = None, hours: int = 24) -> None:
         begin = datetime.fromisoformat(day).replace(tzinfo=UTC)
-        fields = {"from": instant(begin), "to": instant(begin + hours * HOUR), "day": day}
+        gaps = [{"code": "bypass", "object": "x", "explanation": "y"}] if self.status.get(command) == 1 else []
+        told = {"at": instant(self.now), "orphans": 0, "gaps": gaps}
+        fields = {"from": instant(begin), "to": instant(begin + hours * HOUR), "day": day, **told}
         body = sign_json(fields, GATEWAY, signer or self.signer)
         self.store.write_over(f"v1/{command}/dt={day}/{len(self.asked):016x}.note", body)
 
@@ -179,6 +182,68 @@ async def test_a_store_that_does_not_answer_is_asked_again(house: House):
     assert await looked(house, daily, MIDNIGHT + 5 * HOUR) == BOTH
 
 
+async def test_a_call_without_a_record_is_told_of_until_a_later_look_is_clean(house: House):
+    """Also by a replica that was started since, and by the one that did not look."""
+    house.records("2026-11-24", "2026-11-25")
+    house.status["reconcile"] = 1
+    assert await looked(house, house.daily(), MIDNIGHT + 4 * HOUR) == BOTH
+    house.status.clear()
+    other = house.daily(replica="gw-1")
+    assert await looked(house, other, MIDNIGHT + 5 * HOUR) == []
+    assert house.told()["failures"] == [
+        "reconcile of 2026-11-24: something does not add up; run `affidavit reconcile --day 2026-11-24`"
+    ]
+    await looked(house, other, MIDNIGHT + DAY + 5 * HOUR)  # the next day is well
+    assert len(house.told()["failures"]) == 1 and house.told()["is_ready"] is False
+    house.asked.append(("an operator's", "look"))
+    house.leave("reconcile", "2026-11-24")
+    assert await looked(house, other, MIDNIGHT + DAY + 6 * HOUR) == []
+    assert house.told()["failures"] == [] and house.told()["is_ready"] is True
+
+
+async def test_what_does_not_add_up_is_told_before_the_last_command_ends(house: House):
+    house.records("2026-11-23", "2026-11-24")
+    house.status["reconcile"] = 1
+    house.leave("reconcile", "2026-11-23")
+    daily, during = house.daily(), []
+
+    async def look_up(command: str, day: str) -> int:
+        during.append((day, len(house.told()["failures"])))
+        return 0
+
+    daily._run = look_up
+    await looked(house, daily, MIDNIGHT + 4 * HOUR)
+    assert during[-1] == ("2026-11-24", 1)
+
+
+async def test_it_is_not_well_where_it_never_ran_or_hangs(house: House):
+    daily = house.daily()
+    at = MIDNIGHT.timestamp()
+
+    def is_well(later: timedelta, *names: str) -> bool:
+        states = {"supervisor": {"at": at}, **{name: house.told() for name in names}}
+        return Standing.of(house.config, states, at + later.total_seconds()).parts["daily"]
+
+    assert is_well(timedelta(minutes=10)) and not is_well(timedelta(minutes=20))
+    await looked(house, daily, MIDNIGHT)
+    assert is_well(2 * HOUR, "daily") and not is_well(2 * DAY, "daily")
+    house.records("2026-11-25")
+    during = []
+
+    async def hang(command: str, day: str) -> int:
+        during.append([is_well(DAY + later * HOUR, "daily") for later in (4, 10, 11)])
+        return 0
+
+    daily._run = hang
+    await looked(house, daily, MIDNIGHT + DAY + 4 * HOUR)
+    assert during == [[True, True, False]] * 2
+
+
+async def test_without_an_hour_there_is_no_work_to_be_late_with(house: House):
+    house.daily(daily_hour=None)
+    assert Standing.of(house.config, {}, 1e9).parts["daily"]
+
+
 async def test_it_lives_until_it_is_told_to_stop(house: House):
     house.records("2026-11-24")
     house.now = MIDNIGHT + 4 * HOUR
@@ -196,17 +261,23 @@ async def test_a_command_says_how_it_ended(house: House):
     assert await run_command(house.folder / "nowhere.yaml", asyncio.Event(), "rollup", "2026-11-24") == 2
 
 
-async def test_a_command_is_broken_off_at_the_end(house: House, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_a_command_is_broken_off(house: House, monkeypatch: pytest.MonkeyPatch, *, hangs: bool):
+    """At the end, and when it takes for ever."""
     slow = house.folder / "slow"
     slow.write_text(f"#!/bin/sh\necho $$ > {house.folder}/pid\nexec sleep 60\n")
     slow.chmod(0o700)
     monkeypatch.setattr("sys.executable", str(slow))
     stop = asyncio.Event()
-    running = asyncio.create_task(run_command(house.folder / "c.yaml", stop, "rollup", "2026-11-24"))
+    limit = 2.0 if hangs else 60.0
+    running = asyncio.create_task(
+        run_command(house.folder / "c.yaml", stop, "rollup", "2026-11-24", limit_seconds=limit)
+    )
     async with asyncio.timeout(20):
         while not (house.folder / "pid").exists() or not (house.folder / "pid").read_text().endswith("\n"):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        stop.set()
+        if not hangs:
+            stop.set()
         assert await running is None
     with pytest.raises(ProcessLookupError):
         os.kill(int((house.folder / "pid").read_text()), signal.SIGCONT)

@@ -145,12 +145,14 @@ def test_how_it_stands_as_gauges(config: Any, monkeypatch: pytest.MonkeyPatch) -
         ({"shipper": None}, "shipper"),
         ({"shipper": {"policy_refused": "unsigned"}}, "bundle"),
         ({"daily": {"is_ready": False}}, "daily"),
+        ({"daily": {"due_by": 999.0}}, "daily"),
+        ({"daily": None}, "daily"),
     ],
 )
 def test_each_part_for_itself(config: Any, said: dict[str, Any], part: str) -> None:
     well = {"at": 1000.0, "is_ready": True, "is_writable": True, "is_policy_ready": True, "failure": None}
     states: dict[str, Any] = {f"worker-{index}": dict(well) for index in range(config.workers)}
-    states |= {"shipper": dict(well), "daily": dict(well)}
+    states |= {"shipper": dict(well), "daily": {**well, "due_by": 1000.0}}
     assert all(Standing.of(config, states, 1000.0).parts.values())
     for name, change in said.items():
         if change is None:

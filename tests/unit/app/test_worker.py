@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sys
 
 import pytest
+import yaml
 
-from ext_proc.app.worker import wait_for_birth
+from ext_proc.app import registry, supervisor
+from ext_proc.app.worker import _Worker, wait_for_birth
+from ext_proc.config import load
+from ext_proc.errors import ConfigError
 from tests.fakes.auditor import findings
+from tests.fakes.configured import a_config
 from tests.fakes.disk import BadDisk, Faults
 from tests.fakes.log import AT, E1, a_writer, epoch, intent, outcome
 from tests.fakes.shipping import StandingClock, a_shipper, a_store, ship_all
@@ -124,3 +130,33 @@ async def test_the_mark_of_birth_is_nobody_s_but_the_shipper_s(house, tmp_path):
     assert not path.exists()
     os.close(os.open(path, os.O_CREAT))
     assert await house.serves()
+
+
+def _traced(folder, **otlp):
+    a_config(folder)
+    path = folder / "config.yaml"
+    told = yaml.safe_load(path.read_text())
+    told["telemetry"] = {"otlp": {"endpoint": "http://127.0.0.1:9", **otlp}}
+    path.write_text(yaml.safe_dump(told))
+    return path
+
+
+@pytest.mark.parametrize("missing", ["library", "headers"])
+async def test_traces_that_cannot_be_made_are_refused_and_leave_no_log(tmp_path, monkeypatch, missing):
+    """Each start of the worker left one, whose birth was locked in the store for years."""
+    if missing == "library":
+        monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+        path, said = _traced(tmp_path), "affidavit\\[otel\\]"
+    else:
+        path, said = _traced(tmp_path, headers_file=str(tmp_path / "none")), "none"
+    config, _ = load(path)
+    with pytest.raises(ConfigError, match=said):
+        await _Worker(path, 0).live()
+    directory = registry.evidence_directory(config)
+    assert not directory.exists() or not list(directory.glob("[!.]*"))
+    with pytest.raises(ConfigError, match=said):
+        supervisor._check_files(config)
+
+
+def test_traces_that_can_be_made_are_not_refused(tmp_path):
+    supervisor._check_files(load(_traced(tmp_path))[0])

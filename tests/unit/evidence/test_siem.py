@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import resource
 import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import zstandard
 
 from ext_proc.app import siem as places
 from ext_proc.cli import main
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
 NOW = NOON + 10 * HOUR
 
 
@@ -176,14 +179,141 @@ def test_what_lay_there_before_is_not_sent(recorded: Recorded, tmp_path: Path) -
 def test_logs_that_ended_long_ago_are_forgotten(recorded: Recorded, tmp_path: Path) -> None:
     log, place = recorded.log(), Kept()
     log.exchange("one", NOON)
+    log.add("log.close", NOON, {"leaves": 4})
     log.seal()
     send(recorded.store, _cursor(tmp_path), place, NOW)
     assert len(_cursor(tmp_path).following) == 1
-    later = recorded.log("gw-2-0", at=NOON + timedelta(days=9), salt="cccccccc")
-    later.exchange("two", NOON + timedelta(days=9))
+    later = recorded.log("gw-2-0", at=NOON + 9 * DAY, salt="cccccccc")
+    later.exchange("two", NOON + 9 * DAY)
     later.seal()
-    assert send(recorded.store, _cursor(tmp_path), place, NOON + timedelta(days=9, hours=1)).events == 1
+    assert send(recorded.store, _cursor(tmp_path), place, NOON + 9 * DAY + HOUR).events == 1
     assert [name.replica for name in _cursor(tmp_path).following] == ["gw-2-0"]
+    assert send(recorded.store, _cursor(tmp_path), place, NOON + 9 * DAY + 2 * HOUR).events == 0
+
+
+def _told(place: Kept) -> list[str]:
+    return [event["metadata"]["correlation_uid"] for event in place.events]
+
+
+def test_one_who_was_away_for_weeks_leaves_nothing_out(recorded: Recorded, tmp_path: Path) -> None:
+    """The log that was followed, and one that was born and ended meanwhile."""
+    log, place = recorded.log(), Kept()
+    log.exchange("day0", NOON)
+    log.seal()
+    send(recorded.store, _cursor(tmp_path), place, NOON + HOUR)
+    other = recorded.log("gw-1-0", at=NOON + 3 * DAY, salt="bbbbbbbb")
+    other.exchange("other", NOON + 3 * DAY)
+    other.add("log.close", NOON + 3 * DAY, {"leaves": 4})
+    other.seal()
+    for day in range(1, 21):
+        log.exchange(f"day{day}", NOON + day * DAY)
+        log.seal()
+    made = send(recorded.store, _cursor(tmp_path), place, NOON + 20 * DAY + HOUR)
+    assert made.problems == []
+    assert sorted(_told(place)) == sorted(["other", *(f"day{day}" for day in range(21))])
+    assert send(recorded.store, _cursor(tmp_path), place, NOON + 20 * DAY + 2 * HOUR).events == 0
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_log_that_is_stuck_is_stuck_until_it_is_mended(recorded: Recorded, tmp_path: Path, *, first: bool) -> None:
+    """Also where it is the first object of its log."""
+    log, place = recorded.log(), Kept()
+    if not first:
+        log.exchange("day0", NOON)
+        log.seal()
+        send(recorded.store, _cursor(tmp_path), place, NOON + HOUR)
+    log.exchange("damaged", NOON + 2 * HOUR)
+    index, good = _spoil(recorded, log.seal())
+    before = _told(place)
+    for day in range(1, 15):
+        log.exchange(f"day{day}", NOON + day * DAY)
+        log.seal()
+        made = send(recorded.store, _cursor(tmp_path), place, NOON + day * DAY + HOUR)
+        assert len(made.problems) == 1 and _told(place) == before
+    recorded.store.puts[index] = good
+    assert send(recorded.store, _cursor(tmp_path), place, NOON + 15 * DAY).events == 15
+    assert send(recorded.store, _cursor(tmp_path), place, NOON + 16 * DAY).problems == []
+
+
+def _spoil(recorded: Recorded, key: str) -> tuple[int, tuple[Any, ...]]:
+    index = next(number for number, (name, _, _) in enumerate(recorded.store.puts) if name == key)
+    good = recorded.store.puts[index]
+    recorded.store.puts[index] = (key, b"spoilt", good[2])
+    return index, good
+
+
+def test_first_object_that_is_gone_is_told_of(recorded: Recorded, tmp_path: Path) -> None:
+    log, place = recorded.log(), Kept()
+    gone = log.seal()
+    log.exchange("one", NOON)
+    log.seal()
+    recorded.store.puts[:] = [one for one in recorded.store.puts if one[0] != gone]
+    for hour in (1, 2, 30 * 24):
+        made = send(recorded.store, _cursor(tmp_path), place, NOON + hour * HOUR)
+        assert made.events == 0 and "the records from 0 on are missing" in made.problems[0]
+
+
+def test_log_without_an_end_is_told_of_once_and_taken_up_again(recorded: Recorded, tmp_path: Path) -> None:
+    """Its replica was cut off for weeks: what it ships then lies far back."""
+    log, other, place = recorded.log(), recorded.log("gw-1-0", salt="bbbbbbbb"), Kept()
+    for one in (log, other):
+        one.exchange(f"{one.replica} 0", NOON)
+        one.seal()
+    for day in (0, 10, 29, 31, 33, 50):
+        if day:
+            other.exchange(f"{other.replica} {day}", NOON + day * DAY)
+            other.seal()
+        made = send(recorded.store, _cursor(tmp_path), place, NOON + day * DAY + HOUR)
+        assert [log.replica in one and "has no end" in one for one in made.problems] == [True] * (day == 31)
+    log.exchange("far back", NOON + DAY)
+    log.seal()
+    log.exchange("now", NOON + 51 * DAY)
+    log.seal()
+    made = send(recorded.store, _cursor(tmp_path), place, NOON + 51 * DAY + HOUR)
+    assert "are missing" in made.problems[0]  # seen by what lies in the window ...
+    made = send(recorded.store, _cursor(tmp_path), place, NOON + 51 * DAY + 2 * HOUR)
+    assert made.problems == [] and _told(place)[-2:] == ["far back", "now"]  # ... and looked for from then on
+
+
+@pytest.mark.parametrize("spoilt", ["sequence", "origin", "replica"])
+def test_object_of_somebody_elses_does_not_blind_a_log(recorded: Recorded, tmp_path: Path, spoilt: str) -> None:
+    """A key that claims a million records: it moved the number on, and what came then counted as sent."""
+    log, place = recorded.log(), Kept()
+    log.exchange("one", NOON)
+    log.seal()
+    send(recorded.store, _cursor(tmp_path), place, NOON + HOUR)
+    first, count = len(log.leaves), 1000
+    told = {
+        "sequence": lambda number: (log.origin, 0 if number else first),
+        "origin": lambda number: ("", first + number),
+        "replica": lambda number: (log.origin.replace(log.replica, "gw-9-0"), first + number),
+    }[spoilt]
+    lines = []
+    for number in range(count):
+        origin, sequence = told(number)
+        lines.append(json.dumps({"kind": "heartbeat", "origin": origin, "sequence": sequence, "at": ""}) + "\n")
+    place_of_it = f"dt=2026-11-25/hour=12/replica={log.replica}/epoch={log.epoch}"
+    key = f"v1/events/{place_of_it}/{first:016d}-{first + count - 1:016d}-0000000000000000.jsonl.zst"
+    recorded.store.put(key, zstandard.compress("".join(lines).encode()))
+    made = send(recorded.store, _cursor(tmp_path), place, NOON + HOUR)
+    assert made.events == 0 and [key in one for one in made.problems] == [True]
+    log.exchange("two", NOON + HOUR)
+    log.seal()
+    made = send(recorded.store, _cursor(tmp_path), place, NOON + 2 * HOUR)
+    assert _told(place) == ["one", "two"]
+    assert [key in one for one in made.problems] == [True]  # it lies there still
+
+
+def test_cursor_of_before_and_days_that_there_are_not(tmp_path: Path) -> None:
+    """A key may name the 31st of February; a file of an earlier version names no state."""
+    logs = {"gw-0-0/e": [3, "2026-02-31"], "gw-1-0/e": [5, "2026-11-25", "stuck"]}
+    told = {"schema": "affidavit/siem-cursor/v1", "since": "2026-11-01T00:00:00+00:00", "logs": logs}
+    (tmp_path / "cursor").write_text(json.dumps(told))
+    cursor = _cursor(tmp_path)
+    assert [one.next for one in cursor.following.values()] == [3, 5]
+    assert cursor.begins(NOON) == cursor.since
+    cursor.looked_at = NOON + 30 * DAY
+    assert cursor.begins(NOON + 30 * DAY) == datetime(2026, 11, 23, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -211,6 +341,31 @@ def test_a_file(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "events.jsonl").read_text()) == _event(3)
     with pytest.raises(EvidenceError, match="No such file"):
         places.FileSink(tmp_path / "none" / "events").take("a", [_event(1)])
+
+
+def test_a_file_that_ends_within_a_line(tmp_path: Path) -> None:
+    """After a crash: what comes next begins a line of its own."""
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b'{"metadata":{"uid":"log#1"},"act')
+    places.FileSink(path).take("a", [_event(1), _event(2)])
+    assert [json.loads(line) for line in path.read_text().splitlines()[1:]] == [_event(1), _event(2)]
+
+
+def test_a_disk_that_is_full_leaves_no_half_line(tmp_path: Path) -> None:
+    """The limit of a file's size stands for the disk: both write what still goes, and then fail."""
+    path = tmp_path / "events.jsonl"
+    place = places.FileSink(path)
+    place.take("a", [_event(1)])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, hard))
+    try:
+        with pytest.raises(EvidenceError, match="File too large"):
+            place.take("b", [_event(2)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert json.loads(path.read_text()) == _event(1)
+    place.take("b", [_event(2)])
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [_event(1), _event(2)]
 
 
 class Siem:
