@@ -12,6 +12,7 @@ import json
 import warnings
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -51,7 +52,6 @@ with warnings.catch_warnings():  # the generated code uses a spelling that pydan
     )
     from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
         CertificateValidationContext,
-        CertificateValidationContextSystemRootCerts,
         CommonTlsContext,
         SubjectAltNameMatcher,
         SubjectAltNameMatcherSanType,
@@ -69,13 +69,24 @@ with warnings.catch_warnings():  # the generated code uses a spelling that pydan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from betterproto2 import Message
 
 ROUTE_CONFIGURATION: Final = "connections"
 _ANY_HOST: Final = "*"
 UNMATCHED_ROUTE: Final = "_unmatched"
+PUBLIC_AUTHORITIES: Final = tuple(
+    map(
+        Path,
+        (
+            "/etc/ssl/certs/ca-certificates.crt",  # Debian, Alpine, and our images
+            "/etc/pki/tls/certs/ca-bundle.crt",  # Red Hat
+            "/etc/ssl/ca-bundle.pem",  # SUSE
+            "/etc/ssl/cert.pem",
+        ),
+    )
+)
+"""Where systems keep the public authorities: the first that is here, which must be the same where Envoy runs."""
 """Name of the route of requests that belong to no connection. No connection can have it (theirs start with a letter).
 
 It leads to a ``direct_response``, which Envoy's router gives *behind* ext_proc and the request gate: so the gate is
@@ -267,20 +278,21 @@ def _endpoint(host: str, port: int) -> LbEndpoint:
     return LbEndpoint(endpoint=Endpoint(address=address))
 
 
+def public_authorities() -> Path:
+    """The system's bundle. Envoy would find it by itself (``system_root_certs``), but then takes no cluster that also
+    says which name the certificate must bear ("SAN-based verification ... without trusted CA", 1.40.0).
+    """
+    return next((one for one in PUBLIC_AUTHORITIES if one.exists()), PUBLIC_AUTHORITIES[0])
+
+
 def _tls(connection: EdgeConnection, host: str) -> TransportSocket:
     """TLS towards the service: its certificate must lead to the authorities and bear its name."""
     name = connection.sni or host
     kind = SubjectAltNameMatcherSanType.IP_ADDRESS if _is_ip_address(name) else SubjectAltNameMatcherSanType.DNS
     named = [SubjectAltNameMatcher(san_type=kind, matcher=StringMatcher(exact=name))]
-    authorities = (
-        CertificateValidationContext(
-            system_root_certs=CertificateValidationContextSystemRootCerts(),
-            match_typed_subject_alt_names=named,
-        )
-        if connection.ca_file is None
-        else CertificateValidationContext(
-            trusted_ca=DataSource(filename=str(connection.ca_file)), match_typed_subject_alt_names=named
-        )
+    authorities = CertificateValidationContext(
+        trusted_ca=DataSource(filename=str(connection.ca_file or public_authorities())),
+        match_typed_subject_alt_names=named,
     )
     context = UpstreamTlsContext(
         sni="" if _is_ip_address(name) else name,  # RFC 6066 section 3: no IP addresses in SNI

@@ -9,7 +9,9 @@ import ssl
 import string
 import subprocess
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -19,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from ext_proc.demo.programs import tool
-from ext_proc.edge import UNMATCHED_ROUTE, TlsSettings, write_connections, write_edge
+from ext_proc.edge import UNMATCHED_ROUTE, TlsSettings, connections, write_connections, write_edge
 from tests.e2e import stub as gate
 from tests.e2e.harness import (
     DEADLINE_SECONDS,
@@ -225,6 +227,52 @@ def test_connection_is_added_and_removed_without_a_restart(edge: Edge) -> None:
         assert told == "added"
         assert edge.upstream.received[-1].header("host") == f"127.0.0.1:{edge.upstream.port}"
         assert edge.envoy.process.poll() is None
+    finally:
+        edge.register(*edge.connections)
+
+
+@pytest.fixture
+def secure(tls: TlsSettings) -> Iterator[int]:
+    """The port of a service with TLS, whose certificate is its own authority."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tls.certificate_file, tls.key_file)
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Secure) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+class _Secure(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("content-length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_services_of_public_authorities_are_reached(
+    edge: Edge, tls: TlsSettings, secure: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without `ca_file`. The system's authorities do not know this service; then one that does stands in for them."""
+    service = connection("secure", f"https://localhost:{secure}", "/secure")
+    rejected = "cluster_manager.cds.update_rejected"
+    before = edge.counter(rejected)
+    try:
+        edge.register(*edge.connections, service)
+        assert edge.post("/secure/x").status == 503
+        assert edge.counter("cluster.secure.ssl.fail_verify_error") > 0, "it is asked, and not believed"
+
+        monkeypatch.setattr(connections, "PUBLIC_AUTHORITIES", (tls.certificate_file,))
+        edge.register(*edge.connections, service)
+        edge.wait(lambda: edge.post("/secure/x").status == 200)
+        assert edge.counter(rejected) == before
     finally:
         edge.register(*edge.connections)
 

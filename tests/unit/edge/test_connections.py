@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ext_proc.edge import UNMATCHED_ROUTE, EdgeConnection, render_clusters, render_routes
+from ext_proc.edge.connections import public_authorities
 from ext_proc.errors import ConfigError
 
 ONE = EdgeConnection(
@@ -97,7 +98,7 @@ def test_tls_cluster_verifies_name_and_authority() -> None:
 
     assert cluster["type"] == "STRICT_DNS"
     assert context["sni"] == "api.example.com"
-    assert validation["system_root_certs"] == {}
+    assert validation["trusted_ca"] == {"filename": str(public_authorities())}
     assert validation["match_typed_subject_alt_names"] == [{"matcher": {"exact": "api.example.com"}, "san_type": "DNS"}]
 
 
