@@ -73,10 +73,11 @@ def _packages(opa: Path, folder: Path) -> dict[str, list[str]]:
     command = [str(opa.absolute()), "inspect", "--format", "json", "."]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=_SECONDS)
-        told = json.loads(done.stdout)["namespaces"]
-        found = {str(name): [str(file) for file in files if _counts(str(file))] for name, files in told.items()}
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ConfigError(f"opa inspect: {type(error).__name__}") from None
+    try:
+        told = json.loads(done.stdout)["namespaces"]
+        found = {str(name): [str(file) for file in files if _counts(str(file))] for name, files in told.items()}
     except (ValueError, LookupError, TypeError, AttributeError):
         raise ConfigError(f"opa inspect: {(done.stderr or done.stdout).strip()[:500]}") from None
     return {name: files for name, files in found.items() if files}
