@@ -263,6 +263,8 @@ class Channels:
             out = pieces.feed(text) + pieces.finish()
         else:
             out = self._maskers.whole(path, context, text, restores=restores and not is_frame_name(path))
+        if self._maskers.settled_count > self._limits.removals:  # an event may hold more than a whole answer may
+            raise StreamRefused("stream_too_many_removals")
         if out == text and len(text) <= _CLEAN_MAX_CHARACTERS:
             if len(self._clean) >= _CLEAN_MAX:
                 self._clean.clear()

@@ -52,6 +52,7 @@ class Responses(Dialect):
 
     is_json = True
     repeats = True
+    is_named = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,11 +63,11 @@ class Responses(Dialect):
         self._number = 0
         self._last = -1
 
-    def enter(self, body: Any) -> None:
+    def enter(self, body: Any, kind: str = "") -> None:
         """See `Dialect.enter`."""
-        self._kind = shapes.text(body, "type") or ""
-        self._is_json = responses.is_json_delta(body)
-        self._of = responses.delta_place(body)
+        self._kind = kind
+        self._is_json = responses.is_json_delta(kind)
+        self._of = responses.delta_place(body, kind)
         said = shapes.number(body, "sequence_number")
         if said is not None and 0 <= said < _EVENTS_MAX:  # else it counts nothing, and is looked at like any number
             self._number = said

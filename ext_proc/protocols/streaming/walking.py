@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ext_proc.protocols.streaming.masking import Limits
 
 _SEVERAL: Final = 2
+_PIECES: Final = frozenset({Treatment.TEXT, Treatment.ARGUMENTS, Treatment.EMPTY})
 _NUMBER_MAX: Final = 10**9
 _COUNTED: Final = frozenset({"index", "sequence_number"})
 """Keys of numbers that count events and items: below `_NUMBER_MAX` they say nothing else."""
@@ -75,9 +76,21 @@ class Walk:
         elif kind is dict:
             self._object(value, shape, place, depth)
         elif kind is list:
+            if any(type(item) is not dict for item in value):
+                self._refuse_piece(shape)
             self._list(value, shape, place, context, depth)
         elif kind is int or kind is float:
+            if key not in _COUNTED:
+                self._refuse_piece(shape)
             self._number(holder, key, value, place, context)
+
+    def _refuse_piece(self, shape: str) -> None:
+        """Where a text's pieces stand, no number may, nor a list of such: JavaScript's and shells' readers join them.
+
+        A list of parts (objects) may: nobody makes text of it by joining.
+        """
+        if self._dialect.treatment(shape) in _PIECES:
+            raise StreamRefused("stream_not_json")
 
     def _object(self, node: dict[str, Any], shape: str, place: Place, depth: int) -> None:
         self._count(len(node), depth)
@@ -226,7 +239,7 @@ class Walk:
         return said
 
 
-_INDEXES: Final = frozenset({"content_index", "index", "output_index", "summary_index"})
+_INDEXES: Final = frozenset({"command_index", "content_index", "index", "output_index", "summary_index"})
 """Which text a piece is of: written otherwise (``1.0``, ``"1"``) it would be another one to us, and not to a reader."""
 
 
@@ -249,12 +262,12 @@ def _rename(node: dict[str, Any], names: dict[str, str]) -> None:
     """Give keys their new names, each in its place; one that is taken gets a number."""
     items = list(node.items())
     taken = {key for key, _ in items if key not in names}
+    counts: dict[str, int] = {}
     node.clear()
     for key, value in items:
-        name = names.get(key, key)
-        count = 1
+        name = new = names.get(key, key)
         while key in names and name in taken:
-            count += 1
-            name = f"{names[key]}_{count}"
+            counts[new] = counts.get(new, 1) + 1
+            name = f"{new}_{counts[new]}"
         taken.add(name)
         node[name] = value
