@@ -35,12 +35,12 @@ _MESSAGE: Final = _node(
     {"tool_calls": _CALL},
 )
 _CHOICE: Final = _node("index text finish_reason logprobs", {"delta": _MESSAGE, "message": _MESSAGE})
-_OPENAI: Final = _node("id object model usage error", lists={"choices": _CHOICE})
+_OPENAI: Final = _node("id model", lists={"choices": _CHOICE})
 
 _BLOCK: Final = _node("type text thinking signature data id name input content citations")
-_ANSWER: Final = "id type role model stop_reason usage"
+_ANSWER: Final = "id type role model stop_reason"
 _ANTHROPIC: Final = _node(
-    f"{_ANSWER} index error",
+    f"{_ANSWER} index",
     {
         "message": _node(_ANSWER, lists={"content": _BLOCK}),
         "content_block": _BLOCK,
@@ -54,9 +54,9 @@ _ITEM: Final = _node(
     "id type role status call_id name arguments input code output", lists={"content": _PART, "summary": _PART}
 )
 _RESPONSES: Final = _node(
-    "id object type model status usage error delta text refusal arguments input code sequence_number item_id"
-    " output_index content_index summary_index command_index",
-    {"response": _node("id object model status usage error", lists={"output": _ITEM}), "item": _ITEM, "part": _PART},
+    "id type model delta text refusal arguments input code logprobs sequence_number item_id output_index"
+    " content_index summary_index command_index",
+    {"response": _node("id model", lists={"output": _ITEM}), "item": _ITEM, "part": _PART},
     {"output": _ITEM},
 )
 

@@ -35,6 +35,8 @@ _OPERATIONS: Final = {
     "anthropic.count_tokens": "count_tokens",
     "generic": "generic",
 }
+_ERRORS: Final = 400
+"""The statuses from here on: clients look for no answer in such a body."""
 _BODYLESS: Final = ("openai.models",)
 
 
@@ -145,7 +147,7 @@ def read_response(
     Raises:
         UpstreamError: it cannot be decoded, or is not of a kind that can be inspected.
     """
-    del request, status  # how an answer is read depends on what it is, not on what was asked
+    del request  # how an answer is read depends on what it is, not on what was asked
     try:
         plain = undone(headers, body, limit_bytes)
         kind = media_type(headers)
@@ -153,7 +155,7 @@ def read_response(
         if not plain:
             return Document(protocol, operation, b"", bytes)
         if kind in ("application/json", "application/problem+json"):
-            return _json(protocol, operation, plain, fields)
+            return _json(protocol, operation, plain, fields, is_error=status >= _ERRORS)
         if kind == "text/event-stream":
             return _stream(protocol, operation, plain)
         if kind in ("application/x-ndjson", "application/jsonl"):
@@ -165,9 +167,10 @@ def read_response(
     raise UpstreamError("content_type")
 
 
-def _json(protocol: str, operation: str, body: bytes, fields: Fields | None) -> Document:
+def _json(protocol: str, operation: str, body: bytes, fields: Fields | None, *, is_error: bool) -> Document:
     tree = [parse_bytes(body)]
-    refuse_ambiguous_answer(protocol, tree[0])
+    if not is_error:  # whoever stands before a model says ``{"Message": ...}`` as well
+        refuse_ambiguous_answer(protocol, tree[0])
     document = Document(protocol, operation, body, lambda: _rendered(document, tree[0]))
     if fields is not None:
         document.fielded = FieldPass(fields, is_answer=True).run(tree)

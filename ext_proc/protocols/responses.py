@@ -117,7 +117,7 @@ def add_logprobs(document: Document, body: Any) -> None:
 
 
 def delta_place(body: Any, kind: str) -> tuple[str | int, ...]:
-    """Which text an event of this kind is about: output item, family of events, part. Without an index it is the first."""
+    """Which text an event of this kind is about: output item, family of events, part. Without an index, the first."""
     family = kind.removesuffix(".delta").removesuffix(".done")
     names = next((names for begins, names in _INDEXES if family.startswith(begins)), _ALL_INDEXES)
     return (

@@ -10,7 +10,7 @@ import pytest
 
 from ext_proc.errors import UpstreamError
 from ext_proc.protocols.streaming import Limits, Masked
-from tests.unit.app.bodies import CHAT, GATE, NDJSON, SSE, blocks, events_of, inspect, response, stream
+from tests.unit.app.bodies import CHAT, GATE, JSON, NDJSON, SSE, blocks, events_of, inspect, response, stream
 from tests.unit.protocols.streams import reader, sse
 
 if TYPE_CHECKING:
@@ -193,6 +193,24 @@ def test_keys_that_are_nobodys_business_pass(protocol: str, body: Any) -> None:
     _, refused, _ = streamed(stream(body), protocol)
     assert refused is None
     assert json.loads(response(body, protocol).body) == body
+
+
+def test_an_error_may_say_its_words_as_it_likes() -> None:
+    told = {"Message": "no such model", "Type": "Sender", "Code": "Missing"}
+    made = GATE.redact_response(inspect(CHAT, "anthropic.messages"), (), 404, JSON, json.dumps(told).encode(), 1 << 20)
+    assert json.loads(made.body) == told
+    with pytest.raises(UpstreamError):
+        response(told, "anthropic.messages")
+
+
+def test_odds_under_another_spelling_spell_the_text_again() -> None:
+    odds = {"tokens": ["my card is 4111", " 1111 1111 1111"]}
+    for protocol, event in (
+        ("openai.chat", {"choices": [{"index": 0, "delta": {}, "Logprobs": odds}]}),
+        ("openai.responses", {**said("my"), "LogProbs": [{"token": "4111 1111"}, {"token": "1111 1111"}]}),
+    ):
+        _, refused, _ = streamed(stream(event), protocol)
+        assert refused == "stream_not_json"
 
 
 # What is no text where a text's pieces stand -------------------------------------------------------------------------
