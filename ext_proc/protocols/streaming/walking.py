@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.protocols.document import FRACTION_MIN, KEY_SHOWN, digits_of, is_short
-from ext_proc.protocols.json_text import DEPTH_MAX
+from ext_proc.protocols.json_text import DEPTH_MAX, render
 from ext_proc.protocols.streaming.channels import WITHHELD
 from ext_proc.protocols.streaming.dialect import ALL, DROPPED, LABELS, PADDING, Treatment
 from ext_proc.protocols.streaming.masking import StreamRefused
@@ -164,6 +164,9 @@ class Walk:
             raise StreamRefused("stream_too_deep")
 
     def _number(self, holder: Any, key: Any, value: float, place: Place, context: str) -> None:
+        if not self._channels.number(place, context, render(value)):
+            holder[key] = WITHHELD
+            return
         size = abs(value)
         is_whole = type(value) is int or float(value).is_integer()
         if (
@@ -225,6 +228,8 @@ class Walk:
         kind = "unknown" if is_unknown else ("arguments" if treatment is Treatment.ARGUMENTS else "text")
         channel = self._channels.channel(of, context, kind=kind, about=about)
         said = ""
+        if channel.is_mixed and self._channels.is_more_in(channel, context, value):
+            said, value = self._channels.flush(channel), WITHHELD
         if is_unknown and not self._has_rule(about) and not self._channels.is_clean(of, context, value):
             # By itself too: a reader may take it for a whole.
             if self._channels.is_begun_before(channel, context, value):

@@ -246,6 +246,36 @@ def test_nothing_and_a_list_of_parts_are_pieces() -> None:
         assert refused is None
 
 
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        ("card 4111 1111 ", 11111111, " ok"),
+        ("mail bob@example.org from 4111 1111 ", 11111111),
+        ("card 4111 1111", 1111, "1111 ok"),
+        (41111111, "11111111 ok"),
+        (4111, 1111, 1111, "1111 ok"),
+    ],
+)
+def test_a_number_in_the_midst_of_a_text_that_nobody_knows(pieces: tuple[Any, ...]) -> None:
+    """It stays one where it may: whoever reads it may count with it."""
+    lines = b"".join(json.dumps({"response": piece}).encode() + b"\n" for piece in pieces)
+    out, refused, _ = streamed(lines, "generic", NDJSON)
+    assert refused is None
+    together = "".join(str(json.loads(line)["response"]) for line in out.splitlines())
+    assert "[WITHHELD]" in together
+    assert "".join(map(str, pieces)) not in together
+
+
+def test_numbers_and_texts_in_one_place_that_are_no_value_pass() -> None:
+    told = ["abc", 5, "of 1200", 1200, -3, 4.5, "done", 1732600000]
+    lines = b"".join(json.dumps({"value": one}).encode() + b"\n" for one in told)
+    out, refused, _ = streamed(lines, "generic", NDJSON)
+    assert refused is None
+    values = [json.loads(line)["value"] for line in out.splitlines()]
+    assert [one for one in values if not isinstance(one, str)] == [5, 1200, -3, 4.5, 1732600000]
+    assert "".join(one for one in values if isinstance(one, str)) == "abcof 1200done"
+
+
 # Arguments that are no text ------------------------------------------------------------------------------------------
 
 PAID: dict[str, Any] = {"to": "bob.planted@example.org", "sum": [1, {"of": "caf\u00e9"}]}
