@@ -119,13 +119,22 @@ def add_logprobs(document: Document, body: Any) -> None:
 def delta_place(body: Any, kind: str) -> tuple[str | int, ...]:
     """Which text an event of this kind is about: output item, family of events, part. Without an index, the first."""
     family = kind.removesuffix(".delta").removesuffix(".done")
-    names = next((names for begins, names in _INDEXES if family.startswith(begins)), _ALL_INDEXES)
+    names = _indexes_of(kind)
     return (
         "output",
         shapes.number(body, "output_index") or 0,
         family,
-        *(shapes.number(body, name) or 0 for name in names),
+        *(shapes.number(body, name) or 0 for name in (_ALL_INDEXES if names is None else names)),
     )
+
+
+def is_known(kind: str) -> bool:
+    """Is it of a family of which it is known how its texts are told apart?"""
+    return _indexes_of(kind) is not None
+
+
+def _indexes_of(kind: str) -> tuple[str, ...] | None:
+    return next((names for begins, names in _INDEXES if kind.startswith(begins)), None)
 
 
 def is_json_delta(kind: str) -> bool:

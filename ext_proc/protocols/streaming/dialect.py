@@ -95,6 +95,11 @@ class Dialect:
         """Where the text is that the string belongs to. A block's first piece and its deltas are one text."""
         return (_DELTA, *place[1:]) if shape.startswith(_BEGUN) else place
 
+    def whole_at(self, shape: str, place: Place) -> Place | None:
+        """Where a text that is whole is held together with the one that was whole there before; None for nowhere."""
+        del shape
+        return place
+
     def whole(self, body: Any) -> Mapping[Place, Place]:
         """Places in the event, and where in a whole answer what stands there (and below) would be."""
         del body

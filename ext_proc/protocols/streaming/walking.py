@@ -206,7 +206,8 @@ class Walk:
             is_json = treatment is Treatment.WHOLE_ARGUMENTS
             is_final = is_json or self._dialect.repeats
             said = channels.whole(place, context, value, is_json=is_json, restores=is_final)
-            if said == value and not self._dialect.repeats and channels.goes_on(place, value):
+            at = self._dialect.whole_at(shape, place) if said == value else None
+            if at is not None and channels.goes_on(at, value):
                 said = WITHHELD
             holder[key] = said if is_final else channels.restored(place, said)
         else:

@@ -81,6 +81,45 @@ def test_the_events_own_index_does_keep_apart(kind: str, index: str) -> None:
     assert b"[EMAIL]" not in out
 
 
+# Texts that are whole, and are said in pieces --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda text: {"type": "response.of_tomorrow", "text": text},
+        lambda text: {"type": "response.of_tomorrow", "content_index": len(text), "message": text},
+        lambda text: {"type": "response.of_tomorrow", "item": {"x": text}},
+        lambda text: {"type": "response.output_text.done", "output_index": 0, "content_index": 0, "text": text},
+        lambda text: {"type": "response.output_text.done", "summary_index": len(text), "text": text},
+        lambda text: {"type": "response.output_text.done", "item": {"content": [{"text": text}]}},
+        lambda text: {"type": "response.custom_tool_call_input.done", "output_index": 2, "input": text},
+    ],
+)
+def test_a_text_that_is_said_whole_twice_is_held_together(make: Any) -> None:
+    out, refused, _ = streamed(stream(*map(make, CARD)), "openai.responses")
+    assert refused is None
+    assert b"4111" in out
+    assert b"1111 ok" not in out
+    assert b"[WITHHELD]" in out
+
+
+def test_parts_that_are_said_whole_are_not_held_together() -> None:
+    def events(at: int, text: str) -> list[dict[str, Any]]:
+        part = {"type": "output_text", "text": text}
+        where = {"output_index": 0, "content_index": at}
+        return [
+            {"type": "response.output_text.done", **where, "text": text},
+            {"type": "response.content_part.done", **where, "part": part},
+            {"type": "response.output_item.done", "output_index": at, "item": {"content": [part]}},
+        ]
+
+    body = stream(*events(0, CARD[0]), *events(1, CARD[1]))
+    out, refused, _ = streamed(body, "openai.responses")
+    assert refused is None
+    assert events_of(out) == events_of(body)
+
+
 # Names that are not the event's --------------------------------------------------------------------------------------
 
 
