@@ -13,9 +13,10 @@ from ext_proc.protocols.json_text import JsonError
 
 
 class _Node(NamedTuple):
-    """The keys of an object; what is in those that hold objects, or lists of objects."""
+    """The keys of an object, and without their case; what is in those that hold objects, or lists of objects."""
 
     names: frozenset[str]
+    holders: frozenset[str]
     folded: frozenset[str]
     objects: dict[str, _Node]
     lists: dict[str, _Node]
@@ -24,7 +25,7 @@ class _Node(NamedTuple):
 def _node(names: str, objects: dict[str, _Node] | None = None, lists: dict[str, _Node] | None = None) -> _Node:
     objects, lists = objects or {}, lists or {}
     every = frozenset({*names.split(), *objects, *lists})
-    return _Node(every, frozenset(map(str.casefold, every)), objects, lists)
+    return _Node(every, frozenset({*objects, *lists}), frozenset(map(str.casefold, every)), objects, lists)
 
 
 _FUNCTION: Final = _node("name arguments")
@@ -83,14 +84,14 @@ def _look(body: dict[str, Any], node: _Node) -> None:
     for key in body.keys() - node.names:
         if key.casefold() in node.folded:
             raise JsonError("a key is the protocol's but for its case")
-    for key, inner in node.objects.items():
-        value = body.get(key)
-        if isinstance(value, dict):
-            _look(value, inner)
+    for key in body.keys() & node.holders:
+        value = body[key]
+        if key in node.lists:
+            _look_at_items(value, node.lists[key])
+        elif isinstance(value, dict):
+            _look(value, node.objects[key])
         elif value and isinstance(value, list):  # an empty one is PHP's word for an empty object
             raise JsonError("a list stands where the protocol has an object")
-    for key, inner in node.lists.items():
-        _look_at_items(body.get(key), inner)
 
 
 def _look_at_items(value: Any, node: _Node) -> None:

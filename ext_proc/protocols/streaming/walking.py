@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.protocols.document import FRACTION_MIN, KEY_SHOWN, digits_of, is_short
-from ext_proc.protocols.json_text import DEPTH_MAX, render
+from ext_proc.protocols.json_text import DEPTH_MAX
 from ext_proc.protocols.streaming.channels import WITHHELD
 from ext_proc.protocols.streaming.dialect import ALL, DROPPED, LABELS, PADDING, Treatment
 from ext_proc.protocols.streaming.masking import StreamRefused
@@ -23,6 +23,8 @@ _PIECES: Final = frozenset({Treatment.TEXT, Treatment.ARGUMENTS, Treatment.EMPTY
 _NUMBER_MAX: Final = 10**9
 _COUNTED: Final = frozenset({"index", "sequence_number"})
 """Keys of numbers that count events and items: below `_NUMBER_MAX` they say nothing else."""
+_TOLD: Final = _COUNTED | {"created"}
+"""Keys of numbers in most events, where no text ever stands."""
 
 
 class Walk:
@@ -80,7 +82,7 @@ class Walk:
                 self._refuse_piece(shape)
             self._list(value, shape, place, context, depth)
         elif kind is int or kind is float:
-            if key not in _COUNTED:
+            if key not in _TOLD:
                 self._refuse_piece(shape)
             self._number(holder, key, value, place, context)
 
@@ -164,7 +166,7 @@ class Walk:
             raise StreamRefused("stream_too_deep")
 
     def _number(self, holder: Any, key: Any, value: float, place: Place, context: str) -> None:
-        if not self._channels.number(place, context, render(value)):
+        if key not in _TOLD and not self._channels.number(place, context, repr(value)):
             holder[key] = WITHHELD
             return
         size = abs(value)
