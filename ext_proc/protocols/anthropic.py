@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ext_proc.model import Usage
 from ext_proc.protocols import shapes
 from ext_proc.protocols.document import Facts
+from ext_proc.protocols.event_kind import kind_of
 from ext_proc.protocols.joining import add_joined, collect
 from ext_proc.protocols.json_text import render
 from ext_proc.protocols.tools import Asked
@@ -48,9 +49,17 @@ def called(block: Any, channel: str) -> Asked:
 
 
 def add_stream(document: Document, events: list[Event]) -> None:
-    """Join the deltas of each content block, with what it started with, to channels."""
+    """Join the deltas of each content block, with what it started with, to channels.
+
+    Raises:
+        JsonError: an event's name and its type differ.
+    """
     found: Found = {}
-    for body in (event.data[0] for event in events if not event.is_done):
+    for event in events:
+        if event.is_done:
+            continue
+        body = event.data[0]
+        kind_of(body, event.name)
         index = shapes.number(body, "index") or 0
         for name in ("content_block", "delta"):
             collect(document, shapes.at(body, name), ("content", index), found)

@@ -13,7 +13,7 @@ from ext_proc.protocols import shapes
 from ext_proc.protocols.document import Facts
 from ext_proc.protocols.joining import add_joined, collect
 from ext_proc.protocols.packed import is_printed, is_text
-from ext_proc.protocols.tools import Asked
+from ext_proc.protocols.tools import Asked, said_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,11 +92,11 @@ def answer_tools(body: Any) -> list[Asked]:
 def _message_tools(message: Any, path: str) -> Iterator[Asked]:
     for at, call in enumerate(shapes.items(message, "tool_calls")):
         kind, said = called_as(call)
-        name, text = shapes.text(call, kind, "name") or "", shapes.text(call, kind, said) or ""
+        name, text = shapes.text(call, kind, "name") or "", said_in(shapes.at(call, kind, said))
         yield Asked(name, text, f"{path}/tool_calls/{at}/{kind}/{said}", shapes.text(call, "id") or "")
     old = shapes.at(message, "function_call")  # before there were several, and ids
     if isinstance(old, dict):
-        text = shapes.text(old, "arguments") or ""
+        text = said_in(shapes.at(old, "arguments"))
         yield Asked(shapes.text(old, "name") or "", text, f"{path}/function_call/arguments", "")
 
 
@@ -197,7 +197,7 @@ def stream_tools(events: list[Event]) -> list[Asked]:
                 one = found.get(key, Asked("", "", path, ""))
                 found[key] = Asked(
                     one.name + (shapes.text(call, kind, "name") or ""),
-                    one.arguments + (shapes.text(call, kind, said) or ""),
+                    one.arguments + said_in(shapes.at(call, kind, said)),
                     one.channel,
                     one.call_id or shapes.text(call, "id") or "",
                 )

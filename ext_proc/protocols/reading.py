@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.errors import BadBody, UnknownOperation, UnsupportedContent, UpstreamError
 from ext_proc.protocols import anthropic, openai, responses, shapes
+from ext_proc.protocols.answer_keys import refuse_ambiguous_answer
 from ext_proc.protocols.document import NESTED_LEVELS, Document, Facts
 from ext_proc.protocols.encoding import CodingError, decoded
 from ext_proc.protocols.field_frame import REQUEST_ROOT
@@ -34,6 +35,8 @@ _OPERATIONS: Final = {
     "anthropic.count_tokens": "count_tokens",
     "generic": "generic",
 }
+_ERRORS: Final = 400
+"""The statuses from here on: clients look for no answer in such a body."""
 _BODYLESS: Final = ("openai.models",)
 
 
@@ -144,7 +147,7 @@ def read_response(
     Raises:
         UpstreamError: it cannot be decoded, or is not of a kind that can be inspected.
     """
-    del request, status  # how an answer is read depends on what it is, not on what was asked
+    del request  # how an answer is read depends on what it is, not on what was asked
     try:
         plain = undone(headers, body, limit_bytes)
         kind = media_type(headers)
@@ -152,7 +155,7 @@ def read_response(
         if not plain:
             return Document(protocol, operation, b"", bytes)
         if kind in ("application/json", "application/problem+json"):
-            return _json(protocol, operation, plain, fields)
+            return _json(protocol, operation, plain, fields, is_error=status >= _ERRORS)
         if kind == "text/event-stream":
             return _stream(protocol, operation, plain)
         if kind in ("application/x-ndjson", "application/jsonl"):
@@ -164,8 +167,10 @@ def read_response(
     raise UpstreamError("content_type")
 
 
-def _json(protocol: str, operation: str, body: bytes, fields: Fields | None) -> Document:
+def _json(protocol: str, operation: str, body: bytes, fields: Fields | None, *, is_error: bool) -> Document:
     tree = [parse_bytes(body)]
+    if not is_error:  # whoever stands before a model says ``{"Message": ...}`` as well
+        refuse_ambiguous_answer(protocol, tree[0])
     document = Document(protocol, operation, body, lambda: _rendered(document, tree[0]))
     if fields is not None:
         document.fielded = FieldPass(fields, is_answer=True).run(tree)
@@ -196,6 +201,9 @@ def _rendered(document: Document, value: Any) -> bytes:
 
 def _stream(protocol: str, operation: str, body: bytes) -> Document:
     events = read_events(body)
+    for event in events:
+        if not event.is_done:
+            refuse_ambiguous_answer(protocol, event.data[0])
     document = Document(protocol, operation, body, lambda: write_events(events))
     openai.add_logprobs(document, [event.data[0] for event in events if not event.is_done])
     if protocol.startswith("anthropic."):
@@ -248,6 +256,8 @@ def _lines(protocol: str, operation: str, body: bytes) -> Document:
     except UnicodeDecodeError:
         raise JsonError("not UTF-8") from None
     values: list[Any] = [parse(line) for line in text.split("\n") if line.strip()]
+    for value in values:
+        refuse_ambiguous_answer(protocol, value)
     document = Document(protocol, operation, body, lambda: "".join(render(value) + "\n" for value in values).encode())
     openai.add_logprobs(document, values)
     _add_pieces(document, [(values, index) for index in range(len(values))])

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 from ext_proc.model import Usage
 from ext_proc.protocols import shapes
 from ext_proc.protocols.document import Facts
+from ext_proc.protocols.event_kind import kind_of
 from ext_proc.protocols.joining import add_joined
 from ext_proc.protocols.openai import add_token
-from ext_proc.protocols.tools import Asked
+from ext_proc.protocols.tools import Asked, said_in
 
 if TYPE_CHECKING:
     from ext_proc.protocols.document import Document, Place
@@ -21,7 +22,24 @@ _CALLS: Final = {
     "mcp_call": ("arguments", "response.mcp_call_arguments"),
     "custom_tool_call": ("input", "response.custom_tool_call_input"),
 }
-_INDEXES: Final = ("output_index", "content_index", "summary_index", "command_index")
+_INDEXES: Final = (
+    ("response.reasoning_summary", ("summary_index",)),
+    ("response.reasoning", ("content_index",)),
+    ("response.output_text", ("content_index",)),
+    ("response.refusal", ("content_index",)),
+    ("response.content_part", ("content_index",)),
+    ("response.shell_call_", ("command_index",)),
+    ("response.function_call_arguments", ()),
+    ("response.mcp_call_arguments", ()),
+    ("response.custom_tool_call_input", ()),
+    ("response.code_interpreter_call_code", ()),
+    ("response.output_item", ()),
+    ("response.audio", ()),
+)
+"""Beside the output item's, the indexes that families of events have, by how their names begin. An event may hold
+others as well: no client goes by those, and they must not keep apart what clients put together."""
+_ALL_INDEXES: Final = ("content_index", "summary_index", "command_index")
+"""Of a family that nobody knows yet."""
 _JSON_DELTAS: Final = ("response.function_call_arguments", "response.mcp_call_arguments")
 _PENDING: Final = ("in_progress", "queued")
 
@@ -77,7 +95,7 @@ def called(item: Any, output_index: int, channel: str) -> Asked | None:
     said = _CALLS[kind][0]
     path = channel or f"/output/{output_index}/{said}"
     name, call_id = shapes.text(item, "name") or "", shapes.text(item, "call_id") or shapes.text(item, "id") or ""
-    return Asked(name, shapes.text(item, said) or "", path, call_id)
+    return Asked(name, said_in(shapes.at(item, said)), path, call_id)
 
 
 def arguments_place(kind: str | None, output_index: int) -> tuple[str | int, ...] | None:
@@ -98,28 +116,51 @@ def add_logprobs(document: Document, body: Any) -> None:
                 document.add_fragments(told, f"/output/{position}/content/{at}/logprobs", "logprobs")
 
 
-def delta_place(body: Any) -> tuple[str | int, ...]:
-    """Which text an event is about: output item, family of events, part."""
-    first, *others = (shapes.number(body, name) for name in _INDEXES)
-    family = (shapes.text(body, "type") or "").removesuffix(".delta").removesuffix(".done")
-    return ("output", first or 0, family, *(index for index in others if index is not None))
+def delta_place(body: Any, kind: str) -> tuple[str | int, ...]:
+    """Which text an event of this kind is about: output item, family of events, part. Without an index, the first."""
+    family = kind.removesuffix(".delta").removesuffix(".done")
+    names = _indexes_of(kind)
+    return (
+        "output",
+        shapes.number(body, "output_index") or 0,
+        family,
+        *(shapes.number(body, name) or 0 for name in (_ALL_INDEXES if names is None else names)),
+    )
 
 
-def is_json_delta(body: Any) -> bool:
-    """Is the delta a piece of a JSON text?"""
-    return (shapes.text(body, "type") or "").removesuffix(".delta") in _JSON_DELTAS
+def is_known(kind: str) -> bool:
+    """Is it of a family of which it is known how its texts are told apart?"""
+    return _indexes_of(kind) is not None
+
+
+def _indexes_of(kind: str) -> tuple[str, ...] | None:
+    return next((names for begins, names in _INDEXES if kind.startswith(begins)), None)
+
+
+def is_json_delta(kind: str) -> bool:
+    """Is the delta of such an event a piece of a JSON text?"""
+    return kind.removesuffix(".delta") in _JSON_DELTAS
 
 
 def add_stream(document: Document, events: list[Event]) -> None:
-    """Join the deltas of each text of a stream that was read whole."""
+    """Join the deltas of each text of a stream that was read whole.
+
+    Raises:
+        JsonError: an event's name and its type differ.
+    """
     found: Found = {}
     told: dict[tuple[str | int, ...], list[Place]] = {}
-    for body in (event.data[0] for event in events if not event.is_done):
+    for event in events:
+        if event.is_done:
+            continue
+        body = event.data[0]
+        kind = kind_of(body, event.name)
+        place = delta_place(body, kind)
         if shapes.text(body, "delta") is not None:
-            name = "arguments" if is_json_delta(body) else "delta"
-            found.setdefault((*delta_place(body), name), []).append((body, "delta", ()))
+            name = "arguments" if is_json_delta(kind) else "delta"
+            found.setdefault((*place, name), []).append((body, "delta", ()))
         for entry in shapes.items(body, "logprobs"):
-            add_token(document, entry, told.setdefault(delta_place(body), []))
+            add_token(document, entry, told.setdefault(place, []))
         add_logprobs(document, shapes.at(body, "response"))
     for place, fragments in told.items():
         document.add_fragments(fragments, f"/output/{place[1]}/logprobs", "logprobs")

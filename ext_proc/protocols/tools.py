@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ext_proc.model import ToolCall
 from ext_proc.protocols import shapes
+from ext_proc.protocols.json_text import render
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,13 @@ class Asked(NamedTuple):
         """As it goes on record: the digest of the arguments instead of the arguments."""
         digest = hashlib.sha256(self.arguments.encode(errors="surrogatepass")).hexdigest()
         return ToolCall(self.name, digest, self.channel, self.call_id)
+
+
+def said_in(value: Any) -> str:
+    """Arguments as they are digested: a text as it stands, another value as compact JSON; "" where there is none."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else render(value)
 
 
 def declared_tools(body: Any) -> frozenset[str]:

@@ -47,17 +47,19 @@ class Anthropic(Dialect):
     """Messages."""
 
     is_json = True
+    is_named = True
 
     def __init__(self) -> None:
         super().__init__()
+        self._kind = ""
         self._index = 0
         self._begins = 0
         self._is_begin = False
 
-    def enter(self, body: Any) -> None:
+    def enter(self, body: Any, kind: str = "") -> None:
         """See `Dialect.enter`."""
         self._index = shapes.number(body, "index") or 0
-        kind = shapes.text(body, "type")
+        self._kind = kind
         self._is_begin = kind == "message_start"
         if self._begins or self._is_begin:
             self._begins += 1
@@ -105,7 +107,8 @@ class Anthropic(Dialect):
 
     def whole(self, body: Any) -> Mapping[Place, Place]:
         """See `Dialect.whole`."""
-        if shapes.text(body, "type") == "message_delta":
+        del body  # `enter` has read it
+        if self._kind == "message_delta":
             return {("delta",): ()}
         block = ("content", self._index)
         return {
@@ -118,7 +121,7 @@ class Anthropic(Dialect):
 
     def closing(self, body: Any) -> Sequence[Place]:
         """See `Dialect.closing`."""
-        kind = shapes.text(body, "type")
+        kind = self._kind  # `enter` has read it
         if kind == "content_block_stop":
             return [("content", self._index)]
         if shapes.text(body, "delta", "type") == "signature_delta":  # of a thought that is complete

@@ -68,7 +68,8 @@ class Channel:
 
     ``where`` is the place of its last piece in the event ``event`` (named ``name``): a tail goes out in one like it.
     ``is_fielded``: its masker is a strict field rule's. ``ahead`` is what its masker was told before its first piece,
-    and what went out already: labels that stood there. ``end`` is the end of an unknown text so far.
+    and what went out already: labels that stood there. ``end`` is the end of an unknown text so far, with the numbers
+    that stood in its place; ``is_mixed``: there were some.
     """
 
     path: str
@@ -85,6 +86,7 @@ class Channel:
     released: Any = None
     ahead: str = ""
     end: str = ""
+    is_mixed: bool = False
     kept: list[str] = field(default_factory=list)
 
 
@@ -116,6 +118,7 @@ class Channels:
         self._labels: dict[Place, tuple[str, str]] = {}  # the last one, and the end of all of them
         self._wholes: dict[Place, tuple[str, str]] = {}  # the same of all that was said whole there
         self._has_excluded: set[Place] = set()
+        self._numbers: dict[Place, str] = {}  # those that stood where no text was yet
         self.scanned_bytes = 0
         self.structure_bytes = 0
         self.excluded_bytes = 0
@@ -149,6 +152,9 @@ class Channels:
         made = Channel(path, masker, kind, is_fielded=is_fielded)
         if is_json or self._repeats:
             made.said, made.released = hashlib.sha256(), hashlib.sha256()
+        if kind == "unknown" and self._numbers:
+            made.end = self._numbers.pop(place, "")
+            made.is_mixed = bool(made.end)
         if before:
             made.ahead = before
             self._released(made, made.masker.feed(before))
@@ -205,6 +211,31 @@ class Channels:
             return False
         apart = self._maskers.as_it_goes_out(channel.path, context, channel.end)
         return not self._maskers.as_it_goes_out(channel.path, context, channel.end + text).startswith(apart)
+
+    def is_more_in(self, channel: Channel, context: str, text: str) -> bool:
+        """Is what comes next, a number or after one, part of a value that began before it?"""
+        if not channel.end:
+            return False
+        together = self._maskers.as_it_goes_out(channel.path, context, channel.end + text)
+        return together != self._maskers.as_it_goes_out(channel.path, context, channel.end) + text
+
+    def number(self, place: Place, context: str, text: str) -> bool:
+        """A number, as JSON writes it: may it stand where it does, after the text that stood there before?
+
+        Raises:
+            StreamRefused: there are too many places.
+        """
+        channel = self._open.get(place)
+        if channel is None:
+            if place not in self._numbers and len(self._numbers) >= self._limits.values:
+                raise StreamRefused("stream_too_many_channels")
+            self._numbers[place] = (self._numbers.get(place, "") + text)[-_END_KEPT:]
+            return True
+        if channel.kind != "unknown":
+            return True
+        is_more = self.is_more_in(channel, context, text)
+        channel.end, channel.is_mixed = (channel.end + text)[-_END_KEPT:], True
+        return not is_more
 
     def close(self, place: Place, channel: Channel) -> str:
         """What was held, masked; nothing may come after it.
@@ -263,6 +294,8 @@ class Channels:
             out = pieces.feed(text) + pieces.finish()
         else:
             out = self._maskers.whole(path, context, text, restores=restores and not is_frame_name(path))
+        if self._maskers.settled_count > self._limits.removals:  # an event may hold more than a whole answer may
+            raise StreamRefused("stream_too_many_removals")
         if out == text and len(text) <= _CLEAN_MAX_CHARACTERS:
             if len(self._clean) >= _CLEAN_MAX:
                 self._clean.clear()

@@ -66,6 +66,7 @@ class Dialect:
     Attributes:
         is_json: must every event be JSON?
         repeats: does it say texts a second time?
+        is_named: is an event's name on the wire its type?
         facts: what the stream said of itself so far.
         tools: the tools that it asked for, by the place of their arguments' pieces; with arguments where an event
             said them whole.
@@ -73,13 +74,14 @@ class Dialect:
 
     is_json = False
     repeats = False
+    is_named = False
 
     def __init__(self) -> None:
         self.facts = Facts()
         self.tools: dict[Place, Asked] = {}
 
-    def enter(self, body: Any) -> None:
-        """A new event, before anything in it is changed: learn from it."""
+    def enter(self, body: Any, kind: str = "") -> None:
+        """A new event, and its kind where events are named by it, before anything in it is changed: learn from it."""
 
     def leave(self, body: Any) -> None:
         """The same event as it goes out: learn what it asks for."""
@@ -92,6 +94,11 @@ class Dialect:
     def place(self, shape: str, place: Place) -> Place:
         """Where the text is that the string belongs to. A block's first piece and its deltas are one text."""
         return (_DELTA, *place[1:]) if shape.startswith(_BEGUN) else place
+
+    def whole_at(self, shape: str, place: Place) -> Place | None:
+        """Where a text that is whole is held together with the one that was whole there before; None for nowhere."""
+        del shape
+        return place
 
     def whole(self, body: Any) -> Mapping[Place, Place]:
         """Places in the event, and where in a whole answer what stands there (and below) would be."""

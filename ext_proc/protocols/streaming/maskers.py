@@ -43,9 +43,14 @@ class Maskers:
         ]
 
     @property
+    def settled_count(self) -> int:
+        """How much was taken out of texts that are over: fast enough to be asked at every text."""
+        return len(self._removals) + len(self._once)
+
+    @property
     def removal_count(self) -> int:
         """How much was taken out so far, at most: what stands before a text counts for it, too."""
-        return len(self._removals) + len(self._once) + sum(masker.removal_count for masker in self._running.values())
+        return self.settled_count + sum(masker.removal_count for masker in self._running.values())
 
     @property
     def blocked(self) -> tuple[str, ...]:

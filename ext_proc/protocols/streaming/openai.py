@@ -9,7 +9,8 @@ from ext_proc.protocols import shapes
 from ext_proc.protocols.openai import called_as
 from ext_proc.protocols.streaming.channels import path_of
 from ext_proc.protocols.streaming.dialect import Dialect, Treatment
-from ext_proc.protocols.tools import Asked
+from ext_proc.protocols.streaming.masking import StreamRefused
+from ext_proc.protocols.tools import Asked, said_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,7 +31,13 @@ _SHAPES: Final = {
     _CHOICE + "delta/function_call/arguments": Treatment.ARGUMENTS,
     "error": Treatment.WHOLE,
 }
-_WHOLE: Final = ("error/", "usage/", _CHOICE + "delta/annotations/", "prompt_filter_results/")
+_WHOLE: Final = (
+    "error/",
+    "usage/",
+    _CHOICE + "delta/annotations/",
+    "prompt_filter_results/",
+    *(f"{shape}/" for shape, treatment in _SHAPES.items() if treatment is Treatment.ARGUMENTS),  # an object, no text
+)
 
 _NAME_MAX: Final = 256
 _REASONS_MAX: Final = 16
@@ -42,8 +49,14 @@ class OpenAi(Dialect):
 
     is_json = True
 
-    def enter(self, body: Any) -> None:
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun: set[Place] = set()  # arguments that are texts, so far
+        self._whole: set[Place] = set()  # those that are none
+
+    def enter(self, body: Any, kind: str = "") -> None:
         """See `Dialect.enter`."""
+        del kind  # these have none
         facts = self.facts
         facts.model_served = shapes.text(body, "model") or facts.model_served
         facts.model_fingerprint = shapes.text(body, "system_fingerprint") or facts.model_fingerprint
@@ -65,9 +78,13 @@ class OpenAi(Dialect):
                 kind = called_as(call)
                 here = (*place, "tool_calls", _index(call, at), *kind)
                 self._asked(here, shapes.text(call, kind[0], "name"), shapes.text(call, "id"))
-            name = shapes.text(choice, "delta", "function_call", "name")
-            if name:
-                self._asked((*place, "function_call", "arguments"), name, None)
+                self._say(here, shapes.at(call, *kind))
+            old = shapes.at(choice, "delta", "function_call")
+            if isinstance(old, dict):
+                here = (*place, "function_call", "arguments")
+                if old.get("name") or not isinstance(old.get("arguments"), str | None):
+                    self._asked(here, shapes.text(old, "name"), None)
+                self._say(here, old.get("arguments"))
 
     def _asked(self, place: Place, name: str | None, call_id: str | None) -> None:
         known = self.tools.get(place)
@@ -75,6 +92,23 @@ class OpenAi(Dialect):
             self.tools[place] = Asked((name or "")[:_NAME_MAX], "", path_of(place), call_id or "")
         elif name:  # some send names in pieces
             self.tools[place] = known._replace(name=(known.name + name)[:_NAME_MAX])
+
+    def _say(self, place: Place, said: Any) -> None:
+        """Arguments that are no text are whole: the digest is of those, and no text may go on with them.
+
+        Raises:
+            StreamRefused: there is both, or there are two.
+        """
+        if said is None:
+            return
+        is_text = isinstance(said, str)  # an empty one too: more of it may be held
+        if place in self._whole or (not is_text and place in self._begun):
+            raise StreamRefused("stream_not_json")
+        if is_text:
+            self._begun.add(place)
+        else:
+            self._whole.add(place)
+            self.tools[place] = self.tools[place]._replace(arguments=said_in(said))
 
     def treatment(self, shape: str) -> Treatment:
         """See `Dialect.treatment`."""

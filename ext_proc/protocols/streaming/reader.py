@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from ext_proc.model import Coverage
+from ext_proc.protocols.answer_keys import refuse_ambiguous_answer
 from ext_proc.protocols.document import NUMBER_MIN
+from ext_proc.protocols.event_kind import kind_of
 from ext_proc.protocols.json_text import JsonError, parse_bytes
 from ext_proc.protocols.sse import DONE
 from ext_proc.protocols.streaming.channels import WITHHELD, Channels
@@ -187,11 +189,19 @@ class StreamReader:
             if holder is None:
                 self._text(frame.data, name, more, out)
             else:
+                self._dialect.enter(holder[0], self._kind(holder[0], frame))
                 self._event(holder, name, more, out)
+
+    def _kind(self, body: Any, frame: Frame) -> str:
+        """The event's kind, of one that says the same to every reader."""
+        try:
+            refuse_ambiguous_answer(self._protocol, body)
+            return kind_of(body, _decoded(frame.name)) if self._dialect.is_named else ""
+        except JsonError:
+            raise StreamRefused("stream_not_json") from None
 
     def _event(self, holder: list[Any], name: str, more: str, out: list[bytes]) -> None:
         dialect = self._dialect
-        dialect.enter(holder[0])
         closing = dialect.closing(holder[0])
         if closing and dialect.repeats:  # what is said again is said as it was released: to the end
             self._tails(closing, out)

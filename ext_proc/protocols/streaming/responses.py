@@ -46,12 +46,21 @@ _BEGUN: Final = ("text", "refusal", "arguments", "input", "code")
 _EVENTS_MAX: Final = 10**9
 _ENDS: Final = ("response.completed", "response.incomplete", "response.failed", "response.cancelled", "error")
 
+_HOLDERS: Final = {
+    "annotation": ("response.output_text.annotation.",),
+    "item": ("response.output_item.",),
+    "part": ("response.content_part.", "response.reasoning_summary_part."),
+    "response": (*_OPENING, *_ENDS),
+}
+"""What events hold of which much is alike in the next, and the kinds that do."""
+
 
 class Responses(Dialect):
     """The Responses API."""
 
     is_json = True
     repeats = True
+    is_named = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,11 +71,11 @@ class Responses(Dialect):
         self._number = 0
         self._last = -1
 
-    def enter(self, body: Any) -> None:
+    def enter(self, body: Any, kind: str = "") -> None:
         """See `Dialect.enter`."""
-        self._kind = shapes.text(body, "type") or ""
-        self._is_json = responses.is_json_delta(body)
-        self._of = responses.delta_place(body)
+        self._kind = kind
+        self._is_json = responses.is_json_delta(kind)
+        self._of = responses.delta_place(body, kind)
         said = shapes.number(body, "sequence_number")
         if said is not None and 0 <= said < _EVENTS_MAX:  # else it counts nothing, and is looked at like any number
             self._number = said
@@ -101,6 +110,13 @@ class Responses(Dialect):
     def place(self, shape: str, place: Place) -> Place:
         """Of a delta: the output item, what of it, and which part."""
         return (*self._of, "delta") if shape == "delta" else place
+
+    def whole_at(self, shape: str, place: Place) -> Place | None:
+        """The protocol says a text whole once in each kind of event. Said again there, it is more of it to somebody."""
+        holder = shape.partition("/")[0]
+        if holder != shape and self._kind.startswith(_HOLDERS.get(holder, ())):
+            return None
+        return (*self._of, *place) if responses.is_known(self._kind) else place
 
     def whole(self, body: Any) -> Mapping[Place, Place]:
         """See `Dialect.whole`."""

@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from ext_proc.protocols.streaming.masking import Limits
 
 _SEVERAL: Final = 2
+_PIECES: Final = frozenset({Treatment.TEXT, Treatment.ARGUMENTS, Treatment.EMPTY})
 _NUMBER_MAX: Final = 10**9
 _COUNTED: Final = frozenset({"index", "sequence_number"})
 """Keys of numbers that count events and items: below `_NUMBER_MAX` they say nothing else."""
+_TOLD: Final = _COUNTED | {"created"}
+"""Keys of numbers in most events, where no text ever stands."""
 
 
 class Walk:
@@ -75,9 +78,21 @@ class Walk:
         elif kind is dict:
             self._object(value, shape, place, depth)
         elif kind is list:
+            if any(type(item) is not dict for item in value):
+                self._refuse_piece(shape)
             self._list(value, shape, place, context, depth)
         elif kind is int or kind is float:
+            if key not in _TOLD:
+                self._refuse_piece(shape)
             self._number(holder, key, value, place, context)
+
+    def _refuse_piece(self, shape: str) -> None:
+        """Where a text's pieces stand, no number may, nor a list of such: JavaScript's and shells' readers join them.
+
+        A list of parts (objects) may: nobody makes text of it by joining.
+        """
+        if self._dialect.treatment(shape) in _PIECES:
+            raise StreamRefused("stream_not_json")
 
     def _object(self, node: dict[str, Any], shape: str, place: Place, depth: int) -> None:
         self._count(len(node), depth)
@@ -151,6 +166,9 @@ class Walk:
             raise StreamRefused("stream_too_deep")
 
     def _number(self, holder: Any, key: Any, value: float, place: Place, context: str) -> None:
+        if key not in _TOLD and not self._channels.number(place, context, repr(value)):
+            holder[key] = WITHHELD
+            return
         size = abs(value)
         is_whole = type(value) is int or float(value).is_integer()
         if (
@@ -190,7 +208,8 @@ class Walk:
             is_json = treatment is Treatment.WHOLE_ARGUMENTS
             is_final = is_json or self._dialect.repeats
             said = channels.whole(place, context, value, is_json=is_json, restores=is_final)
-            if said == value and not self._dialect.repeats and channels.goes_on(place, value):
+            at = self._dialect.whole_at(shape, place) if said == value else None
+            if at is not None and channels.goes_on(at, value):
                 said = WITHHELD
             holder[key] = said if is_final else channels.restored(place, said)
         else:
@@ -212,6 +231,8 @@ class Walk:
         kind = "unknown" if is_unknown else ("arguments" if treatment is Treatment.ARGUMENTS else "text")
         channel = self._channels.channel(of, context, kind=kind, about=about)
         said = ""
+        if channel.is_mixed and self._channels.is_more_in(channel, context, value):
+            said, value = self._channels.flush(channel), WITHHELD
         if is_unknown and not self._has_rule(about) and not self._channels.is_clean(of, context, value):
             # By itself too: a reader may take it for a whole.
             if self._channels.is_begun_before(channel, context, value):
@@ -226,7 +247,7 @@ class Walk:
         return said
 
 
-_INDEXES: Final = frozenset({"content_index", "index", "output_index", "summary_index"})
+_INDEXES: Final = frozenset({"command_index", "content_index", "index", "output_index", "summary_index"})
 """Which text a piece is of: written otherwise (``1.0``, ``"1"``) it would be another one to us, and not to a reader."""
 
 
@@ -249,12 +270,12 @@ def _rename(node: dict[str, Any], names: dict[str, str]) -> None:
     """Give keys their new names, each in its place; one that is taken gets a number."""
     items = list(node.items())
     taken = {key for key, _ in items if key not in names}
+    counts: dict[str, int] = {}
     node.clear()
     for key, value in items:
-        name = names.get(key, key)
-        count = 1
+        name = new = names.get(key, key)
         while key in names and name in taken:
-            count += 1
-            name = f"{names[key]}_{count}"
+            counts[new] = counts.get(new, 1) + 1
+            name = f"{new}_{counts[new]}"
         taken.add(name)
         node[name] = value
