@@ -69,6 +69,23 @@ _PROTOCOLS: Final = {
 }
 
 
+_PIECES: Final = frozenset(
+    [
+        "content",
+        "reasoning",
+        "reasoning_content",
+        "refusal",
+        "text",
+        "thinking",
+        "arguments",
+        "input",
+        "partial_json",
+        "delta",
+    ]
+)
+"""What clients of a stream join: a number would be joined as its digits, and a list as JavaScript does it."""
+
+
 def refuse_ambiguous_answer(protocol: str, body: Any) -> None:
     """Refuse an answer, or an event of one, that other readers could take for another one.
 
@@ -78,6 +95,31 @@ def refuse_ambiguous_answer(protocol: str, body: Any) -> None:
     node = _PROTOCOLS.get(protocol)
     if node is not None and isinstance(body, dict):
         _look(body, node)
+
+
+def refuse_ambiguous_event(protocol: str, body: Any) -> None:
+    """The same of an event of a stream that is read whole, where pieces of texts must be texts as well.
+
+    Raises:
+        JsonError: as above, or a number stands where a piece of a text does.
+    """
+    refuse_ambiguous_answer(protocol, body)
+    node = _PROTOCOLS.get(protocol)
+    if node is not None and isinstance(body, dict):
+        _look_at_pieces(body, node)
+
+
+def _look_at_pieces(body: dict[str, Any], node: _Node) -> None:
+    for key in body.keys() & node.names & _PIECES:
+        said = body[key]
+        parts = isinstance(said, list) and all(isinstance(one, dict) for one in said)
+        if not (said is None or parts or isinstance(said, str | dict)):
+            raise JsonError("a number stands where a piece of a text does")
+    for key in body.keys() & node.holders:
+        under = node.lists.get(key) or node.objects[key]
+        for one in body[key] if isinstance(body[key], list) else [body[key]]:
+            if isinstance(one, dict):
+                _look_at_pieces(one, under)
 
 
 def _look(body: dict[str, Any], node: _Node) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.errors import BadBody, UnknownOperation, UnsupportedContent, UpstreamError
 from ext_proc.protocols import anthropic, openai, responses, shapes
-from ext_proc.protocols.answer_keys import refuse_ambiguous_answer
+from ext_proc.protocols.answer_keys import refuse_ambiguous_answer, refuse_ambiguous_event
 from ext_proc.protocols.document import NESTED_LEVELS, Document, Facts
 from ext_proc.protocols.encoding import CodingError, decoded
 from ext_proc.protocols.field_frame import REQUEST_ROOT
@@ -203,7 +203,7 @@ def _stream(protocol: str, operation: str, body: bytes) -> Document:
     events = read_events(body)
     for event in events:
         if not event.is_done:
-            refuse_ambiguous_answer(protocol, event.data[0])
+            refuse_ambiguous_event(protocol, event.data[0])
     document = Document(protocol, operation, body, lambda: write_events(events))
     openai.add_logprobs(document, [event.data[0] for event in events if not event.is_done])
     if protocol.startswith("anthropic."):
@@ -257,7 +257,7 @@ def _lines(protocol: str, operation: str, body: bytes) -> Document:
         raise JsonError("not UTF-8") from None
     values: list[Any] = [parse(line) for line in text.split("\n") if line.strip()]
     for value in values:
-        refuse_ambiguous_answer(protocol, value)
+        refuse_ambiguous_event(protocol, value)
     document = Document(protocol, operation, body, lambda: "".join(render(value) + "\n" for value in values).encode())
     openai.add_logprobs(document, values)
     _add_pieces(document, [(values, index) for index in range(len(values))])

@@ -276,6 +276,8 @@ def test_odds_under_another_spelling_spell_the_text_again() -> None:
 def test_numbers_and_lists_are_no_piece_of_a_text(protocol: str, make: Any, value: Any) -> None:
     _, refused, _ = streamed(stream(make(value)), protocol)
     assert refused == "stream_not_json"
+    with pytest.raises(UpstreamError):
+        read_whole(stream(make(value)), protocol)
 
 
 def test_nothing_and_a_list_of_parts_are_pieces() -> None:
