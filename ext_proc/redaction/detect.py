@@ -30,9 +30,20 @@ _TELLING: Final = re.compile(
     r"pass|pwd|secret|token|key|ssn|social|birth|dob|born|b-?day|phone|mobile|cell|fax|tel|handy|contact|licen|credential"
     r"|account|acct|iban|routing|\baba\b|sort.?code|swift|\bbic\b|bsb|card|cvv|cvc|\bmrn|medical|patient|insurance|member"
     r"|medicare|nhs|\bsin\b|\bein\b|\btin\b|tax|national|identity|citizen|aadhaar|cpf|bsn|pesel|\bnif\b|\bdni\b|utr"
-    r"|\blat|\blon|\blng|coord|gps|location|imei|\bdl\b|\bpin\b|\botp\b|session|cookie|\bsid\b|website|domain|\bdea\b|\bnpi\b",
+    r"|\blat|\blon|\blng|coord|gps|location|imei|\bdl\b|\bpin\b|\botp\b|session|cookie|\bsid\b|website|domain|\bdea\b|\bnpi\b"
+    r"|cvn|cv.?code|security|verification|2fa|auth.?code",
     re.IGNORECASE,
 )
+_ABBREVIATIONS: Final = (
+    *("aba", "bic", "bsb", "bsn", "cpf", "cvc", "cvn", "cvv", "dea", "dl", "dob", "ein", "gps", "imei", "lat"),
+    *("lng", "lon", "mrn", "nhs", "nif", "npi", "otp", "pin", "sin", "tin", "utr"),
+)
+_ABBREVIATED: Final = re.compile(
+    rf"(?:(?<=[a-z0-9])|\b)((?:{'|'.join(f'{w}|{w.title()}' for w in _ABBREVIATIONS)}"
+    rf"|(?:{'|'.join(w.upper() for w in _ABBREVIATIONS)})(?![A-Z]))2?)(?![a-z])"
+)
+"""Words that rules want for themselves: ``userPin``, ``cvvCode``, ``CVV2Number``."""
+_ESCAPED: Final = re.compile(r"[^ -~]|[&%\\=]")
 _TELLING_KEPT: Final = 32
 """Characters kept on each side of the telling word of a long key: keys can be as long as bodies."""
 
@@ -111,7 +122,7 @@ class Detector:
         Every anchor that occurs in one of them occurs in the whole; so of each, only those are looked for
         (``max_tokens`` is in most requests, and has the anchor of a password's name).
         """
-        is_short = [len(text) <= _SHORT and not (context and _TELLING.search(context)) for text, context in texts]
+        is_short = [len(text) <= _SHORT and not (context and self.headed(context)) for text, context in texts]
         together = "\n".join([text for (text, _), short in zip(texts, is_short, strict=True) if short])
         anchors = [self.gate.anchors[index] for index in self.gate.candidates(together)]
         return [
@@ -156,11 +167,16 @@ class Detector:
         """What stands before a text that is scanned with its key; nothing where the key tells nothing."""
         if "[" in context or "<" in context:
             context = self._placeholder.sub(" ", context)  # ``[US_SSN]`` as a key was a value, not a name
+        if _ESCAPED.search(context):
+            context = normalised(context).text
+        context = context.replace("_", " ").replace("-", " ")
+        if not context.islower():
+            context = _ABBREVIATED.sub(r" \1 ", context)
         telling = _TELLING.search(context)
         if telling is None:
             return ""
         kept = context[max(telling.start() - _TELLING_KEPT, 0) : telling.end() + _TELLING_KEPT]
-        return f"{kept.replace('_', ' ').replace('-', ' ')}{KEY_MARK}: "
+        return f"{kept.strip(' ')}{KEY_MARK}: "
 
     def _spans(
         self, text: str, only: frozenset[int] | None, done: Done = NOTHING_DONE, since: int = 0

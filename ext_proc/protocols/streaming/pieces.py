@@ -238,11 +238,12 @@ class JsonPieces(Within):
         return True
 
     def _number(self, token: str) -> str:
-        text = number_in(token, self._nearest)
-        if text is None:
-            return token
-        said = self._maskers.whole(self._here, self._nearest, text)
-        return token if said == text else json.dumps(said, ensure_ascii=False)
+        out = token
+        for text in number_in(token, self._nearest):  # of several, the last that is edited stands
+            said = self._maskers.whole(self._here, self._nearest, text)
+            if said != text:
+                out = json.dumps(said, ensure_ascii=False)
+        return out
 
     def _hold(self, said: str, out: list[str]) -> None:
         self._held_in.append(said)
