@@ -31,7 +31,8 @@ LISTED_FEW: Final = 16
 _TELLING: Final = re.compile(
     r"account|acct|birth|card|coord|credential|cv[vcn]|cv.?code|dob|driver|fax|iban|insur|latitude|licen[cs]e|location"
     r"|longitude|medic|mobile|pass(?:word|wd|code|phrase|port)|patient|phone|policy|pwd|routing|secret|security|social|ssn"
-    r"|tax|telephone|verification|(?:^|[ _-])(?:2fa|dl|gps|id|lat|lng|lon|mrn|nhs|nino|npi|otp|pin|sin|tel|tin)(?:$|[ _-])"
+    r"|tax|telephone|verification"
+    r"|(?:^|[ _-])(?:2fa|dl|gps|id|lat|lng|lon|mrn|nhs|nino|npi|otp|pin|sin|tel|tin)(?:$|[ _-])"
     r"|(?-i:(?:\b|[a-z0-9])(?:Gps|Lat|Lng|Lon|Mrn|Nhs|Npi|Otp|Pin|Sin|Tel|Tin)(?![a-z])"
     r"|\b(?:gps|lat|lng|lon|mrn|nhs|npi|otp|pin|sin|tel|tin)(?=[A-Z0-9]))|[^ -~]|[&%\\=]",
     re.IGNORECASE,
