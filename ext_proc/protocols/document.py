@@ -114,7 +114,7 @@ def _is_telling(context: str) -> bool:
 
 def is_measure(value: float, context: str) -> bool:
     """Is a number too short for any rule under that key, or a fraction that it says nothing of?"""
-    if isinstance(value, float) and not value.is_integer():
+    if not isinstance(value, int) and not value.is_integer():
         return abs(value) < FRACTION_MIN and not is_telling(context)
     return is_short(abs(value), context)
 

@@ -50,8 +50,12 @@ _TELLING_KEPT: Final = 32
 # In lines (RFC 2045 section 6.8), or in one run, perhaps of the URL-safe alphabet.
 _BASE64: Final = re.compile(r"(?:[A-Za-z0-9+/]{60,76}\r?\n)+[A-Za-z0-9+/]{1,76}={0,2}|[A-Za-z0-9+/_-]{16,}={0,2}")
 _BASE64_PART: Final = re.compile(r"[A-Za-z0-9]{16,}={0,2}")
-_HEX: Final = re.compile("[0-9A-Fa-f]{16,}")
+_HEX: Final = re.compile("(?:0?[xX])?([0-9A-Fa-f]{16,})")
+_PRINTED: Final = bytes([*b"\t\r\n", *range(0x20, 0x7F)])
+_PRINTED_SHARE: Final = 0.75
+"""Of bytes by chance 38 in a hundred are ASCII that can be printed."""
 _BASE64_CHARS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/_-\r\n")
+_BLANKS: Final = str.maketrans("\t\r\n", "   ")
 _LINE_ENDS: Final = str.maketrans({"\r": None, "\n": None})
 _URL_SAFE: Final = str.maketrans("-_", "+/")
 
@@ -294,22 +298,35 @@ class Detector:
                     yield Span(start, end, best.entity, best.rule, best.score)
 
     def _said_in_base64(self, run: str) -> Span | None:
-        if _HEX.fullmatch(run) and len(run) % 2 == 0:
-            said = bytes.fromhex(run).decode(errors="replace")
-            if said.isprintable():
+        plain = run.translate(_LINE_ENDS)
+        digits = _HEX.fullmatch(plain)
+        if digits and len(digits[1]) % 2 == 0:
+            said = _text_of(bytes.fromhex(digits[1]))
+            if said is not None and said.translate(_BLANKS).isprintable():
                 return self._gravest(said)
-        plain = run.translate(_LINE_ENDS).rstrip("=").translate(_URL_SAFE)
+        plain = plain.rstrip("=").translate(_URL_SAFE)
         if len(plain) % 4 == 1:
             plain = plain[:-1]  # a character too many is of the text around
         try:
-            said = base64.b64decode(plain + "=" * (-len(plain) % 4)).decode()
-        except (binascii.Error, UnicodeDecodeError):
+            said = _text_of(base64.b64decode(plain + "=" * (-len(plain) % 4)))
+        except binascii.Error:
             return None
-        return self._gravest(said)
+        return None if said is None else self._gravest(said)
 
     def _gravest(self, said: str) -> Span | None:
         spans = [span for span in self._found(said, self.gate.places(said)) if span.entity not in YIELDING]
         return max(spans, key=_rank, default=None)
+
+
+def _text_of(raw: bytes) -> str | None:
+    """What bytes say in UTF-8; in UTF-16 or Latin-1, or with a byte that is neither, if most of them can be printed."""
+    if 0 in raw:
+        raw = raw.replace(b"\0", b"")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        printed = len(raw) - len(raw.translate(None, _PRINTED))
+        return raw.decode("latin-1") if printed >= len(raw) * _PRINTED_SHARE else None
 
 
 def _outside(ours: Sequence[tuple[int, int]], places: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:

@@ -334,14 +334,18 @@ class _Ways:
                     "end the inner part with a character that its own repeat cannot match, or write it as one class",
                 )
         base = self.ways if self.chars & _first(inner) else 1
-        self.is_ambiguous |= once.is_ambiguous or (low != high and base > 1)
+        may_be_empty = low != high and not _measure(inner).least  # to leave it out reads the same
+        self.is_ambiguous |= once.is_ambiguous or twice.is_ambiguous or may_be_empty or (low != high and base > 1)
         rounds = min(high, 2)  # of more, none is ambiguous
         if low:
             for _ in range(rounds):
                 self.walk(inner)
         else:
             self.chars, self.ways = self.chars | once.chars, max(self.ways, once.ways)
-            self.kept *= (once.kept * once.kept_here) ** rounds
+            most = once if rounds == 1 else twice
+            self.kept *= most.kept * most.kept_here
+        if may_be_empty:
+            self.kept *= high - low + 1
         if low != high:  # how often it goes round is a choice too
             self._begin(high - low + 1, shares=base > 1)
             self.chars |= _all(inner)

@@ -32,6 +32,8 @@ REFUSED = [
     ("(?:(?:a|a)-){0,2}" * 7 + "c", "can read the same"),
     ("a{0,1}a{0,1}-" * 20 + "c", "can read the same"),
     ("(?:a{1,3}a{1,3}-b)" * 20 + "c", "can read the same"),
+    ("(?:(?:a?){0,2}b){1,20}c", "very many ways"),
+    ("(?:(?:a{0,2})?b){20}c", "very many ways"),
     ("(?i)(?:aa|AA){1,20}c", "what letters"),
     ("(?:x|(?i:aa|AA)){1,20}c", "what letters"),
     ("(?s:.x|\nx){1,20}c", "what letters"),
