@@ -46,6 +46,8 @@ _CODE: Final = re.compile(
     r"cv[vcn]|cv.?code|security.?code|verification.?(?:code|value|number)|[^ -~]|[&%\\=]", re.IGNORECASE
 )
 """Keys of numbers that are somebody's with three digits."""
+_SAYS_NOTHING: Final = frozenset({"no", "num", "number", "numbers", "raw", "text", "v", "val", "value", "values"})
+"""Keys that tell of a value only together with the one above."""
 _EXPONENT: Final = re.compile("[eE]")
 _WITHHELD: Final = "[WITHHELD]"
 _EXACT_MAX: Final = 1e22
@@ -117,6 +119,13 @@ def is_measure(value: float, context: str) -> bool:
     if not isinstance(value, int) and not value.is_integer():
         return abs(value) < FRACTION_MIN and not is_telling(context)
     return is_short(abs(value), context)
+
+
+def told_by(parent: str, key: str) -> str:
+    """What says what a value is: its key, and where that says nothing, the one above it (``{"ssn": {"value": ...}}``)."""
+    if key.lower() in _SAYS_NOTHING and len(parent) <= KEY_SHOWN * 2 and is_telling(parent):
+        return f"{parent} {key} {parent}"  # an account's number, and what stands right after a password's name
+    return key
 
 
 def mantissa(written: str) -> tuple[str, float]:
@@ -260,7 +269,8 @@ class Document:
         if isinstance(node, dict):
             for key in node:
                 self._slot(Channel(path, key, "key"), _Fragment(node, None, key))
-                self._value(node, key, f"{path}/{pointer(key)}", key, kind, levels, depth, is_structure)
+                said = told_by(context, key)
+                self._value(node, key, f"{path}/{pointer(key)}", said, kind, levels, depth, is_structure)
         else:
             self._join_parts(node, path)
             for index in range(len(node)):

@@ -98,3 +98,28 @@ def test_a_key_in_disguise_still_says_what_its_value_is(key: str, value: str) ->
     assert value not in "".join(inside(json.dumps({key: value}))[:2])
     if value.isdigit():
         assert value.encode() not in request({"model": "demo", "metadata": {key: int(value)}}).body
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"ssn": {"value": "219099999"}}',
+        '{"ssn": [{"value": 219099999}]}',
+        '{"password": {"value": "S3cr3tPass99"}}',
+        '{"passport": {"number": "C01X00T47"}}',
+        '{"account": {"number": {"value": "12345678"}}}',
+        '{"cvv": {"v": 123}}',
+    ],
+)
+def test_a_key_that_says_nothing_goes_with_the_one_above(text: str) -> None:
+    content, whole, cut = inside(text)
+    assert "[" in whole.replace("[{", "")
+    assert content == whole
+    assert {json.dumps(json.loads(one)) for one in cut} == {json.dumps(json.loads(whole))}
+    assert request({"model": "demo", "metadata": json.loads(text)}).removals
+
+
+def test_a_key_that_says_something_does_not() -> None:
+    text = '{"ssn": {"digits": "219099999"}, "passport": {"id": "C01X00T47"}, "value": "219099999"}'
+    content, whole, cut = inside(text)
+    assert {content, whole, *cut} == {text}
