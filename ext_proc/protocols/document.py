@@ -122,7 +122,7 @@ def is_measure(value: float, context: str) -> bool:
 
 
 def told_by(parent: str, key: str) -> str:
-    """What says what a value is: its key, and where that says nothing, the one above it (``{"ssn": {"value": ...}}``)."""
+    """What says what a value is: its key, and the one above where that says nothing (``{"ssn": {"value": ...}}``)."""
     if key.lower() in _SAYS_NOTHING and len(parent) <= KEY_SHOWN * 2 and is_telling(parent):
         return f"{parent} {key} {parent}"  # an account's number, and what stands right after a password's name
     return key
