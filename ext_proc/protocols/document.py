@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ext_proc.model import Edit, Usage
-from ext_proc.protocols.json_text import DEPTH_MAX, JsonError, parse, render
+from ext_proc.protocols.json_text import DEPTH_MAX, JsonError, Written, parse, render
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,16 +29,26 @@ LISTED_NUMBER_MIN: Final = 10**8
 LISTED_FEW: Final = 16
 """In a list of more numbers than this (token ids, vectors) only those of nine digits and more are looked at."""
 _TELLING: Final = re.compile(
-    r"account|acct|birth|card|dob|driver|fax|iban|insur|licen[cs]e|medic|mobile|passport|patient|phone|policy|routing"
-    r"|security|social|ssn|tax|telephone|(?:^|[_-])(?:id|mrn|nhs|nino|npi|pin|sin|tel|tin)(?:$|[_-])",
+    r"account|acct|birth|card|coord|credential|cv[vcn]|cv.?code|dob|driver|fax|iban|insur|latitude|licen[cs]e|location"
+    r"|longitude|medic|mobile|pass(?:word|wd|code|phrase|port)|patient|phone|policy|pwd|routing|secret|security|social|ssn"
+    r"|tax|telephone|verification"
+    r"|(?:^|[ _-])(?:2fa|dl|gps|id|lat|lng|lon|mrn|nhs|nino|npi|otp|pin|sin|tel|tin)(?:$|[ _-])"
+    r"|(?-i:(?:\b|[a-z0-9])(?:Gps|Lat|Lng|Lon|Mrn|Nhs|Npi|Otp|Pin|Sin|Tel|Tin)(?![a-z])"
+    r"|\b(?:gps|lat|lng|lon|mrn|nhs|npi|otp|pin|sin|tel|tin)(?=[A-Z0-9]))|[^ -~]|[&%\\=]",
     re.IGNORECASE,
 )
-"""Keys that say what numbers are: those are looked at, however many there are."""
+"""Keys that say what numbers are: those are looked at, however many there are, and with a fraction. (What a disguised
+key says, the rules know.) More of them than the rules know of do no harm, fewer do: `redaction.detect` has those."""
 FRACTION_MIN: Final = 10**8
-"""Numbers with a fraction are measures and probabilities below this: one in ten would pass Luhn's check."""
+"""Other numbers with a fraction are measures and probabilities below this: one in ten would pass Luhn's check."""
 
-_CODE: Final = re.compile(r"cv[vcn]2?(?![a-z])|security.?code|verification.?(?:code|value)", re.IGNORECASE)
+_CODE: Final = re.compile(
+    r"cv[vcn]|cv.?code|security.?code|verification.?(?:code|value|number)|[^ -~]|[&%\\=]", re.IGNORECASE
+)
 """Keys of numbers that are somebody's with three digits."""
+_SAYS_NOTHING: Final = frozenset({"no", "num", "number", "numbers", "raw", "text", "v", "val", "value", "values"})
+"""Keys that tell of a value only together with the one above."""
+_EXPONENT: Final = re.compile("[eE]")
 _WITHHELD: Final = "[WITHHELD]"
 _EXACT_MAX: Final = 1e22
 """Floats below have all their digits (IEEE 754: powers of ten are exact up to here)."""
@@ -90,6 +101,40 @@ class _Nested:
 def is_short(size: float, context: str) -> bool:
     """Is a number too short for any rule, under that key?"""
     return size < NUMBER_MIN and not _CODE.search(context)
+
+
+def is_telling(context: str) -> bool:
+    """Does a key say what its numbers are?"""
+    return _is_telling(context) if len(context) <= KEY_SHOWN else _TELLING.search(context) is not None
+
+
+@lru_cache(maxsize=128)
+def _is_telling(context: str) -> bool:
+    """Every component of an embedding asks."""
+    return _TELLING.search(context) is not None
+
+
+def is_measure(value: float, context: str) -> bool:
+    """Is a number too short for any rule under that key, or a fraction that it says nothing of?"""
+    if not isinstance(value, int) and not value.is_integer():
+        return abs(value) < FRACTION_MIN and not is_telling(context)
+    return is_short(abs(value), context)
+
+
+def told_by(parent: str, key: str) -> str:
+    """What says what a value is: its key, and the one above where that says nothing (``{"ssn": {"value": ...}}``)."""
+    if key.lower() in _SAYS_NOTHING and len(parent) <= KEY_SHOWN * 2 and is_telling(parent):
+        return f"{parent} {key} {parent}"  # an account's number, and what stands right after a password's name
+    return key
+
+
+def mantissa(written: str) -> tuple[str, float]:
+    """The digits of a number as they were written, without the power of ten, and what they are by themselves.
+
+    ``4111111111111111e-12`` is a small number to one reader, and a card to another.
+    """
+    digits = _EXPONENT.split(written)[0]
+    return digits, float(digits) if "." in digits else int(digits)
 
 
 def digits_of(value: float) -> str:
@@ -224,7 +269,8 @@ class Document:
         if isinstance(node, dict):
             for key in node:
                 self._slot(Channel(path, key, "key"), _Fragment(node, None, key))
-                self._value(node, key, f"{path}/{pointer(key)}", key, kind, levels, depth, is_structure)
+                said = told_by(context, key)
+                self._value(node, key, f"{path}/{pointer(key)}", said, kind, levels, depth, is_structure)
         else:
             self._join_parts(node, path)
             for index in range(len(node)):
@@ -260,10 +306,15 @@ class Document:
 
     def _number(self, holder: Any, key: Any, path: str, value: Any, context: str) -> None:
         self.has_fractions = self.has_fractions or isinstance(value, float)
-        if _is_measure(holder, value, context):
+        texts: list[str] = []
+        if isinstance(value, Written):
+            digits, by_themselves = mantissa(value.written)
+            texts += [digits] if not _is_measure(holder, by_themselves, context) else []
+        if not _is_measure(holder, value, context):
+            texts.append(digits_of(value))
+        if not texts:
             self.structure_bytes += 8
-        else:
-            text = digits_of(value)
+        for text in dict.fromkeys(texts):  # of several, the last that is edited stands
             self._slot(Channel(path, text, "number", context), _Fragment(holder, key, text))
 
     def _join_parts(self, parts: list[Any], path: str) -> None:
@@ -292,7 +343,7 @@ class Document:
         if levels == 0 or not _looks_nested(text):
             return False
         try:
-            root = self._parsed(fragments) or [parse(text)]
+            root = self._parsed(fragments) or [parse(text, as_written=True)]
         except JsonError:
             return False
         if not isinstance(root[0], dict | list):
@@ -428,11 +479,8 @@ def _is_nested(text: str) -> bool:
 
 
 def _is_measure(holder: Any, value: Any, context: str) -> bool:
-    """Too short for any rule, or one of very many that their key says nothing of, or a fraction."""
-    size = abs(value)
-    if isinstance(value, float) and not value.is_integer():
-        return bool(size < FRACTION_MIN)
-    if is_short(size, context):
+    """`is_measure`, or one of very many that their key says nothing of."""
+    if is_measure(value, context):
         return True
     is_listed = isinstance(holder, list) and len(holder) > LISTED_FEW
-    return bool(is_listed and size < LISTED_NUMBER_MIN and not _TELLING.search(context))
+    return is_listed and abs(value) < LISTED_NUMBER_MIN and not is_telling(context)

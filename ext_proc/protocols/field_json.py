@@ -33,7 +33,7 @@ def json_in(text: str) -> list[Any] | _Loose | None:
     if said[:1] not in ("{", "["):
         return None
     try:
-        return [parse(text)]
+        return [parse(text, as_written=True)]
     except JsonError:
         found = _loosely(said)
     return LOOSE if found is None and _loosely(said.rstrip(BLANKS)) is not None else found

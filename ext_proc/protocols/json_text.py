@@ -34,18 +34,37 @@ def _float(text: str) -> float:
     return value
 
 
+class Written(float):
+    """A number with a fraction or an exponent that knows how it was written."""
+
+    __slots__ = ("written",)
+
+    written: str
+
+
+def _written(text: str) -> Written:
+    value = Written(_float(text))
+    value.written = text
+    return value
+
+
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _DECODER: Final = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant, parse_float=_float)
+_DECODER_WRITTEN: Final = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant, parse_float=_written)
 
 
-def parse(text: str) -> Any:
+def parse(text: str, *, as_written: bool = False) -> Any:
     """The value of one JSON text: no repeated key, no lone surrogate, no NaN, not too deep, nothing after it.
+
+    Args:
+        text: the text.
+        as_written: numbers with a fraction or an exponent are `Written`: the text may go on as it is.
 
     Raises:
         JsonError: see the class.
     """
     try:
-        value = _DECODER.decode(text)
+        value = (_DECODER_WRITTEN if as_written else _DECODER).decode(text)
     except JsonError:
         raise
     except (ValueError, RecursionError):

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 _COMPONENT_MIN: Final = 1e-12
 _COMPONENT_MAX: Final = 1e3
 _FLOATS_MIN_BYTES: Final = 256
+_FOREIGN: Final = re.compile(r"[^A-Za-z0-9+/]")
+_URL_SAFE: Final = str.maketrans("-_", "+/")
+_PRINTED: Final = re.compile(rb"[\t\r\n -~]{11,}")
+"""By chance one embedding in five has such a row; hardly an address or a number is shorter."""
 _EMBEDDING: Final = re.compile(r"/data/\d+/embedding")
 _FUNCTION: Final = ("function", "arguments")
 _DELTA_TEXTS: Final = ("content", "reasoning_content", "reasoning", "refusal", "text")
@@ -33,7 +37,7 @@ _DELTA_TEXTS: Final = ("content", "reasoning_content", "reasoning", "refusal", "
 def is_structure(path: str, value: Any) -> bool:
     """An embedding sent as base64 of 32-bit floats (the official client asks for it)."""
     raw = _floats(value) if _EMBEDDING.fullmatch(path) else None
-    if raw is None or _disguise(raw) is not None:
+    if raw is None or _is_text(raw, _others(raw)):
         return False
     return all(number == 0 or _COMPONENT_MIN < abs(number) < _COMPONENT_MAX for number in array("f", raw))
 
@@ -41,7 +45,7 @@ def is_structure(path: str, value: Any) -> bool:
 def disguised(body: Any) -> Iterator[tuple[Any, int, str]]:
     """What is text, in the place of an embedding: the item, its number, and what the text says."""
     for position, item in enumerate(shapes.items(body, "data")):
-        raw = _floats(shapes.at(item, "embedding"))
+        raw = _undone(shapes.at(item, "embedding"))
         said = None if raw is None else _disguise(raw)
         if said is not None:
             yield item, position, said
@@ -57,15 +61,33 @@ def _floats(value: Any) -> bytes | None:
     return raw if len(raw) >= _FLOATS_MIN_BYTES and len(raw) % 4 == 0 else None
 
 
-def _disguise(raw: bytes) -> str | None:
-    """Text in disguise: components of an embedding are small; letters read as floats are not, but where one in four
-    is chosen to be. (That one says how large a component is: the others are by chance, or none.)
-    """
+def _undone(value: Any) -> bytes | None:
+    """What the most lenient of clients makes of it: whatever is not of the alphabet is passed over."""
+    if not isinstance(value, str):
+        return None
+    plain = _FOREIGN.sub("", value.translate(_URL_SAFE))
+    return base64.b64decode(plain[: len(plain) // 4 * 4]) or None
+
+
+def _others(raw: bytes) -> bytes:
+    """Without one in four: that one says how large a component is, the others are by chance, or none."""
     others = bytearray(raw)
     del others[3::4]
-    if any(is_printed(said) or (0 not in said and is_text(said)) for said in (raw, others)):
+    return bytes(others)
+
+
+def _is_text(*several: bytes) -> bool:
+    return any(is_printed(said) or (0 not in said and is_text(said)) for said in several)
+
+
+def _disguise(raw: bytes) -> str | None:
+    """Text in disguise: components of an embedding are small; letters read as floats are not, but where one in four
+    is chosen to be. All of it if most is text, else what can be printed in a row.
+    """
+    others = _others(raw)
+    if _is_text(raw, others):
         return f"{others.decode(errors='replace')}\n{raw.decode(errors='replace')}"
-    return None
+    return b"\n".join(row for said in (others, raw) for row in _PRINTED.findall(said)).decode() or None
 
 
 def answer_facts(body: Any) -> Facts:

@@ -30,17 +30,32 @@ _TELLING: Final = re.compile(
     r"pass|pwd|secret|token|key|ssn|social|birth|dob|born|b-?day|phone|mobile|cell|fax|tel|handy|contact|licen|credential"
     r"|account|acct|iban|routing|\baba\b|sort.?code|swift|\bbic\b|bsb|card|cvv|cvc|\bmrn|medical|patient|insurance|member"
     r"|medicare|nhs|\bsin\b|\bein\b|\btin\b|tax|national|identity|citizen|aadhaar|cpf|bsn|pesel|\bnif\b|\bdni\b|utr"
-    r"|\blat|\blon|\blng|coord|gps|location|imei|\bdl\b|\bpin\b|\botp\b|session|cookie|\bsid\b|website|domain|\bdea\b|\bnpi\b",
+    r"|\blat|\blon|\blng|coord|gps|location|imei|\bdl\b|\bpin\b|\botp\b|session|cookie|\bsid\b|website|domain|\bdea\b|\bnpi\b"
+    r"|cvn|cv.?code|security|verification|2fa|auth.?code",
     re.IGNORECASE,
 )
+_ABBREVIATIONS: Final = (
+    *("aba", "bic", "bsb", "bsn", "cpf", "cvc", "cvn", "cvv", "dea", "dl", "dob", "ein", "gps", "imei", "lat"),
+    *("lng", "lon", "mrn", "nhs", "nif", "npi", "otp", "pin", "sin", "tin", "utr"),
+)
+_ABBREVIATED: Final = re.compile(
+    rf"(?:(?<=[a-z0-9])|\b)((?:{'|'.join(f'{w}|{w.title()}' for w in _ABBREVIATIONS)}"
+    rf"|(?:{'|'.join(w.upper() for w in _ABBREVIATIONS)})(?![A-Z]))2?)(?![a-z])"
+)
+"""Words that rules want for themselves: ``userPin``, ``cvvCode``, ``CVV2Number``."""
+_ESCAPED: Final = re.compile(r"[^ -~]|[&%\\=]")
 _TELLING_KEPT: Final = 32
 """Characters kept on each side of the telling word of a long key: keys can be as long as bodies."""
 
 # In lines (RFC 2045 section 6.8), or in one run, perhaps of the URL-safe alphabet.
 _BASE64: Final = re.compile(r"(?:[A-Za-z0-9+/]{60,76}\r?\n)+[A-Za-z0-9+/]{1,76}={0,2}|[A-Za-z0-9+/_-]{16,}={0,2}")
 _BASE64_PART: Final = re.compile(r"[A-Za-z0-9]{16,}={0,2}")
-_HEX: Final = re.compile("[0-9A-Fa-f]{16,}")
+_HEX: Final = re.compile("(?:0?[xX])?([0-9A-Fa-f]{16,})")
+_PRINTED: Final = bytes([*b"\t\r\n", *range(0x20, 0x7F)])
+_PRINTED_SHARE: Final = 0.75
+"""Of bytes by chance 38 in a hundred are ASCII that can be printed."""
 _BASE64_CHARS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/_-\r\n")
+_BLANKS: Final = str.maketrans("\t\r\n", "   ")
 _LINE_ENDS: Final = str.maketrans({"\r": None, "\n": None})
 _URL_SAFE: Final = str.maketrans("-_", "+/")
 
@@ -111,7 +126,7 @@ class Detector:
         Every anchor that occurs in one of them occurs in the whole; so of each, only those are looked for
         (``max_tokens`` is in most requests, and has the anchor of a password's name).
         """
-        is_short = [len(text) <= _SHORT and not (context and _TELLING.search(context)) for text, context in texts]
+        is_short = [len(text) <= _SHORT and not (context and self.headed(context)) for text, context in texts]
         together = "\n".join([text for (text, _), short in zip(texts, is_short, strict=True) if short])
         anchors = [self.gate.anchors[index] for index in self.gate.candidates(together)]
         return [
@@ -156,11 +171,16 @@ class Detector:
         """What stands before a text that is scanned with its key; nothing where the key tells nothing."""
         if "[" in context or "<" in context:
             context = self._placeholder.sub(" ", context)  # ``[US_SSN]`` as a key was a value, not a name
+        if _ESCAPED.search(context):
+            context = normalised(context).text
+        context = context.replace("_", " ").replace("-", " ")
+        if not context.islower():
+            context = _ABBREVIATED.sub(r" \1 ", context)
         telling = _TELLING.search(context)
         if telling is None:
             return ""
         kept = context[max(telling.start() - _TELLING_KEPT, 0) : telling.end() + _TELLING_KEPT]
-        return f"{kept.replace('_', ' ').replace('-', ' ')}{KEY_MARK}: "
+        return f"{kept.strip(' ')}{KEY_MARK}: "
 
     def _spans(
         self, text: str, only: frozenset[int] | None, done: Done = NOTHING_DONE, since: int = 0
@@ -278,22 +298,35 @@ class Detector:
                     yield Span(start, end, best.entity, best.rule, best.score)
 
     def _said_in_base64(self, run: str) -> Span | None:
-        if _HEX.fullmatch(run) and len(run) % 2 == 0:
-            said = bytes.fromhex(run).decode(errors="replace")
-            if said.isprintable():
+        plain = run.translate(_LINE_ENDS)
+        digits = _HEX.fullmatch(plain)
+        if digits and len(digits[1]) % 2 == 0:
+            said = _text_of(bytes.fromhex(digits[1]))
+            if said is not None and said.translate(_BLANKS).isprintable():
                 return self._gravest(said)
-        plain = run.translate(_LINE_ENDS).rstrip("=").translate(_URL_SAFE)
+        plain = plain.rstrip("=").translate(_URL_SAFE)
         if len(plain) % 4 == 1:
             plain = plain[:-1]  # a character too many is of the text around
         try:
-            said = base64.b64decode(plain + "=" * (-len(plain) % 4)).decode()
-        except (binascii.Error, UnicodeDecodeError):
+            said = _text_of(base64.b64decode(plain + "=" * (-len(plain) % 4)))
+        except binascii.Error:
             return None
-        return self._gravest(said)
+        return None if said is None else self._gravest(said)
 
     def _gravest(self, said: str) -> Span | None:
         spans = [span for span in self._found(said, self.gate.places(said)) if span.entity not in YIELDING]
         return max(spans, key=_rank, default=None)
+
+
+def _text_of(raw: bytes) -> str | None:
+    """What bytes say in UTF-8; in UTF-16 or Latin-1, or with a byte that is neither, if most of them can be printed."""
+    if 0 in raw:
+        raw = raw.replace(b"\0", b"")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        printed = len(raw) - len(raw.translate(None, _PRINTED))
+        return raw.decode("latin-1") if printed >= len(raw) * _PRINTED_SHARE else None
 
 
 def _outside(ours: Sequence[tuple[int, int]], places: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:

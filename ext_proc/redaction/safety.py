@@ -90,6 +90,7 @@ def bounds(pattern: str, *, is_known_safe: bool = False) -> Bounds:
     whole = _measure(tree)
     if is_known_safe:
         return Bounds(whole.least, whole.most, whole.behind, whole.ahead)
+    _check_flags(tree.state.flags)
     _Ways().walk(tree)
     if whole.most > LENGTH_MAX:
         raise UnsafePattern(f"a match may have {whole.most} characters", f"bound the repeats: {LENGTH_MAX} at most")
@@ -129,6 +130,12 @@ def _parsed(pattern: str) -> Any:
         raise UnsafePattern(f"it is no regular expression ({error})", "mend it; try it with Python's `re`") from None
     except (RecursionError, OverflowError):
         raise UnsafePattern("it is nested or counts beyond measure", "write it shorter") from None
+
+
+def _check_flags(flags: int) -> None:
+    """What is counted here takes letters for themselves."""
+    if flags & (re.IGNORECASE | re.DOTALL):
+        raise UnsafePattern("it changes what letters or `.` mean", "write [Aa] for any case, [^x] for any character")
 
 
 # How long -------------------------------------------------------------------------------------------------------------
@@ -204,13 +211,21 @@ def _measure_repeat(low: int, high: Any, inner: Any) -> _Part:
 class _Ways:
     """Goes through a pattern and counts the ways to read one text.
 
-    Variable repeats that stand next to each other and share characters multiply; a character between them that
-    neither has ends that.
+    Variable repeats that stand next to each other and share characters multiply. A character between them that
+    neither has ends that: where a repeat ends is known then, and only the ways to come there in spite of that are
+    left. Those are never taken back, nor are those of branches that can read the same text: each is tried when the
+    pattern fails later.
     """
 
     def __init__(self) -> None:
         self.chars = 0
         self.ways = 1
+        self.widest = 1
+        """Ways of the one repeat of them that has most."""
+        self.kept_here = 1
+        """Of the ways, those that a separator does not end."""
+        self.kept = 1
+        """Those of all that went before, and of branches."""
         self.is_ambiguous = False
         """Can one text be read in two ways?"""
 
@@ -222,6 +237,7 @@ class _Ways:
         if op in _REPEATS:
             self._repeat(*argument)
         elif op == "SUBPATTERN":
+            _check_flags(argument[1])
             self.walk(argument[3])
         elif op == "ATOMIC_GROUP":
             self._atomic(argument)
@@ -234,7 +250,17 @@ class _Ways:
 
     def _separated_by(self, chars: int) -> None:
         if not chars & self.chars:
-            self.chars, self.ways = 0, 1
+            self._end()
+
+    def _end(self) -> None:
+        self.kept *= self.kept_here
+        self.chars, self.ways, self.widest, self.kept_here = 0, 1, 1, 1
+
+    def _begin(self, ways: int, *, shares: bool) -> None:
+        """Another thing that can end in several places."""
+        if shares:
+            self.kept_here *= min(ways, self.widest)
+        self.widest = max(self.widest, ways)
 
     def _atomic(self, tree: Any) -> None:
         inner = _Ways()
@@ -245,20 +271,31 @@ class _Ways:
         self.is_ambiguous |= inner.is_ambiguous and inner.ways > WAYS_MAX
 
     def _branch(self, branches: list[Any]) -> None:
-        ends = []
-        for branch in branches:
-            one = _Ways()
-            one.chars, one.ways = self.chars, self.ways
-            one.walk(branch)
-            ends.append(one)
+        ends = [self._after(branch) for branch in branches]
+        shares = bool(self.chars & _any(_first(branch) for branch in branches))
         self.chars = _any(end.chars for end in ends)
         self.ways = max(end.ways for end in ends)
+        self.widest = max(end.widest for end in ends)
+        self.kept_here = max(end.kept_here for end in ends)
+        self.kept = max(end.kept for end in ends)
         self.is_ambiguous |= any(end.is_ambiguous for end in ends)
-        if _is_choice(branches):
+        optional = [branch for branch in branches if not _measure(branch).least]
+        choices = _choices([branch for branch in branches if _measure(branch).least])
+        if choices > 1 or optional:
             self.is_ambiguous = True
             self.chars |= _any(_all(branch) for branch in branches)
-            self.ways *= len(branches)
+        if optional:  # one that may be empty is like a `?` after the others
+            self._begin(2, shares=shares)
+            self.ways *= 2
+        self.kept *= choices * max(len(optional), 1)
         self._check()
+
+    def _after(self, branch: Any) -> _Ways:
+        one = _Ways()
+        one.chars, one.ways, one.widest = self.chars, self.ways, self.widest
+        one.kept_here, one.kept = self.kept_here, self.kept
+        one.walk(branch)
+        return one
 
     def _repeat(self, low: int, high: int, inner: Any) -> None:
         if low == high == 1:
@@ -274,10 +311,14 @@ class _Ways:
             return
         if chars & self.chars:
             self.is_ambiguous = True
+            self._begin(high - low + 1, shares=True)
             self.chars, self.ways = self.chars | chars, self.ways * (high - low + 1)
         elif low:
+            self._end()
+            self._begin(high - low + 1, shares=False)
             self.chars, self.ways = chars, high - low + 1
         else:
+            self._begin(high + 1, shares=False)
             self.chars, self.ways = self.chars | chars, max(self.ways, high + 1)
         self._check()
 
@@ -293,12 +334,20 @@ class _Ways:
                     "end the inner part with a character that its own repeat cannot match, or write it as one class",
                 )
         base = self.ways if self.chars & _first(inner) else 1
-        self.is_ambiguous |= once.is_ambiguous or (low != high and base > 1)
+        may_be_empty = low != high and not _measure(inner).least  # to leave it out reads the same
+        self.is_ambiguous |= once.is_ambiguous or twice.is_ambiguous or may_be_empty or (low != high and base > 1)
+        rounds = min(high, 2)  # of more, none is ambiguous
         if low:
-            self.walk(inner)
+            for _ in range(rounds):
+                self.walk(inner)
         else:
             self.chars, self.ways = self.chars | once.chars, max(self.ways, once.ways)
+            most = once if rounds == 1 else twice
+            self.kept *= most.kept * most.kept_here
+        if may_be_empty:
+            self.kept *= high - low + 1
         if low != high:  # how often it goes round is a choice too
+            self._begin(high - low + 1, shares=base > 1)
             self.chars |= _all(inner)
             self.ways = max(self.ways, base) * (high - low + 1)
         self._check()
@@ -309,18 +358,46 @@ class _Ways:
                 f"repeats that share characters stand side by side: {self.ways} ways to read one text",
                 "join them into one class, or put between them a character that neither can match",
             )
+        if self.ways * self.kept > WAYS_MAX:
+            raise UnsafePattern(
+                f"branches or repeats can read the same: {self.ways * self.kept} ways to read one text, and more",
+                "keep one of the branches that are alike, or put what they share before them; join repeats into one",
+            )
 
 
-def _is_choice(branches: list[Any]) -> bool:
-    """Can more than one of the branches read the same text?"""
-    lengths = {(part.least, part.most) for part in map(_measure, branches)}
-    seen = 0
-    for branch in branches:
-        first = _first(branch)
-        if first & seen:
-            return True
-        seen |= first
-    return len(lengths) > 1 and any(not _measure(branch).least for branch in branches)
+def _choices(branches: list[Any]) -> int:
+    """How many of the branches can read the same text? (Python's parser takes out what they begin with alike.)"""
+    heads = [_head(branch) for branch in branches]
+    return max((sum(_meet(one, other) for other in heads) for one in heads), default=1)
+
+
+def _meet(one: list[int], other: list[int]) -> bool:
+    """Can what begins with the one begin with the other, too?"""
+    return all(mine & theirs for mine, theirs in zip(one, other, strict=False))
+
+
+def _head(tree: Any) -> list[int]:
+    """The sets of characters, one by one, that a match begins with, as far as there is only one for each place."""
+    found: list[int] = []
+    for op, argument in tree:
+        name = str(op)
+        if name in ("AT", "ASSERT", "ASSERT_NOT"):
+            continue
+        if name in ("LITERAL", "NOT_LITERAL", "ANY", "IN"):
+            found.append(_chars(name, argument))
+        elif name == "SUBPATTERN" and (inner := _fixed(argument[3])) is not None:
+            found += inner
+        else:
+            part = _measure_one(name, argument)
+            return [*found, _chars(name, argument)] if part.least else found
+    return found
+
+
+def _fixed(tree: Any) -> list[int] | None:
+    """`_head` of what has one length, and no branches: all of it."""
+    part = _measure(tree)
+    head = _head(tree)
+    return head if part.least == part.most == len(head) else None
 
 
 def _all(tree: Any) -> int:

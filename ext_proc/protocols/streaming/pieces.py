@@ -12,7 +12,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Final
 
-from ext_proc.protocols.document import NESTED_LEVELS, pointer
+from ext_proc.protocols.document import NESTED_LEVELS, pointer, told_by
 from ext_proc.protocols.json_text import DEPTH_MAX
 from ext_proc.protocols.streaming.masking import StreamRefused, Within, fed, finished, flushed
 from ext_proc.protocols.streaming.strings import StringPieces, number_in, unsaid
@@ -61,7 +61,8 @@ class JsonPieces(Within):
         self._again = ""
         self._is_json = False
         self._stack: list[tuple[str, str, dict[str, int]]] = []  # bracket, path so far, masked keys and how often
-        self._keys: list[str] = []  # the key that each open object, or what an array stands under, is at
+        self._keys: list[str] = []  # the key that each open object is at
+        self._told: list[str] = []  # what says what its value is, or what an array stands under
         self._next = _VALUE
         self._token = ""
         self._held_in: list[str] = []  # what stands between strings: as it came, and as it may pass
@@ -188,6 +189,7 @@ class JsonPieces(Within):
         elif mark in "}]" and self._stack and self._closes(mark):
             self._stack.pop()
             self._keys.pop()
+            self._told.pop()
             self._value_over()
         elif mark == "," and self._next == _COMMA_OR_END:
             self._next = _KEY if self._stack[-1][0] == "{" else _VALUE
@@ -207,7 +209,8 @@ class JsonPieces(Within):
         if len(self._stack) > DEPTH_MAX:
             raise StreamRefused("stream_too_deep")
         self._stack.append((mark, self._here, {}))
-        self._keys.append("" if mark == "{" else self._nearest)
+        self._told.append("" if mark == "{" else self._nearest)
+        self._keys.append("")
         self._next = _KEY_OR_END if mark == "{" else _VALUE_OR_END
 
     def _value_over(self) -> None:
@@ -215,7 +218,7 @@ class JsonPieces(Within):
 
     @property
     def _nearest(self) -> str:
-        return self._keys[-1] if self._keys else ""
+        return self._told[-1] if self._told else ""
 
     @property
     def _here(self) -> str:
@@ -238,11 +241,12 @@ class JsonPieces(Within):
         return True
 
     def _number(self, token: str) -> str:
-        text = number_in(token, self._nearest)
-        if text is None:
-            return token
-        said = self._maskers.whole(self._here, self._nearest, text)
-        return token if said == text else json.dumps(said, ensure_ascii=False)
+        out = token
+        for text in number_in(token, self._nearest):  # of several, the last that is edited stands
+            said = self._maskers.whole(self._here, self._nearest, text)
+            if said != text:
+                out = json.dumps(said, ensure_ascii=False)
+        return out
 
     def _hold(self, said: str, out: list[str]) -> None:
         self._held_in.append(said)
@@ -292,6 +296,7 @@ class JsonPieces(Within):
         else:
             out.append(_escaped(self._masked_key()))
             self._keys[-1] = self._key
+            self._told[-1] = told_by(self._told[-2] if len(self._told) > 1 else "", self._key)
             self._next = _COLON
         self._hold('"', out)
 

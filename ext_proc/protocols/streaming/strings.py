@@ -6,7 +6,7 @@ import math
 import re
 from typing import Final
 
-from ext_proc.protocols.document import FRACTION_MIN, digits_of, is_short
+from ext_proc.protocols.document import digits_of, is_measure, mantissa
 
 _PLAIN: Final = re.compile(r'[^"\\]+')
 _ESCAPES: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "/": "/"}
@@ -93,21 +93,23 @@ class StringPieces:
             self._high = 0
 
 
-def number_in(token: str, context: str = "") -> str | None:
-    """What a number says to a reader, as text; None where it is too short for any rule, or a measure.
+def number_in(token: str, context: str = "") -> tuple[str, ...]:
+    """What a number says to a reader, as texts: as it was written, and as digits. None where it is too short for any
+    rule, or a measure.
 
     ``context`` is the key that it stands under.
     """
     if len(token) < _NUMBER_SHORT:
-        return None
+        return ()
     if not _FRACTION.search(token):
-        return None if is_short(abs(int(token)), context) else token
+        return () if is_measure(int(token), context) else (token,)
     value = float(token)
     if math.isinf(value):
-        return token
-    if not value.is_integer():
-        return token if abs(value) >= FRACTION_MIN else None
-    return None if is_short(abs(value), context) else digits_of(value)
+        return (token,)
+    digits, by_themselves = mantissa(token)
+    written = () if is_measure(by_themselves, context) else (digits,)
+    read = () if is_measure(value, context) else (digits_of(value),)
+    return written if read == written else written + read
 
 
 def unsaid(ahead: str, out: str) -> tuple[str, str]:

@@ -278,6 +278,31 @@ def test_what_stands_in_an_embeddings_place_is_read_as_floats_hide_it() -> None:
     assert json.loads(made.body)["data"][0]["embedding"] == plain
 
 
+HIDING = {
+    "strictly": lambda v: v,
+    "a line's end": lambda v: v + "\n",
+    "a colon first": lambda v: ":" + v,
+    "a blank first": lambda v: " " + v,
+    "colons": lambda v: ":".join(v[at : at + 12] for at in range(0, len(v), 12)),
+    "the other alphabet": lambda v: v.replace("+", "-").replace("/", "_"),
+    "no padding": lambda v: v.rstrip("="),
+    "more padding": lambda v: v.rstrip("=") + "====",
+    "a byte more": lambda v: base64.b64encode(base64.b64decode(v) + b"\0").decode(),
+    "few components": lambda v: base64.b64encode(base64.b64decode(v)[:252]).decode(),
+}
+
+
+@pytest.mark.parametrize("said", ["bob@example.org ssn 219-09-9999 " * 24, "bob@example.org ss"], ids=["all", "a few"])
+@pytest.mark.parametrize("how", HIDING)
+def test_text_in_floats_is_found_however_a_lenient_client_reads_them(how: str, said: str) -> None:
+    raw = bytearray(array("f", [((at * 7919) % 1000 - 500) / 3000 for at in range(256)]).tobytes())
+    for at, byte in enumerate(said.encode()):
+        raw[at // 3 * 4 + at % 3] = byte
+    hidden = HIDING[how](base64.b64encode(raw).decode())
+    made = response({"object": "list", "data": [{"embedding": hidden, "index": 0}]}, "openai.embeddings")
+    assert json.loads(made.body)["data"][0]["embedding"] == "[WITHHELD]"
+
+
 def pack(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 

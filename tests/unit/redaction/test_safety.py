@@ -25,6 +25,18 @@ REFUSED = [
     ("(?:aa|a){1,20}c", "very many ways"),
     ("(?:[ab]x|[bc]x){1,30}y", "very many ways"),
     ("(?:(?:ab?){1,9}a?){1,9}c", "very many ways"),
+    ("(?:(?:ab|ab)-){1,40}c", "very many ways"),
+    ("(?:(?:ab|ab|)-){1,40}c", "very many ways"),
+    ("(?:[0-9]a|5a)-" * 40 + "c", "can read the same"),
+    ("(?:(?:(?:[0-9]a|5a)-){2}_){2}" * 4 + "c", "can read the same"),
+    ("(?:(?:a|a)-){0,2}" * 7 + "c", "can read the same"),
+    ("a{0,1}a{0,1}-" * 20 + "c", "can read the same"),
+    ("(?:a{1,3}a{1,3}-b)" * 20 + "c", "can read the same"),
+    ("(?:(?:a?){0,2}b){1,20}c", "very many ways"),
+    ("(?:(?:a{0,2})?b){20}c", "very many ways"),
+    ("(?i)(?:aa|AA){1,20}c", "what letters"),
+    ("(?:x|(?i:aa|AA)){1,20}c", "what letters"),
+    ("(?s:.x|\nx){1,20}c", "what letters"),
     (r"\d{0,90}\d{0,90}x", "side by side"),
     (r"\S{1,64}@\S{1,64}\.[a-z]{2,9}", "side by side"),
     (r"(a)\1", "refers back"),
@@ -67,7 +79,8 @@ def test_bounds(pattern: str, wanted: Bounds) -> None:
     assert bounds(pattern) == wanted
 
 
-_atoms = st.sampled_from(["a", "b", "[ab]", r"\d", "[^a]", "(?:ab)", "(?:a|b)", "(?:a|bc)", "(?:ab?)", "(?:a?b)"])
+_atoms = st.sampled_from(["a", "b", "[ab]", r"\d", "[^a]", "(?:ab)", "(?:a|b)", "(?:a|bc)", "(?:ab?)", "(?:a?b)",
+                          "(?:ab|ab)", "(?:ab|ab|)", "(?:[ab]b|ab)", "(?:a?a?b)"])  # fmt: skip
 _counts = st.sampled_from(["", "?", "{2}", "{0,3}", "{1,9}", "{2,30}"])
 _patterns = st.lists(st.tuples(_atoms, _counts), min_size=1, max_size=5).map(
     lambda parts: "".join(atom + count for atom, count in parts)
