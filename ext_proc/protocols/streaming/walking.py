@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ext_proc.protocols.document import FRACTION_MIN, KEY_SHOWN, digits_of, is_short
+from ext_proc.protocols.document import KEY_SHOWN, digits_of, is_measure
 from ext_proc.protocols.json_text import DEPTH_MAX
 from ext_proc.protocols.streaming.channels import WITHHELD
 from ext_proc.protocols.streaming.dialect import ALL, DROPPED, LABELS, PADDING, Treatment
@@ -169,13 +169,7 @@ class Walk:
         if key not in _TOLD and not self._channels.number(place, context, repr(value)):
             holder[key] = WITHHELD
             return
-        size = abs(value)
-        is_whole = type(value) is int or float(value).is_integer()
-        if (
-            is_short(size, context)
-            or (key in _COUNTED and size < _NUMBER_MAX)
-            or (not is_whole and size < FRACTION_MIN)
-        ):
+        if (key in _COUNTED and abs(value) < _NUMBER_MAX) or is_measure(value, context):
             self._channels.structure_bytes += 8
             return
         text = digits_of(value)

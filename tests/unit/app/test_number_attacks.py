@@ -123,3 +123,19 @@ def test_a_key_that_says_something_does_not() -> None:
     text = '{"ssn": {"digits": "219099999"}, "passport": {"id": "C01X00T47"}, "value": "219099999"}'
     content, whole, cut = inside(text)
     assert {content, whole, *cut} == {text}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"latitude": 52.520008, "longitude": 13.404954}',
+        '{"ssn": 219.099999}',
+        '{"password": 1234.5678}',
+        '{"cvv": 123}',
+        HARMLESS[0],
+    ],
+)
+def test_an_event_of_a_stream_is_masked_as_an_answer_is(text: str) -> None:
+    """Where it is an event's own: no protocol knows it."""
+    body, _ = passed(f"data: {text}\n\n".encode())
+    assert json.loads(body.decode().removeprefix("data: ")) == json.loads(response(json.loads(text)).body)
