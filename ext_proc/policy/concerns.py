@@ -23,7 +23,7 @@ _SECONDS: Final = 60.0
 _COLLECTED: Final = "data.inference.concerns."
 _OTHERS: Final = ("data.inference", "data.system.authz")
 """The collector itself, and OPA's own question."""
-_DEFAULT: Final = re.compile(r"default\s+allow\s*:?=\s*false\b")
+_DEFAULT: Final = re.compile(r"default\s+allow\s*:?=")  # whether it is true is another question (`trial.static`)
 _CONCERNS_RULE: Final = re.compile(r"(default\s+)?allow\b|(allow|reasons|demands)\s+contains\b")
 
 
