@@ -8,6 +8,7 @@ are looked at in blocks that overlap, so that a rule is only searched for near i
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from functools import cache
 from importlib import import_module
 from threading import local
@@ -164,12 +165,13 @@ class _Hyperscan:
         found = self._scan(said)
         if not found:
             return
-        is_ascii, is_cut, is_single = len(said) == len(part), high < len(text), False
+        place = _characters(said, len(part))
+        is_cut, is_single = high < len(text), False
         for index, begin, finish in found:
             if index in self._single:
                 is_single = True
                 continue
-            start, end = (begin, finish) if is_ascii else (_count(said[:begin]), _count(said[:finish]))
+            start, end = (begin, finish) if place is None else (place(begin), place(finish))
             # What touches an edge may go on beyond it: the block that has it whole tells.
             if (start or not low) and (end < high - low or not is_cut):
                 places.setdefault(index, []).append((low + start, low + end))
@@ -193,12 +195,24 @@ class _Hyperscan:
         return found
 
 
+_CONTINUATION: Final = re.compile(rb"[\x80-\xbf]")
+"""A byte of UTF-8 that begins no character (RFC 3629, section 3)."""
+_FEW: Final = 8
+"""One in so many characters may be of several bytes: more would take longer to list than to decode."""
+
+
 def _hit(index: int, start: int, end: int, _flags: int, found: list[tuple[int, int, int]]) -> None:
     found.append((index, start, end))
 
 
-def _count(said: bytes) -> int:
-    return len(said.decode(errors="surrogatepass"))
+def _characters(said: bytes, count: int) -> Callable[[int], int] | None:
+    """How many characters stand before a byte of ``said``, which has ``count``. None: as many as bytes."""
+    if len(said) == count:
+        return None
+    if len(said) - count > count // _FEW:
+        return lambda at: len(said[:at].decode(errors="surrogatepass"))
+    more = [found.start() for found in _CONTINUATION.finditer(said)]
+    return lambda at: at - bisect_left(more, at)
 
 
 def _stretch(stretches: list[tuple[int, int]], low: int, high: int) -> None:

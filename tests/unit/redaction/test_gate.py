@@ -120,3 +120,17 @@ def test_each_thread_has_its_own_scratch() -> None:
     for thread in threads:
         thread.join()
     assert found == [candidates("a@b")] * 800
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["plain", "it’s €5 or 😀, mostly plain " * 4, "日本語 😀 mail a@b.co", "\ud800 lone", "é" * 9, "’" + "a" * 7],
+)
+def test_bytes_are_told_as_characters(text: str) -> None:
+    said = text.encode(errors="surrogatepass")
+    place = gate._characters(said, len(text))
+    at = 0
+    for number, character in enumerate(text):
+        assert number == (at if place is None else place(at))
+        at += len(character.encode(errors="surrogatepass"))
+    assert place is None or place(len(said)) == len(text)
