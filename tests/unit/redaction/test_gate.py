@@ -124,7 +124,7 @@ def test_each_thread_has_its_own_scratch() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["plain", "it’s €5 or 😀, mostly plain " * 4, "日本語 😀 mail a@b.co", "\ud800 lone", "é" * 9, "’" + "a" * 7],
+    ["plain", "its €5 or 😀, mostly plain " * 4, "日本語 😀 mail a@b.co", "\ud800 lone", "é" * 9, "é" + "a" * 7],
 )
 def test_bytes_are_told_as_characters(text: str) -> None:
     said = text.encode(errors="surrogatepass")
