@@ -123,16 +123,19 @@ def _look_at_pieces(body: dict[str, Any], node: _Node) -> None:
 
 
 def _look(body: dict[str, Any], node: _Node) -> None:
-    for key in body.keys() - node.names:
-        if key.casefold() in node.folded:
-            raise JsonError("a key is the protocol's but for its case")
-    for key in body.keys() & node.holders:
-        value = body[key]
+    if not body.keys() <= node.names:  # once for each event of a stream: cheap where nothing is wrong
+        for key in body.keys() - node.names:
+            if key.casefold() in node.folded:
+                raise JsonError("a key is the protocol's but for its case")
+    for key in node.holders:
+        value = body.get(key)
+        if not value:
+            continue
         if key in node.lists:
             _look_at_items(value, node.lists[key])
         elif isinstance(value, dict):
             _look(value, node.objects[key])
-        elif value and isinstance(value, list):  # an empty one is PHP's word for an empty object
+        elif isinstance(value, list):  # an empty one is PHP's word for an empty object
             raise JsonError("a list stands where the protocol has an object")
 
 
