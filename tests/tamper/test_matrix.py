@@ -28,7 +28,7 @@ from tests.fakes.forge import (
     standard_plans,
     write_sums,
 )
-from tests.tamper.tampers import BUCKET, OTHER, SIGNED, only, rewrite
+from tests.tamper.tampers import BUCKET, OTHER, SIGNED, checkpoints, only, rewrite, truncate
 
 TRIED: set[str] = set()
 
@@ -68,6 +68,13 @@ def test_who_holds_the_bucket(forge, tmp_path, name):
     tamper, code = BUCKET[name]
     tamper(forge)
     assert code in codes_of(forge, tmp_path)
+
+
+def test_what_is_sealed_while_the_bucket_is_listed_is_no_finding(forge, tmp_path):
+    """Events are listed first: the checkpoint is there then, and its events are not in the list."""
+    truncate(forge)
+    checkpoints(forge, THIRD)[-1].at = NOW + timedelta(seconds=1)
+    assert "checkpoint_stale" not in codes_of(forge, tmp_path)
 
 
 @pytest.mark.parametrize("name", SIGNED)
