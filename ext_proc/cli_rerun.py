@@ -59,7 +59,7 @@ def _add_build(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     build.add_argument("--sign", type=Path, metavar="KEY", help="sign with this private key (PEM); needs --key-id")
     build.add_argument("--key-id", metavar="NAME", help="policy.distribution.key_id of the gateways")
     build.add_argument("--algorithm", default="ES256", metavar="NAME", help="as OPA names it (default: ES256)")
-    build.add_argument("--opa", type=Path, metavar="PROGRAM", help="OPA (default: on the PATH)")
+    build.add_argument("--opa", type=Path, metavar="PROGRAM", help="the OPA program (default: .tools/bin/opa, or PATH)")
     build.add_argument("--json", action="store_true", help="for machines: one JSON object")
     build.set_defaults(run=_build)
 
@@ -82,8 +82,10 @@ Exit status: 0 it decides the same everywhere, 1 not, or there was nothing to as
 def _add_backtest(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     backtest = _add(actions, "backtest", "what would a candidate have decided?", _BACKTEST)
     backtest.add_argument("--bundle", type=Path, required=True, metavar="BUNDLE", help="the candidate")
-    backtest.add_argument("--from", dest="since", metavar="TIME", help="nothing older: 2026-11-25, 7d (ago); in UTC")
-    backtest.add_argument("--to", dest="until", metavar="TIME", help="nothing newer; a day means its end")
+    backtest.add_argument(
+        "--from", "--since", dest="since", metavar="TIME", help="nothing older: 2026-11-25, 7d (ago); in UTC"
+    )
+    backtest.add_argument("--to", "--until", dest="until", metavar="TIME", help="nothing newer; a day means its end")
     backtest.add_argument("--html", type=Path, metavar="FILE", help="also write a page")
     with_records(backtest)
     _with_opa(backtest)
@@ -113,7 +115,9 @@ def with_records(command: argparse.ArgumentParser, *, always: bool = True) -> No
 
 
 def _with_opa(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--opa", type=Path, metavar="PROGRAM", help="OPA (default: on the PATH)")
+    command.add_argument(
+        "--opa", type=Path, metavar="PROGRAM", help="the OPA program (default: .tools/bin/opa, or PATH)"
+    )
 
 
 def _who() -> str:
