@@ -15,9 +15,7 @@ allow if {
 	not "" in _texts
 	_kinds(_counts) == {"number"}
 	min(_counts) >= 0
-	every one in _counts {
-		one == floor(one)
-	}
+	_counts == [floor(one) | some one in _counts]
 
 	count(input.time.now) >= 20 # with milliseconds and `Z`: texts then compare as instants do
 
@@ -30,14 +28,18 @@ allow if {
 	input.time.hour <= 23
 	_is_model
 
-	_kinds([input.identity.client, input.identity.tenant]) - {"string", "null"} == set()
-	_kinds([input.identity.groups, input.connection.tags, input.request.betas]) == {"array"}
-	_kinds(input.identity.groups) - {"string"} == set()
-	_kinds(input.connection.tags) - {"string"} == set()
-	_kinds(input.request.betas) - {"string"} == set()
-	_kinds([input.findings, input.request.parameters]) == {"object"}
-	_kinds(input.findings) - {"number"} == set()
-	_kinds(input.request.parameters) - {"string", "number", "boolean", "null"} == set()
+	type_name(input.identity.client) in {"string", "null"}
+	type_name(input.identity.tenant) in {"string", "null"}
+	is_array(input.identity.groups)
+	is_array(input.connection.tags)
+	is_array(input.request.betas)
+	{one | some one in input.identity.groups; not is_string(one)} == set()
+	{one | some one in input.connection.tags; not is_string(one)} == set()
+	{one | some one in input.request.betas; not is_string(one)} == set()
+	is_object(input.findings)
+	is_object(input.request.parameters)
+	{one | some one in input.findings; not is_number(one)} == set()
+	{one | some one in input.request.parameters; not type_name(one) in {"string", "number", "boolean", "null"}} == set()
 }
 
 # METADATA
