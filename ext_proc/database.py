@@ -218,9 +218,25 @@ def _make_private(path: Path) -> None:
 def _set_up_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # the driver begins nothing by itself
     with closing(connection.cursor()) as cursor:
-        cursor.execute("PRAGMA journal_mode=WAL")
+        _keep_a_log(cursor)
         cursor.execute("PRAGMA synchronous=FULL")  # a leaf may name the key as soon as it is inserted
         cursor.execute("PRAGMA secure_delete=ON")  # what is freed is overwritten with zeros
+
+
+def _keep_a_log(cursor: Any) -> None:
+    """Write-ahead log on. While several open a new file SQLite may say "busy" at once, whatever its time-out is: for
+    this it does not wait.
+    """
+    deadline = monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if monotonic() >= deadline or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            sleep(uniform(*_POLL_SECONDS))  # noqa: S311 (so that two do not stay in step)
+        else:
+            return
 
 
 def _turn_at(engine: Engine) -> Lock:

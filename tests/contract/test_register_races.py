@@ -18,6 +18,7 @@ from sqlalchemy import event, text
 from ext_proc.approval.register import Holder, Limits
 from ext_proc.approval.register_sql import SqlRegister
 from ext_proc.audit.registry_sql import SqlRegistry
+from ext_proc.database import open_engine, sqlite_url
 from ext_proc.errors import ApprovalUnavailable, TooManyHolds
 from ext_proc.model import HoldEnding, HoldState
 from tests.fakes.holds import (
@@ -74,6 +75,20 @@ def all_at_once(act: Callable[[int], Any]) -> list[Any]:
 
 
 # Several at once -----------------------------------------------------------------------------------------------------
+
+
+def test_several_open_a_new_file_at_once(tmp_path: Path) -> None:
+    """Workers of a gateway that starts for the first time: SQLite does not wait by itself where its log is begun."""
+    for number in range(100):
+        engines = [open_engine(sqlite_url(tmp_path / f"{number}.sqlite")) for _ in range(AT_ONCE)]
+
+        def look(which: int, engines: list[Any] = engines) -> int:
+            with engines[which].connect() as connection:
+                return int(connection.execute(text("select 1")).scalar_one())
+
+        assert all_at_once(look) == [1] * AT_ONCE
+        for engine in engines:
+            engine.dispose()
 
 
 def test_the_same_call_many_times_at_once_is_one_hold(database: Database) -> None:
