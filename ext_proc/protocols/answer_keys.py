@@ -103,9 +103,9 @@ def refuse_ambiguous_event(protocol: str, body: Any) -> None:
     Raises:
         JsonError: as above, or a number stands where a piece of a text does.
     """
-    refuse_ambiguous_answer(protocol, body)
     node = _PROTOCOLS.get(protocol)
     if node is not None and isinstance(body, dict):
+        _look(body, node)
         _look_at_pieces(body, node)
 
 
