@@ -106,8 +106,8 @@ def build(
         _build(command, inside)
         if own_data := looks_at_opa(opa.absolute(), inside):
             raise ConfigError(f"opa build: the rules look at {', '.join(own_data)}, which is not theirs to know")
-        for silent in unasked(opa, inside):
-            raise ConfigError(f"{silent.file}: {silent.text}; write: {silent.remedy}")
+        if silent := unasked(opa, inside):
+            raise ConfigError(f"{silent[0].file}: {silent[0].text}; write: {silent[0].remedy}")
         made = read_version(own / "bundle.tar.gz")
         beside = target.with_name(f".{target.name}.new")
         try:
