@@ -73,7 +73,7 @@ class StreamRedactor:
 
     __slots__ = (
         "_blocked", "_gone_on", "_is_over", "_limit", "_links", "_looker", "_looks", "_path", "_redactor", "_rules",
-        "_shown", "_since", "_since_removal", "_taken", "is_finished", "is_joining", "scanned",
+        "_shown", "_since", "_since_look", "_since_removal", "_taken", "is_finished", "is_joining", "scanned",
     )  # fmt: skip
 
     def __init__(
@@ -99,6 +99,8 @@ class StreamRedactor:
         self._blocked: list[str] = []
         self._is_over = False
         self._since_removal = REACH
+        self._since_look = detector.behind
+        """Characters that went on since a later look was last there: a placeholder may stand before them."""
         self.scanned = 0
         """Characters that came in."""
         self.is_finished = False
@@ -143,7 +145,7 @@ class StreamRedactor:
         if self._blocked or self._is_over:
             return ""
         look = self._looks[0]
-        if len(text) > SHORT or len(self._looks) > 1 or not look.is_quick:
+        if len(text) > SHORT or len(self._looks) > 1 or not look.is_quick or self._is_beside:
             return self._fed(0, text)
         said = look.take(text)
         if said is None:
@@ -230,12 +232,21 @@ class StreamRedactor:
         said = self._fed(index + 1, said)
         if following.is_idle and not self.is_joining and index + 2 == len(self._looks):
             self._looks.pop()
+            self._since_look = 0
             look.is_careful = True
         return said
 
+    @property
+    def _is_beside(self) -> bool:
+        """May what comes next look back at a placeholder?"""
+        return self._since_look < self._looker.detector.behind
+
     def _is_nearer(self, look: Look, said: str) -> bool:
-        """May the next look find a value here, or its beginning, because words before it are nearer now?"""
-        if not look.has_scanned or self._since_removal >= REACH:
+        """May the next look find a value here, or its beginning, because of what was put before it?
+
+        Words that announce it are nearer now; or what it begins with stands behind no letter any more.
+        """
+        if self._since_removal >= REACH or not (look.has_scanned or self._is_beside):
             return False
         begin, end = len(self._shown), len(self._shown) + len(said)
         next_one = Look(self._looker, self._shown, self._limit, self._replaced, is_careful=False)
@@ -246,6 +257,7 @@ class StreamRedactor:
 
     def _show(self, said: str) -> str:
         self._since_removal += len(said)
+        self._since_look += len(said)
         self._shown += said
         behind = self._looker.detector.behind
         if len(self._shown) > REACH + behind:

@@ -221,6 +221,8 @@ WITHHELD_ALIKE = (
     (27, "call npassword see born the is, key=vercelb @ example.com407768.)8"),
     # A value was told, and what follows it is longer than may be held when that is seen to be over.
     (91, "sk-abcdefgh12345678" * 3 + "a" * 40 + "%40sk-abcdefgh1234567" + "a" * 13 + "A1" * 29 + " 2a"),
+    # What follows stands behind a letter only until that is masked.
+    (27, "ABSK" + "aB3" * 30 + "(020)946095"),
 )
 
 
@@ -256,6 +258,15 @@ def test_what_begins_in_a_value_that_goes_on(name: str) -> None:
         assert streamed(in_chunks(text, size), redactor) == whole(text)
         first = redactor.removals[0]
         assert (first.start, first.end, first.rule) == (expected.start, expected.end, expected.rule)
+
+
+@pytest.mark.parametrize("head", ["Authorization: Bearer abcdefgh12345678" + "aB3" * 100, "ABSK" + "aB3" * 300])
+def test_what_begins_right_behind_a_value_that_went_on(head: str) -> None:
+    """There is no letter before it any more, and the value was told long before it came."""
+    text = f"{head}(020)946095 and on"
+    assert whole(text).endswith("[PHONE] and on")
+    for size in (1, 2, 4, 7, 50):
+        assert streamed(in_chunks(text, size)) == whole(text)
 
 
 @pytest.mark.parametrize(
