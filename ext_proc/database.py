@@ -218,19 +218,19 @@ def _make_private(path: Path) -> None:
 def _set_up_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # the driver begins nothing by itself
     with closing(connection.cursor()) as cursor:
-        _keep_a_log(cursor)
+        _patiently(cursor, "PRAGMA journal_mode=WAL")  # several may open a new file at once
         cursor.execute("PRAGMA synchronous=FULL")  # a leaf may name the key as soon as it is inserted
         cursor.execute("PRAGMA secure_delete=ON")  # what is freed is overwritten with zeros
 
 
-def _keep_a_log(cursor: Any) -> None:
-    """Write-ahead log on. While several open a new file SQLite may say "busy" at once, whatever its time-out is: for
-    this it does not wait.
+def _patiently(cursor: Any, statement: str) -> None:
+    """Execute it; ask again while others are busy. SQLite itself does not wait for some, and for the rest looks every
+    100 ms in the end, while a turn lasts milliseconds and the next one may come between any two looks.
     """
     deadline = monotonic() + BUSY_SECONDS
     while True:
         try:
-            cursor.execute("PRAGMA journal_mode=WAL")
+            cursor.execute(statement)
         except sqlite3.OperationalError as error:
             if monotonic() >= deadline or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
@@ -249,28 +249,14 @@ def _begin_sqlite(connection: Connection) -> None:
     if not connection.get_execution_options().get(WRITES, False):
         connection.exec_driver_sql("BEGIN")
         return
-    deadline = monotonic() + BUSY_SECONDS
     connection.exec_driver_sql("PRAGMA busy_timeout = 0")
     try:
-        while not _begins(connection.connection.cursor(), is_last=monotonic() >= deadline):
-            sleep(uniform(*_POLL_SECONDS))  # noqa: S311 (so that two do not stay in step)
+        with closing(connection.connection.cursor()) as cursor:
+            _patiently(cursor, "BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        raise OperationalError("BEGIN IMMEDIATE", None, error) from None
     finally:
         connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
-
-
-def _begins(cursor: Any, *, is_last: bool) -> bool:
-    """Another process may be writing: its turn lasts milliseconds, and the next one may come between any two looks.
-
-    SQLite itself would look every 100 ms in the end, and find it taken for as long as others are busy.
-    """
-    with closing(cursor):
-        try:
-            cursor.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if is_last or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                raise OperationalError("BEGIN IMMEDIATE", None, error) from None
-            return False
-    return True
 
 
 def _postgresql(url: URL, password_file: Path | None) -> Engine:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from ext_proc.policy.problem import Problem
     from ext_proc.policy.trial.failing_open import Finding, Found
-    from ext_proc.policy.trial.static import Problem
     from ext_proc.policy.trial.tracing import Line
 
 CLEAN, FOUND = 0, 1

@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ext_proc.errors import ConfigError
+from ext_proc.policy.problem import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,19 +27,8 @@ _DEFAULT: Final = re.compile(r"default\s+allow\s*:?=")  # whether it is true is 
 _CONCERNS_RULE: Final = re.compile(r"(default\s+)?allow\b|(allow|reasons|demands)\s+contains\b")
 
 
-@dataclass(frozen=True, slots=True)
-class Unasked:
-    """A package whose word nobody hears. ``row`` is 0 where it is the whole file."""
-
-    code: str
-    file: str
-    row: int
-    text: str
-    remedy: str
-
-
-def unasked(opa: Path, folder: Path) -> list[Unasked]:
-    """All of them. A folder without concerns has none.
+def unasked(opa: Path, folder: Path) -> list[Problem]:
+    """Packages whose word nobody hears, all of them. A folder without concerns has none.
 
     Raises:
         ConfigError: OPA does not say which packages there are.
@@ -51,20 +40,20 @@ def unasked(opa: Path, folder: Path) -> list[Unasked]:
     return [one for name, files in sorted(packages.items()) for one in _of_package(name, files, lines)]
 
 
-def _of_package(name: str, files: list[str], lines: dict[str, list[str]]) -> Iterator[Unasked]:
+def _of_package(name: str, files: list[str], lines: dict[str, list[str]]) -> Iterator[Problem]:
     own = [(file, row, line) for file in files for row, line in enumerate(lines[file], 1)]
     shown = name.removeprefix("data.")
     if name.startswith(_COLLECTED) and "." not in name.removeprefix(_COLLECTED):
         if not any(_DEFAULT.match(line) for _, _, line in own):
             text = f"{shown}: `allow` has no value where no rule gives it one; the concern then says nothing, not no"
-            yield Unasked("no_default", files[0], 0, text, "default allow := false")
+            yield Problem("no_default", files[0], 0, text, "default allow := false")
         return
     if name in _OTHERS or any(name in line for file in lines if file not in files for line in lines[file]):
         return  # who is imported is asked by whoever imports it
     for file, row, line in own:
         if _CONCERNS_RULE.match(line):
             text = f"package {shown} is asked by nobody"
-            yield Unasked("not_asked", file, row, text, "a concern's package is called inference.concerns.NAME")
+            yield Problem("not_asked", file, row, text, "a concern's package is called inference.concerns.NAME")
             return
 
 

@@ -92,9 +92,7 @@ def refuse_ambiguous_answer(protocol: str, body: Any) -> None:
     Raises:
         JsonError: a key is one of the protocol's but for its case, or an object stands where a list belongs.
     """
-    node = _PROTOCOLS.get(protocol)
-    if node is not None and isinstance(body, dict):
-        _look(body, node)
+    _refuse(protocol, body, has_pieces=False)
 
 
 def refuse_ambiguous_event(protocol: str, body: Any) -> None:
@@ -103,10 +101,40 @@ def refuse_ambiguous_event(protocol: str, body: Any) -> None:
     Raises:
         JsonError: as above, or a number stands where a piece of a text does.
     """
+    _refuse(protocol, body, has_pieces=True)
+
+
+def _refuse(protocol: str, body: Any, *, has_pieces: bool) -> None:
     node = _PROTOCOLS.get(protocol)
     if node is not None and isinstance(body, dict):
-        _look(body, node)
+        _look(body, node, has_pieces=has_pieces)
+
+
+def _look(body: dict[str, Any], node: _Node, *, has_pieces: bool) -> None:
+    if not body.keys() <= node.names:  # once for each event of a stream: cheap where nothing is wrong
+        for key in body.keys() - node.names:
+            if key.casefold() in node.folded:
+                raise JsonError("a key is the protocol's but for its case")
+    if has_pieces:
         _look_at_pieces(body, node)
+    for key in node.holders:
+        value = body.get(key)
+        if not value:
+            continue
+        if key in node.lists:
+            _look_at_items(value, node.lists[key], has_pieces=has_pieces)
+        elif isinstance(value, dict):
+            _look(value, node.objects[key], has_pieces=has_pieces)
+        elif isinstance(value, list):  # an empty one is PHP's word for an empty object
+            raise JsonError("a list stands where the protocol has an object")
+
+
+def _look_at_items(value: Any, node: _Node, *, has_pieces: bool) -> None:
+    if value and isinstance(value, dict):
+        raise JsonError("an object stands where the protocol has a list")
+    for item in value if isinstance(value, list) else ():
+        if isinstance(item, dict):
+            _look(item, node, has_pieces=has_pieces)
 
 
 def _look_at_pieces(body: dict[str, Any], node: _Node) -> None:
@@ -115,33 +143,3 @@ def _look_at_pieces(body: dict[str, Any], node: _Node) -> None:
         parts = isinstance(said, list) and all(isinstance(one, dict) for one in said)
         if not (said is None or parts or isinstance(said, str | dict)):
             raise JsonError("a number stands where a piece of a text does")
-    for key in body.keys() & node.holders:
-        under = node.lists.get(key) or node.objects[key]
-        for one in body[key] if isinstance(body[key], list) else [body[key]]:
-            if isinstance(one, dict):
-                _look_at_pieces(one, under)
-
-
-def _look(body: dict[str, Any], node: _Node) -> None:
-    if not body.keys() <= node.names:  # once for each event of a stream: cheap where nothing is wrong
-        for key in body.keys() - node.names:
-            if key.casefold() in node.folded:
-                raise JsonError("a key is the protocol's but for its case")
-    for key in node.holders:
-        value = body.get(key)
-        if not value:
-            continue
-        if key in node.lists:
-            _look_at_items(value, node.lists[key])
-        elif isinstance(value, dict):
-            _look(value, node.objects[key])
-        elif isinstance(value, list):  # an empty one is PHP's word for an empty object
-            raise JsonError("a list stands where the protocol has an object")
-
-
-def _look_at_items(value: Any, node: _Node) -> None:
-    if value and isinstance(value, dict):
-        raise JsonError("an object stands where the protocol has a list")
-    for item in value if isinstance(value, list) else ():
-        if isinstance(item, dict):
-            _look(item, node)

@@ -52,7 +52,21 @@ OPENERS = (
     "\x1f: a",
 )
 FILLERS = ("abc ", "aB3", "a&amp;b ", "x-", "QUJD", "b.", "1 2 ", "QUJDQUJDQUJDQUJD" * 4 + "\n", "a%41", "é")
-ENDS = ("", " ", "-", ".", "\n", "%2d", "+", "/", '"', "-----END PRIVATE KEY-----", "(020)946095", "@a.org", ":9.8.7.6 ")
+ENDS = (
+    "",
+    " ",
+    "-",
+    ".",
+    "\n",
+    "%2d",
+    "+",
+    "/",
+    '"',
+    "-----END PRIVATE KEY-----",
+    "(020)946095",
+    "@a.org",
+    ":9.8.7.6 ",
+)
 GOES_ON_MAX = 6000
 LONG_SHARE = 0.2
 CUTS_MAX = 200

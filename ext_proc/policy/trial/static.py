@@ -6,12 +6,12 @@ import json
 import re
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.policy.again import looks_at_opa, write_capabilities
 from ext_proc.policy.concerns import unasked
+from ext_proc.policy.problem import Problem
 from ext_proc.policy.trial.opa_program import run
 from ext_proc.policy.trial.schema import SCHEMAS
 
@@ -24,24 +24,17 @@ _UNDEFINED: Final = re.compile(r"undefined function (\S+)")
 _OPEN_BY_DEFAULT: Final = re.compile(r"\s*default\s+allow\s*:?=\s*true\b")
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something wrong in the sources. ``row`` is 0 where it is the whole file; ``remedy`` says what to do."""
-
-    code: str
-    file: str
-    row: int
-    text: str
-    remedy: str = ""
-
-
 def problems_of(opa: Path, folder: Path) -> list[Problem]:
     """All of them, in the order in which they are best mended."""
     found = [*_compiled(opa, folder)]
     if found:
         return found  # what does not compile is not laid out either
-    silent = [Problem(one.code, one.file, one.row, one.text, one.remedy) for one in unasked(opa, folder)]
-    return [*_laid_out(opa, folder), *_reproducible(opa, folder), *_open_by_default(folder), *silent]
+    return [
+        *_laid_out(opa, folder),
+        *_reproducible(opa, folder),
+        *_open_by_default(folder),
+        *unasked(opa, folder),
+    ]
 
 
 def _compiled(opa: Path, folder: Path) -> Iterator[Problem]:
