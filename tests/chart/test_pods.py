@@ -279,3 +279,13 @@ def test_alerts_and_dashboard_are_those_of_the_files(part: str, file: str, kind:
     assert made["metadata"]["labels"]["release"] == "prometheus"
     told = made["spec"] if part == "rules" else json.loads(made["data"]["affidavit.json"])
     assert told == yaml.safe_load(source.read_text())
+
+
+def test_opa_collects_garbage_seldom_and_no_later_than_its_memory_lasts() -> None:
+    def environment(*own: dict[str, Any]) -> list[dict[str, Any]]:
+        return rendered(changed(GATEWAY, "opa/extraEnv", [*own])).container("opa")["env"]
+
+    limit = {"name": "GOMEMLIMIT", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory"}}}
+    assert environment() == [{"name": "GOGC", "value": "400"}, limit]
+    own = {"name": "GOGC", "value": "50"}
+    assert environment(own) == [limit, own]  # once: Kubernetes refuses a name that is there twice
