@@ -13,6 +13,7 @@ import ssl
 import threading
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import zstandard
@@ -28,6 +29,7 @@ from ext_proc.demo.telling import StoryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
     from pathlib import Path
 
     from ext_proc.config import S3Section
@@ -157,7 +159,8 @@ class Story:
 
         def call() -> None:
             try:
-                answer = self.ask("Tell me a very long story.", self.analyst, max_tokens=200)
+                # Without an end of its own: a model that is done before its record is in the bucket proves nothing.
+                answer = self.ask("Tell me a very long story.", self.analyst, max_tokens=1500, ignore_eos=True)
                 ended.append(f"{answer.status} {answer.body}")
             except (OSError, http.client.HTTPException) as error:
                 ended.append(type(error).__name__)
@@ -179,7 +182,7 @@ class Story:
         client, bucket, key = self.stack.s3.client(), self.stack.s3.bucket, self._locked_key
         version = self._version(key)
         where = {"Bucket": bucket, "Key": key, "VersionId": version["VersionId"]}
-        shorter = {"Mode": "COMPLIANCE", "RetainUntilDate": "2026-12-01T00:00:00Z"}
+        shorter = {"Mode": "COMPLIANCE", "RetainUntilDate": self._lock(key)[0] - timedelta(days=1)}
         attempts: list[tuple[str, Callable[[], Any]]] = [
             ("delete the version", lambda: client.delete_object(**where)),
             ("hide it behind a delete marker", lambda: client.delete_object(Bucket=bucket, Key=key)),
@@ -211,17 +214,14 @@ class Story:
 
     # Asking and reading --------------------------------------------------------------------------------------------
 
-    def ask(
-        self, prompt: str, token: str, max_tokens: int = 40, grammar: str | None = None, model: str = "demo"
-    ) -> Answer:
-        """A call as a caller makes it."""
+    def ask(self, prompt: str, token: str, max_tokens: int = 40, model: str = "demo", **more: object) -> Answer:
+        """A call as a caller makes it; ``more`` is what llama.cpp's server takes beside OpenAI's parameters."""
         body: dict[str, Any] = {
             "model": model,
             "max_tokens": max_tokens,
             "messages": [{"role": "user", "content": prompt}],
+            **more,
         }
-        if grammar is not None:
-            body["grammar"] = grammar
         context = ssl.create_default_context(cafile=self.stack.certificate)
         connection = http.client.HTTPSConnection("127.0.0.1", self.stack.ports["tls"], timeout=60, context=context)
         try:
@@ -316,12 +316,17 @@ class Story:
     def proof(self, record: tuple[str, dict[str, Any]]) -> None:
         """Where an outcome is, and until when it is locked."""
         key, leaf = record
+        until, version = self._lock(key)
+        where = s3_url(self._config.audit.s3, key)
+        self.say("proof", f"{leaf['kind']} {leaf['outcome']['status']}, record {leaf['sequence']} in {where}")
+        self.say("", f"locked (COMPLIANCE) until {until:%Y-%m-%d}, version {version}")
+
+    def _lock(self, key: str) -> tuple[datetime, str | None]:
+        """Until when an object is locked, and its version."""
         stored = self._store.read_back(key)
         if stored is None or stored.lock_mode != "COMPLIANCE" or stored.retain_until is None:
             raise StoryError(f"{key} is not locked")
-        where = s3_url(self._config.audit.s3, key)
-        self.say("proof", f"{leaf['kind']} {leaf['outcome']['status']}, record {leaf['sequence']} in {where}")
-        self.say("", f"locked ({stored.lock_mode}) until {stored.retain_until:%Y-%m-%d}, version {stored.version}")
+        return stored.retain_until, stored.version
 
     def expect(self, is_so: bool, otherwise: str) -> None:  # noqa: FBT001 - reads as a sentence
         """It is so, or the step is not as told."""
