@@ -248,10 +248,10 @@ class _Making:
         return head[:-1] + tail + ")"
 
     def _check_run(self, run: str, end: str, bounds: safety.Bounds) -> None:
+        if end:
+            self._bounds("end", f"(?:{end})")  # as it will stand in the pattern
         try:
             is_class = safety.is_one_class(run)
-            if end:
-                safety.bounds(end)
             collides = bool(end) and safety.overlap(run, end)
         except safety.UnsafePattern as unsafe:
             raise self._refused("run", unsafe.reason, unsafe.remedy) from None
@@ -276,12 +276,13 @@ class _Making:
         anchor = self._filled("anchor", said)
         if self._is_known_safe:
             return anchor
-        bounds = self._bounds("anchor", anchor)
+        field = "words" if text.words else "anchor"  # what the author wrote
+        bounds = self._bounds(field, anchor)
         if not bounds.min_length or bounds.max_length > ANCHOR_MAX:
-            raise self._refused("anchor", "it is empty or too long", f"1 to {ANCHOR_MAX} characters")
+            raise self._refused(field, "it is empty or too long", f"1 to {ANCHOR_MAX} characters")
         if bounds.lookbehind > 1 or bounds.lookahead > 1 or not safety.is_plain(anchor):
             raise self._refused(
-                "anchor", "the gate, which reads bytes, cannot look for it", r"use \b, groups and classes of ASCII only"
+                field, "the gate, which reads bytes, cannot look for it", r"use \b, groups and classes of ASCII only"
             )
         return anchor
 
