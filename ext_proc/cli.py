@@ -111,8 +111,9 @@ SIGTERM: exchanges in flight end, logs are closed, evidence is shipped. SIGHUP: 
 log is JSON lines on standard error; /live, /ready and /metrics are at the configuration's `metrics`."""
 
 _CHECK = """Starts nothing and changes nothing. Prints the file's SHA-256, with which every log begins. Exit status 2 if
-it is not valid, naming each field. The files that it names (keys, bundle, certificates, credentials) are not
-looked at: `affidavit serve` loads keys and bundle before it starts anything."""
+it is not valid, naming each field. The files that it names (keys, bundle, rule packs, certificates, credentials) are
+not looked at: `affidavit serve` loads keys, bundle and packs before it starts anything, `affidavit rules test FILE`
+tries a pack."""
 
 _DOCTOR = """Envoy's settings as it runs with them (its admin's /config_dump), the policy that decides, the bucket's
 lock, the newest canary, clocks, issuers, the disk, certificates. Changes nothing. A line for each check, ok, warn or
@@ -594,7 +595,8 @@ def _console(options: argparse.Namespace) -> int:
 _RULES_TEST = """FILE is a pack of your own (docs/redaction.md, section `Your own rules`); without it, the built-in
 packs are tried. Shows the samples that did not do as they say, how fast the rules are, and, with --stdin, what they
 find in a text of yours. A pack with a rule that could be slow or hold a stream back for ever is refused: with the
-reason, and with what to write instead.
+reason, and with what to write instead. Of a hit that is not found it says whether the anchor, the pattern,
+the validator or the distance between them is why.
 
   affidavit rules test my-rules.yaml
   echo 'my badge is XY-1234' | affidavit rules test my-rules.yaml --stdin

@@ -25,9 +25,10 @@ from ext_proc.approval.channels.address import LOOPBACK, BadAddress, check_url
 from ext_proc.errors import ConfigError
 from ext_proc.model import Direction
 from ext_proc.policy.field_rules import BadFieldRule, read_rules
+from ext_proc.strict_yaml import KeyTwiceError, StrictLoader
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Iterable
 
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
     from pydantic.json_schema import JsonSchemaValue
@@ -1058,10 +1059,10 @@ def load(path: Path) -> tuple[Config, str]:
     """
     try:
         raw = path.read_bytes()
-        data = yaml.load(raw, _Loader)  # noqa: S506 - a SafeLoader that is stricter still
+        data = yaml.load(raw, StrictLoader)  # noqa: S506 - a SafeLoader that is stricter still
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
-    except _KeyTwiceError as error:
+    except KeyTwiceError as error:
         raise ConfigError(f"{path}: {error}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
@@ -1097,23 +1098,6 @@ def _named(config: Config) -> Config:
     if not re.fullmatch(_NAME, name):
         raise ConfigError(f"audit.replica_file: {path}: must hold a letter, then letters, digits and dashes")
     return config.model_copy(update={"audit": config.audit.model_copy(update={"replica": name})})
-
-
-class _KeyTwiceError(Exception):
-    """Of two values for one key YAML would take the last: which one won?"""
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without a key that stands twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - yaml's
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise _KeyTwiceError(f"line {key.start_mark.line + 1}: {key.value} stands twice")
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
 
 
 _DEPTH_MAX: Final = 32

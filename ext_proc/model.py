@@ -371,6 +371,11 @@ class RedactionRule:
     action: Action
     field: FieldRule | None = None
 
+    def __post_init__(self) -> None:
+        # Actions are compared by identity: "block" would mask, and the record would say that it blocked.
+        if not isinstance(self.action, Action):
+            raise TypeError(f"action: {self.action!r} is a text: write Action({str(self.action)!r})")
+
 
 @dataclass(frozen=True, slots=True)
 class PolicyVersion:

@@ -17,6 +17,7 @@ from ext_proc.errors import GateError
 from ext_proc.model import Connection, Direction, Operation
 from ext_proc.phases.facts import redaction_facts
 from ext_proc.policy.field_rules import BadFieldRule, read_rules
+from ext_proc.strict_yaml import KeyTwiceError, StrictLoader
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,8 +73,10 @@ def _read(path: Path) -> bytes:
 
 def _rules(path: Path, direction: Direction) -> tuple[FieldRule, ...]:
     try:
-        written = yaml.safe_load(_read(path))
-    except yaml.YAMLError as error:
+        written = yaml.load(_read(path), StrictLoader)  # noqa: S506 - a SafeLoader that is stricter still
+    except KeyTwiceError as error:
+        raise _RefusedError(f"{path}: {error}") from None
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1})" if mark is not None else ""
         raise _RefusedError(f"{path}: not valid YAML{where}") from None

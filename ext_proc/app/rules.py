@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import dataclass, field
 from time import process_time
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ext_proc.app.rule_packs import read_pack
+from ext_proc.errors import ConfigError
 from ext_proc.redaction import packs
 from ext_proc.redaction.detect import Detector
 from ext_proc.redaction.rules import PACKS
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from ext_proc.model import Span
     from ext_proc.redaction.packs import Pack, Problem
+    from ext_proc.redaction.rule import Rule
 
 FOUND_NOTHING_WRONG, SAMPLE_FAILED, REFUSED = 0, 1, 2
 _PROSE: Final = (
@@ -33,12 +36,13 @@ _SECONDS: Final = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A sample that did not do as it says: ``found`` is what its rule found."""
+    """A sample that did not do as it says: ``found`` is what its rule found, ``why`` where it found nothing."""
 
     rule: str
     text: str
     wanted: str | None
     found: tuple[str, ...]
+    why: str = ""
 
 
 @dataclass(slots=True)
@@ -64,19 +68,33 @@ def try_packs(several: Sequence[Pack], text: str = "") -> Tried:
     """Run packs on their own samples, and on ``text``."""
     rules = [rule for pack in several for rule in pack.rules]
     samples = [sample for pack in several for sample in pack.samples]
+    by_id = {rule.id: rule for rule in rules}
     detector = Detector(rules)
     tried = Tried(tuple(pack.name for pack in several), len(rules), len(samples))
     for sample in samples:
         spans = detector.apart(sample.text, sample.key)
         found = tuple(sample.text[span.start : span.end] for span in spans if span.rule == sample.rule)
         if found if sample.found is None else sample.found not in found:
-            tried.failures.append(Failure(sample.rule, sample.text, sample.found, found))
+            why = "" if found else _why(by_id[sample.rule], detector.headed(sample.key) + sample.text)
+            tried.failures.append(Failure(sample.rule, sample.text, sample.found, found, why))
     with_samples = {sample.rule for sample in samples}
     tried.without_samples = [rule.id for rule in rules if rule.id not in with_samples]
     tried.prose_mb_per_second = _speed(detector, [_PROSE * 10])
     tried.samples_mb_per_second = _speed(detector, [f"{_PROSE}{sample.text} " for sample in samples] or [_PROSE])
     tried.spans = [_told(text, span) for span in detector.scan(text)]
     return tried
+
+
+def _why(rule: Rule, text: str) -> str:
+    """What keeps a rule from finding anything in a text."""
+    if re.search(rule.anchor, text, re.ASCII) is None:
+        return "its anchor, or words, do not occur there"
+    values = [match.group(1 if rule.pattern.groups else 0) for match in rule.pattern.finditer(text)]
+    if not values:
+        return "its pattern matches nothing there"
+    if not any(rule.validator(value) for value in values):
+        return f"its validator takes none of {values[:3]}"
+    return "what its pattern matches is too far from its anchor: see `after`, and `before` where it begins before that"
 
 
 def _told(text: str, span: Span) -> dict[str, Any]:
@@ -98,12 +116,17 @@ def _speed(detector: Detector, texts: Iterable[str]) -> float:
 
 def run(path: Path | None, *, reads_stdin: bool, as_json: bool) -> int:
     """The command. Exit status: 0 as it says, 1 a sample failed, 2 refused."""
-    text = sys.stdin.read() if reads_stdin else ""
     try:
+        text = sys.stdin.read() if reads_stdin else ""
         several = PACKS if path is None else (read_pack(path),)
     except packs.BadPack as bad:
-        _show_refused(str(path), bad.problems, as_json=as_json)
-        return REFUSED
+        return _refused(str(path), bad.problems, as_json=as_json)
+    except UnicodeDecodeError:
+        problem = packs.Problem("text", "it is not UTF-8", "give it as UTF-8")
+        return _refused("standard input", (problem,), as_json=as_json)
+    except ConfigError as error:
+        problem = packs.Problem("file", error.detail, "name a file that can be read")
+        return _refused(str(path), (problem,), as_json=as_json)
     tried = try_packs(several, text)
     if as_json:
         print(json.dumps(_as_json(tried), ensure_ascii=False))
@@ -113,7 +136,10 @@ def run(path: Path | None, *, reads_stdin: bool, as_json: bool) -> int:
 
 
 def _as_json(tried: Tried) -> dict[str, Any]:
-    failures = [{"rule": f.rule, "text": f.text, "wanted": f.wanted, "found": list(f.found)} for f in tried.failures]
+    failures = [
+        {"rule": f.rule, "text": f.text, "wanted": f.wanted, "found": list(f.found), "why": f.why}
+        for f in tried.failures
+    ]
     return {
         "ok": tried.ok,
         "packs": list(tried.names),
@@ -130,28 +156,31 @@ def _as_json(tried: Tried) -> dict[str, Any]:
     }
 
 
-def _show_refused(name: str, problems: Sequence[Problem], *, as_json: bool) -> None:
+def _refused(name: str, problems: Sequence[Problem], *, as_json: bool) -> int:
     if as_json:
         told = [{"where": one.where, "reason": one.reason, "remedy": one.remedy} for one in problems]
         print(json.dumps({"ok": False, "packs": [name], "problems": told}, ensure_ascii=False))
-        return
+        return REFUSED
     print(f"{name} is refused:", file=sys.stderr)
     for one in problems:
         print(f"  {one.where}: {one.reason}\n      {one.remedy}", file=sys.stderr)
+    return REFUSED
 
 
 def _show(tried: Tried, *, has_text: bool) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)  # a line is a line for whoever reads it by program
     for failure in tried.failures:
         wanted = "nothing" if failure.wanted is None else repr(failure.wanted)
         console.print(f"{failure.rule}: in {failure.text!r} wanted {wanted}, found {list(failure.found)}", markup=False)
+        if failure.why:
+            console.print(f"      {failure.why}", markup=False)
     if has_text:
         table = Table("start", "end", "entity", "rule", "value")
         for span in tried.spans:
             table.add_row(*(str(span[name]) for name in ("start", "end", "entity", "rule")), repr(span["value"]))
         console.print(table if tried.spans else "nothing is found in the text")
     if tried.without_samples:
-        console.print(f"without samples: {', '.join(tried.without_samples)}", markup=False)
+        console.print(f"without samples (hits, misses): {', '.join(tried.without_samples)}", markup=False)
     right = tried.samples - len(tried.failures)
     console.print(
         f"{' and '.join(tried.names)}: {tried.rules} rules, {right} of {tried.samples} samples as they say; "

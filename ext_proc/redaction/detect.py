@@ -117,7 +117,12 @@ class Detector:
         Args:
             text: one channel's decoded text.
             context: the key that the text stands under: ``ssn`` above nine digits says what they are.
+
+        Raises:
+            TypeError: it is no text. Of bytes and of nothing nobody could say that nothing is in them.
         """
+        if not isinstance(text, str):
+            raise TypeError(f"a text is looked at, not {type(text).__name__}: decode it first")
         return merged(self.apart(text, context)) if text else []
 
     def scan_all(self, texts: Sequence[tuple[str, str]]) -> list[list[Span]]:

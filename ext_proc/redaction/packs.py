@@ -6,6 +6,7 @@ A pack is YAML: its name and version, pieces that several patterns share (``defi
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from ext_proc.errors import ConfigError
 from ext_proc.redaction import safety
 from ext_proc.redaction.rule import ANCHOR_MAX, Rule
 from ext_proc.redaction.validators import VALIDATORS
+from ext_proc.strict_yaml import KeyTwiceError, StrictLoader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +32,15 @@ _NAMED: Final = re.compile(r"%\{([A-Z_]+)\}")
 _MARKS: Final = re.compile("[«»]")
 _BREAK: Final = "¦"  # keeps scanners of repositories from taking samples for real credentials
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""Of the built-in packs: every start waits for it."""
+_SEE: Final = "see docs/redaction.md, section `Your own rules`"
+_PROBLEMS_MAX: Final = 20
+_FORMS: Final = {
+    "pack": "it must be of small letters, digits and -, for example acme",
+    "id": "it must be of 2 to 63 small letters, digits and -, for example staff-number",
+    "entity": "it must be of 2 to 63 capitals, digits and _, for example ACME_BADGE",
+    "[key]": "its name must be of capitals and _, for example BADGE",
+}
 
 
 class _Strict(BaseModel):
@@ -119,7 +130,7 @@ def read_pack(data: bytes, name: str = "rule pack", *, is_known_safe: bool = Fal
     Raises:
         BadPack: something is wrong with it.
     """
-    told = _told(data, name)
+    told = _told(data, name, _LOADER if is_known_safe else StrictLoader)
     problems: list[Problem] = []
     rules: list[Rule] = []
     samples: list[Sample] = []
@@ -138,23 +149,79 @@ def read_pack(data: bytes, name: str = "rule pack", *, is_known_safe: bool = Fal
     return Pack(told.pack, told.version, tuple(rules), tuple(samples))
 
 
-def _told(data: bytes, name: str) -> _PackText:
+def _told(data: bytes, name: str, loader: Any) -> _PackText:
+    read = None
     try:
-        read = yaml.load(data.decode(), Loader=_LOADER)  # noqa: S506 - a safe loader, in C where there is one
-        return _PackText.model_validate_json(json.dumps(read))
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise BadPack(name, tuple(_unreadable(error))) from None
+        read = yaml.load(data.decode(), Loader=loader)  # noqa: S506 - a safe loader
+        # A date is made what no field may be: it is told with its place, and to put it in quotes.
+        return _PackText.model_validate_json(json.dumps(read, default=lambda _: False))
+    except ValidationError as error:
+        raise BadPack(name, tuple(_misfits(error, read))) from None
+    except (yaml.YAMLError, KeyTwiceError, ValueError, TypeError, RecursionError) as error:
+        raise BadPack(name, (_unreadable(error, is_yaml=read is not None),)) from None
 
 
-def _unreadable(error: Exception) -> Iterator[Problem]:
-    if not isinstance(error, ValidationError):
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}" if mark is not None else "file"
-        yield Problem(where, "it is not valid YAML", "put patterns in single quotes ('' stands for one)")
+def _unreadable(error: Exception, *, is_yaml: bool) -> Problem:
+    if isinstance(error, UnicodeDecodeError):
+        return Problem("file", "it is not text (UTF-8)", "a pack is a YAML file: is this the one that you meant?")
+    if isinstance(error, KeyTwiceError):
+        return Problem("file", str(error), "keep one of them: the other would be lost")
+    if is_yaml:
+        return Problem("file", "it holds what no pack can (itself, or a name that is no text)", _SEE)
+    mark = getattr(error, "problem_mark", None)
+    where = f"line {mark.line + 1}" if mark is not None else "file"
+    return Problem(where, "it is not valid YAML", "put patterns in single quotes ('' stands for one)")
+
+
+def _misfits(error: ValidationError, read: Any) -> Iterator[Problem]:
+    """What does not fit, each place once."""
+    if not isinstance(read, dict):
+        yield Problem("file", "it is empty" if read is None else "it has no `pack`, `version` and `rules`", _SEE)
         return
-    for one in error.errors(include_url=False, include_input=False)[:20]:
-        where = ".".join(map(str, one["loc"])) or "file"
-        yield Problem(where, one["msg"][0].lower() + one["msg"][1:], "see docs/redaction.md, section `Your own rules`")
+    told: set[str] = set()
+    several = error.errors(include_url=False, include_input=False)
+    for one in several:
+        place = [part for part in one["loc"] if part not in ("str", "_Keyed")]  # the kinds that a sample may be of
+        if one["type"] == "too_short" and len(several) > 1:  # of rules that do not fit there are none
+            continue
+        where = _place(place, read)
+        if where not in told and len(told) < _PROBLEMS_MAX:
+            told.add(where)
+            yield Problem(where, *_misfit(one["type"], one["msg"], place))
+
+
+def _place(place: list[int | str], read: dict[Any, Any]) -> str:
+    """With a rule's id, where it has one, instead of its number: nobody wants to count."""
+    match place:
+        case ["rules", int(number), *rest]:
+            rule = read["rules"][number]
+            name = rule.get("id") if isinstance(rule, dict) else None
+            if rest[:1] != ["id"] and isinstance(name, str) and re.fullmatch("[a-z0-9-]{2,63}", name):
+                place = [name, *rest]
+        case _:
+            pass
+    return ".".join(map(str, place)) or "file"
+
+
+def _misfit(kind: str, said: str, place: list[int | str]) -> tuple[str, str]:
+    """The reason and the remedy."""
+    last = str(place[-1]) if place else ""
+    match kind:
+        case "missing":
+            return "it is missing", f"add it: {_SEE}"
+        case "extra_forbidden":
+            of = _RuleText if place[0] == "rules" else _PackText
+            near = difflib.get_close_matches(last, of.model_fields, 1)
+            remedy = f"did you mean `{near[0]}`?" if near else f"one of: {', '.join(of.model_fields)}"
+            return "there is no such field", remedy
+        case "string_type":
+            return "it is no text", "put it in quotes"
+        case "tuple_type":
+            return "it is no list", "put it in [ ], or each on a line of its own after a dash"
+        case "string_pattern_mismatch" if last in _FORMS:
+            return _FORMS[last], "call it otherwise"
+        case _:
+            return said[0].lower() + said[1:], _SEE
 
 
 class _Refused(Exception):
@@ -248,10 +315,10 @@ class _Making:
         return head[:-1] + tail + ")"
 
     def _check_run(self, run: str, end: str, bounds: safety.Bounds) -> None:
+        if end:
+            self._bounds("end", f"(?:{end})")  # as it will stand in the pattern
         try:
             is_class = safety.is_one_class(run)
-            if end:
-                safety.bounds(end)
             collides = bool(end) and safety.overlap(run, end)
         except safety.UnsafePattern as unsafe:
             raise self._refused("run", unsafe.reason, unsafe.remedy) from None
@@ -276,12 +343,13 @@ class _Making:
         anchor = self._filled("anchor", said)
         if self._is_known_safe:
             return anchor
-        bounds = self._bounds("anchor", anchor)
+        field = "words" if text.words else "anchor"  # what the author wrote
+        bounds = self._bounds(field, anchor)
         if not bounds.min_length or bounds.max_length > ANCHOR_MAX:
-            raise self._refused("anchor", "it is empty or too long", f"1 to {ANCHOR_MAX} characters")
+            raise self._refused(field, "it is empty or too long", f"1 to {ANCHOR_MAX} characters")
         if bounds.lookbehind > 1 or bounds.lookahead > 1 or not safety.is_plain(anchor):
             raise self._refused(
-                "anchor", "the gate, which reads bytes, cannot look for it", r"use \b, groups and classes of ASCII only"
+                field, "the gate, which reads bytes, cannot look for it", r"use \b, groups and classes of ASCII only"
             )
         return anchor
 

@@ -44,6 +44,7 @@ _CATEGORIES: Final = {
     "CATEGORY_SPACE": _SPACE,
     "CATEGORY_NOT_SPACE": _ALL & ~_SPACE,
 }
+_FLAGS: Final = re.compile(r"\(\?[a-zA-Z-]+\)")
 _REPEATS: Final = ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT")
 
 
@@ -103,6 +104,8 @@ def bounds(pattern: str, *, is_known_safe: bool = False) -> Bounds:
 
 def is_one_class(pattern: str) -> bool:
     """Does it match exactly one character, whatever the text around?"""
+    if pattern.startswith("("):  # flags, which stand at the beginning of a whole pattern only
+        return False
     tree = _parsed(pattern)
     return len(tree) == 1 and str(tree[0][0]) in ("LITERAL", "NOT_LITERAL", "IN", "ANY")
 
@@ -113,9 +116,13 @@ def is_plain(pattern: str) -> bool:
     for index, char in enumerate(pattern):
         if char in "[]" and (index == 0 or pattern[index - 1] != "\\"):
             in_class = char == "["
-        if not char.isascii() and (in_class or pattern[index + 1 : index + 2] in ("?", "*", "+", "{")):
+        is_odd = (
+            in_class or pattern[index - 1 : index] == "\\" or pattern[index + 1 : index + 2] in ("?", "*", "+", "{")
+        )
+        if not char.isascii() and is_odd:
             return False
-    return "\\u" not in pattern and _is_plain(_parsed(pattern))
+    # A pattern of bytes ends at a zero; and `(?a)` is Python's alone.
+    return "\\u" not in pattern and "\0" not in pattern and not _FLAGS.match(pattern) and _is_plain(_parsed(pattern))
 
 
 def overlap(one: str, other: str) -> bool:
@@ -126,7 +133,7 @@ def overlap(one: str, other: str) -> bool:
 def _parsed(pattern: str) -> Any:
     try:
         return _parser.parse(pattern, re.ASCII)
-    except re.error as error:
+    except (re.error, ValueError) as error:  # the latter: flags that contradict each other
         raise UnsafePattern(f"it is no regular expression ({error})", "mend it; try it with Python's `re`") from None
     except (RecursionError, OverflowError):
         raise UnsafePattern("it is nested or counts beyond measure", "write it shorter") from None
@@ -173,11 +180,7 @@ def _measure_one(op: str, argument: Any) -> _Part:  # noqa: PLR0911 - one for ea
                 max(one.ahead for one in several),
             )
         case "ASSERT" | "ASSERT_NOT":
-            direction, inner = argument
-            seen = _measure(inner)
-            if direction < 0:
-                return _Part(behind=seen.most + seen.behind)
-            return _Part(ahead=seen.most + seen.ahead)
+            return _measure_look(*argument)
         case "GROUPREF" | "GROUPREF_EXISTS":
             raise UnsafePattern("it refers back to a group", "say what the group may hold a second time")
         case _ if op in _REPEATS:
@@ -192,6 +195,18 @@ def _measure_at(where: str) -> _Part:
     if where in ("AT_END_STRING", "AT_END"):  # `$` also stands before a last line end
         return _Part(ahead=2)
     return _Part(behind=1)
+
+
+def _measure_look(direction: int, inner: Any) -> _Part:
+    seen = _measure(inner)
+    if direction > 0:
+        return _Part(ahead=seen.most + seen.ahead)
+    if seen.least != seen.most:  # `re` parses it, and does not compile it
+        raise UnsafePattern(
+            f"it looks back at {seen.least} to {seen.most} characters",
+            "write a look-back for each length: (?:(?<=a)|(?<=bc))",
+        )
+    return _Part(behind=seen.most + seen.behind)
 
 
 def _measure_repeat(low: int, high: Any, inner: Any) -> _Part:

@@ -107,7 +107,7 @@ def test_unknown_command_is_offered_those_for_people(capsys: Said) -> None:
 
 def test_check_config_says_what_it_does_not_look_at(capsys: Said) -> None:
     assert _status("check-config", "--help") == 0
-    assert "are not\nlooked at" in capsys.readouterr().out
+    assert "rule packs, certificates, credentials) are\nnot looked at" in capsys.readouterr().out
 
 
 COMMANDS = (

@@ -93,6 +93,8 @@ def test_from_standard_input(
         ("request: []", {}, (), "no rules for the request"),
         ("", {}, (), "must be a list of rules"),
         ("a: [", {}, (), "not valid YAML"),
+        ("a: 2026-99-99", {}, (), "not valid YAML"),
+        ("request: [{path: $.a, action: drop}]\nrequest: []", {}, (), "line 2: request stands twice"),
         ("- {path: $.a, action: drop}", b"{", (), "the body cannot be read: unreadable_body"),
         ("- {path: $.a, action: drop}", b"\xff", (), "not UTF-8"),
         ("- {path: $.a, action: drop}", {}, ("--protocol", "soap"), "soap: no protocol"),

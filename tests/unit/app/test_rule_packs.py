@@ -65,6 +65,18 @@ def test_own_rules_are_found_whole_and_in_streams(tmp_path: Path, pack: Path) ->
     assert {one.version for one in answer.told().removals} == {detector.version}
 
 
+def test_an_id_is_one_rules(tmp_path: Path, pack: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(PACK)
+    with pytest.raises(
+        ConfigError, match=r"other\.yaml: badge: a rule of .*acme\.yaml has this id; give yours another"
+    ):
+        rules_of(configured(tmp_path, pack, other))
+    other.write_text(PACK.replace("id: badge", "id: email"))
+    with pytest.raises(ConfigError, match="email: a rule of the built-in pack core has this id"):
+        rules_of(configured(tmp_path, other))
+
+
 @pytest.mark.parametrize(("text", "why"), [(UNSAFE, "pattern"), ("pack: [", "acme.yaml"), (None, "acme.yaml")])
 def test_what_cannot_be_used_is_said(tmp_path: Path, pack: Path, text: str | None, why: str) -> None:
     if text is None:

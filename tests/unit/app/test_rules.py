@@ -6,12 +6,10 @@ import io
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pytest
 
 from ext_proc.cli import main
-
-if TYPE_CHECKING:
-    import pytest
 
 GOOD = r"""
 pack: acme
@@ -41,7 +39,30 @@ def test_a_sample_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert told["ok"] is False
     assert [(one["wanted"], one["found"]) for one in told["failures"]] == [("XY-123", []), (None, ["XY-1234"])]
     assert main(["rules", "test", written(tmp_path, text)]) == 1
-    assert "badge: in 'my XY-123' wanted 'XY-123', found []" in " ".join(capsys.readouterr().out.split())
+    said = capsys.readouterr().out
+    assert "badge: in 'my XY-123' wanted 'XY-123', found []\n      its pattern matches nothing there\n" in said
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        ("anchor: 'XZ', pattern: '1{4}'", "its anchor, or words, do not occur there"),
+        ("anchor: 'XY', pattern: '2{4}'", "its pattern matches nothing there"),
+        ("anchor: 'XY', pattern: '1{4}', validator: luhn", "its validator takes none of ['1111']"),
+        ("anchor: 'XY', pattern: '1{4}', after: 1", "what its pattern matches is too far from its anchor"),
+        ("words: ['no'], pattern: '1{4}'", "what its pattern matches is too far from its anchor"),
+    ],
+)
+def test_why_nothing_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str], rule: str, why: str) -> None:
+    text = f"pack: a\nversion: '1'\nrules: [{{id: badge, entity: A_B, {rule}, hits: ['XY: «1111» no']}}]"
+    assert main(["rules", "test", "--json", written(tmp_path, text)]) == 1
+    [failure] = json.loads(capsys.readouterr().out)["failures"]
+    assert failure["why"].startswith(why)
+
+
+def test_the_id_of_a_built_in_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rules", "test", written(tmp_path, GOOD.replace("id: badge", "id: email"))]) == 2
+    assert "email: a rule of the built-in pack core has this id\n      give yours another" in capsys.readouterr().err
 
 
 def test_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,6 +87,15 @@ def test_a_text_of_ones_own(
 def test_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rules", "test", str(tmp_path / "none.yaml")]) == 2
     assert "No such file" in capsys.readouterr().err
+    assert main(["rules", "test", "--json", str(tmp_path / "none.yaml")]) == 2
+    told = json.loads(capsys.readouterr().out)
+    assert (told["ok"], told["problems"][0]["where"]) == (False, "file")
+
+
+def test_a_text_that_is_none(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff"), encoding="utf-8"))
+    assert main(["rules", "test", "--stdin"]) == 2
+    assert "standard input is refused:\n  text: it is not UTF-8" in capsys.readouterr().err
 
 
 def test_the_built_in_packs(capsys: pytest.CaptureFixture[str]) -> None:

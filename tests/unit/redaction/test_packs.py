@@ -60,16 +60,27 @@ def test_a_group_that_a_run_goes_on_in() -> None:
 
 BAD = {
     "not YAML": (b"pack: [", "not valid YAML"),
-    "not UTF-8": (b"\xff\xfe", "not valid YAML"),
-    "empty": (b"", "file"),
-    "a list": (b"- a", "file"),
-    "no rules": (b"pack: a\nversion: '1'\nrules: []", "rules"),
-    "misspelt": (pack({**BADGE, "patern": "x"}), "patern"),
-    "a number": (pack({**BADGE, "pattern": 7}), "pattern"),
-    "an id": (pack({**BADGE, "id": "Bad Id"}), "id"),
-    "an entity": (pack({**BADGE, "entity": "lower"}), "entity"),
-    "a score": (pack({**BADGE, "score": 2.0}), "score"),
-    "a window": (pack({**BADGE, "after": 99999}), "after"),
+    "not UTF-8": (b"\xff\xfe", "file: it is not text"),
+    "empty": (b"", "file: it is empty"),
+    "a list": (b"- a", "file: it has no `pack`"),
+    "itself": (b"&a [*a]", "file: it holds what no pack can"),
+    "a date": (b"pack: a\nversion: 2026-01-01\nrules: [x]", "version: it is no text; put it in quotes"),
+    "no date": (b"pack: a\nversion: 2026-99-99\nrules: [x]", "not valid YAML"),
+    "a key twice": (b"pack: a\nversion: '1'\nrules: [x]\nrules: [y]", "line 4: rules stands twice; keep one"),
+    "no rules": (b"pack: a\nversion: '1'\nrules: []", "rules: "),
+    "no pattern": (pack({"id": "badge", "entity": "X_Y"}), "badge.pattern: it is missing; add it"),
+    "misspelt": (pack({**BADGE, "patern": "x"}), "badge.patern: there is no such field; did you mean `pattern`?"),
+    "unknown": (pack({**BADGE, "zzz": "x"}), "badge.zzz: there is no such field; one of: id, entity, pattern"),
+    "unknown above": (pack(BADGE, defines={}), "defines: there is no such field; did you mean `define`?"),
+    "a number": (pack({**BADGE, "pattern": 7}), "badge.pattern: it is no text; put it in quotes"),
+    "a word": (pack({**BADGE, "words": "x"}), "badge.words: it is no list"),
+    "a sample": (pack({**BADGE, "hits": [7]}), "badge.hits.0: it is no text"),
+    "a rule": (pack("x"), "rules.0: "),  # type: ignore[arg-type]
+    "an id": (pack({**BADGE, "id": "Bad Id"}), "rules.0.id: it must be of 2 to 63 small letters"),
+    "an entity": (pack({**BADGE, "entity": "lower"}), "badge.entity: it must be of 2 to 63 capitals"),
+    "a piece": (pack(BADGE, define={"a": "b"}), "its name must be of capitals"),
+    "a score": (pack({**BADGE, "score": 2.0}), "badge.score"),
+    "a window": (pack({**BADGE, "after": 99999}), "badge.after"),
     "twice": (pack(BADGE, BADGE), "badge: two rules"),
     "no anchor": (pack({**BADGE, "anchor": None}), "badge.anchor: there is none"),
     "both": (pack({**BADGE, "words": ["x"]}), "badge.anchor: there are `words` too"),
@@ -77,7 +88,16 @@ BAD = {
     "unbounded anchor": (pack({**BADGE, "anchor": "X+"}), "badge.anchor: it repeats without a bound"),
     "long anchor": (pack({**BADGE, "anchor": "X{1,99}"}), "badge.anchor: it is empty or too long"),
     "odd anchor": (pack({**BADGE, "anchor": "X(?=Y)"}), "badge.anchor: the gate"),
+    "an anchor with flags": (pack({**BADGE, "anchor": "(?a)XY"}), "badge.anchor: the gate"),
+    "an anchor with a zero": (pack({**BADGE, "anchor": "X\0Y"}), "badge.anchor: the gate"),
+    "an anchor that escapes": (pack({**BADGE, "anchor": "X\\é"}), "badge.anchor: the gate"),
+    "no character": (b'pack: "\\ud800"', "file: invalid JSON"),
     "catastrophic": (pack({**BADGE, "pattern": "(?:X{1,9}){1,9}Y"}), "badge.pattern: a repeat holds a repeat"),
+    "a look back": (pack({**BADGE, "pattern": "(?<=a|bc)XY"}), "badge.pattern: it looks back at 1 to 2 characters"),
+    "flags": (pack({**BADGE, "pattern": "(?u)XY"}), "badge.pattern: it is no regular expression"),
+    "a run of flags": (pack({**BADGE, "pattern": "XY", "run": "(?x)a"}), "badge.run: it is not one class"),
+    "an end of flags": (pack({**BADGE, "pattern": "XY", "run": "a", "end": "(?x)b"}), "badge.end: it is no regular"),
+    "odd words": (pack({**BADGE, "anchor": None, "words": ["a("]}), "badge.words: it is no regular expression"),
     "empty match": (pack({**BADGE, "pattern": "X?"}), "badge.pattern: it matches an empty text"),
     "two groups": (pack({**BADGE, "pattern": "(X)(Y)"}), "badge.pattern: it has more than one group"),
     "validator": (pack({**BADGE, "validator": "nope"}), "badge.validator: there is no 'nope'"),
@@ -100,6 +120,12 @@ def test_bad_packs(name: str) -> None:
     assert reason in str(caught.value)
     assert str(caught.value).startswith("acme.yaml: ")
     assert all(problem.remedy for problem in caught.value.problems)
+
+
+def test_what_does_not_fit_is_said_once() -> None:
+    with pytest.raises(BadPack) as caught:
+        read_pack(pack({**BADGE, "entity": "lower", "patern": "x"}))
+    assert [problem.where for problem in caught.value.problems] == ["badge.entity", "badge.patern"]
 
 
 def test_everything_that_is_wrong_is_said_at_once() -> None:
