@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ext_proc.model import Span
 from ext_proc.redaction.detect import NOTHING_DONE, Done
 from ext_proc.redaction.looker import UNLIKE_WORDS, is_told_by_head, outranks
-from ext_proc.redaction.reading import Reading
+from ext_proc.redaction.normalise import normalised
+from ext_proc.redaction.reading import OPENS, Reading
 from ext_proc.redaction.rule import ANCHOR_MAX, ANNOUNCED_MAX, KEY_MARK
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Look:
     __slots__ = (
         "_done", "_grace_to", "_known", "_limit", "_looker", "_may_scan", "_origin",
         "_quick", "_reading", "_replaced", "_since", "_swallow", "_text", "_undone",
-        "at", "base", "ended", "has_scanned", "is_careful", "let_go",
+        "at", "base", "changed", "ended", "has_scanned", "is_careful", "let_go",
     )  # fmt: skip
 
     def __init__(
@@ -134,6 +135,8 @@ class Look:
         self._may_scan = _SAVED_MAX
         self.has_scanned = False
         """Was what was let go in the last step scanned? Else there is nothing in it that looks like a value."""
+        self.changed: int | None = None
+        """The end of the last value that it replaced: what it reads and what went on are not the same there."""
         self.ended: Out | None = None
         """The open value whose end became known in the last step."""
 
@@ -301,7 +304,11 @@ class Look:
         only = self._reading.hit_rules()
         if only is None or not only <= self._looker.not_words:
             return False
-        return UNLIKE_WORDS.search(self._text, self.let_go - self.base) is None
+        text = self.rest
+        if UNLIKE_WORDS.search(text) is not None:
+            return False
+        # As a reader sees it, it may be something else: there are digits that are no decimal ones.
+        return OPENS.search(text) is None or UNLIKE_WORDS.search(normalised(text).text) is None
 
     def _may_wait(self) -> bool:
         """Where much looks like a value, look seldom: each look is at all that has a say."""
@@ -313,6 +320,7 @@ class Look:
         self._may_scan -= len(self._text)
         spans: list[Span] = []
         plain, beside = self._looker.detector.rest(self._text, only, self._before(), self._since - self.base)
+        to = max(self._looker.before_allowed([*plain, *beside], to - self.base) + self.base, self.let_go)
         for span in self._looker.together(self._text, [*plain, *beside]):
             start, end = span.start + self.base, span.end + self.base
             if start >= to:
@@ -356,6 +364,7 @@ class Look:
         said = self._text[span.start - self.base : span.end - self.base]
         out = Out(self._replaced(span, said), span.start, span.end, span, is_open)
         made.append(out)
+        self.changed = span.end
         self._let_go(span.end)
         return out
 
@@ -486,6 +495,7 @@ class Look:
         swallow.out.end = end
         swallow.out.is_open = False
         self._grace_to = self.at + -(self.at + self._origin) % _GRID  # when it was seen to be over depends on the cuts
+        self.changed = end
         self.ended = swallow.out
         self._swallow = None
         self._let_go(end)
