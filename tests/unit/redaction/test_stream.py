@@ -325,6 +325,25 @@ def test_what_begins_right_behind_a_value_that_went_on(head: str) -> None:
         assert streamed(in_chunks(text, size)) == whole(text)
 
 
+@pytest.mark.parametrize("repeats", [300, 310, 325])
+def test_what_begins_behind_a_value_and_ends_before_another(repeats: int) -> None:
+    """A dash must not follow it; the next look has none there, for the other value is masked as well."""
+    text = "ABSK" + "aB3" * repeats + f"(020)946095{_PEM}"
+    assert whole(text) == "[SECRET_CLOUD_KEY][PHONE][SECRET_PEM]"
+    for size in (1, 3, 4, 50, len(text)):
+        assert streamed(in_chunks(text, size)) == whole(text)
+
+
+@pytest.mark.parametrize("action", [Action.DROP, Action.MASK, Action.ALLOW])
+def test_a_link_gives_way_to_what_was_told_in_it(action: Action) -> None:
+    """Also the rest of it, which comes later."""
+    rules = (rule("URL", action),)
+    text = "see https://hooks.slack.com/services/T0q2TjZg4a/B0rDTTP3Yz/b2iQTMIDNipX7dqftlJX7zVM*next and on"
+    assert whole(text, rules) == "see [SECRET_SLACK]*next and on"
+    for size in (1, 4, 7, len(text)):
+        assert streamed(in_chunks(text, size), stream(rules)) == whole(text, rules)
+
+
 @pytest.mark.parametrize(
     "text",
     [
