@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ext_proc.model import Span
 from ext_proc.redaction.detect import NOTHING_DONE, Done
 from ext_proc.redaction.looker import UNLIKE_WORDS, is_told_by_head, outranks
-from ext_proc.redaction.reading import Reading
-from ext_proc.redaction.rule import ANCHOR_MAX, ANNOUNCED_MAX, KEY_MARK
+from ext_proc.redaction.normalise import normalised
+from ext_proc.redaction.reading import OPENS, Reading
+from ext_proc.redaction.rule import ANCHOR_MAX, ANNOUNCED_MAX, KEY_MARK, YIELDING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,9 +96,9 @@ class Look:
     """
 
     __slots__ = (
-        "_done", "_grace_to", "_known", "_limit", "_looker", "_may_scan", "_origin",
+        "_done", "_found_to", "_grace_to", "_known", "_limit", "_looker", "_may_scan", "_origin",
         "_quick", "_reading", "_replaced", "_since", "_swallow", "_text", "_undone",
-        "at", "base", "ended", "has_scanned", "is_careful", "let_go",
+        "at", "base", "changed", "ended", "has_scanned", "is_careful", "let_go",
     )  # fmt: skip
 
     def __init__(
@@ -128,12 +129,15 @@ class Look:
         self._swallow: _Swallow | None = None
         self._known: tuple[int, Reading] | None = None  # how the reading was at a place, while something is masked
         self._grace_to = 0
+        self._found_to = self.base  # where the last value ended that is known to be one
         self._done: dict[str, list[tuple[int, int]]] = {}  # by rule, its last values that were let go
         self._undone: dict[str, int] = {}  # and where the last one as a reader sees it ended
         self._origin = origin
         self._may_scan = _SAVED_MAX
         self.has_scanned = False
         """Was what was let go in the last step scanned? Else there is nothing in it that looks like a value."""
+        self.changed: int | None = None
+        """The end of the last value that it replaced: what it reads and what went on are not the same there."""
         self.ended: Out | None = None
         """The open value whose end became known in the last step."""
 
@@ -183,9 +187,13 @@ class Look:
         return said
 
     def may_hold(self, text: str, rest: str) -> bool:
-        """Would something of ``text`` be held back when ``rest`` has come as well? Takes both in."""
-        self._reading.feed(text + rest)
-        return self._reading.settled() < len(text)
+        """Would something of ``text`` be held back when ``rest`` has come as well? Takes both in.
+
+        Of the rest, the look before may yet mask something, where this one would read on.
+        """
+        reading = self._reading
+        reading.feed(text + rest)
+        return reading.apart(min(reading.settled(), len(text))) < len(text)
 
     @property
     def is_quick(self) -> bool:
@@ -301,7 +309,11 @@ class Look:
         only = self._reading.hit_rules()
         if only is None or not only <= self._looker.not_words:
             return False
-        return UNLIKE_WORDS.search(self._text, self.let_go - self.base) is None
+        text = self.rest
+        if UNLIKE_WORDS.search(text) is not None:
+            return False
+        # As a reader sees it, it may be something else: there are digits that are no decimal ones.
+        return OPENS.search(text) is None or UNLIKE_WORDS.search(normalised(text).text) is None
 
     def _may_wait(self) -> bool:
         """Where much looks like a value, look seldom: each look is at all that has a say."""
@@ -313,6 +325,7 @@ class Look:
         self._may_scan -= len(self._text)
         spans: list[Span] = []
         plain, beside = self._looker.detector.rest(self._text, only, self._before(), self._since - self.base)
+        to = max(self._looker.before_allowed([*plain, *beside], to - self.base) + self.base, self.let_go)
         for span in self._looker.together(self._text, [*plain, *beside]):
             start, end = span.start + self.base, span.end + self.base
             if start >= to:
@@ -320,6 +333,8 @@ class Look:
             if end > to:  # overlaps what is not settled yet
                 to = max(start, self.let_go)
                 break
+            if span.entity in YIELDING and start < self._found_to:
+                continue  # it gave way to the value that was told there
             if end > self.let_go:
                 spans.append(Span(max(start, self.let_go), end, span.entity, span.rule, span.score))
         made: list[Out] = []
@@ -356,8 +371,14 @@ class Look:
         said = self._text[span.start - self.base : span.end - self.base]
         out = Out(self._replaced(span, said), span.start, span.end, span, is_open)
         made.append(out)
+        self._changed_to(span.end, span)
         self._let_go(span.end)
         return out
+
+    def _changed_to(self, end: int, span: Span | None) -> None:
+        self.changed = end
+        if span is not None and span.entity != WITHHELD:
+            self._found_to = end
 
     def _rest(self, made: list[Out], to: int) -> None:
         if to > self.let_go:
@@ -486,6 +507,7 @@ class Look:
         swallow.out.end = end
         swallow.out.is_open = False
         self._grace_to = self.at + -(self.at + self._origin) % _GRID  # when it was seen to be over depends on the cuts
+        self._changed_to(end, swallow.out.span)
         self.ended = swallow.out
         self._swallow = None
         self._let_go(end)

@@ -10,7 +10,7 @@ from ext_proc.model import Action
 from ext_proc.redaction.check_secrets import token
 from ext_proc.redaction.detect import merged
 from ext_proc.redaction.redact import acted_on, action_for
-from ext_proc.redaction.rules import is_secret
+from ext_proc.redaction.rules import YIELDING, is_secret
 from ext_proc.redaction.validators import always, document_number, license_number
 
 if TYPE_CHECKING:
@@ -34,11 +34,12 @@ class Looker:
         rules: the decision's.
     """
 
-    __slots__ = ("_late", "_rules", "detector", "not_words", "numbers")
+    __slots__ = ("_has_allowed", "_late", "_rules", "detector", "not_words", "numbers")
 
     def __init__(self, detector: Detector, rules: Sequence[RedactionRule]) -> None:
         self.detector = detector
         self._rules = rules
+        self._has_allowed = any(rule.action is Action.ALLOW for rule in rules)
         self._late = frozenset(n for n, rule in enumerate(detector.rules) if rule.before)
         self.numbers, self.not_words = numbers_of(detector)
 
@@ -50,6 +51,13 @@ class Looker:
         """The same, of what each rule found."""
         found = merged(apart)
         return acted_on(self.detector, text, "", found, self._rules) if found else found
+
+    def before_allowed(self, apart: Sequence[Span], to: int) -> int:
+        """Where a value begins that is allowed and goes over ``to``: another one may yet take it in. Else ``to``."""
+        if not self._has_allowed:
+            return to
+        over = (span.start for span in merged(apart) if span.start < to < span.end and span.entity not in YIELDING)
+        return next(over, to)
 
     def apart(self, text: str, since: int = 0) -> Sequence[Span]:
         """The same, as each rule finds it."""

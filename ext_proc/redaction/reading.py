@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _LETTERS: Final = "abcdefghijklmnop"
 # Where something to be undone may begin: the gate's own expression reads on, where a stream may end.
-_OPENS: Final = re.compile(r"[&%\\]|=(?=[42]|\Z)|[^\t\n\r\x1f-\x7e]")
+OPENS: Final = re.compile(r"[&%\\]|=(?=[42]|\Z)|[^\t\n\r\x1f-\x7e]")
 
 
 @cache
@@ -55,7 +55,7 @@ class _Undone:
         self._escapes = Cursor(escapes_automaton(), plain.at)
 
     def feed(self, text: str) -> None:
-        if not self._pending and not self._escapes.starts and _OPENS.search(text) is None:
+        if not self._pending and not self._escapes.starts and OPENS.search(text) is None:
             self._places += range(self._lexed, self._lexed + len(text))
             self.cursor.feed(text)
             self._lexed += len(text)
@@ -143,7 +143,7 @@ class Reading:
     def feed(self, text: str) -> None:
         """Read on."""
         if self._undone is None:
-            hidden = _OPENS.search(text)
+            hidden = OPENS.search(text)
             if hidden is None:
                 self.plain.feed(text)
                 return

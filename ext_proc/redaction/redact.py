@@ -87,13 +87,13 @@ class Redactor:
             begins = [0, *accumulate(len(piece.said) for piece in pieces)][:-1]
             taken, gone = [], []
             for span in found:
-                action = action_for(span.entity, rules)
+                action = done_at(look, span.entity, rules)
                 value = seen[span.start : span.end]
                 token = minted.get((span.entity, value)) if action is Action.TOKENISE else None
                 said = written(token) if token else self.replacement(action, span.entity, value)
                 start, end = placed(pieces, begins, span.start, span.end)
                 taken.append((span, Piece(said, start, end, is_same=False)))
-                gone.append(self.removal(path, start, end, span, rules, is_token=token is not None))
+                gone.append(self.removal(path, start, end, span, action, is_token=token is not None))
                 blocked += [span.entity] if action is Action.BLOCK else []
             removals = sorted([*not_within(removals, gone), *gone], key=attrgetter("start", "end"))
             pieces = _cut(pieces, [(span.start, span.end, put) for span, put in taken])
@@ -109,10 +109,9 @@ class Redactor:
         return "".join(kept) + text[ends[-1] :]
 
     def removal(
-        self, path: str, start: int, end: int, span: Span, rules: Sequence[RedactionRule], *, is_token: bool = False
+        self, path: str, start: int, end: int, span: Span, action: Action, *, is_token: bool = False
     ) -> Removal:
         """What is said about a span that was taken out from ``start`` to ``end`` of the channel's own text."""
-        action = action_for(span.entity, rules)
         if action is Action.TOKENISE and not is_token:
             action = Action.MASK  # there was no token for it
         return Removal(path, start, end, span.entity, span.rule, self.detector.version, action)
@@ -156,6 +155,12 @@ def action_for(entity: str, rules: Sequence[RedactionRule]) -> Action:
     if is_secret(entity) and action not in (Action.BLOCK, Action.DROP):
         return Action.MASK
     return action
+
+
+def done_at(look: int, entity: str, rules: Sequence[RedactionRule]) -> Action:
+    """`action_for` at a look: what goes at the last one is all the rest, and nothing of that is shown in any form."""
+    action = action_for(entity, rules)
+    return Action.MASK if look == LOOKS and action in (Action.HASH, Action.PARTIAL, Action.TOKENISE) else action
 
 
 def acted_on(

@@ -12,13 +12,14 @@ is the same for every chunking (`look` says how).
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ext_proc.model import Action
 from ext_proc.redaction.detect import BUILT_IN
 from ext_proc.redaction.look import REACH, SHORT, WITHHELD, Look, Out
 from ext_proc.redaction.looker import Looker
-from ext_proc.redaction.redact import LOOKS, Piece, Redactor, action_for, placed
+from ext_proc.redaction.redact import LOOKS, Piece, Redactor, action_for, done_at, placed
 from ext_proc.redaction.taken import Removed, Taken
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class StreamRedactor:
 
     __slots__ = (
         "_blocked", "_gone_on", "_is_over", "_limit", "_links", "_looker", "_looks", "_path", "_redactor", "_rules",
-        "_shown", "_since", "_since_look", "_since_removal", "_taken", "is_finished", "is_joining", "scanned",
+        "_shown", "_since", "_since_look", "_taken", "is_finished", "is_joining", "scanned",
     )  # fmt: skip
 
     def __init__(
@@ -98,8 +99,7 @@ class StreamRedactor:
         self._taken = Taken()
         self._blocked: list[str] = []
         self._is_over = False
-        self._since_removal = REACH
-        self._since_look = detector.behind
+        self._since_look = REACH
         """Characters that went on since a later look was last there: a placeholder may stand before them."""
         self.scanned = 0
         """Characters that came in."""
@@ -186,17 +186,17 @@ class StreamRedactor:
             self._looker,
             self._shown,
             self._limit,
-            self._replaced,
+            partial(self._replaced, index),
             is_careful=is_careful,
             origin=origin,
             since=self._since,
         )
         self._looks.append(look)
 
-    def _replaced(self, span: Span, value: str) -> str:
+    def _replaced(self, index: int, span: Span, value: str) -> str:
         if span.entity == WITHHELD:
             return f"[{WITHHELD}]"
-        return self._redactor.replacement(action_for(span.entity, self._rules), span.entity, value)
+        return self._redactor.replacement(done_at(index + 1, span.entity, self._rules), span.entity, value)
 
     def _fed(self, index: int, text: str) -> str:
         """What comes out at last of what the look ``index`` lets go of ``text``."""
@@ -230,11 +230,20 @@ class StreamRedactor:
             link.add(out)
         following = self._looks[index + 1]
         said = self._fed(index + 1, said)
-        if following.is_idle and not self.is_joining and index + 2 == len(self._looks):
+        if index + 2 == len(self._looks) and self._is_done(following):
             self._looks.pop()
             self._since_look = 0
             look.is_careful = True
         return said
+
+    def _is_done(self, look: Look) -> bool:
+        """Can it be left out until it is needed again? It then looks back at what went on: that must be what it read.
+
+        (Words that it masked as part of a value announce what comes next all the same.)
+        """
+        if self.is_joining or not look.is_idle:
+            return False
+        return look.changed is None or look.let_go - look.changed >= REACH + self._looker.detector.behind
 
     @property
     def _is_beside(self) -> bool:
@@ -246,17 +255,16 @@ class StreamRedactor:
 
         Words that announce it are nearer now; or what it begins with stands behind no letter any more.
         """
-        if self._since_removal >= REACH or not (look.has_scanned or self._is_beside):
+        if self._since_look >= REACH or not (look.has_scanned or self._is_beside):
             return False
         begin, end = len(self._shown), len(self._shown) + len(said)
-        next_one = Look(self._looker, self._shown, self._limit, self._replaced, is_careful=False)
+        next_one = Look(self._looker, self._shown, self._limit, partial(self._replaced, 0), is_careful=False)
         if next_one.may_hold(said, look.rest):
             return True
         spans = self._looker.spans(self._shown + said + look.rest, self._since)
         return any(span.start < end and span.end > begin for span in spans)
 
     def _show(self, said: str) -> str:
-        self._since_removal += len(said)
         self._since_look += len(said)
         self._shown += said
         behind = self._looker.detector.behind
@@ -272,7 +280,6 @@ class StreamRedactor:
                 continue
             start, end = self._place(index, out.start, out.end)
             self._taken.add(Removed(index, out, start, end))
-            self._since_removal = 0
             if action_for(out.span.entity, self._rules) is Action.BLOCK:
                 self._blocked.append(out.span.entity)
                 return outs[:count]
@@ -311,4 +318,5 @@ class StreamRedactor:
         end = self.scanned if self._is_over and one is self._taken.open[-1] else one.end
         if one.out.span is None:
             raise ValueError("nothing was removed")
-        return self._redactor.removal(self._path, one.start, end, one.out.span, self._rules)
+        action = done_at(one.index + 1, one.out.span.entity, self._rules)
+        return self._redactor.removal(self._path, one.start, end, one.out.span, action)

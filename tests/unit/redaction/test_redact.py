@@ -101,6 +101,15 @@ def test_taking_out_does_not_join_what_was_apart(action: str) -> None:
     assert after(left, rules(EMAIL=action)) == left
 
 
+@pytest.mark.parametrize("action", ["hash", "mask", "partial", "tokenise"])
+def test_of_all_that_goes_at_the_last_look_nothing_is_shown(action: str) -> None:
+    """Each value shows once the one before it is gone; of the rest, the end may be anything."""
+    text = "my 078-05-1120" + "DE89370400440532013000" * 2 + "4111111111111111, and the rest: 9876"
+    made = REDACTOR.edits("", text, scan(text), rules(PAYMENT_CARD=action))
+    assert after(text, rules(PAYMENT_CARD=action)) == "my [US_SSN][IBAN][IBAN][PAYMENT_CARD]"
+    assert (made.removals[-1].end, made.removals[-1].action) == (len(text), Action.MASK)
+
+
 def test_an_allowed_dress_hides_nothing() -> None:
     """A card number written as an address is still a card number where addresses are allowed."""
     assert "4111" not in after("4111111111111111@example.org", rules(EMAIL="allow"))

@@ -7,13 +7,13 @@ import sys
 import pytest
 
 from ext_proc.model import Action, RedactionRule
-from ext_proc.redaction import RULES_VERSION, StreamRedactor
+from ext_proc.redaction import RULES_VERSION, Redactor, StreamRedactor
 from ext_proc.redaction.detect import BUILT_IN
 from ext_proc.redaction.look import HELD_TOO_LONG, REACH, WITHHELD, Look
 from ext_proc.redaction.looker import Looker
 from ext_proc.redaction.reading import Reading
 from ext_proc.redaction.rules import PACKS, RULES
-from tests.unit.redaction.streams import EXAMPLES, in_chunks, stream, streamed, whole
+from tests.unit.redaction.streams import EXAMPLES, KEY, in_chunks, stream, streamed, whole
 
 TOKEN = "ghp_" + "a1B2" * 9
 JWT = "eyJ" + "aB3" * 20 + "." + "cD4" * 2000 + "." + "eF5" * 14
@@ -194,6 +194,62 @@ def test_words_come_nearer_when_others_go() -> None:
         assert streamed(in_chunks(text, size)) == whole(text)
 
 
+LONG_MAIL = "a.very.long.name.that.goes.on.and.on@mail.of.the.long.domain.example.org"
+
+
+@pytest.mark.parametrize("mid", [" is ", " so it is, "])
+def test_words_in_what_a_later_look_masks_announce_what_comes_next(mid: str) -> None:
+    """The second look reads them: what went on says nothing of them any more."""
+    text = f"4111111111111111sk-a1b2c3d4e5f6g7h8-ssn {LONG_MAIL}{mid}219099999 now and on"
+    assert whole(text) == f"[PAYMENT_CARD][SECRET_API_KEY] [EMAIL]{mid}[US_SSN] now and on"
+    for size in (1, 2, 3, 4, 7, 50, len(text)):
+        assert streamed(in_chunks(text, size)) == whole(text)
+
+
+@pytest.mark.parametrize("run", ["a" * 400, "QUJD" * 150, "abc-" * 100])
+def test_words_come_nearer_also_where_much_went_on_with_what_was_masked(run: str) -> None:
+    text = f"{run} ssn {LONG_MAIL} so it is, 219099999 now and on"
+    assert whole(text) == f"{run} ssn [EMAIL] so it is, [US_SSN] now and on"
+    for size in (1, 2, 3, 4, 7, 50, len(text)):
+        assert streamed(in_chunks(text, size)) == whole(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "my driver license number is d\u00b2\u00b2\u00b2\u00b2\u00b2\u00b2\u00b2 and so on",
+        "my driver license number is d\u2460\u2461\u2462\u2463\u2464\u2465 and so on",
+        "my driver license number is abcdefg&Copf; and so on",
+        "my driver license number is abcdefg\x00C and so on",
+    ],
+)
+def test_what_is_a_plain_word_only_as_it_stands(text: str) -> None:
+    """A reader sees a number: in digits that are no decimal ones, or in capitals that an escape says."""
+    assert whole(text) == "my driver license number is [DRIVER_LICENSE] and so on"
+    for size in (1, 4, 7, len(text)):
+        assert streamed(in_chunks(text, size)) == whole(text)
+
+
+def test_an_allowed_value_waits_for_one_that_begins_in_it() -> None:
+    """Together they are one, which may not stay. (With `partial`, no look takes care of what the next one needs.)"""
+    rules = (rule("IP_ADDRESS", Action.ALLOW), rule("PHONE", Action.PARTIAL))
+    text = "see 2001:db8::1@x.org and on"
+    assert whole(text, rules) == "see [EMAIL] and on"
+    for size in (1, 2, 3, 4, 7, len(text)):
+        assert streamed(in_chunks(text, size), stream(rules)) == whole(text, rules)
+
+
+@pytest.mark.parametrize("action", [Action.HASH, Action.MASK, Action.PARTIAL])
+def test_the_last_look(action: Action) -> None:
+    """All that follows goes, and what stands for it does not depend on how much that was when it was told."""
+    rules = (rule("PAYMENT_CARD", action), rule("IBAN", Action.HASH))
+    text = "my 078-05-1120" + "DE89370400440532013000" * 2 + "4111111111111111, and the rest: 9876"
+    for size in (1, 4, 50, len(text)):
+        redactor = stream(rules)
+        assert streamed(in_chunks(text, size), redactor) == whole(text, rules)
+        assert redactor.removals == Redactor(KEY).edits("", text, BUILT_IN.scan(text), rules).removals
+
+
 def test_a_placeholder_does_not_announce_what_follows_it() -> None:
     text = "+1 212 555 0123 or 5550199, and on"
     assert whole(text) == "[PHONE] or 5550199, and on"
@@ -267,6 +323,25 @@ def test_what_begins_right_behind_a_value_that_went_on(head: str) -> None:
     assert whole(text).endswith("[PHONE] and on")
     for size in (1, 2, 4, 7, 50):
         assert streamed(in_chunks(text, size)) == whole(text)
+
+
+@pytest.mark.parametrize("repeats", [300, 310, 325])
+def test_what_begins_behind_a_value_and_ends_before_another(repeats: int) -> None:
+    """A dash must not follow it; the next look has none there, for the other value is masked as well."""
+    text = "ABSK" + "aB3" * repeats + f"(020)946095{_PEM}"
+    assert whole(text) == "[SECRET_CLOUD_KEY][PHONE][SECRET_PEM]"
+    for size in (1, 3, 4, 50, len(text)):
+        assert streamed(in_chunks(text, size)) == whole(text)
+
+
+@pytest.mark.parametrize("action", [Action.DROP, Action.MASK, Action.ALLOW])
+def test_a_link_gives_way_to_what_was_told_in_it(action: Action) -> None:
+    """Also the rest of it, which comes later."""
+    rules = (rule("URL", action),)
+    text = "see https://hooks.slack.com/services/T0q2TjZg4a/B0rDTTP3Yz/b2iQTMIDNipX7dqftlJX7zVM*next and on"
+    assert whole(text, rules) == "see [SECRET_SLACK]*next and on"
+    for size in (1, 4, 7, len(text)):
+        assert streamed(in_chunks(text, size), stream(rules)) == whole(text, rules)
 
 
 @pytest.mark.parametrize(
