@@ -406,11 +406,17 @@ class _Changed:
                 at += 1
 
     def _going_on(self, rule: Rule, place: int) -> int:
-        """Where a rule looks on that came to ``place`` in the text as it is: after the value that goes on there."""
+        """Where a rule looks on that came to ``place`` in the text as it is: after the value that goes on there.
+
+        What announces the next one may stand before that place: then from where it looked for it.
+        """
         raw = self._low + (self._seen.span(place, place + 1)[0] if place > 0 else place)
         values = self._plain.get(rule.id, ())
-        last = bisect_left(values, (raw, 0)) - 1
-        return place + max(values[last][1] - raw, 0) if last >= 0 else place
+        index = bisect_left(values, (raw, 0))
+        since = values[index - 1][1] - raw if index else -rule.max_length
+        if since <= 0 and index < len(values) and values[index][0] - raw < rule.max_length:
+            return place + max(since, -rule.max_length)
+        return place + max(since, 0)
 
 
 def _values(done: Done, plain: Iterable[Span]) -> Done:

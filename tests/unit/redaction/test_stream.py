@@ -365,6 +365,17 @@ def test_what_begins_in_what_is_too_long_to_be_kept(text: str) -> None:
         assert all(removal.start <= span.start and span.end <= removal.end for span in found)
 
 
+def test_a_hidden_character_far_behind_changes_nothing_here() -> None:
+    """What announces a value, and its value, are one match: a second reading must not begin between the two."""
+    text = (
+        "password: [at]OSFODNN7EXAMPLpassword: [SECRET_PASSWORD][DEVICE_ID]eth0 00:1-+/.6(79+1111 //r/:_auth="
+        "npm_a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8password key is PHONE 021000021\uff42"
+    )
+    assert whole(text).startswith("password: [SECRET_PASSWORD] [SECRET_PASSWORD][DEVICE_ID]eth0 ")
+    for size in (1, 4, 1000):
+        assert streamed(in_chunks(text, size)) == whole(text)
+
+
 def test_placeholders_in_the_text_stay() -> None:
     text = "password: [SECRET_PASSWORD], to [EMAIL] and [EMAIL:abcdefgh]."
     for size in (1, 4, 100):
