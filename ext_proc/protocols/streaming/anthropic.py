@@ -39,6 +39,7 @@ _BEGIN: Final = "message/"
 _BEGUN: Final = ("message/content/*/text", "message/content/*/thinking")
 _PACKED: Final = "encrypted_content"
 _DELTAS: Final = {"text": "text_delta", "thinking": "thinking_delta", "partial_json": "input_json_delta"}
+_TEXTS: Final = ("content", "text")
 _BLOCK_PLACE: Final = len(("content", "index", "field"))
 _ENDS: Final = ("message_stop", "error")
 
@@ -104,6 +105,10 @@ class Anthropic(Dialect):
         if shape.startswith(("delta/", "content_block/")):
             return ("content", self._index, *place[1:])
         return place
+
+    def reads_on(self, place: Place) -> Place | None:
+        """See `Dialect.reads_on`: with citations, a sentence is many blocks."""
+        return _TEXTS if place[:1] == _TEXTS[:1] and place[2:] == _TEXTS[1:] else None
 
     def whole(self, body: Any) -> Mapping[Place, Place]:
         """See `Dialect.whole`."""

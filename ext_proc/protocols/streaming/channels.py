@@ -19,6 +19,8 @@ from ext_proc.protocols.streaming.pieces import JsonPieces
 from ext_proc.protocols.streaming.strings import unsaid
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ext_proc.protocols.streaming.fielding import EventFields
     from ext_proc.protocols.streaming.maskers import Maskers
     from ext_proc.protocols.streaming.masking import Limits, Masker
@@ -58,6 +60,8 @@ _TIME: Final = re.compile(
 )
 _END_KEPT: Final = 160
 """Longer values than most; what is open-ended needs only its beginning."""
+_READ_KEPT: Final = 256
+"""The same with words that announce it."""
 _CLEAN_MAX: Final = 1024
 _CLEAN_MAX_CHARACTERS: Final = 256
 
@@ -69,7 +73,7 @@ class Channel:
     ``where`` is the place of its last piece in the event ``event`` (named ``name``): a tail goes out in one like it.
     ``is_fielded``: its masker is a strict field rule's. ``ahead`` is what its masker was told before its first piece,
     and what went out already: labels that stood there. ``end`` is the end of an unknown text so far, with the numbers
-    that stood in its place; ``is_mixed``: there were some.
+    that stood in its place; ``is_mixed``: there were some. ``reading``: see `Dialect.reads_on`.
     """
 
     path: str
@@ -87,6 +91,7 @@ class Channel:
     ahead: str = ""
     end: str = ""
     is_mixed: bool = False
+    reading: Place | None = None
     kept: list[str] = field(default_factory=list)
 
 
@@ -97,6 +102,7 @@ class Channels:
         maskers: makes the maskers.
         limits: see `Limits`.
         repeats: does the protocol say texts a second time? Then what was released is kept, to be said again.
+        reads_on: see `Dialect.reads_on`.
         fields: field rules, if there are any.
     """
 
@@ -106,12 +112,15 @@ class Channels:
         limits: Limits,
         *,
         repeats: bool = False,
+        reads_on: Callable[[Place], Place | None] = lambda _: None,
         fields: EventFields | None = None,
     ) -> None:
         self._maskers = maskers
         self._fields = fields
         self._limits = limits
         self._repeats = repeats
+        self._reads_on = reads_on
+        self._read: dict[Place, str] = {}  # the end of what came in of texts that are read as one
         self._open: dict[Place, Channel] = {}
         self._again: dict[bytes, str] = {}
         self._clean: set[tuple[str, str, bool]] = set()
@@ -145,18 +154,24 @@ class Channels:
         if len(self._open) >= self._limits.channels:
             raise StreamRefused("stream_too_many_channels")
         path = path_of(place)
-        before = self._labels.get(place, ("", ""))[1]  # what passed as a label may be the beginning of what comes now
+        before = ahead = self._labels.get(place, ("", ""))[
+            1
+        ]  # what passed as one may be the beginning of what comes now
+        reading = None if about is not None else self._reads_on(place)
+        if not before and reading is not None and reading in self._read:
+            before = self._read[reading]
+            ahead = self._maskers.as_a_piece(path, context, before)
         is_json = kind == "arguments"
         masker = self._masker(place, context, kind, about, len(before))
         is_fielded = self._fields is not None and self._fields.is_strict(about)
-        made = Channel(path, masker, kind, is_fielded=is_fielded)
+        made = Channel(path, masker, kind, is_fielded=is_fielded, reading=reading)
         if is_json or self._repeats:
             made.said, made.released = hashlib.sha256(), hashlib.sha256()
         if kind == "unknown" and self._numbers:
             made.end = self._numbers.pop(place, "")
             made.is_mixed = bool(made.end)
         if before:
-            made.ahead = before
+            made.ahead = ahead
             self._released(made, made.masker.feed(before))
         self._open[place] = made
         return made
@@ -199,6 +214,8 @@ class Channels:
             channel.said.update(text.encode())
         if channel.kind == "unknown":
             channel.end = (channel.end + text)[-_END_KEPT:]
+        if channel.reading is not None:
+            self._read[channel.reading] = _end_of(self._read.get(channel.reading, "") + text)
         size = size_of(text)
         channel.scanned_bytes += size
         self.scanned_bytes += size
@@ -386,6 +403,13 @@ class Channels:
 
 def _is_known(text: str) -> bool:
     return len(text) <= _KNOWN_MAX and all(part in _KNOWN for part in _PARTS.split(text))
+
+
+def _end_of(text: str) -> str:
+    """What is kept of it: whole words, or a value could seem to begin in the midst of one."""
+    if len(text) <= 2 * _READ_KEPT:
+        return text
+    return text[-_READ_KEPT:].partition(" ")[2] or text[-_READ_KEPT:]
 
 
 def size_of(text: str) -> int:

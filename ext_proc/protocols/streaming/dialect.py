@@ -95,6 +95,13 @@ class Dialect:
         """Where the text is that the string belongs to. A block's first piece and its deltas are one text."""
         return (_DELTA, *place[1:]) if shape.startswith(_BEGUN) else place
 
+    def reads_on(self, place: Place) -> Place | None:
+        """What texts have in common that a reader reads as one, in the order in which they begin: blocks and parts of
+        one message. None: nobody reads this text on from another.
+        """
+        del place
+        return None
+
     def whole_at(self, shape: str, place: Place) -> Place | None:
         """Where a text that is whole is held together with the one that was whole there before; None for nowhere."""
         del shape

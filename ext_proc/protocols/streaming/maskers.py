@@ -62,6 +62,11 @@ class Maskers:
         """The masker of a text in pieces, which begins after as many characters as ``begins_at`` says."""
         return self.watched(self._make(path, context), begins_at)
 
+    def as_a_piece(self, path: str, context: str, text: str) -> str:
+        """What the masker of such a text makes of it. Nothing is told of it: it went out before."""
+        masker = self._make(path, context)
+        return masker.feed(text) + masker.finish()
+
     def watched(self, masker: Masker, begins_at: int = 0) -> Masker:
         """A masker made elsewhere, of whose removals this knows."""
         made = _Watched(masker, self._running, self._removals, begins_at)
@@ -106,8 +111,7 @@ class Maskers:
         """What masking makes of a text. Nothing is told of it: it went out before, or will."""
         if self._mask_whole is not None:
             return self._mask_whole(path, context, text).text
-        masker = self._make(path, context)
-        return masker.feed(text) + masker.finish()
+        return self.as_a_piece(path, context, text)
 
     def is_clean(self, path: str, context: str, text: str) -> bool:
         """Would nothing of a text be taken out? Nothing is told of it: it does not go out as it stands here."""

@@ -88,7 +88,7 @@ class StreamReader:
         self._wire = wire
         self._limits = limits
         self._maskers = maskers
-        self._channels = Channels(maskers, limits, repeats=dialect.repeats, fields=fields)
+        self._channels = Channels(maskers, limits, repeats=dialect.repeats, reads_on=dialect.reads_on, fields=fields)
         self._walk = Walk(self._channels, dialect, limits, offered, fields)
         self._received_bytes = 0
         self._released_bytes = 0

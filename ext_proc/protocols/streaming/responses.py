@@ -46,6 +46,8 @@ _BEGUN: Final = ("text", "refusal", "arguments", "input", "code")
 _EVENTS_MAX: Final = 10**9
 _ENDS: Final = ("response.completed", "response.incomplete", "response.failed", "response.cancelled", "error")
 
+_SAID: Final = "response.output_text"
+_PARTS: Final = len(("output", "index", _SAID))
 _HOLDERS: Final = {
     "annotation": ("response.output_text.annotation.",),
     "item": ("response.output_item.",),
@@ -110,6 +112,10 @@ class Responses(Dialect):
     def place(self, shape: str, place: Place) -> Place:
         """Of a delta: the output item, what of it, and which part."""
         return (*self._of, "delta") if shape == "delta" else place
+
+    def reads_on(self, place: Place) -> Place | None:
+        """See `Dialect.reads_on`: parts of one message."""
+        return place[:_PARTS] if place[_PARTS - 1 : _PARTS] == (_SAID,) else None
 
     def whole_at(self, shape: str, place: Place) -> Place | None:
         """The protocol says a text whole once in each kind of event. Said again there, it is more of it to somebody."""

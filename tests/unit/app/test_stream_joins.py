@@ -12,6 +12,7 @@ from ext_proc.errors import UpstreamError
 from ext_proc.protocols.streaming import Limits, Masked
 from tests.unit.app.bodies import CHAT, GATE, JSON, NDJSON, SSE, blocks, events_of, inspect, response, stream
 from tests.unit.protocols.streams import reader, sse
+from tests.unit.redaction.streams import in_chunks
 
 if TYPE_CHECKING:
     from ext_proc.model import Redaction
@@ -68,7 +69,7 @@ def test_an_index_that_is_not_the_events_keeps_nothing_apart(
 @pytest.mark.parametrize(
     ("kind", "index"),
     [
-        ("response.output_text.delta", "content_index"),
+        ("response.output_text.delta", "output_index"),
         ("response.reasoning_summary_text.delta", "summary_index"),
         ("response.shell_call_command.delta", "command_index"),
         ("response.function_call_arguments.delta", "output_index"),
@@ -79,6 +80,62 @@ def test_the_events_own_index_does_keep_apart(kind: str, index: str) -> None:
     out, refused, _ = streamed(stream(first, second), "openai.responses")
     assert refused is None
     assert b"[EMAIL]" not in out
+
+
+# Blocks and parts that are read as one --------------------------------------------------------------------------------
+
+IN_TWO = [
+    (("mail bob@exa", "mple.org now"), ["mail bob@exa", "[EMAIL] now"]),
+    (("my ssn is ", "219099999 ok"), ["my ssn is ", "[US_SSN] ok"]),
+    (CARD, ["my card is 4111 1111 ", "[PAYMENT_CARD] ok"]),
+    (("sk-abcdefgh12345678abcdefgh", "12345678abcdefgh and on"), ["[SECRET_API_KEY]", " and on"]),
+    (
+        ("my card is 4111 1111 1111 1111. ", "It is fine. ", "All of it."),
+        ["my card is [PAYMENT_CARD]. ", "It is fine. ", "All of it."],
+    ),
+    (("word " * 300 + "bob", "@exa", "mple.org"), ["word " * 300 + "bob", "@exa", "[EMAIL]"]),
+]
+
+
+@pytest.mark.parametrize("size", [1, 4, 5000])
+@pytest.mark.parametrize(("texts", "passed"), IN_TWO)
+def test_a_block_of_text_goes_on_with_the_one_before(texts: tuple[str, ...], passed: list[str], size: int) -> None:
+    """Half of a value may have gone out with the block before; the other half does not."""
+    events: list[Any] = []
+    for index, text in enumerate(texts):
+        begun = {"type": "content_block_start", "index": index, "content_block": {"type": "text", "text": ""}}
+        events += [begun, *blocks(*in_chunks(text, size), index=index), {"type": "content_block_stop", "index": index}]
+    out, refused, told = streamed(stream(*events), "anthropic.messages")
+    assert refused is None
+    assert [_said(events_of(out), "index", index) for index in range(len(texts))] == passed
+    assert told.removals
+
+
+@pytest.mark.parametrize("size", [1, 4, 5000])
+@pytest.mark.parametrize(("texts", "passed"), IN_TWO)
+def test_so_does_a_part_of_a_message(texts: tuple[str, ...], passed: list[str], size: int) -> None:
+    events: list[Any] = []
+    for index, text in enumerate(texts):
+        events += [said(piece, content_index=index) for piece in in_chunks(text, size)]
+        done = {"type": "response.output_text.done", "output_index": 0, "content_index": index, "text": text}
+        events.append(done)
+    out, refused, _ = streamed(stream(*events), "openai.responses")
+    assert refused is None
+    assert [_said(events_of(out), "content_index", index) for index in range(len(texts))] == passed
+    assert [event["text"] for event in events_of(out) if event["type"].endswith(".done")] == passed
+
+
+def test_a_thought_does_not_go_on_in_the_answer() -> None:
+    events = [*blocks("mail bob@exa", kind="thinking"), {"type": "content_block_stop", "index": 0}]
+    out, refused, told = streamed(stream(*events, *blocks("mple.org now", index=1)), "anthropic.messages")
+    assert (refused, list(told.removals)) == (None, [])
+    assert _said(events_of(out), "index", 1) == "mple.org now"
+
+
+def _said(events: list[Any], name: str, index: int) -> str:
+    """What the deltas of one block or part say."""
+    deltas = [event["delta"] for event in events if event.get(name) == index and "delta" in event]
+    return "".join(delta if isinstance(delta, str) else delta.get("text", "") for delta in deltas)
 
 
 # Texts that are whole, and are said in pieces --------------------------------------------------------------------------
