@@ -71,9 +71,10 @@ class Channel:
     """One text in pieces.
 
     ``where`` is the place of its last piece in the event ``event`` (named ``name``): a tail goes out in one like it.
-    ``is_fielded``: its masker is a strict field rule's. ``ahead`` is what its masker was told before its first piece,
-    and what went out already: labels that stood there. ``end`` is the end of an unknown text so far, with the numbers
-    that stood in its place; ``is_mixed``: there were some. ``reading``: see `Dialect.reads_on`.
+    ``is_fielded``: its masker is a strict field rule's. ``ahead`` is what went out of what its masker was told before
+    its first piece: labels that stood there, or the text that is read before it. ``end`` is the end of an unknown text
+    so far, with the numbers that stood in its place; ``is_mixed``: there were some. ``reading``: see
+    `Dialect.reads_on`.
     """
 
     path: str
@@ -154,13 +155,8 @@ class Channels:
         if len(self._open) >= self._limits.channels:
             raise StreamRefused("stream_too_many_channels")
         path = path_of(place)
-        before = ahead = self._labels.get(place, ("", ""))[
-            1
-        ]  # what passed as one may be the beginning of what comes now
         reading = None if about is not None else self._reads_on(place)
-        if not before and reading is not None and reading in self._read:
-            before = self._read[reading]
-            ahead = self._maskers.as_a_piece(path, context, before)
+        before, ahead = self._said_before(place, path, context, reading)
         is_json = kind == "arguments"
         masker = self._masker(place, context, kind, about, len(before))
         is_fielded = self._fields is not None and self._fields.is_strict(about)
@@ -175,6 +171,14 @@ class Channels:
             self._released(made, made.masker.feed(before))
         self._open[place] = made
         return made
+
+    def _said_before(self, place: Place, path: str, context: str, reading: Place | None) -> tuple[str, str]:
+        """What a text may go on from, and what of that went out: a label, or the text that is read before it."""
+        if place in self._labels:
+            label = self._labels[place][1]
+            return label, label
+        before = self._read.get(reading, "") if reading is not None else ""
+        return before, self._maskers.as_a_piece(path, context, before) if before else ""
 
     def _masker(self, place: Place, context: str, kind: str, about: Place | None, begins_at: int) -> Masker:
         path = path_of(place)
