@@ -129,9 +129,9 @@ def is_other(chunks: Iterable[str], text: str, detector: Detector) -> bool:
 
 def shows_more(redactor: StreamRedactor, text: str, detector: Detector) -> bool:
     """Does any character go on of what is a value in the whole text?"""
-    gone = [(one.start, one.end) for one in redactor.removals]
+    gone = {at for one in redactor.removals for at in range(one.start, one.end)}
     spans = (span for span in detector.scan(text) if span.entity not in YIELDING)
-    return not all(any(start <= one.start and one.end <= end for start, end in gone) for one in spans)
+    return any(not gone.issuperset(range(one.start, one.end)) for one in spans)
 
 
 def is_withheld(redactor: StreamRedactor) -> bool:
