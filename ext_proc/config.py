@@ -17,15 +17,14 @@ from pathlib import Path  # noqa: TC003 - pydantic needs it at run time
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 from urllib.parse import parse_qs, urlsplit
 
-import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import core_schema
 
+from ext_proc import strict_yaml
 from ext_proc.approval.channels.address import LOOPBACK, BadAddress, check_url
 from ext_proc.errors import ConfigError
 from ext_proc.model import Direction
 from ext_proc.policy.field_rules import BadFieldRule, read_rules
-from ext_proc.strict_yaml import KeyTwiceError, StrictLoader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -1059,15 +1058,11 @@ def load(path: Path) -> tuple[Config, str]:
     """
     try:
         raw = path.read_bytes()
-        data = yaml.load(raw, StrictLoader)  # noqa: S506 - a SafeLoader that is stricter still
+        data = strict_yaml.read(raw)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
-    except KeyTwiceError as error:
+    except strict_yaml.BadYamlError as error:
         raise ConfigError(f"{path}: {error}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" (line {mark.line + 1})" if mark is not None else ""
-        raise ConfigError(f"{path}: not valid YAML{where}") from None
     if not data or not isinstance(data, dict):
         raise ConfigError(f"{path}: empty or not a mapping; see docs/operating.md")
     try:

@@ -14,6 +14,26 @@ class KeyTwiceError(Exception):
     """Of two values for one key YAML would take the last: which one won?"""
 
 
+class BadYamlError(Exception):
+    """It is no such YAML; the message says what is wrong, and where."""
+
+
+def read(data: bytes) -> Any:
+    """What a file says.
+
+    Raises:
+        BadYamlError: it is not YAML, or a key stands twice.
+    """
+    try:
+        return yaml.load(data, StrictLoader)  # noqa: S506 - a SafeLoader that is stricter still
+    except KeyTwiceError as error:
+        raise BadYamlError(str(error)) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" (line {mark.line + 1})" if mark is not None else ""
+        raise BadYamlError(f"not valid YAML{where}") from None
+
+
 class StrictLoader(yaml.SafeLoader):
     """YAML without a key that stands twice."""
 

@@ -7,17 +7,16 @@ import secrets
 import sys
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
+from ext_proc import strict_yaml
 from ext_proc.app.content import ContentGate
 from ext_proc.config import ProtocolName
 from ext_proc.errors import GateError
 from ext_proc.model import Connection, Direction, Operation
 from ext_proc.phases.facts import redaction_facts
 from ext_proc.policy.field_rules import BadFieldRule, read_rules
-from ext_proc.strict_yaml import KeyTwiceError, StrictLoader
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,13 +72,9 @@ def _read(path: Path) -> bytes:
 
 def _rules(path: Path, direction: Direction) -> tuple[FieldRule, ...]:
     try:
-        written = yaml.load(_read(path), StrictLoader)  # noqa: S506 - a SafeLoader that is stricter still
-    except KeyTwiceError as error:
+        written = strict_yaml.read(_read(path))
+    except strict_yaml.BadYamlError as error:
         raise _RefusedError(f"{path}: {error}") from None
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" (line {mark.line + 1})" if mark is not None else ""
-        raise _RefusedError(f"{path}: not valid YAML{where}") from None
     except RecursionError:
         raise _RefusedError(f"{path}: nested too deeply") from None
     if isinstance(written, list):
