@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import os
+import socket
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,10 +33,14 @@ Callers use their OpenAI or Anthropic client with another base URL. Envoy asks t
 what is in it, may they; personal data is masked both ways, and what happened is on record before it happens."""
 
 
+_INNER = (["work"], ["ship"], ["fork-server"])
+"""Commands of the supervisor, not of people."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Exit status: 0 done, 1 something was found or failed, 2 could not run."""
     typed = sys.argv[1:] if arguments is None else list(arguments)
-    options = (_inner_parser() if typed[:1] in (["work"], ["ship"]) else build_parser()).parse_args(typed)
+    options = (_inner_parser() if typed[:1] in _INNER else build_parser()).parse_args(typed)
     try:
         status: int = options.run(options)
         sys.stdout.flush()  # here, where a reader that has left is no error of ours
@@ -190,6 +195,9 @@ def _inner_parser() -> argparse.ArgumentParser:
     ship = commands.add_parser("ship")
     _with_config(ship)
     ship.set_defaults(run=_ship)
+    forks = commands.add_parser("fork-server")
+    forks.add_argument("--channel", type=int, required=True)
+    forks.set_defaults(run=_fork_server)
     return parser
 
 
@@ -690,6 +698,14 @@ def _ship(options: argparse.Namespace) -> int:
     from ext_proc.app import shipping
 
     return shipping.run(options.config)
+
+
+def _fork_server(options: argparse.Namespace) -> int:
+    from ext_proc.app import fork_server
+
+    with socket.socket(fileno=options.channel) as channel:
+        arguments = fork_server.serve(channel)
+    return 0 if arguments is None else main(arguments)  # a child goes on as the command that it was forked for
 
 
 def _check_config(options: argparse.Namespace) -> int:

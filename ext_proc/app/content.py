@@ -100,7 +100,7 @@ class ContentGate:
         self._names = Names(recogniser, self._redactor)
         self._fields = FieldGate(hash_key)
         self._labels = Labels(detector)
-        self._maskers.warm_up()
+        redaction.warm_up(detector)
 
     def inspect(self, connection: Connection, method: str, path: str, headers: Headers, body: bytes) -> Inspection:
         """See `ports.Content.inspect`."""

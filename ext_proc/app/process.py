@@ -40,6 +40,15 @@ def end_with_parent() -> None:
         raise SystemExit("affidavit: the process that started this one is gone")
 
 
+def give_back_memory() -> None:
+    """To the system, what the allocator keeps for later (malloc_trim(3); nothing where the C library has none).
+
+    For who holds much for a moment and then waits: else a process is for ever as large as its largest moment.
+    """
+    with suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def tell(run_dir: Path, name: str, state: dict[str, Any]) -> None:
     """Write ``state`` where `read_states` finds it.
 

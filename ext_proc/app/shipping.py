@@ -23,7 +23,7 @@ from ext_proc.app.bundle_fetch import BundleFetcher
 from ext_proc.app.distribution import Distribution, Distributor
 from ext_proc.app.logs import Journal, remember_born
 from ext_proc.app.policy_archive import PolicyArchive, reported
-from ext_proc.app.process import clock, end_with_parent, read_states, tell
+from ext_proc.app.process import clock, end_with_parent, give_back_memory, read_states, tell
 from ext_proc.audit.access_log import AccessLogTail
 from ext_proc.audit.attest import Attestor
 from ext_proc.audit.canary_s3 import run_canary
@@ -138,6 +138,8 @@ class _Shipping:
 
         def after(made: ShipReport) -> None:
             self._after_round(made)
+            if made.freed:
+                give_back_memory()
             if self._journal is not None and self._journal.failure is not None:
                 _log.error("log failed, ending the shipper", failure=self._journal.failure)
                 stop.set()

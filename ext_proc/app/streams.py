@@ -122,11 +122,3 @@ class Maskers:
             return streaming.Masked(with_edits(text, made.edits), made.removals, made.blocked)
 
         return mask
-
-    def warm_up(self) -> None:
-        """Compile the rules and build the automaton now (half a second): no first caller waits for it."""
-        self._detector.scan("Write to nobody@example.invalid.")
-        masker = StreamRedactor(hash_key=self._hash_key, detector=self._detector)
-        for word in ("The ", "quick ", "brown ", "fox, ", "and ", "42 ", "dogs."):
-            masker.feed(word)
-        masker.finish()

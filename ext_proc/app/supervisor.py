@@ -1,7 +1,7 @@
 """``affidavit serve``: renders Envoy's files, starts the workers and the shipper, keeps them running, stops them.
 
-Children are new processes (never forked: gRPC has started threads by then). One that dies is started again; its log is
-ended by the shipper, and its successor begins a new one.
+Children come from a fork server. One that dies is started again; its log is ended by the shipper, and its successor
+begins a new one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import fcntl
 import hashlib
 import os
 import signal
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +25,8 @@ from ext_proc.app import edge_files, registry
 from ext_proc.app.bundle_fetch import fetch_first
 from ext_proc.app.daily import Daily, run_command
 from ext_proc.app.distribution import write_opa_config
-from ext_proc.app.process import PARENT_VARIABLE, RELOAD_SECONDS, clock, read_states, tell
+from ext_proc.app.fork_server import ForkServer
+from ext_proc.app.process import RELOAD_SECONDS, clock, read_states, tell
 from ext_proc.app.rule_packs import detector_of
 from ext_proc.app.scraping import scraped
 from ext_proc.app.shipping import store_of
@@ -40,6 +40,7 @@ from ext_proc.ner import try_out
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ext_proc.app.fork_server import Child
     from ext_proc.config import Config
 
 STEADY_SECONDS: Final = 2.0
@@ -71,7 +72,8 @@ class _Supervisor:
         self._refusal: dict[str, str] | None = None
         self._stop = asyncio.Event()
         self._reloading = asyncio.Lock()
-        self._children: dict[str, asyncio.subprocess.Process] = {}
+        self._fork_server = ForkServer({"PROMETHEUS_MULTIPROC_DIR": str(self._config.run_dir.absolute() / "metrics")})
+        self._children: dict[str, Child] = {}
 
     async def live(self) -> None:
         """Start everything, wait, stop everything: workers first, so that the shipper sees the end of their logs."""
@@ -98,6 +100,7 @@ class _Supervisor:
                 await asyncio.wait(kept)
                 shipping_over.set()
         finally:
+            await self._fork_server.close()
             await runner.cleanup()
             for lock in locks:
                 os.close(lock)
@@ -152,46 +155,38 @@ class _Supervisor:
         pause = 0.0
         while not over.is_set():
             started = monotonic()
-            child = await self._start(role)
-            ended = asyncio.ensure_future(child.wait())  # noqa: TID251 - awaited right below
-            stopping = asyncio.ensure_future(over.wait())  # noqa: TID251 - as above
-            await asyncio.wait((ended, stopping), return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-            if not ended.done():
-                await self._end(role, child)
-                return
-            multiprocess.mark_process_dead(child.pid, str(self._config.run_dir / "metrics"))  # type: ignore[no-untyped-call]
-            telemetry.WORKER_RESTARTS.labels(role.name.partition("-")[0]).inc()
-            _log.error("process ended, starting it again", role=role.name, status=child.returncode)
+            try:
+                child = await self._start(role)
+            except ChildProcessError as error:
+                _log.error("process could not be started", role=role.name, why=str(error))
+            else:
+                ended = asyncio.ensure_future(child.wait())  # noqa: TID251 - awaited right below
+                stopping = asyncio.ensure_future(over.wait())  # noqa: TID251 - as above
+                await asyncio.wait((ended, stopping), return_when=asyncio.FIRST_COMPLETED)
+                stopping.cancel()
+                if not ended.done():
+                    await self._end(role, child)
+                    return
+                self._died(role, child)
             lived = monotonic() - started
             pause = 0.0 if lived >= STEADY_SECONDS else min(max(2 * pause, 0.2), BACKOFF_MAX_SECONDS)
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await over.wait()
-            except TimeoutError:
-                continue
 
-    async def _start(self, role: _Role) -> asyncio.subprocess.Process:
+    async def _start(self, role: _Role) -> Child:
         telemetry.WORKER_STARTS.labels(role.name.partition("-")[0]).inc()
-        child = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "ext_proc",
-            *role.arguments,
-            "--config",
-            str(self._accepted),
-            process_group=0,  # Ctrl-C is for us: we stop them in order
-            env={
-                **os.environ,
-                PARENT_VARIABLE: str(os.getpid()),
-                "PROMETHEUS_MULTIPROC_DIR": str(self._config.run_dir / "metrics"),
-            },
-        )
+        child = await self._fork_server.start((*role.arguments, "--config", str(self._accepted)))
         self._children[role.name] = child
         _log.info("process started", role=role.name, pid=child.pid)
         return child
 
-    async def _end(self, role: _Role, child: asyncio.subprocess.Process) -> None:
+    def _died(self, role: _Role, child: Child) -> None:
+        multiprocess.mark_process_dead(child.pid, str(self._config.run_dir / "metrics"))  # type: ignore[no-untyped-call]
+        telemetry.WORKER_RESTARTS.labels(role.name.partition("-")[0]).inc()
+        _log.error("process ended, starting it again", role=role.name, status=child.returncode)
+
+    async def _end(self, role: _Role, child: Child) -> None:
         with suppress(ProcessLookupError):  # it ended by itself in this very moment
             child.send_signal(signal.SIGTERM)
         try:
@@ -200,7 +195,7 @@ class _Supervisor:
         except TimeoutError:
             _log.error("process did not stop, killing it", role=role.name)
             with suppress(ProcessLookupError):
-                child.kill()
+                child.send_signal(signal.SIGKILL)
             await child.wait()
 
     async def _reload(self) -> None:

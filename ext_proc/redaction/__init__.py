@@ -10,7 +10,7 @@ from ext_proc.redaction.detect import BUILT_IN, Detector, merged, scan, scan_all
 from ext_proc.redaction.field_values import FieldMasker, FieldValues
 from ext_proc.redaction.redact import NONE_MINTED, Edits, Redactor
 from ext_proc.redaction.rules import RULES, RULES_VERSION
-from ext_proc.redaction.stream import StreamRedactor
+from ext_proc.redaction.stream import StreamRedactor, warm_up
 from ext_proc.redaction.tokens import Restorer, StreamRestorer
 
 __all__ = [
@@ -29,4 +29,5 @@ __all__ = [
     "merged",
     "scan",
     "scan_all",
+    "warm_up",
 ]

@@ -320,3 +320,15 @@ class StreamRedactor:
             raise ValueError("nothing was removed")
         action = done_at(one.index + 1, one.out.span.entity, self._rules)
         return self._redactor.removal(self._path, one.start, end, one.out.span, action)
+
+
+def warm_up(detector: Detector) -> None:
+    """Compile its rules and build their automaton (half a second), before somebody waits for it.
+
+    Both stay with the detector, and with processes that are forked afterwards.
+    """
+    detector.scan("Write to nobody@example.invalid.")
+    masker = StreamRedactor(detector=detector)
+    for word in ("The ", "quick ", "brown ", "fox, ", "and ", "42 ", "dogs."):
+        masker.feed(word)
+    masker.finish()

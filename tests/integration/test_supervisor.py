@@ -26,6 +26,7 @@ import yaml
 from envoy.service.ext_proc.v3 import external_processor_pb2_grpc
 
 from ext_proc import cli
+from ext_proc.app.fork_server import Child
 from ext_proc.app.process import read_states
 from ext_proc.app.supervisor import _Role, _Supervisor
 from ext_proc.audit.keys import create_key_files
@@ -55,6 +56,10 @@ def _is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def _parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 @dataclass(frozen=True)
@@ -247,6 +252,18 @@ def test_process_that_dies_is_started_again(gate: Gate, name: str) -> None:
     ]
 
 
+def test_fork_server_that_dies(own: Gate) -> None:
+    """What it had forked ends with it, in order, and is started again by another one."""
+    before = own.pids()
+    os.kill(_parent_of(before["worker-0"]), signal.SIGKILL)
+    forked = ("worker-0", "worker-1", "shipper")
+    _wait(lambda: all(own.pids()[name] != before[name] for name in forked), "processes of the old server")
+    _wait(own.is_ready, "not ready again")
+    assert own.pids()["supervisor"] == before["supervisor"]
+    assert len({_parent_of(own.pids()[name]) for name in forked}) == 1
+    assert "fork server is gone, starting another when it is needed" in [line.get("event") for line in own.log()]
+
+
 async def test_process_that_dies_at_once_is_started_ever_more_slowly(tmp_path: Path) -> None:
     import asyncio
 
@@ -256,11 +273,13 @@ async def test_process_that_dies_at_once_is_started_ever_more_slowly(tmp_path: P
     over = asyncio.Event()
 
     class Failing(_Supervisor):
-        async def _start(self, role: _Role) -> asyncio.subprocess.Process:
+        async def _start(self, role: _Role) -> Child:
             starts.append(time.monotonic())
             if len(starts) == 5:
                 over.set()
-            return await asyncio.create_subprocess_exec("/bin/false")
+            child = Child(1, os.open("/", os.O_RDONLY))
+            child.ended(1)
+            return child
 
     await Failing(tmp_path / "config.yaml")._keep(_Role("worker-0", ()), over)
     gaps = [after - before for before, after in itertools.pairwise(starts)]
@@ -269,11 +288,10 @@ async def test_process_that_dies_at_once_is_started_ever_more_slowly(tmp_path: P
 
 async def test_process_that_ends_while_it_is_stopped_is_no_error(tmp_path: Path) -> None:
     """The others would be cancelled in mid-exchange."""
-    import asyncio
 
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(_configuration(tmp_path, 1)))
-    child = await asyncio.create_subprocess_exec("/bin/true")
-    await child.wait()
+    child = Child(1, os.open("/", os.O_RDONLY))
+    child.ended(0)
     await _Supervisor(tmp_path / "config.yaml")._end(_Role("worker-0", ()), child)
     assert child.returncode == 0
 

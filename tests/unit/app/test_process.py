@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -45,6 +46,30 @@ def test_no_folder_no_states(tmp_path: Path) -> None:
 def test_disk_that_takes_nothing_does_not_end_the_process(tmp_path: Path) -> None:
     tell(tmp_path / "nothing", "one", {"is_ready": True})
     assert read_states(tmp_path / "nothing") == {}
+
+
+_HOARDER = """
+import resource
+from ext_proc.app.process import give_back_memory
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+
+before = resident()
+much, last = [bytes(100_000) for _ in range(1_000)], bytes(100_000)  # below what is mapped, and given back, by itself
+del much
+kept = resident()
+give_back_memory()
+print(before, kept, resident(), len(last))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc keeps memory, and gives it back")
+def test_memory_is_given_back() -> None:
+    done = subprocess.run([sys.executable, "-c", _HOARDER], capture_output=True, text=True, check=True)
+    before, kept, after, _ = map(int, done.stdout.split())
+    assert kept - before > 50_000_000
+    assert after - before < 20_000_000
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux is asked")

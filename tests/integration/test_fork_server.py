@@ -1,0 +1,154 @@
+"""Where workers come from: a real fork server, asked for children, killed, refused, left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ext_proc.app import fork_server
+from ext_proc.app.fork_server import ForkServer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+WAIT_SECONDS = 60.0
+
+
+@asynccontextmanager
+async def running(environment: dict[str, str] | None = None) -> AsyncIterator[ForkServer]:
+    server = ForkServer(environment or {})
+    try:
+        async with asyncio.timeout(WAIT_SECONDS):
+            yield server
+    finally:
+        await server.close()
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+async def until(is_so: Callable[[], object]) -> None:
+    """In the test's own time-out."""
+    while not is_so():  # noqa: ASYNC110 - what is waited for is another process
+        await asyncio.sleep(0.01)
+
+
+def command_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+
+
+def waiting(folder: Path) -> tuple[str, ...]:
+    """A command that stays: its configuration is a pipe that nobody writes to."""
+    path = folder / "config.yaml"
+    if not path.exists():
+        os.mkfifo(path)
+    return ("ship", "--config", str(path))
+
+
+async def test_exit_status_of_a_child(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    async with running() as server:
+        child = await server.start(("ship", "--config", str(tmp_path / "none.yaml")))
+        assert await child.wait() == child.returncode == 2
+        with pytest.raises(ProcessLookupError):
+            child.send_signal(signal.SIGTERM)
+    assert "none.yaml: No such file or directory" in capfd.readouterr().err
+
+
+async def test_children_by_the_number(tmp_path: Path) -> None:
+    """Asked for at once: each gets its own, and the server runs once."""
+    async with running() as server:
+        asked = [server.start(("ship", "--config", str(tmp_path / "none.yaml"))) for _ in range(5)]
+        children = await asyncio.gather(*asked)
+        assert [await child.wait() for child in children] == [2] * 5
+        assert len({child.pid for child in children}) == 5
+
+
+async def test_child_of_its_own(tmp_path: Path) -> None:
+    """Ctrl-C is not for it, its name is what it does, and signals reach it."""
+    async with running() as server:
+        child = await server.start(waiting(tmp_path))
+        await until(lambda: Path(f"/proc/{child.pid}/comm").read_text() == "ship\n")
+        assert os.getpgid(child.pid) == child.pid != os.getpgid(0)
+        assert "fork-server" in command_of(parent_of(child.pid))
+        assert len([*Path(f"/proc/{child.pid}/task").iterdir()]) == 1  # nothing that forks badly was imported
+        child.send_signal(signal.SIGKILL)
+        assert await child.wait() == -signal.SIGKILL
+
+
+async def test_server_that_is_killed(tmp_path: Path) -> None:
+    """What it forked ends, is waited for, and the next one comes from another server."""
+    async with running() as server:
+        child = await server.start(waiting(tmp_path))
+        first = parent_of(child.pid)
+        os.kill(first, signal.SIGKILL)
+        assert await child.wait() == -1  # who could have known is gone
+        assert not Path(f"/proc/{child.pid}").exists() or parent_of(child.pid) != first
+        after = await server.start(waiting(tmp_path))
+        assert parent_of(after.pid) != first
+        after.send_signal(signal.SIGKILL)
+        assert await after.wait() == -signal.SIGKILL
+
+
+async def test_server_that_cannot_run() -> None:
+    async with running({"PYTHONHOME": "/nonexistent"}) as server:
+        with pytest.raises(ChildProcessError, match="the fork server is gone"):
+            await server.start(("ship",))
+
+
+async def test_server_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fork_server.sys, "executable", "/nonexistent/python")
+    async with running() as server:
+        with pytest.raises(ChildProcessError, match="the fork server: No such file or directory"):
+            await server.start(("ship",))
+
+
+async def test_nobody_waits_for_the_child_any_more(tmp_path: Path) -> None:
+    """It must not stay: nobody would end it."""
+    async with running() as server:
+        asking = asyncio.create_task(server.start(waiting(tmp_path)))
+        await asyncio.sleep(0)  # it has begun
+        await until(lambda: server._process)
+        asking.cancel()
+        await until(lambda: not server._asked and not server._children)
+
+
+def test_what_cannot_be_forked_is_refused_and_the_server_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_fork() -> int:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", no_fork)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        assert fork_server._forked(theirs) is False
+        assert json.loads(ours.recv(1000)) == {"refused": "fork: Resource temporarily unavailable"}
+
+
+async def test_refusal_reaches_who_asked() -> None:
+    server = ForkServer({})
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    server._channel = ours
+    asking = asyncio.create_task(server.start(("ship",)))
+    await asyncio.sleep(0)
+    fork_server._say(theirs, {"refused": "fork: Cannot allocate memory"})
+    server._heard(ours)
+    with pytest.raises(ChildProcessError, match="fork: Cannot allocate memory"):
+        await asking
+    ours.close()
+    theirs.close()
+
+
+def test_words_to_a_supervisor_that_is_gone_are_no_error() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.close()
+    with theirs:
+        fork_server._say(theirs, {"ended": 1, "status": 0})
