@@ -281,11 +281,14 @@ def test_alerts_and_dashboard_are_those_of_the_files(part: str, file: str, kind:
     assert told == yaml.safe_load(source.read_text())
 
 
-def test_opa_collects_garbage_seldom_and_no_later_than_its_memory_lasts() -> None:
+def test_opa_is_given_what_makes_a_question_cheap_within_its_limits() -> None:
     def environment(*own: dict[str, Any]) -> list[dict[str, Any]]:
         return rendered(changed(GATEWAY, "opa/extraEnv", [*own])).container("opa")["env"]
 
-    limit = {"name": "GOMEMLIMIT", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory"}}}
-    assert environment() == [{"name": "GOGC", "value": "400"}, limit]
+    limits = [
+        {"name": name, "valueFrom": {"resourceFieldRef": {"resource": f"limits.{what}"}}}
+        for name, what in (("GOMAXPROCS", "cpu"), ("GOMEMLIMIT", "memory"))
+    ]
+    assert environment() == [{"name": "GOGC", "value": "400"}, *limits]
     own = {"name": "GOGC", "value": "50"}
-    assert environment(own) == [limit, own]  # once: Kubernetes refuses a name that is there twice
+    assert environment(own) == [*limits, own]  # once: Kubernetes refuses a name that is there twice
