@@ -101,7 +101,7 @@ generate: ## make the generated files again
 lock: ## pin the dependencies again, with hashes (needs uv)
 	@uv pip compile pyproject.toml --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -q -o requirements.lock
 	@uv pip compile pyproject.toml --group dev --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -q -o requirements-dev.lock
-	@uv pip compile pyproject.toml --extra postgres -c requirements.lock --python-version 3.11 --python-platform x86_64-manylinux_2_36 --generate-hashes --no-emit-index-url --no-annotate --no-header -q -o images/requirements.lock
+	@uv pip compile pyproject.toml --extra postgres --extra otel -c requirements.lock --python-version 3.11 --python-platform x86_64-manylinux_2_36 --generate-hashes --no-emit-index-url --no-annotate --no-header -q -o images/requirements.lock
 
 unit laws contract faults integration e2e: setup
 	@$(BIN)/pytest tests/$@ $(if $(T),-k "$(T)")
