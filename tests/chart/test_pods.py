@@ -250,6 +250,14 @@ def test_console_has_a_shipper_and_no_bundles_to_give() -> None:
     assert "distribution" not in config["policy"] and config["console"]["listen"] == "0.0.0.0:8090"
 
 
+def test_console_has_no_credentials_of_services() -> None:
+    objects = rendered(ci_values("whole"))
+    spec = objects.one("StatefulSet", "gw-affidavit-console")["spec"]["template"]["spec"]
+    there = {one["name"] for one in spec["volumes"]}
+    there |= {mount["name"] for one in _containers(spec) for mount in one["volumeMounts"]}
+    assert "secret-openai" not in there and "secret-registry" in there
+
+
 def test_commands_that_pods_run_are_commands() -> None:
     from ext_proc.cli import _inner_parser, build_parser
 

@@ -12,6 +12,26 @@ GATEWAY, SIDECAR, EGRESS, WHOLE = (ci_values(name) for name in ("gateway", "side
 
 CONTRADICTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "no keys": (GATEWAY, {"keys/existingSecret": ""}, "keys.existingSecret: name a Secret with the five keys"),
+    "a file that nothing mounts": (
+        GATEWAY,
+        {"config/connections/0/credential/file": "/etc/affidavit/openai-key"},
+        "config: the file /etc/affidavit/openai-key would not be in the pod. Write /etc/affidavit/secrets/NAME/KEY",
+    ),
+    "a Secret without its entry": (
+        EGRESS,
+        {"config/audit/registry_password_file": "/etc/affidavit/secrets/registry"},
+        "config: the file /etc/affidavit/secrets/registry would not be in the pod",
+    ),
+    "a password in a ConfigMap": (
+        EGRESS,
+        {"config/audit/registry_url": "postgresql://a:secret@db/a"},
+        "config.audit.registry_url: there is a password in it",
+    ),
+    "a password behind the address": (
+        EGRESS,
+        {"config/audit/registry_url": "postgresql://a@db/a?password=secret"},
+        "config.audit.registry_url: there is a password in it",
+    ),
     "no bundle": (GATEWAY, {"policy/bundle": ...}, "policy.bundle.existingConfigMap: name the ConfigMap"),
     "two bundles": (GATEWAY, {"policy/bundle/existingSecret": "b"}, "policy.bundle: both existingConfigMap and"),
     "no TLS": (GATEWAY, {"listener": ...}, "listener.tls.existingSecret: callers' tokens need TLS"),

@@ -27,7 +27,7 @@
 
 {{- define "affidavit.validateFiles" -}}
 {{- if not .Values.keys.existingSecret -}}
-{{- include "affidavit.refuse" "keys.existingSecret: name a Secret with the five keys. Make them with `affidavit keys create`, or head -c 32 /dev/urandom each; the chart makes none, because what is lost with a release is lost for ever." -}}
+{{- include "affidavit.refuse" "keys.existingSecret: name a Secret with the five keys: key-encryption-key, pepper, hash-key, receipt-key and log-key, head -c 32 /dev/urandom each (two commands in the chart's README.md, Before). The chart makes none, because what is lost with a release is lost for ever." -}}
 {{- end -}}
 {{- $bundle := .Values.policy.bundle -}}
 {{- if and $bundle.existingConfigMap $bundle.existingSecret -}}
@@ -35,6 +35,14 @@
 {{- end -}}
 {{- if not (or $bundle.existingConfigMap $bundle.existingSecret) -}}
 {{- include "affidavit.refuse" "policy.bundle.existingConfigMap: name the ConfigMap (or, as existingSecret, the Secret) that holds the bundle: `affidavit policy build`, then kubectl create configmap NAME --from-file=bundle.tar.gz." -}}
+{{- end -}}
+{{- range regexFindAll "\"/etc/affidavit/[^\"]*\"" (mustToJson .Values.config) -1 -}}
+{{- if not (regexMatch "^\"/etc/affidavit/(keys|(secrets|configmaps)/[a-z0-9][a-z0-9.-]*)/[A-Za-z0-9._-]+\"$" .) -}}
+{{- include "affidavit.refuse" (printf "config: the file %s would not be in the pod. Write /etc/affidavit/secrets/NAME/KEY or /etc/affidavit/configmaps/NAME/KEY: the chart mounts the Secret or ConfigMap NAME, and KEY is its entry." (trimAll "\"" .)) -}}
+{{- end -}}
+{{- end -}}
+{{- if regexMatch "^[^/]*//[^/?#]*:[^/?#]*@|[?&](ssl)?password=" (dig "audit" "registry_url" "" .Values.config | default "") -}}
+{{- include "affidavit.refuse" "config.audit.registry_url: there is a password in it, and the configuration becomes a ConfigMap that many may read. Take it out, and name its file: config.audit.registry_password_file: /etc/affidavit/secrets/NAME/KEY." -}}
 {{- end -}}
 {{- end -}}
 
