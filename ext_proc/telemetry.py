@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.samples import Exemplar, Sample
 from prometheus_client.utils import floatToGoString
 
@@ -191,6 +191,19 @@ APPROVALS_PENDING: Final = Reading("affidavit_approvals_pending", "Holds that wa
 APPROVALS_OLDEST: Final = Reading(
     "affidavit_approvals_oldest_pending_seconds", "Since the oldest of those was asked for; 0 where none waits."
 )
+
+
+ENVOY_EVENTS: Final = ("failure_mode_allowed", "server_half_closed", "spurious_msgs_received", "streams_failed")
+"""Envoy's counters of its calls of the gate that should stay where they are (``http.PREFIX.ext_proc.``)."""
+
+
+def envoy_counters(values: Mapping[str, float]) -> CounterMetricFamily:
+    """What Envoy counted of its calls of the gate, by event; nothing of those that it does not tell."""
+    says = "Envoy's own counters of its calls of the gate, asked of its admin interface at each scrape."
+    made = CounterMetricFamily("affidavit_envoy_ext_proc", says, labels=("event",))
+    for event, value in values.items():
+        made.add_metric((event,), value)
+    return made
 
 
 class _Times:

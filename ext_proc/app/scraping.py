@@ -9,18 +9,22 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, multiprocess
 from prometheus_client.exposition import choose_encoder
 
 from ext_proc import telemetry
+from ext_proc.app.envoy_admin import ask_envoy
 from ext_proc.app.process import clock, read_states
 from ext_proc.app.standing import StandingCollector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from prometheus_client.metrics_core import Metric
 
     from ext_proc.config import Config
 
@@ -52,7 +56,26 @@ def scraped(config: Config, digest: str, accept: str) -> web.Response:
     children = multiprocess.MultiProcessCollector(None, path=str(folder))  # type: ignore[no-untyped-call]
     found.register(telemetry.WithExemplars(children, _exemplars(folder)))
     found.register(StandingCollector(config, digest, read_states(config.run_dir), clock().timestamp()))
+    found.register(EnvoyCollector(config.listen.admin))
     return encoded(found, accept)
+
+
+class EnvoyCollector:
+    """Envoy's word on its calls of the gate: its admin interface is on loopback, where nobody else can scrape it."""
+
+    def __init__(self, admin: str) -> None:
+        self._admin = admin
+
+    def collect(self) -> Iterator[Metric]:
+        """See `prometheus_client.registry.Collector`. Nothing where Envoy does not answer."""
+        filtered = quote(rf"ext_proc\.({'|'.join(telemetry.ENVOY_EVENTS)})$")
+        said = ask_envoy(self._admin, f"/stats?format=json&filter={filtered}")
+        with suppress(ValueError, LookupError, TypeError, AttributeError):
+            told: dict[str, float] = {}
+            for one in json.loads(said or b"")["stats"]:
+                event = one["name"].rpartition(".")[2]
+                told[event] = told.get(event, 0.0) + float(one["value"])  # of both listeners
+            yield telemetry.envoy_counters(told)
 
 
 def encoded(registry: CollectorRegistry, accept: str) -> web.Response:

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import json
 import signal
-import urllib.request
 from contextlib import suppress
 from datetime import timedelta
 from threading import Event
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
-from urllib.error import URLError
 
 from ext_proc import telemetry
 from ext_proc.app import registry
 from ext_proc.app.bundle_door import BundleDoor
 from ext_proc.app.bundle_fetch import BundleFetcher
 from ext_proc.app.distribution import Distribution, Distributor
+from ext_proc.app.envoy_admin import ask_envoy
 from ext_proc.app.logs import Journal, remember_born
 from ext_proc.app.policy_archive import PolicyArchive, reported
 from ext_proc.app.process import clock, end_with_parent, give_back_memory, read_states, tell
@@ -55,7 +54,6 @@ UNTOLD_MAX: Final = 1000
 """Notes kept in memory while there is no log to write them into."""
 CUT_OFF: Final = ("store_unavailable", "store_refused", "audit_unavailable")
 """Failures that keep a birth record from the store, and are no fault of the log that waits for it."""
-_ADMIN_SECONDS: Final = 2.0
 
 _log = telemetry.logger()
 
@@ -275,23 +273,15 @@ class _Shipping:
             self._note("access.shipped", part.facts())
             self._access.shipped(part)
         if self._access.rotate_if_large():
-            self._ask_envoy("/reopen_logs", "POST")
+            ask_envoy(self._config.listen.admin, "/reopen_logs", "POST")
 
     def _envoy_requests(self) -> int | None:
-        said = self._ask_envoy("/stats?format=json&filter=%5Ehttp.gate.downstream_rq_total%24", "GET")
+        counted = "/stats?format=json&filter=%5Ehttp.gate.downstream_rq_total%24"
+        said = ask_envoy(self._config.listen.admin, counted)
         try:
             return int(json.loads(said)["stats"][0]["value"]) if said else None
         except (ValueError, LookupError, TypeError):
             return None
-
-    def _ask_envoy(self, path: str, method: str) -> bytes | None:
-        request = urllib.request.Request(f"http://{self._config.listen.admin}{path}", method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=_ADMIN_SECONDS) as answer:  # noqa: S310 - as above
-                said: bytes = answer.read()
-        except (OSError, URLError):
-            return None
-        return said
 
     # The canary ----------------------------------------------------------------------------------------------------
 

@@ -107,11 +107,22 @@ def _mounts(objects: Objects, name: str) -> dict[str, str]:
     return {one["mountPath"]: one["name"] for one in objects.container(name)["volumeMounts"]}
 
 
+def test_nobody_but_the_gate_can_take_the_place_of_a_workers_socket() -> None:
+    """Whoever answers there says that a call may pass. OPA's own socket is in a folder of OPA's, also with bundles."""
+    for form in ("gateway", "whole", "sidecar"):
+        objects = rendered(ci_values(form))
+        writable = {
+            name: {one["mountPath"] for one in objects.container(name)["volumeMounts"] if not one.get("readOnly")}
+            for name in ("opa", "gate", "envoy", "render")
+        }
+        assert [name for name, paths in writable.items() if "/run/affidavit" in paths] == ["gate", "render"]
+        assert [name for name, paths in writable.items() if "/run/opa" in paths] == ["opa"]
+
+
 def test_each_container_reads_what_it_needs() -> None:
     objects = rendered(ci_values("egress"))
-    run = {"/run/affidavit": "run"}
-    assert _mounts(objects, "opa") == {**run, "/etc/affidavit/bundle/bundle.tar.gz": "bundle"}
-    envoy = {**run, "/var/lib/affidavit": "state", "/etc/affidavit/tls": "tls"}
+    assert _mounts(objects, "opa") == {"/run/opa": "opa", "/etc/affidavit/bundle/bundle.tar.gz": "bundle"}
+    envoy = {"/run/affidavit": "run", "/var/lib/affidavit": "state", "/etc/affidavit/tls": "tls"}
     assert _mounts(objects, "envoy") == {**envoy, "/etc/affidavit/configmaps/company-ca": "ca-configmap-company-ca"}
     assert set(_mounts(objects, "drain")) == {"/etc/affidavit/config", "/etc/affidavit/pod", "/tmp"}
     gate = _mounts(objects, "gate")

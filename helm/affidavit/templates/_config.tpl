@@ -26,7 +26,7 @@
   "state_dir" "/var/lib/affidavit"
   "metrics" "0.0.0.0:9464"
   "listen" $listen
-  "policy" (dict "opa_socket" "/run/affidavit/opa.sock" "bundle_file" "/etc/affidavit/bundle/bundle.tar.gz")
+  "policy" (dict "opa_socket" "/run/opa/opa.sock" "bundle_file" "/etc/affidavit/bundle/bundle.tar.gz")
   "redaction" (dict "hash_key_file" (printf "%s/hash-key" $keys))
   "audit" $audit -}}
 {{- $whole := mustMergeOverwrite (deepCopy $all.config) $owned -}}
