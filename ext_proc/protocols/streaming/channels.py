@@ -16,7 +16,7 @@ from ext_proc.protocols.frame_names import is_frame_name
 from ext_proc.protocols.packed import is_packed
 from ext_proc.protocols.streaming.masking import StreamRefused, fed, finished, flushed
 from ext_proc.protocols.streaming.pieces import JsonPieces
-from ext_proc.protocols.streaming.reading_on import ReadOn
+from ext_proc.protocols.streaming.reading_on import GoesOn, ReadOn
 from ext_proc.protocols.streaming.strings import unsaid
 
 if TYPE_CHECKING:
@@ -71,9 +71,8 @@ class Channel:
 
     ``where`` is the place of its last piece in the event ``event`` (named ``name``): a tail goes out in one like it.
     ``is_fielded``: its masker is a strict field rule's. ``ahead`` is what went out of what its masker was told before
-    its first piece: labels that stood there, or the text that is read before it. ``end`` is the end of an unknown text
-    so far, with the numbers that stood in its place; ``is_mixed``: there were some. ``reading``: see
-    `Dialect.reads_on`.
+    its first piece: labels that stood there. ``end`` is the end of an unknown text so far, with the numbers that stood
+    in its place; ``is_mixed``: there were some. ``reading``: see `Dialect.reads_on`; ``place`` is its own.
     """
 
     path: str
@@ -92,6 +91,7 @@ class Channel:
     end: str = ""
     is_mixed: bool = False
     reading: ReadOn | None = None
+    place: Place = ()
     kept: list[str] = field(default_factory=list)
 
 
@@ -155,44 +155,43 @@ class Channels:
             raise StreamRefused("stream_too_many_channels")
         path = path_of(place)
         reading = self._reading(place, about)
-        before, ahead = self._said_before(place, path, context, reading)
-        is_json = kind == "arguments"
-        masker = self._masker(place, context, kind, about, len(before))
-        is_fielded = self._fields is not None and self._fields.is_strict(about)
-        made = Channel(path, masker, kind, is_fielded=is_fielded, reading=reading)
+        label = self._labels[place][1] if place in self._labels else ""
         if reading is not None:
-            reading.begin(place, masker, before)
+            reading.begin(place)
+        is_json = kind == "arguments"
+        masker = self._masker(place, context, kind, about, reading, len(label))
+        is_fielded = self._fields is not None and self._fields.is_strict(about)
+        made = Channel(path, masker, kind, is_fielded=is_fielded, reading=reading, place=place)
         if is_json or self._repeats:
             made.said, made.released = hashlib.sha256(), hashlib.sha256()
         if kind == "unknown" and self._numbers:
             made.end = self._numbers.pop(place, "")
             made.is_mixed = bool(made.end)
-        if before:
-            made.ahead = ahead
-            self._released(made, made.masker.feed(before))
+        if label:
+            made.ahead = label
+            self._released(made, made.masker.feed(label))
         self._open[place] = made
         return made
 
     def _reading(self, place: Place, about: Place | None) -> ReadOn | None:
         """The texts that the one at ``place`` is read as one with; None if there are none, or rules are about it."""
-        together = None if about is not None else self._reads_on(place)
+        plan = self._fields.known(about) if self._fields is not None and about is not None else None
+        together = self._reads_on(place) if plan is None or plan.rule is None else None
         return None if together is None else self._read.setdefault(together, ReadOn())
 
-    def _said_before(self, place: Place, path: str, context: str, reading: ReadOn | None) -> tuple[str, str]:
-        """What a text may go on from, and what of that went out: a label, or the text that is read before it."""
-        if place in self._labels:
-            label = self._labels[place][1]
-            return label, label
-        before = reading.before(place) if reading is not None else ""
-        return before, self._maskers.as_a_piece(path, context, before) if before else ""
-
-    def _masker(self, place: Place, context: str, kind: str, about: Place | None, begins_at: int) -> Masker:
+    def _masker(
+        self, place: Place, context: str, kind: str, about: Place | None, reading: ReadOn | None, begins_at: int
+    ) -> Masker:
         path = path_of(place)
+        before = reading.before if reading is not None and not begins_at else ""
 
         def usual() -> Masker:
             if kind == "arguments":
                 return JsonPieces(self._maskers, path, context)
-            return self._maskers.piecewise(path, context, begins_at=begins_at)
+            made = self._maskers.piecewise(path, context, begins_at=begins_at or len(before))
+            if reading is not None:
+                reading.watch(place, made)
+            return GoesOn(made, before, self._maskers.as_a_piece(path, context, before)) if before else made
 
         def excluded(size: int) -> None:
             self.exclude(size)
@@ -225,7 +224,7 @@ class Channels:
         if channel.kind == "unknown":
             channel.end = (channel.end + text)[-_END_KEPT:]
         if channel.reading is not None:
-            channel.reading.say(channel.masker, text)
+            channel.reading.say(channel.place, text)
         size = size_of(text)
         channel.scanned_bytes += size
         self.scanned_bytes += size

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from ext_proc.protocols.streaming.masking import StreamRefused
+from ext_proc.protocols.streaming.masking import StreamRefused, Within, fed, finished, flushed
+from ext_proc.protocols.streaming.strings import unsaid
 
 if TYPE_CHECKING:
     from ext_proc.protocols.streaming.channels import Place
@@ -36,14 +37,8 @@ class ReadOn:
         self._size = 0
         self._count = 0  # characters of the last text, also of those that are not kept
 
-    def before(self, place: Place) -> str:
-        """What a text at ``place`` goes on from.
-
-        Raises:
-            StreamRefused: it stands before another one that has begun. Where a reader puts it in, nobody looked.
-        """
-        if place < self._place:
-            raise StreamRefused("stream_text_out_of_place")
+    def _end(self) -> str:
+        """What a text that begins now goes on from."""
         if not self._count:  # an empty text: what it would have gone on from, this one does
             return self._before
         text = self._before + "".join(self._said)
@@ -56,20 +51,37 @@ class ReadOn:
             text = _end_of(text) if begin >= len(text) - _KEPT else text[max(begin, 0) :]
         return text if len(text) <= _HEAD + _KEPT else text[:_HEAD] + text[-_KEPT:]
 
-    def begin(self, place: Place, masker: Masker, before: str) -> None:
-        """A text began that goes on from ``before``; ``masker`` is its own."""
-        self._place, self._masker, self._before = place, masker, before
+    def begin(self, place: Place) -> None:
+        """A text begins.
+
+        Raises:
+            StreamRefused: it stands before another one that has begun. Where a reader puts it in, nobody looked.
+        """
+        if place < self._place:
+            raise StreamRefused("stream_text_out_of_place")
+        self._before = self._end()
+        self._place, self._masker = place, None
         self._said, self._size, self._count = [], 0, 0
 
-    def say(self, masker: Masker, text: str) -> None:
-        """The next piece of a text, whose masker this is.
+    @property
+    def before(self) -> str:
+        """What the text that began last goes on from."""
+        return self._before
+
+    def watch(self, place: Place, masker: Masker) -> None:
+        """``masker`` masks the text at ``place``: it knows whether that ends within a value."""
+        if place == self._place:
+            self._masker = masker
+
+    def say(self, place: Place, text: str) -> None:
+        """The next piece of the text at ``place``.
 
         Raises:
             StreamRefused: another one has begun since.
         """
         if not text:
             return
-        if masker is not self._masker:
+        if place != self._place:
             raise StreamRefused("stream_text_out_of_place")
         self._said.append(text)
         self._size += len(text)
@@ -77,6 +89,50 @@ class ReadOn:
         if self._size > 2 * _SAID_MAX:
             self._said = ["".join(self._said)[-_SAID_MAX:]]
             self._size = _SAID_MAX
+
+
+class GoesOn(Within):
+    """A masker that is told first what its text goes on from, and does not say that again.
+
+    Args:
+        masker: masks.
+        before: what it is told.
+        ahead: what of that went out.
+    """
+
+    def __init__(self, masker: Masker, before: str, ahead: str) -> None:
+        self._masker = masker
+        self._ahead = ahead
+        self._new(masker.feed(before))  # what it makes of it went out
+
+    def feed(self, text: str) -> str:
+        """See `Masker.feed`.
+
+        Raises:
+            StreamRefused: a rule blocks.
+        """
+        return self._new(fed(self._masker, text))
+
+    def finish(self) -> str:
+        """See `Masker.finish`.
+
+        Raises:
+            StreamRefused: a rule blocks.
+        """
+        return self._new(finished(self._masker))
+
+    def flush_masked(self) -> str:
+        """See `Masker.flush_masked`.
+
+        Raises:
+            StreamRefused: a rule blocks.
+        """
+        return self._new(flushed(self._masker))
+
+    def _new(self, out: str) -> str:
+        if self._ahead:
+            self._ahead, out = unsaid(self._ahead, out)
+        return out
 
 
 def _end_of(text: str) -> str:
