@@ -379,7 +379,7 @@ class Channels:
         return bool(before) and not self.is_clean(place, "", before + text[:_LABEL_KEPT])
 
     def goes_on(self, place: Place, text: str) -> bool:
-        """Was something said whole there before, and are both together what neither is by itself?
+        """Was something said whole there before, and do both together hold a value that goes from one to the other?
 
         Raises:
             StreamRefused: there are too many places.
@@ -389,7 +389,10 @@ class Channels:
         last, before = self._wholes.get(place, ("", ""))
         self._wholes[place] = (text, (before + text)[-_WHOLE_KEPT:])
         is_again = text == last and len(text) > _GROUP_MAX
-        return bool(before) and not is_again and not self.is_clean(place, "", before + text)
+        if not before or is_again or self.is_clean(place, "", before + text):
+            return False
+        apart = self._maskers.as_it_goes_out(path_of(place), "", before)
+        return self._maskers.as_it_goes_out(path_of(place), "", before + text) != apart + text
 
     def packed(self, place: Place, text: str) -> str | None:
         """Packed bytes that are no text (a signature, an image), as they may pass: nobody can scan those.

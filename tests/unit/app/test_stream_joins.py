@@ -259,6 +259,18 @@ def test_parts_that_are_said_whole_are_held_together_messages_are_not(index: str
     assert events_of(out) == [*first, *second]
 
 
+def test_a_part_that_is_said_whole_goes_on_from_one_that_something_was_taken_out_of() -> None:
+    texts = ["ann@example.org, mail bob@exa", "mple.org", "ssn 219099999", "It is fine."]
+    events = [
+        {"type": "response.output_text.done", "output_index": 0, "content_index": at, "text": text}
+        for at, text in enumerate(texts)
+    ]
+    out, refused, _ = streamed(stream(*events), "openai.responses")
+    assert refused is None
+    passed = [event["text"] for event in events_of(out)]
+    assert passed == ["[EMAIL], mail bob@exa", "[WITHHELD]", "ssn [US_SSN]", "It is fine."]
+
+
 @pytest.mark.parametrize("at", [0, 1])
 def test_what_is_said_again_is_what_lost_more(at: int) -> None:
     """The same text in two places: in one of them it goes on from what says that it is a value."""
