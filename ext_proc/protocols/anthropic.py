@@ -8,7 +8,7 @@ from ext_proc.model import Usage
 from ext_proc.protocols import shapes
 from ext_proc.protocols.document import Facts
 from ext_proc.protocols.event_kind import kind_of
-from ext_proc.protocols.joining import add_joined, collect
+from ext_proc.protocols.joining import add_in_a_row, add_joined, collect
 from ext_proc.protocols.json_text import render
 from ext_proc.protocols.tools import Asked
 
@@ -49,7 +49,7 @@ def called(block: Any, channel: str) -> Asked:
 
 
 def add_stream(document: Document, events: list[Event]) -> None:
-    """Join the deltas of each content block, with what it started with, to channels.
+    """Join the deltas of each content block, with what it started with, to channels; blocks of text to one.
 
     Raises:
         JsonError: an event's name and its type differ.
@@ -63,6 +63,9 @@ def add_stream(document: Document, events: list[Event]) -> None:
         index = shapes.number(body, "index") or 0
         for name in ("content_block", "delta"):
             collect(document, shapes.at(body, name), ("content", index), found)
+    texts = sorted(path for path in found if path[2:] == ("text",))
+    if len(texts) > 1:
+        add_in_a_row(document, [found.pop(path) for path in texts], "/content/*/text", "text")
     add_joined(document, found, whole=_DELTA_TEXTS, as_json=("partial_json",))
 
 

@@ -11,6 +11,7 @@ import re
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ext_proc.model import Edit, Usage
@@ -225,6 +226,7 @@ class Document:
         *,
         is_json: bool = False,
         has_cuts: bool = False,
+        cuts: Sequence[int] = (),
     ) -> None:
         """Make one channel of text that came in pieces (``holder[key]`` each).
 
@@ -234,15 +236,15 @@ class Document:
             context: the channel's.
             is_json: tool-call arguments.
             has_cuts: the pieces could also be read apart.
+            cuts: offsets of ends where several pieces together could; the last is the text's.
         """
         parts = [_Fragment(holder, key, holder[key], also) for holder, key, also in fragments]
         self._claimed.update((id(part.holder), part.key) for part in parts)
         whole = "".join(part.text for part in parts)
         if is_json and self._add_nested(parts, whole, path, "arguments", NESTED_LEVELS, _never):
             return
-        cuts: list[int] = []
-        for part in parts if has_cuts else ():
-            cuts.append(len(part.text) + (cuts[-1] if cuts else 0))
+        if has_cuts:
+            cuts = tuple(accumulate(len(part.text) for part in parts))
         kind = "arguments" if is_json else "text"
         self._slot(Channel(path, whole, kind, context, tuple(cuts)), *parts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.protocols.document import pointer
@@ -47,6 +48,15 @@ def collect_at(document: Document, holder: Any, key: Any, path: tuple[str | int,
         collect(document, holder[key], path, found)
     elif not document.is_claimed(holder, key):
         found.setdefault(path, []).append((holder, key, ()))
+
+
+def add_in_a_row(document: Document, texts: Sequence[Sequence[Place]], path: str, context: str) -> None:
+    """Make one channel of the pieces of several texts that a reader reads in a row: blocks and parts of one message.
+
+    Each could also be read apart.
+    """
+    ends = accumulate(sum(len(holder[key]) for holder, key, _ in pieces) for pieces in texts)
+    document.add_fragments([piece for pieces in texts for piece in pieces], path, context, cuts=tuple(ends))
 
 
 def add_joined(document: Document, found: Found, whole: Sequence[str] = (), as_json: Sequence[str] = ()) -> None:

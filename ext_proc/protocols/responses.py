@@ -8,7 +8,7 @@ from ext_proc.model import Usage
 from ext_proc.protocols import shapes
 from ext_proc.protocols.document import Facts
 from ext_proc.protocols.event_kind import kind_of
-from ext_proc.protocols.joining import add_joined
+from ext_proc.protocols.joining import add_in_a_row, add_joined
 from ext_proc.protocols.openai import add_token
 from ext_proc.protocols.tools import Asked, said_in
 
@@ -40,6 +40,7 @@ _INDEXES: Final = (
 others as well: no client goes by those, and they must not keep apart what clients put together."""
 _ALL_INDEXES: Final = ("content_index", "summary_index", "command_index")
 """Of a family that nobody knows yet."""
+_PARTS_OF: Final = "response.output_text"
 _JSON_DELTAS: Final = ("response.function_call_arguments", "response.mcp_call_arguments")
 _PENDING: Final = ("in_progress", "queued")
 
@@ -143,7 +144,7 @@ def is_json_delta(kind: str) -> bool:
 
 
 def add_stream(document: Document, events: list[Event]) -> None:
-    """Join the deltas of each text of a stream that was read whole.
+    """Join the deltas of each text of a stream that was read whole, and the parts of each message.
 
     Raises:
         JsonError: an event's name and its type differ.
@@ -164,6 +165,10 @@ def add_stream(document: Document, events: list[Event]) -> None:
         add_logprobs(document, shapes.at(body, "response"))
     for place, fragments in told.items():
         document.add_fragments(fragments, f"/output/{place[1]}/logprobs", "logprobs")
+    for index in sorted({path[1] for path in found if path[2] == _PARTS_OF}):
+        parts = sorted(path for path in found if path[1:3] == (index, _PARTS_OF))
+        if len(parts) > 1:
+            add_in_a_row(document, [found.pop(path) for path in parts], f"/output/{index}/content/*/text", "delta")
     add_joined(document, found, whole=("delta",), as_json=("arguments",))
 
 

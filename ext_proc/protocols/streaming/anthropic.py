@@ -108,7 +108,8 @@ class Anthropic(Dialect):
 
     def reads_on(self, place: Place) -> Place | None:
         """See `Dialect.reads_on`: with citations, a sentence is many blocks."""
-        return _TEXTS if place[:1] == _TEXTS[:1] and place[2:] == _TEXTS[1:] else None
+        is_block = place[:1] == _TEXTS[:1] and place[2:] == _TEXTS[1:] and type(place[1]) is int
+        return _TEXTS if is_block else None
 
     def whole(self, body: Any) -> Mapping[Place, Place]:
         """See `Dialect.whole`."""

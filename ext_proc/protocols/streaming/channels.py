@@ -16,6 +16,7 @@ from ext_proc.protocols.frame_names import is_frame_name
 from ext_proc.protocols.packed import is_packed
 from ext_proc.protocols.streaming.masking import StreamRefused, fed, finished, flushed
 from ext_proc.protocols.streaming.pieces import JsonPieces
+from ext_proc.protocols.streaming.reading_on import GoesOn, ReadOn
 from ext_proc.protocols.streaming.strings import unsaid
 
 if TYPE_CHECKING:
@@ -60,8 +61,6 @@ _TIME: Final = re.compile(
 )
 _END_KEPT: Final = 160
 """Longer values than most; what is open-ended needs only its beginning."""
-_READ_KEPT: Final = 256
-"""The same with words that announce it."""
 _CLEAN_MAX: Final = 1024
 _CLEAN_MAX_CHARACTERS: Final = 256
 
@@ -72,9 +71,8 @@ class Channel:
 
     ``where`` is the place of its last piece in the event ``event`` (named ``name``): a tail goes out in one like it.
     ``is_fielded``: its masker is a strict field rule's. ``ahead`` is what went out of what its masker was told before
-    its first piece: labels that stood there, or the text that is read before it. ``end`` is the end of an unknown text
-    so far, with the numbers that stood in its place; ``is_mixed``: there were some. ``reading``: see
-    `Dialect.reads_on`.
+    its first piece: labels that stood there. ``end`` is the end of an unknown text so far, with the numbers that stood
+    in its place; ``is_mixed``: there were some. ``reading``: see `Dialect.reads_on`; ``place`` is its own.
     """
 
     path: str
@@ -92,7 +90,8 @@ class Channel:
     ahead: str = ""
     end: str = ""
     is_mixed: bool = False
-    reading: Place | None = None
+    reading: ReadOn | None = None
+    place: Place = ()
     kept: list[str] = field(default_factory=list)
 
 
@@ -121,7 +120,7 @@ class Channels:
         self._limits = limits
         self._repeats = repeats
         self._reads_on = reads_on
-        self._read: dict[Place, str] = {}  # the end of what came in of texts that are read as one
+        self._read: dict[Place, ReadOn] = {}  # texts that are read as one
         self._open: dict[Place, Channel] = {}
         self._again: dict[bytes, str] = {}
         self._clean: set[tuple[str, str, bool]] = set()
@@ -155,38 +154,44 @@ class Channels:
         if len(self._open) >= self._limits.channels:
             raise StreamRefused("stream_too_many_channels")
         path = path_of(place)
-        reading = None if about is not None else self._reads_on(place)
-        before, ahead = self._said_before(place, path, context, reading)
+        reading = self._reading(place, about)
+        label = self._labels[place][1] if place in self._labels else ""
+        if reading is not None:
+            reading.begin(place)
         is_json = kind == "arguments"
-        masker = self._masker(place, context, kind, about, len(before))
+        masker = self._masker(place, context, kind, about, reading, len(label))
         is_fielded = self._fields is not None and self._fields.is_strict(about)
-        made = Channel(path, masker, kind, is_fielded=is_fielded, reading=reading)
+        made = Channel(path, masker, kind, is_fielded=is_fielded, reading=reading, place=place)
         if is_json or self._repeats:
             made.said, made.released = hashlib.sha256(), hashlib.sha256()
         if kind == "unknown" and self._numbers:
             made.end = self._numbers.pop(place, "")
             made.is_mixed = bool(made.end)
-        if before:
-            made.ahead = ahead
-            self._released(made, made.masker.feed(before))
+        if label:
+            made.ahead = label
+            self._released(made, made.masker.feed(label))
         self._open[place] = made
         return made
 
-    def _said_before(self, place: Place, path: str, context: str, reading: Place | None) -> tuple[str, str]:
-        """What a text may go on from, and what of that went out: a label, or the text that is read before it."""
-        if place in self._labels:
-            label = self._labels[place][1]
-            return label, label
-        before = self._read.get(reading, "") if reading is not None else ""
-        return before, self._maskers.as_a_piece(path, context, before) if before else ""
+    def _reading(self, place: Place, about: Place | None) -> ReadOn | None:
+        """The texts that the one at ``place`` is read as one with; None if there are none, or rules are about it."""
+        plan = self._fields.known(about) if self._fields is not None and about is not None else None
+        together = self._reads_on(place) if plan is None or plan.rule is None else None
+        return None if together is None else self._read.setdefault(together, ReadOn())
 
-    def _masker(self, place: Place, context: str, kind: str, about: Place | None, begins_at: int) -> Masker:
+    def _masker(
+        self, place: Place, context: str, kind: str, about: Place | None, reading: ReadOn | None, begins_at: int
+    ) -> Masker:
         path = path_of(place)
+        before = reading.before if reading is not None and not begins_at else ""
 
         def usual() -> Masker:
             if kind == "arguments":
                 return JsonPieces(self._maskers, path, context)
-            return self._maskers.piecewise(path, context, begins_at=begins_at)
+            made = self._maskers.piecewise(path, context, begins_at=begins_at or len(before))
+            if reading is not None:
+                reading.watch(place, made)
+            return GoesOn(made, before, self._maskers.as_a_piece(path, context, before)) if before else made
 
         def excluded(size: int) -> None:
             self.exclude(size)
@@ -219,7 +224,7 @@ class Channels:
         if channel.kind == "unknown":
             channel.end = (channel.end + text)[-_END_KEPT:]
         if channel.reading is not None:
-            self._read[channel.reading] = _end_of(self._read.get(channel.reading, "") + text)
+            channel.reading.say(channel.place, text)
         size = size_of(text)
         channel.scanned_bytes += size
         self.scanned_bytes += size
@@ -270,9 +275,14 @@ class Channels:
         out = self._released(channel, finished(channel.masker))
         if self._repeats and channel.said is not None:
             if place not in self._has_excluded:  # what one place may say unseen is none of another's
-                self._again[channel.said.digest()] = "".join(channel.kept)
+                self._keep_said(channel.said.digest(), channel.released.digest(), "".join(channel.kept))
             channel.kept.clear()
         return out
+
+    def _keep_said(self, said: bytes, released: bytes, text: str) -> None:
+        """To be said again. Of two texts that are alike, one may have lost what the other has: that one is said."""
+        if said != released or said not in self._again:
+            self._again[said] = text
 
     def flush(self, channel: Channel) -> str:
         """What was held for long enough, as withheld; the text goes on.
@@ -369,7 +379,7 @@ class Channels:
         return bool(before) and not self.is_clean(place, "", before + text[:_LABEL_KEPT])
 
     def goes_on(self, place: Place, text: str) -> bool:
-        """Was something said whole there before, and are both together what neither is by itself?
+        """Was something said whole there before, and do both together hold a value that goes from one to the other?
 
         Raises:
             StreamRefused: there are too many places.
@@ -379,7 +389,10 @@ class Channels:
         last, before = self._wholes.get(place, ("", ""))
         self._wholes[place] = (text, (before + text)[-_WHOLE_KEPT:])
         is_again = text == last and len(text) > _GROUP_MAX
-        return bool(before) and not is_again and not self.is_clean(place, "", before + text)
+        if not before or is_again or self.is_clean(place, "", before + text):
+            return False
+        apart = self._maskers.as_it_goes_out(path_of(place), "", before)
+        return self._maskers.as_it_goes_out(path_of(place), "", before + text) != apart + text
 
     def packed(self, place: Place, text: str) -> str | None:
         """Packed bytes that are no text (a signature, an image), as they may pass: nobody can scan those.
@@ -407,13 +420,6 @@ class Channels:
 
 def _is_known(text: str) -> bool:
     return len(text) <= _KNOWN_MAX and all(part in _KNOWN for part in _PARTS.split(text))
-
-
-def _end_of(text: str) -> str:
-    """What is kept of it: whole words, or a value could seem to begin in the midst of one."""
-    if len(text) <= 2 * _READ_KEPT:
-        return text
-    return text[-_READ_KEPT:].partition(" ")[2] or text[-_READ_KEPT:]
 
 
 def size_of(text: str) -> int:

@@ -48,6 +48,8 @@ _ENDS: Final = ("response.completed", "response.incomplete", "response.failed", 
 
 _SAID: Final = "response.output_text"
 _PARTS: Final = len(("output", "index", _SAID))
+_OF_PART: Final = _PARTS + len(("index", "delta"))
+_PARTS_WHOLE: Final = {f"{_SAID}.done": "text", "response.content_part.done": "part/text"}
 _HOLDERS: Final = {
     "annotation": ("response.output_text.annotation.",),
     "item": ("response.output_item.",),
@@ -115,10 +117,16 @@ class Responses(Dialect):
 
     def reads_on(self, place: Place) -> Place | None:
         """See `Dialect.reads_on`: parts of one message."""
-        return place[:_PARTS] if place[_PARTS - 1 : _PARTS] == (_SAID,) else None
+        is_part = place[_PARTS - 1 : _PARTS] == (_SAID,) and len(place) == _OF_PART and type(place[_PARTS]) is int
+        return place[:_PARTS] if is_part else None
 
     def whole_at(self, shape: str, place: Place) -> Place | None:
-        """The protocol says a text whole once in each kind of event. Said again there, it is more of it to somebody."""
+        """The protocol says a text whole once in each kind of event. Said again there, it is more of it to somebody.
+
+        So are the parts of one message, which these events say one after the other.
+        """
+        if shape == _PARTS_WHOLE.get(self._kind):
+            return (*self._of[:2], *place)
         holder = shape.partition("/")[0]
         if holder != shape and self._kind.startswith(_HOLDERS.get(holder, ())):
             return None

@@ -202,8 +202,8 @@ class Walk:
             is_json = treatment is Treatment.WHOLE_ARGUMENTS
             is_final = is_json or self._dialect.repeats
             said = channels.whole(place, context, value, is_json=is_json, restores=is_final)
-            at = self._dialect.whole_at(shape, place) if said == value else None
-            if at is not None and channels.goes_on(at, value):
+            at = self._dialect.whole_at(shape, place)
+            if at is not None and channels.goes_on(at, value) and said == value:
                 said = WITHHELD
             holder[key] = said if is_final else channels.restored(place, said)
         else:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ext_proc.model import Action, Direction, RedactionRule
-from tests.unit.app.bodies import CONNECTION, GATE, JSON, NDJSON, SSE, TEXT, deltas, events_of, stream, wire
+from tests.unit.app.bodies import CONNECTION, GATE, JSON, NDJSON, SSE, TEXT, blocks, deltas, events_of, stream, wire
 from tests.unit.app.fields import answered, asked, lines, rule, streamed
 
 MAIL = "bob.planted@example.org"
@@ -346,6 +346,21 @@ def test_what_is_dropped_of_a_stream_is_an_empty_text() -> None:
     out, _, told = streamed(finished(*deltas("one ", "two")), rule(CONTENT, "drop"))
     assert content(out) == ""
     assert [one.action for one in told.removals] == [Action.DROP]
+
+
+@pytest.mark.parametrize("path", ["$..account", "$.content[*].text.account", "$.content[7].text", "$.usage.account"])
+@pytest.mark.parametrize("size", [7, 1 << 20])
+def test_blocks_go_on_where_a_rule_may_lead_into_them(path: str, size: int) -> None:
+    said = ["mail bob@exa", "mple.org now", '{"account": "12"}', "and ann@exa", "mple.org"]
+    events = [event for at, text in enumerate(said) for event in blocks(*text.partition(" "), index=at)]
+    out, piece, told = streamed(stream(*events), rule(path), protocol="anthropic.messages", size=size)
+    assert piece.unreadable is None
+    passed = ["".join(one["delta"]["text"] for one in events_of(out) if one["index"] == at) for at in range(5)]
+    masked = "account" in path and "usage" not in path
+    assert passed == [
+        "mail bob@exa", "[EMAIL] now", '{"account":"[FIELD]"}' if masked else said[2], "and ann@exa", "[EMAIL]",
+    ]  # fmt: skip
+    assert [(one.start, one.end) for one in told.removals if one.entity == "EMAIL"] == [(0, 8), (0, 8)]
 
 
 def test_a_stream_ends_where_a_rule_blocks() -> None:

@@ -125,6 +125,85 @@ def test_so_does_a_part_of_a_message(texts: tuple[str, ...], passed: list[str], 
     assert [event["text"] for event in events_of(out) if event["type"].endswith(".done")] == passed
 
 
+PEM = f"-----BEGIN PRIVATE KEY-----\n{'MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcw' * 40}\n-----END PRIVATE KEY-----"
+LONG = [PEM, "password: " + "aB3$dE5!gH7j" * 60]
+
+
+@pytest.mark.parametrize("value", LONG)
+@pytest.mark.parametrize("before", ["", "in words before it " * 40])
+@pytest.mark.parametrize("count", [2, 9, 40])
+def test_a_long_secret_goes_on_over_any_number_of_blocks(value: str, before: str, count: int) -> None:
+    size = -(-len(value) // count)
+    first, *others = in_chunks(value, size)
+    out, refused, told = streamed(stream(*in_blocks(before + first, "", *others, " and on")), "anthropic.messages")
+    assert refused is None
+    passed = "".join(_said(events_of(out), "index", index) for index in range(count + 2))
+    begun = value.find(" ") + 1 if value.startswith("password") else 0
+    assert passed.startswith(before + value[:begun])
+    assert passed.endswith(" and on")
+    shown = passed.removeprefix(before + value[:begun]).removesuffix(" and on")
+    assert len(shown) <= max(size, len("[SECRET_PASSWORD]"))
+    assert told.removals
+
+
+@pytest.mark.parametrize("unspaced", ["\u6211\u60f3\u8bf4\u3002" * 150, "a,b\n" * 150, "a\tb\n" * 150])
+def test_what_a_block_goes_on_from_is_not_cut_at_a_blank_in_a_value(unspaced: str) -> None:
+    out, refused, _ = streamed(stream(*in_blocks(unspaced + "4111 1111 ", "1111 1111 ok")), "anthropic.messages")
+    assert refused is None
+    assert _said(events_of(out), "index", 1) == "[PAYMENT_CARD] ok"
+
+
+BEGUN = [{"type": "content_block_start", "index": at, "content_block": {"type": "text", "text": ""}} for at in (0, 1)]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [*BEGUN, *blocks("mail bob@exa"), *blocks("mple.org", index=1)],
+        [*blocks("mple.org", index=1), *blocks("mail bob@exa")],
+        [*blocks("mail "), *blocks("mple.org", index=1), *blocks("bob@exa")],
+    ],
+)
+def test_blocks_of_text_come_one_after_the_other(events: list[Any]) -> None:
+    """Who joins them by their index would read what nobody looked at."""
+    out, refused, _ = streamed(stream(*events), "anthropic.messages")
+    assert refused == "stream_text_out_of_place"
+    assert b"bob@exa" not in out or b"mple.org" not in out
+
+
+def test_parts_come_one_after_the_other() -> None:
+    events = [said("mple.org", content_index=1), said("mail bob@exa", content_index=0)]
+    assert streamed(stream(*events), "openai.responses")[1] == "stream_text_out_of_place"
+
+
+def test_a_tool_call_and_a_thought_may_come_between_the_pieces_of_a_block() -> None:
+    thought, call = blocks("so", index=1, kind="thinking"), blocks("{}", index=2, kind="input_json")
+    events = [*blocks("mail bob@exa"), *thought, *call, *blocks("mple.org now")]
+    out, refused, _ = streamed(stream(*events), "anthropic.messages")
+    assert refused is None
+    assert _said(events_of(out), "index", 0) == "mail [EMAIL] now"
+
+
+@pytest.mark.parametrize("protocol", ["anthropic.messages", "openai.responses"])
+def test_nor_does_it_pass_where_the_stream_is_read_whole(protocol: str) -> None:
+    events = in_blocks("mail bob@exa", "mple.org now")
+    if protocol == "openai.responses":
+        events = [said("mail bob@exa", content_index=0), said("mple.org now", content_index=1)]
+    made = read_whole(stream(*events), protocol)
+    index = "index" if protocol.startswith("anthropic") else "content_index"
+    assert [_said(events_of(made.body), index, at) for at in (0, 1)] == ["mail [EMAIL]", " now"]
+    assert [(one.entity, one.start, one.end) for one in made.removals] == [("EMAIL", 5, 20)]
+
+
+def in_blocks(*texts: str) -> list[Any]:
+    """Anthropic's blocks of text."""
+    events: list[Any] = []
+    for index, text in enumerate(texts):
+        begun = {"type": "content_block_start", "index": index, "content_block": {"type": "text", "text": ""}}
+        events += [begun, *blocks(text, index=index), {"type": "content_block_stop", "index": index}]
+    return events
+
+
 def test_a_thought_does_not_go_on_in_the_answer() -> None:
     events = [*blocks("mail bob@exa", kind="thinking"), {"type": "content_block_stop", "index": 0}]
     out, refused, told = streamed(stream(*events, *blocks("mple.org now", index=1)), "anthropic.messages")
@@ -161,20 +240,51 @@ def test_a_text_that_is_said_whole_twice_is_held_together(make: Any) -> None:
     assert b"[WITHHELD]" in out
 
 
-def test_parts_that_are_said_whole_are_not_held_together() -> None:
+@pytest.mark.parametrize(("index", "passed"), [("output_index", "1111 1111 ok"), ("content_index", "[WITHHELD]")])
+def test_parts_that_are_said_whole_are_held_together_messages_are_not(index: str, passed: str) -> None:
     def events(at: int, text: str) -> list[dict[str, Any]]:
+        where = {"output_index": 0, "content_index": 0, index: at}
         part = {"type": "output_text", "text": text}
-        where = {"output_index": 0, "content_index": at}
         return [
             {"type": "response.output_text.done", **where, "text": text},
             {"type": "response.content_part.done", **where, "part": part},
             {"type": "response.output_item.done", "output_index": at, "item": {"content": [part]}},
         ]
 
-    body = stream(*events(0, CARD[0]), *events(1, CARD[1]))
-    out, refused, _ = streamed(body, "openai.responses")
+    first, second = events(0, CARD[0]), events(1, CARD[1])
+    out, refused, _ = streamed(stream(*first, *second), "openai.responses")
     assert refused is None
-    assert events_of(out) == events_of(body)
+    done, part, item = second
+    second = [{**done, "text": passed}, {**part, "part": {**part["part"], "text": passed}}, item]
+    assert events_of(out) == [*first, *second]
+
+
+def test_a_part_that_is_said_whole_goes_on_from_one_that_something_was_taken_out_of() -> None:
+    texts = ["ann@example.org, mail bob@exa", "mple.org", "ssn 219099999", "It is fine."]
+    events = [
+        {"type": "response.output_text.done", "output_index": 0, "content_index": at, "text": text}
+        for at, text in enumerate(texts)
+    ]
+    out, refused, _ = streamed(stream(*events), "openai.responses")
+    assert refused is None
+    passed = [event["text"] for event in events_of(out)]
+    assert passed == ["[EMAIL], mail bob@exa", "[WITHHELD]", "ssn [US_SSN]", "It is fine."]
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_what_is_said_again_is_what_lost_more(at: int) -> None:
+    """The same text in two places: in one of them it goes on from what says that it is a value."""
+    places: list[dict[str, Any]] = [{"output_index": 0, "content_index": 1}, {"output_index": 1, "content_index": 0}]
+    events = [said("my ssn is ", content_index=0)]
+    for where in places if at else places[::-1]:
+        events.append(said("219099999", **where))
+        events.append({"type": "response.output_text.done", **where, "text": "219099999"})
+    part = {"type": "output_text", "text": "219099999"}
+    out, refused, _ = streamed(
+        stream(*events, {"type": "response.content_part.done", **places[0], "part": part}), "openai.responses"
+    )
+    assert refused is None
+    assert [event["part"]["text"] for event in events_of(out) if "part" in event] == ["[US_SSN]"]
 
 
 # Names that are not the event's --------------------------------------------------------------------------------------
