@@ -25,13 +25,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc import redaction, telemetry
-from ext_proc.app.process import PARENT_VARIABLE, end_with_parent
+from ext_proc.app.process import PARENT_VARIABLE, end_with_parent, hold_sigterm, release_sigterm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ARENAS_MAX: Final = "2"
 """Of glibc's allocator (``MALLOC_ARENA_MAX``). It would have eight for each core, and each keeps what it had once."""
+TELL_SECONDS: Final = 5.0
+"""For the server to say how a child ended that the kernel says has ended. One that hangs never does."""
+CLOSE_SECONDS: Final = 5.0
+"""For the server to end when it is asked to."""
 _PACKET_MAX: Final = 65_536
 _PR_SET_NAME: Final = 15
 
@@ -67,16 +71,21 @@ class Child:
         """It is gone."""
         if not self._over.is_set():
             self.returncode = status
+            asyncio.get_running_loop().remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._over.set()
 
-    def watch_alone(self) -> None:
-        """Nobody will tell how it ends any more; that it did, the kernel does."""
+    def watch(self, patience: float) -> None:
+        """That it has ended, the kernel tells. How, the server, within so many seconds: else nobody."""
+        if self._over.is_set():  # and its descriptor closed
+            return
         loop = asyncio.get_running_loop()
 
         def gone() -> None:
             loop.remove_reader(self._pidfd)
-            self.ended(-1)
+            with suppress(ChildProcessError):  # not ours; but process 1 inherits it from a server that died
+                os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+            loop.call_later(patience, self.ended, -1)
 
         loop.add_reader(self._pidfd, gone)
 
@@ -105,11 +114,19 @@ class ForkServer:
             channel = self._channel or await self._open()
         except OSError as error:
             raise ChildProcessError(f"the fork server: {error.strerror}") from None
+        try:
+            channel.send(json.dumps({"arguments": list(arguments)}).encode())
+        except OSError as error:  # it is gone, or reads nothing: no answer would come
+            raise ChildProcessError(f"the fork server: {error.strerror}") from None
         answer: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
         self._asked.append(answer)
-        with suppress(OSError):  # it is gone: what reads the channel will say so
-            channel.send(json.dumps({"arguments": list(arguments)}).encode())
         return await answer
+
+    def give_up(self) -> None:
+        """Kill a server that still owes an answer: who asked would wait for ever."""
+        if self._asked:
+            _log.error("fork server does not answer, killing it")
+            self._kill()
 
     async def close(self) -> None:
         """End the server, whose children have ended before."""
@@ -117,7 +134,17 @@ class ForkServer:
         if channel is not None:
             self._lost(channel)
         if process is not None:
-            await process.wait()
+            try:
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await process.wait()
+            except TimeoutError:
+                self._kill()
+                await process.wait()
+
+    def _kill(self) -> None:
+        if self._process is not None:
+            with suppress(ProcessLookupError):  # it ended by itself in this very moment
+                self._process.kill()
 
     async def _open(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -148,7 +175,7 @@ class ForkServer:
         said, pidfds = b"", list[int]()
         try:
             said, pidfds, _, _ = socket.recv_fds(channel, _PACKET_MAX, 1)
-        except BlockingIOError:
+        except (BlockingIOError, ConnectionResetError):  # reset: it died before it read all; what it said is read next
             return
         except OSError as error:
             _log.warning("fork server cannot be heard", why=str(error))
@@ -158,15 +185,23 @@ class ForkServer:
             return
         told = json.loads(said)
         if "ended" in told:
-            self._children.pop(told["ended"]).ended(told["status"])
+            if (over := self._children.pop(told["ended"], None)) is not None:
+                over.ended(told["status"])
             return
         answer = self._asked.pop(0)
         if "refused" in told:
             _fail(answer, told["refused"])
             return
+        if not pidfds:  # we have too many open: the kernel has left it out
+            with suppress(ProcessLookupError):
+                os.kill(told["started"], signal.SIGKILL)  # nobody could end it later
+            _fail(answer, "no file descriptor is left for it")
+            return
         child = self._children[told["started"]] = Child(told["started"], pidfds[0])
+        child.watch(TELL_SECONDS)
         if answer.done():  # whoever asked has left
-            child.send_signal(signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                child.send_signal(signal.SIGTERM)
         else:
             answer.set_result(child)
 
@@ -180,7 +215,7 @@ class ForkServer:
             _fail(answer, "the fork server is gone")
         children, self._children = self._children, {}
         for child in children.values():
-            child.watch_alone()
+            child.watch(0)
 
 
 def _fail(answer: asyncio.Future[Child], why: str) -> None:
@@ -202,14 +237,19 @@ def serve(channel: socket.socket) -> list[str] | None:
     woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake)
+    news = select.poll()  # not select(2), which knows no number above 1023, and the channel's is the supervisor's
+    for descriptor in (channel.fileno(), woken):
+        news.register(descriptor, select.POLLIN)
     while True:
-        ready, _, _ = select.select([channel.fileno(), woken], [], [])
+        ready = [descriptor for descriptor, _ in news.poll()]
         if woken in ready:
             os.read(woken, 4096)
             for pid, status in _ended():
                 _say(channel, {"ended": pid, "status": status})
         if channel.fileno() in ready:
-            asked = channel.recv(_PACKET_MAX)
+            asked = b""
+            with suppress(ConnectionResetError):  # the supervisor is gone, and has not read all
+                asked = channel.recv(_PACKET_MAX)
             if not asked:
                 return None
             arguments: list[str] = json.loads(asked)["arguments"]
@@ -232,19 +272,28 @@ def _import_all() -> None:
 def _forked(channel: socket.socket) -> bool:
     """Is this the child?"""
     parent = os.getpid()
+    hold_sigterm()  # it may come at once, and what a child does when it is asked to end it must do then too
     try:
         pid = os.fork()
     except OSError as error:  # no memory, or too many processes: those that run must not end of it
+        release_sigterm()
         _say(channel, {"refused": f"fork: {error.strerror}"})
         return False
-    if pid == 0:
+    if pid != 0:
+        release_sigterm()
+    else:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         channel.close()
         os.setpgid(0, 0)
         os.environ[PARENT_VARIABLE] = str(parent)
         return True
-    pidfd = os.pidfd_open(pid)  # before it is waited for: so the number is its own
+    try:
+        pidfd = os.pidfd_open(pid)  # before it is waited for: so the number is its own
+    except OSError as error:
+        os.kill(pid, signal.SIGKILL)
+        _say(channel, {"refused": f"pidfd_open: {error.strerror}"})
+        return False
     _say(channel, {"started": pid}, pidfd)
     os.close(pidfd)
     return False

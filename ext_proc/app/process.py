@@ -40,6 +40,16 @@ def end_with_parent() -> None:
         raise SystemExit("affidavit: the process that started this one is gone")
 
 
+def hold_sigterm() -> None:
+    """Let it wait: a child is forked that has yet to say what it does then, and would just be gone."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def release_sigterm() -> None:
+    """Let it come, also one that waits. Every process calls this before it starts threads or others, which inherit."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
 def give_back_memory() -> None:
     """To the system, what the allocator keeps for later (malloc_trim(3); nothing where the C library has none).
 

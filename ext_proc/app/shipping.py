@@ -22,7 +22,7 @@ from ext_proc.app.distribution import Distribution, Distributor
 from ext_proc.app.envoy_admin import ask_envoy
 from ext_proc.app.logs import Journal, remember_born
 from ext_proc.app.policy_archive import PolicyArchive, reported
-from ext_proc.app.process import clock, end_with_parent, give_back_memory, read_states, tell
+from ext_proc.app.process import clock, end_with_parent, give_back_memory, read_states, release_sigterm, tell
 from ext_proc.audit.access_log import AccessLogTail
 from ext_proc.audit.attest import Attestor
 from ext_proc.audit.canary_s3 import run_canary
@@ -67,12 +67,13 @@ def store_of(config: Config) -> S3Store:
 def run(config_path: Path) -> int:
     """The shipper's whole life: until SIGTERM, then one last round."""
     end_with_parent()
-    telemetry.set_up_logging()
-    config, digest = load(config_path)
-    registry.evidence_directory(config).mkdir(parents=True, exist_ok=True)
     stop = Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())
+    release_sigterm()  # one that came before is heard: the last round must be, whenever it is asked for
+    telemetry.set_up_logging()
+    config, digest = load(config_path)
+    registry.evidence_directory(config).mkdir(parents=True, exist_ok=True)
     for code in ("not_kept", "quarantined"):
         telemetry.SHIPPING_FAILURES.labels(code)  # 0: an alert sees the first one
     _Shipping(config, digest).live(stop)

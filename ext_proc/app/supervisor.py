@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 STEADY_SECONDS: Final = 2.0
 """A process that lived this long is started again at once; one that did not waits, a little longer each time."""
 BACKOFF_MAX_SECONDS: Final = 5.0
+KILL_SECONDS: Final = 10.0
+"""So long after its drain a process that was asked to stop is killed."""
 ACCEPTED_FILE: Final = "accepted.yaml"
 """In ``run_dir``: the configuration that is in force, byte for byte."""
 
@@ -97,6 +99,7 @@ class _Supervisor:
                     group.create_task(self._daily(config).live(self._stop))
                 await self._stop.wait()
                 loop.remove_signal_handler(signal.SIGHUP)
+                loop.call_later(self._config.drain_seconds + KILL_SECONDS, self._fork_server.give_up)
                 await asyncio.wait(kept)
                 shipping_over.set()
         finally:
@@ -154,9 +157,10 @@ class _Supervisor:
         """Keep one process running until ``over``."""
         pause = 0.0
         while not over.is_set():
-            started = monotonic()
+            lived = 0.0
             try:
                 child = await self._start(role)
+                started = monotonic()  # not before: a start that takes long is no life, and may fail each time
             except ChildProcessError as error:
                 _log.error("process could not be started", role=role.name, why=str(error))
             else:
@@ -168,7 +172,7 @@ class _Supervisor:
                     await self._end(role, child)
                     return
                 self._died(role, child)
-            lived = monotonic() - started
+                lived = monotonic() - started
             pause = 0.0 if lived >= STEADY_SECONDS else min(max(2 * pause, 0.2), BACKOFF_MAX_SECONDS)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
@@ -190,7 +194,7 @@ class _Supervisor:
         with suppress(ProcessLookupError):  # it ended by itself in this very moment
             child.send_signal(signal.SIGTERM)
         try:
-            async with asyncio.timeout(self._config.drain_seconds + 10):
+            async with asyncio.timeout(self._config.drain_seconds + KILL_SECONDS):
                 await child.wait()
         except TimeoutError:
             _log.error("process did not stop, killing it", role=role.name)
@@ -229,7 +233,8 @@ class _Supervisor:
         """To the workers, then to Envoy: no route before the gate knows it."""
         for name, child in self._children.items():
             if name.startswith("worker") and child.returncode is None:
-                child.send_signal(signal.SIGHUP)
+                with suppress(ProcessLookupError):  # it has just died: its successor reads the new file
+                    child.send_signal(signal.SIGHUP)
         wanted = {f"worker-{index}" for index in range(changed.workers)}
         deadline = monotonic() + RELOAD_SECONDS
         while not wanted <= self._workers_with(digest):

@@ -17,7 +17,7 @@ from ext_proc.app.content import ContentGate
 from ext_proc.app.credentials import FileCredentials
 from ext_proc.app.holds import HoldDesk
 from ext_proc.app.logs import beat_forever, open_log
-from ext_proc.app.process import clock, end_with_parent, read_states, tell
+from ext_proc.app.process import clock, end_with_parent, read_states, release_sigterm, tell
 from ext_proc.app.rule_packs import detector_of
 from ext_proc.app.scraping import tell_exemplars
 from ext_proc.app.shadow import ShadowedPolicy
@@ -60,6 +60,7 @@ _log = telemetry.logger()
 def run(config_path: Path, index: int) -> int:
     """A worker's whole life."""
     end_with_parent()
+    release_sigterm()  # no log is open: it may just end
     telemetry.set_up_logging()
     uvloop.run(_Worker(config_path, index).live())
     return 0

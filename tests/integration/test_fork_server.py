@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
+import resource
 import signal
 import socket
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +53,7 @@ def waiting(folder: Path) -> tuple[str, ...]:
     path = folder / "config.yaml"
     if not path.exists():
         os.mkfifo(path)
-    return ("ship", "--config", str(path))
+    return ("work", "--index", "0", "--config", str(path))
 
 
 async def test_exit_status_of_a_child(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -76,12 +78,21 @@ async def test_child_of_its_own(tmp_path: Path) -> None:
     """Ctrl-C is not for it, its name is what it does, and signals reach it."""
     async with running() as server:
         child = await server.start(waiting(tmp_path))
-        await until(lambda: Path(f"/proc/{child.pid}/comm").read_text() == "ship\n")
+        await until(lambda: Path(f"/proc/{child.pid}/comm").read_text() == "work-0\n")
         assert os.getpgid(child.pid) == child.pid != os.getpgid(0)
         assert "fork-server" in command_of(parent_of(child.pid))
-        assert len([*Path(f"/proc/{child.pid}/task").iterdir()]) == 1  # nothing that forks badly was imported
+        # Nothing that forks badly was imported. (The server's: a child has one thread whatever its parent had.)
+        assert len([*Path(f"/proc/{parent_of(child.pid)}/task").iterdir()]) == 1
         child.send_signal(signal.SIGKILL)
         assert await child.wait() == -signal.SIGKILL
+
+
+async def test_shipper_that_is_asked_to_end_at_once(tmp_path: Path) -> None:
+    """It is stopped right after it was started, where its predecessor was stopped with all: there is a last round."""
+    async with running() as server:
+        child = await server.start(("ship", "--config", str(tmp_path / "none.yaml")))
+        child.send_signal(signal.SIGTERM)
+        assert await child.wait() == 2  # of the configuration, not of the signal
 
 
 async def test_server_that_is_killed(tmp_path: Path) -> None:
@@ -96,6 +107,104 @@ async def test_server_that_is_killed(tmp_path: Path) -> None:
         assert parent_of(after.pid) != first
         after.send_signal(signal.SIGKILL)
         assert await after.wait() == -signal.SIGKILL
+
+
+async def test_server_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A supervisor that stops must not wait for it: the kernel tells who has ended."""
+    monkeypatch.setattr(fork_server, "TELL_SECONDS", 0.1)
+    monkeypatch.setattr(fork_server, "CLOSE_SECONDS", 0.1)
+    async with running() as server:
+        child = await server.start(waiting(tmp_path))
+        os.kill(parent_of(child.pid), signal.SIGSTOP)
+        child.send_signal(signal.SIGKILL)
+        assert await child.wait() == -1
+        asking = asyncio.create_task(server.start(waiting(tmp_path)))
+        await asyncio.sleep(0)
+        server.give_up()
+        with pytest.raises(ChildProcessError, match="the fork server is gone"):
+            await asking
+        child = await server.start(waiting(tmp_path))
+        os.kill(parent_of(child.pid), signal.SIGSTOP)
+        child.send_signal(signal.SIGKILL)
+        await child.wait()
+
+
+async def test_process_one_leaves_no_zombies(tmp_path: Path) -> None:
+    """It inherits the children of a server that died, and nobody else would ever wait for them."""
+    prctl, subreaper = ctypes.CDLL(None).prctl, 36
+    prctl(subreaper, 1)
+    try:
+        async with running() as server:
+            child = await server.start(waiting(tmp_path))
+            os.kill(parent_of(child.pid), signal.SIGKILL)
+            await until(lambda: parent_of(child.pid) == os.getpid())
+            await child.wait()
+            assert not Path(f"/proc/{child.pid}").exists()
+    finally:
+        prctl(subreaper, 0)
+
+
+async def test_no_descriptor_is_left(tmp_path: Path) -> None:
+    """The kernel leaves the pidfd out. Who asked must hear of it, and the child must not stay without one."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    filling: list[int] = []
+    async with running() as server:
+        child = await server.start(waiting(tmp_path))
+        parent = parent_of(child.pid)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+        try:
+            with suppress(OSError):
+                while True:
+                    filling.append(os.open("/", os.O_RDONLY))
+            with pytest.raises(ChildProcessError, match="no file descriptor is left"):
+                await server.start(waiting(tmp_path))
+        finally:
+            for one in filling:
+                os.close(one)
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        children = Path(f"/proc/{parent}/task/{parent}/children")
+        await until(lambda: children.read_text().split() == [str(child.pid)])
+        child.send_signal(signal.SIGKILL)
+        assert await child.wait() == -signal.SIGKILL
+
+
+@asynccontextmanager
+async def told() -> AsyncIterator[tuple[ForkServer, socket.socket]]:
+    """Without a process: the test speaks for it."""
+    server = ForkServer({})
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    server._channel = ours
+    asyncio.get_running_loop().add_reader(ours, server._heard, ours)
+    with theirs:
+        async with asyncio.timeout(WAIT_SECONDS):
+            yield server, theirs
+        await server.close()
+
+
+async def test_last_words_of_a_server_that_did_not_read_all() -> None:
+    """The kernel says "reset" before it gives them: a child that is told of there would run, and nobody know of it."""
+    async with told() as (server, theirs):
+        asking = [asyncio.create_task(server.start(("ship",))) for _ in range(2)]
+        await asyncio.sleep(0)
+        pidfd = os.pidfd_open(os.getpid())
+        fork_server._say(theirs, {"started": 1}, pidfd)
+        os.close(pidfd)
+        theirs.close()
+        assert (await asking[0]).pid == 1
+        with pytest.raises(ChildProcessError, match="the fork server is gone"):
+            await asking[1]
+
+
+async def test_server_that_reads_nothing() -> None:
+    async with told() as (server, _):
+        assert server._channel is not None
+        with suppress(BlockingIOError):
+            while True:
+                server._channel.send(bytes(1000))
+        with pytest.raises(ChildProcessError, match="Resource temporarily unavailable"):
+            await server.start(("ship",))
+        assert server._asked == []  # or the next answer would be taken for its
 
 
 async def test_server_that_cannot_run() -> None:
@@ -130,6 +239,27 @@ def test_what_cannot_be_forked_is_refused_and_the_server_stays(monkeypatch: pyte
     with ours, theirs:
         assert fork_server._forked(theirs) is False
         assert json.loads(ours.recv(1000)) == {"refused": "fork: Resource temporarily unavailable"}
+
+
+def test_child_without_a_pidfd_is_refused_and_the_server_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_pidfd(pid: int) -> int:
+        raise OSError(23, f"Too many open files in system, and {pid}")
+
+    def forked() -> int:
+        if (pid := fork()) == 0:
+            signal.pause()
+        return pid
+
+    fork = os.fork
+    monkeypatch.setattr(os, "fork", forked)
+    monkeypatch.setattr(os, "pidfd_open", no_pidfd)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        assert fork_server._forked(theirs) is False
+        refused = json.loads(ours.recv(1000))["refused"]
+    assert refused.startswith("pidfd_open: Too many open files in system")
+    pid = int(refused.rpartition(" ")[2])
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
 
 
 async def test_refusal_reaches_who_asked() -> None:

@@ -26,6 +26,7 @@ import yaml
 from envoy.service.ext_proc.v3 import external_processor_pb2_grpc
 
 from ext_proc import cli
+from ext_proc.app import supervisor
 from ext_proc.app.fork_server import Child
 from ext_proc.app.process import read_states
 from ext_proc.app.supervisor import _Role, _Supervisor
@@ -286,6 +287,52 @@ async def test_process_that_dies_at_once_is_started_ever_more_slowly(tmp_path: P
     assert [gap >= least for gap, least in zip(gaps, (0.2, 0.4, 0.8, 1.6), strict=True)] == [True] * 4
 
 
+async def test_start_that_takes_long_and_fails_is_tried_ever_more_slowly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fork server imports for seconds, and may end each time."""
+    import asyncio
+
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(_configuration(tmp_path, 1)))
+    monkeypatch.setattr(supervisor, "STEADY_SECONDS", 0.1)
+    starts: list[float] = []
+    over = asyncio.Event()
+
+    class Failing(_Supervisor):
+        async def _start(self, role: _Role) -> Child:
+            starts.append(time.monotonic())
+            if len(starts) == 4:
+                over.set()
+            await asyncio.sleep(0.15)
+            raise ChildProcessError("the fork server is gone")
+
+    await Failing(tmp_path / "config.yaml")._keep(_Role("worker-0", ()), over)
+    gaps = [after - before for before, after in itertools.pairwise(starts)]
+    assert [gap >= least for gap, least in zip(gaps, (0.35, 0.55, 0.95), strict=True)] == [True] * 3
+
+
+def _waited_for() -> Child:
+    """It is gone, and so is what the kernel knew of it."""
+    pid = os.posix_spawnp("true", ["true"], os.environ)
+    child = Child(pid, os.pidfd_open(pid))
+    os.waitpid(pid, 0)
+    return child
+
+
+async def test_worker_that_has_just_died_does_not_refuse_a_reload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That it has, the fork server may not have said yet. Its successor reads the new file."""
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(_configuration(tmp_path, 1)))
+    died = _waited_for()
+    gate = _Supervisor(tmp_path / "config.yaml")
+    gate._children["worker-0"] = died
+    monkeypatch.setattr(gate, "_workers_with", lambda _: {f"worker-{index}" for index in range(gate._config.workers)})
+    monkeypatch.setattr("ext_proc.app.edge_files.write_routes", lambda _: None)
+    await gate._hand_on(gate._config, "digest")
+    died.ended(0)
+
+
 async def test_process_that_ends_while_it_is_stopped_is_no_error(tmp_path: Path) -> None:
     """The others would be cancelled in mid-exchange."""
 
@@ -432,6 +479,17 @@ def test_stops_in_order_when_asked(own: Gate) -> None:
         release.set()
         assert list(stream) == []
         assert stream.code() is grpc.StatusCode.OK  # Envoy ended it, so it may end well
+    assert own.program.process.wait(WAIT_SECONDS) == 0
+    assert [name for name, pid in pids.items() if _is_running(pid)] == []
+    left = [path.name for path in (own.folder / "state" / "evidence").iterdir() if path.is_dir()]
+    assert left == [], "a log was not ended, sealed, shipped and freed"
+
+
+def test_stops_where_all_are_asked_to_end_at_once(own: Gate) -> None:
+    """As by an init that knows a group only: the shipper comes from a new fork server, and does its last round."""
+    pids = own.pids()
+    for pid in {_parent_of(pids["worker-0"]), *pids.values()}:
+        os.kill(pid, signal.SIGTERM)
     assert own.program.process.wait(WAIT_SECONDS) == 0
     assert [name for name, pid in pids.items() if _is_running(pid)] == []
     left = [path.name for path in (own.folder / "state" / "evidence").iterdir() if path.is_dir()]
