@@ -311,3 +311,17 @@ def test_opa_is_given_what_makes_a_question_cheap_within_its_limits() -> None:
     assert environment() == [{"name": "GOGC", "value": "400"}, *limits]
     own = {"name": "GOGC", "value": "50"}
     assert environment(own) == [*limits, own]  # once: Kubernetes refuses a name that is there twice
+
+
+@pytest.mark.parametrize("registry", ["registry.example.com/ai", "registry.example.com/ai/"])
+def test_the_registrys_slash_is_put_where_it_belongs(registry: str) -> None:
+    objects = rendered(changed(GATEWAY, "image/registry", registry))
+    images = [objects.container(name)["image"].partition(":")[0] for name in ("gate", "envoy", "opa")]
+    assert images == [f"registry.example.com/ai/affidavit{which}" for which in ("", "-envoy", "-opa")]
+
+
+def test_each_alert_leads_to_its_page() -> None:
+    values = changed(GATEWAY, "monitoring", {"rules": {"enabled": True, "runbookUrl": "https://wiki.example.com/gate"}})
+    groups = rendered(values).one("PrometheusRule")["spec"]["groups"]
+    found = {rule["alert"]: rule["annotations"]["runbook_url"] for group in groups for rule in group["rules"]}
+    assert found == {alert: f"https://wiki.example.com/gate#{alert.lower()}" for alert in found} != {}

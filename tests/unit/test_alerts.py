@@ -88,8 +88,8 @@ def test_every_metric_is_shown() -> None:
 def test_each_alert_says_what_to_do(rule: dict[str, Any]) -> None:
     assert rule["labels"]["severity"] in {"page", "ticket"}
     notes = rule["annotations"]
-    assert set(notes) == {"summary", "description", "runbook"} and all(notes.values())
-    page, _, anchor = notes["runbook"].partition("#")
+    assert set(notes) == {"summary", "description", "runbook_url"} and all(notes.values())
+    page, _, anchor = notes["runbook_url"].partition("#")
     headings = re.findall(r"^## (\w+)$", (REPOSITORY / page).read_text(), re.MULTILINE)
     assert anchor == rule["alert"].lower()
     assert anchor in {heading.lower() for heading in headings}

@@ -52,7 +52,9 @@ annotations:
 
 {{- define "affidavit.image" -}}
 {{- $image := .part.image -}}
-{{- $name := printf "%s%s:%s" .root.Values.image.registry $image.repository (default .root.Chart.AppVersion $image.tag) -}}
+{{- $registry := .root.Values.image.registry -}}
+{{- if $registry -}}{{- $registry = printf "%s/" (trimSuffix "/" $registry) -}}{{- end -}}
+{{- $name := printf "%s%s:%s" $registry $image.repository (default .root.Chart.AppVersion $image.tag) -}}
 {{- if $image.digest -}}{{- printf "%s@%s" $name $image.digest -}}{{- else -}}{{- $name -}}{{- end -}}
 {{- end -}}
 
