@@ -378,6 +378,16 @@ def test_caller_learns_nothing_of_such_a_name(edge: Edge) -> None:
         assert reply.header("x-request-id") == gate.attribute(question, "request.id")
 
 
+def test_calls_of_the_gate_end_without_a_reset(edge: Edge) -> None:
+    """Of each that is reset gRPC's Python server keeps memory for ever."""
+    counters = ("cluster.affidavit_workers.upstream_rq_completed", "cluster.affidavit_workers.upstream_rq_tx_reset")
+    completed, reset = map(edge.counter, counters)
+    for _ in range(10):
+        assert edge.post().status == 200
+    edge.wait(lambda: edge.counter(counters[0]) >= completed + 10)
+    assert edge.counter(counters[1]) == reset
+
+
 def test_answers_of_envoys_own_bear_the_request_id(edge: Edge) -> None:
     """It is what a caller can name when they ask what happened."""
     assert edge.post("/refused/x").header("x-request-id")
