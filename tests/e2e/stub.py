@@ -131,7 +131,7 @@ class Stub(pb_grpc.ExternalProcessorServicer):  # type: ignore[misc]  # generate
                 context.abort(grpc.StatusCode.INTERNAL, "never awaited").close()
                 return True
             case Fault.HANG:
-                await asyncio.sleep(3600)
+                pass  # nothing is said; but it listens, as ours does: whoever does not is reset a second later
             case Fault.SPURIOUS:
                 phase = message.WhichOneof("request")
                 other = "response_body" if phase != "response_body" else "request_headers"

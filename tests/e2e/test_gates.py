@@ -201,7 +201,7 @@ def test_refusal_of_the_gate_keeps_its_words(edge: Edge, phase: str) -> None:
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_caller_who_leaves_during_a_phase(edge: Edge, phase: str) -> None:
-    """The gate's stream is cancelled (or ended) at once, not at the time-out."""
+    """The gate's stream is ended at once, not at the time-out."""
     script = f"{Fault.HANG}@{phase}"
     before = len(edge.stub.seen[script])
     with socket.create_connection(("127.0.0.1", edge.port), timeout=DEADLINE_SECONDS) as caller:
@@ -211,6 +211,7 @@ def test_caller_who_leaves_during_a_phase(edge: Edge, phase: str) -> None:
     edge.wait(lambda: edge.stub.seen[script][-1].end != "")
 
     assert time.monotonic() - left_at < 0.8
+    assert edge.stub.seen[script][-1].end == "eof"
 
 
 def test_log_lines_equal_counted_requests(edge: Edge) -> None:
