@@ -8,7 +8,6 @@ requests: Envoy's admin interface, which knows, is on loopback.
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 from dataclasses import dataclass
 from time import monotonic
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTimeout, web
 
 from ext_proc import telemetry
+from ext_proc.app.envoy_admin import read_stats, stats_path
 from ext_proc.config import load
 from ext_proc.errors import ConfigError
 
@@ -85,11 +85,12 @@ class Admin:
             EnvoyGoneError: there is none.
             EnvoyUnclearError: it does not say, or not in time.
         """
-        said = await self._asked("GET", "/stats?format=json&filter=%5Ehttp.gate.downstream_rq_active%24")
+        said = await self._asked("GET", stats_path("^http.gate.downstream_rq_active$"))
         try:
-            return int(json.loads(said)["stats"][0]["value"])
-        except (ValueError, LookupError, TypeError):
+            [value] = read_stats(said).values()
+        except ValueError:
             raise EnvoyUnclearError("it does not say how many requests it has") from None
+        return value
 
     async def is_live(self) -> bool:
         """Does it take requests, and is it not draining?"""

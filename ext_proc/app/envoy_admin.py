@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import urllib.request
 from http.client import HTTPException
 from typing import Final
+from urllib.parse import quote
 
 _PATIENCE_SECONDS: Final = 2.0
 
@@ -26,3 +28,20 @@ def ask_envoy(admin: str, path: str, method: str = "GET") -> bytes | None:
     except (OSError, HTTPException):
         return None
     return said
+
+
+def stats_path(pattern: str) -> str:
+    """The path of the statistics whose names match an expression (RE2, anywhere in the name)."""
+    return f"/stats?format=json&filter={quote(pattern)}"
+
+
+def read_stats(said: bytes | None) -> dict[str, int]:
+    """Counters and gauges by name.
+
+    Raises:
+        ValueError: that is not what Envoy says of its statistics.
+    """
+    try:
+        return {str(one["name"]): int(one["value"]) for one in json.loads(said or b"")["stats"]}
+    except (LookupError, TypeError, OverflowError) as error:
+        raise ValueError(f"no statistics of Envoy's: {type(error).__name__}") from None

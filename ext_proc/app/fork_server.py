@@ -279,15 +279,14 @@ def _forked(channel: socket.socket) -> bool:
         release_sigterm()
         _say(channel, {"refused": f"fork: {error.strerror}"})
         return False
-    if pid != 0:
-        release_sigterm()
-    else:
+    if pid == 0:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         channel.close()
         os.setpgid(0, 0)
         os.environ[PARENT_VARIABLE] = str(parent)
         return True
+    release_sigterm()
     try:
         pidfd = os.pidfd_open(pid)  # before it is waited for: so the number is its own
     except OSError as error:

@@ -7,16 +7,16 @@ its records), and its trace where it is traced.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, multiprocess
 from prometheus_client.exposition import choose_encoder
 
 from ext_proc import telemetry
-from ext_proc.app.envoy_admin import ask_envoy
+from ext_proc.app.envoy_admin import ask_envoy, read_stats, stats_path
 from ext_proc.app.process import clock, read_states
 from ext_proc.app.standing import StandingCollector
 
@@ -68,13 +68,11 @@ class EnvoyCollector:
 
     def collect(self) -> Iterator[Metric]:
         """See `prometheus_client.registry.Collector`. Nothing where Envoy does not answer."""
-        filtered = quote(rf"ext_proc\.({'|'.join(telemetry.ENVOY_EVENTS)})$")
-        said = ask_envoy(self._admin, f"/stats?format=json&filter={filtered}")
-        with suppress(ValueError, LookupError, TypeError, AttributeError):
-            told: dict[str, float] = {}
-            for one in json.loads(said or b"")["stats"]:
-                event = one["name"].rpartition(".")[2]
-                told[event] = told.get(event, 0.0) + float(one["value"])  # of both listeners
+        said = ask_envoy(self._admin, stats_path(rf"ext_proc\.({'|'.join(telemetry.ENVOY_EVENTS)})$"))
+        with suppress(ValueError):
+            told: Counter[str] = Counter()
+            for name, value in read_stats(said).items():
+                told[name.rpartition(".")[2]] += value  # of both listeners
             yield telemetry.envoy_counters(told)
 
 

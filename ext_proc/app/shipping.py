@@ -6,7 +6,6 @@ log of its own, which it ships like any other.
 
 from __future__ import annotations
 
-import json
 import signal
 from contextlib import suppress
 from datetime import timedelta
@@ -19,7 +18,7 @@ from ext_proc.app import registry
 from ext_proc.app.bundle_door import BundleDoor
 from ext_proc.app.bundle_fetch import BundleFetcher
 from ext_proc.app.distribution import Distribution, Distributor
-from ext_proc.app.envoy_admin import ask_envoy
+from ext_proc.app.envoy_admin import ask_envoy, read_stats, stats_path
 from ext_proc.app.logs import Journal, remember_born
 from ext_proc.app.policy_archive import PolicyArchive, reported
 from ext_proc.app.process import clock, end_with_parent, give_back_memory, read_states, release_sigterm, tell
@@ -277,12 +276,11 @@ class _Shipping:
             ask_envoy(self._config.listen.admin, "/reopen_logs", "POST")
 
     def _envoy_requests(self) -> int | None:
-        counted = "/stats?format=json&filter=%5Ehttp.gate.downstream_rq_total%24"
-        said = ask_envoy(self._config.listen.admin, counted)
-        try:
-            return int(json.loads(said)["stats"][0]["value"]) if said else None
-        except (ValueError, LookupError, TypeError):
-            return None
+        said = ask_envoy(self._config.listen.admin, stats_path("^http.gate.downstream_rq_total$"))
+        with suppress(ValueError):
+            [value] = read_stats(said).values()
+            return value
+        return None
 
     # The canary ----------------------------------------------------------------------------------------------------
 
