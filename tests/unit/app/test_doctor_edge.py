@@ -101,6 +101,10 @@ def _route(dump: dict[str, Any]) -> Any:
     return dump["configs"][2]["dynamic_route_configs"][0]["route_config"]["virtual_hosts"][0]["routes"][0]["route"]
 
 
+def _layers(dump: dict[str, Any]) -> Any:
+    return dump["configs"][0]["bootstrap"]["layered_runtime"]["layers"]
+
+
 def _cluster(dump: dict[str, Any]) -> Any:
     return dump["configs"][3]["dynamic_active_clusters"][0]["cluster"]
 
@@ -153,7 +157,9 @@ OTHERS: dict[str, tuple[Callable[[dict[str, Any]], Any], str, str]] = {
             "somebody else's listeners": (
                 lambda dump: dump["configs"][0]["bootstrap"]["dynamic_resources"].update(lds_config={}), "bootstrap.dynamic_resources.lds_config is set",
             ),
-            "a layer of its own": (lambda dump: dump["configs"][0]["bootstrap"].update(layered_runtime={}), "bootstrap.layered_runtime is set"),
+            "a layer of its own": (lambda dump: _layers(dump).append({"name": "x", "static_layer": {}}), "layered_runtime.layers"),
+            "a switch of its own": (lambda dump: _layers(dump)[0]["static_layer"].update({"x.y": False}), "x.y is set"),
+            "no layers": (lambda dump: dump["configs"][0]["bootstrap"].update(layered_runtime={}), "layered_runtime.layers is missing"),
         },
         doctor_edge.CONNECTIONS: {
             "a share without the gate": (lambda dump: _route(dump).update(weighted_clusters=SPLIT), "weighted_clusters is set"),
