@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from ext_proc.audit.keys import KeyRing
     from ext_proc.audit.note import Signer
-    from ext_proc.model import Entry, ExchangeId, Identity, Source
+    from ext_proc.model import Entry, ExchangeId, Identity
 
 LISTED: Final = ("request_redaction", "response_redaction")
 _SPACE_CHECK_SECONDS: Final = 0.5
@@ -148,7 +148,7 @@ class Writer:
         self._used_lock = Lock()  # guards _used: the event loop and health checks from a thread read it
         self._order_lock = Lock()  # guards _sequence and _pending together: giving records back rewinds both
         self._last_written = -1
-        self._known_people: dict[tuple[Identity | None, Source | None], dict[str, Any]] = {}
+        self._known_people: dict[tuple[Identity | None, tuple[str, str] | None], dict[str, Any]] = {}
         self._parts = Parts()
         self._open: dict[str, dict[str, Any]] = {}  # exchanges with an intent and no outcome; the thread's own
         self._unsealed: dict[str, list[bytes]] = {}  # of those, parts that are frames only; the thread's own
@@ -364,7 +364,10 @@ class Writer:
 
     def _people(self, entry: Entry, subject: str) -> dict[str, Any]:
         """References to the caller; the two records of an exchange have the same, so the last ones are kept."""
-        known = (entry.identity, entry.source)
+        source = entry.source
+        # Without the port, which no reference is of: another connection of the same caller is known, too.
+        place = None if source is None else (source.address.rpartition(":")[0] or source.address, source.user_agent)
+        known = (entry.identity, place)
         people = self._known_people.get(known)
         if people is None:
             if len(self._known_people) >= _KNOWN_PEOPLE_MAX:
@@ -372,7 +375,7 @@ class Writer:
             people = self._known_people[known] = self._referenced(*known, subject)
         return people
 
-    def _referenced(self, identity: Identity | None, source: Source | None, subject: str) -> dict[str, Any]:
+    def _referenced(self, identity: Identity | None, place: tuple[str, str] | None, subject: str) -> dict[str, Any]:
         reference = self._keyring.reference
         people: dict[str, Any] = {"actor": None, "source": None}
         if identity is not None:
@@ -386,10 +389,11 @@ class Writer:
                 # Only where there is one: whoever may read one tenant's exchanges finds them by it.
                 **({"tenant_ref": reference(TENANT, identity.tenant)} if identity.tenant else {}),
             }
-        if source is not None:
+        if place is not None:
+            address, user_agent = place
             people["source"] = {
-                "address_ref": reference("address", source.address.rpartition(":")[0] or source.address),
-                "user_agent_ref": reference("user-agent", source.user_agent),
+                "address_ref": reference("address", address),
+                "user_agent_ref": reference("user-agent", user_agent),
             }
         return people
 

@@ -161,6 +161,18 @@ async def test_the_port_of_a_caller_is_no_part_of_the_reference(tmp_path, folder
     assert refs[3] == refs[4]
 
 
+async def test_another_connection_of_a_known_caller_makes_no_references_again(tmp_path, monkeypatch):
+    writer = await a_writer(tmp_path)
+    await writer.record(intent(0), AT)
+    made: list[str] = []
+    reference = writer._keyring.reference
+    monkeypatch.setattr(writer._keyring, "reference", lambda of, *text: made.append(of) or reference(of, *text))
+    for port in range(2000):
+        await writer.record(replace(intent(port, None), source=replace(SOURCE, address=f"10.0.0.9:{port}")), AT)
+    await writer.close(AT)
+    assert made.count("address") == 1
+
+
 async def test_concurrent_records_are_numbered_as_they_came_and_none_is_missing(tmp_path, folder):
     writer = await a_writer(tmp_path)
     await writer.record(intent(1000), AT)  # the first of a caller waits for the key
