@@ -32,7 +32,9 @@ _DEBT_MAX: Final = 1024 * _WORTH
 class Cursor:
     """Where a text is in an automaton. Places count its characters."""
 
-    __slots__ = ("_debt", "at", "automaton", "hit_first", "hit_last", "hit_rules", "resisting", "starts", "state")
+    __slots__ = (
+        "_debt", "at", "automaton", "hit_first", "hit_from", "hit_last", "hit_rules", "resisting", "starts", "state",
+    )  # fmt: skip
 
     def __init__(self, automaton: Automaton, at: int = 0) -> None:
         self.automaton = automaton
@@ -43,8 +45,10 @@ class Cursor:
         self.hit_first: int | None = None
         """The oldest start of what may be a value and was not looked at yet."""
         self.hit_last = 0
+        """Where the last such value may end, ..."""
+        self.hit_from = 0
+        """... and where it begins: the oldest of those that may end there."""
         self.hit_rules: frozenset[int] = frozenset()
-        """Where the last such value may end."""
         self.resisting: list[tuple[int, int]] = []
         """Places where a placeholder could come to stand that something older goes through, and how old that is."""
 
@@ -53,6 +57,7 @@ class Cursor:
         other = Cursor(self.automaton, self.at)
         other.state, other.starts, other._debt = self.state, self.starts, self._debt
         other.hit_first, other.hit_last, other.hit_rules = self.hit_first, self.hit_last, self.hit_rules
+        other.hit_from = self.hit_from
         other.resisting = list(self.resisting)
         return other
 
@@ -145,7 +150,7 @@ class Cursor:
         if hit is not None:
             if self.hit_first is None or hit < self.hit_first:
                 self.hit_first = hit
-            self.hit_last = at + 1
+            self.hit_last, self.hit_from = at + 1, hit
             if not rules <= self.hit_rules:
                 self.hit_rules |= rules
             self._resist(at + 1, hit)

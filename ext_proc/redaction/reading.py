@@ -154,7 +154,8 @@ class Reading:
         self.plain.feed(text)
         undone.feed(text)
         if undone.agrees(self.plain):
-            self.plain.hit_first, self.plain.hit_last = self.hits()
+            self.plain.hit_first, _ = self.hits()
+            self.plain.hit_last, self.plain.hit_from = max(self._last_hits(), key=lambda hit: (hit[0], -hit[1]))
             self.plain.hit_rules |= undone.cursor.hit_rules
             self.plain.resist([(undone.place(at), undone.place(start)) for at, start in undone.cursor.resisting])
             self._undone = None
@@ -213,6 +214,18 @@ class Reading:
             first = other if first is None else min(first, other)
             last = max(last, self._undone.place(self._undone.cursor.hit_last))
         return first, last
+
+    def ended(self, until: int) -> int:
+        """Where the last that may be a value ends, if it began before ``until``; else 0."""
+        return max((last for last, start in self._last_hits() if start < until), default=0)
+
+    def _last_hits(self) -> list[tuple[int, int]]:
+        """Of each reading, where the last that may be a value ends, and where the oldest that may end there begins."""
+        found = [(self.plain.hit_last, self.plain.hit_from)]
+        if self._undone is not None:
+            cursor, place = self._undone.cursor, self._undone.place
+            found.append((place(cursor.hit_last), place(cursor.hit_from)))
+        return found
 
     def hit_rules(self) -> frozenset[int] | None:
         """Rules that such values may be found by; None where any may."""

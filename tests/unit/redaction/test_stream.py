@@ -365,6 +365,15 @@ def test_what_begins_in_what_is_too_long_to_be_kept(text: str) -> None:
         assert all(removal.start <= span.start and span.end <= removal.end for span in found)
 
 
+@pytest.mark.parametrize("line", ["a&amp;b ", "a%41 ", "ab&#65; ", "a\\n ", "aB3d" * 16 + "\n"])
+def test_the_last_character_of_what_is_masked_for_its_length(line: str) -> None:
+    """It may end what nothing is alive of any more: the last dash of `-----END PRIVATE KEY-----` went on."""
+    for length in (3_000, 9_000, 70_000):
+        text = "-----BEGIN PRIVATE KEY-----" + line * (length // len(line)) + "-----END PRIVATE KEY-----"
+        for size in (7, len(text)):
+            assert streamed(in_chunks(text + " ok", size)) in {"[WITHHELD] ok", "[SECRET_PEM] ok"}
+
+
 def test_a_hidden_character_far_behind_changes_nothing_here() -> None:
     """What announces a value, and its value, are one match: a second reading must not begin between the two."""
     text = (
