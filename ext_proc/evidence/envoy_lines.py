@@ -25,6 +25,8 @@ _BEFORE_THE_GATE: Final = (
     "route_not_found", "upgrade_failed", "overload",
 )  # fmt: skip
 """Beginnings of Envoy's own reasons for turning a request away that was not (or not usefully) put to the gate."""
+_LEFT: Final = ("downstream_remote_disconnect", "http2.remote_reset", "http2.remote_refuse")
+"""Beginnings of its words for a caller who closed the connection, or took back the request."""
 _LONGEST_MS: Final = 366 * 24 * 3600 * 1000
 _DETAILS: Final = re.compile(r"[A-Za-z0-9_.:|<>-]{1,100}")
 
@@ -83,7 +85,12 @@ class Line:
     @property
     def is_refused_before_the_gate(self) -> bool:
         """Is it one of Envoy's own reasons?"""
-        return self.details.startswith(_BEFORE_THE_GATE)
+        return self.details.startswith(_BEFORE_THE_GATE) and not self.details.startswith(_LEFT)
+
+    @property
+    def has_left_unheard(self) -> bool:
+        """Did its caller leave before the gate had answered a single question?"""
+        return self.details.startswith(_LEFT) and not self.phases
 
     @property
     def short_details(self) -> str:

@@ -127,6 +127,10 @@ def _judge_unrecorded(line: Line, around: Surroundings) -> Verdict:  # noqa: PLR
     if passed_nothing and _overlaps(around.deaths.get(line.replica), line.began_at, line.ended_at):
         what = "A worker of its replica died meanwhile, before anything of it was to be recorded; nothing passed."
         return Verdict(Kind.EXPLAINED, "worker_died", what, is_to_note=True)
+    if passed_nothing and line.has_left_unheard:
+        # gRPC drops a call that is taken back before the server has accepted it: a busy worker never hears of it.
+        what = "Its caller left before the gate, which was busy, had answered anything; nothing passed."
+        return Verdict(Kind.EXPLAINED, "left_unheard", what, is_to_note=True)
     return Verdict(Kind.ORPHAN, "record_missing", "Envoy's log tells of the request, and no log of ours does.")
 
 

@@ -220,6 +220,32 @@ def test_workers_that_die_are_explained(beating):
     assert outcome["outcome"]["code"] == "worker_died"
 
 
+@pytest.mark.parametrize(("seconds", "expected"), [(4, "reconciled"), (12, "left_unheard")])
+def test_callers_who_leave_before_a_busy_gate_hears_of_them(beating, seconds, expected):
+    """For 10 seconds Envoy keeps the call of the gate for it, and then takes it back."""
+    since, before = now(), len(refusals(beating))
+    workers = running_workers(beating).values()
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        callers = [begun(beating) for _ in range(30)]
+        time.sleep(0.5)
+        for caller in callers:
+            caller.close()
+        time.sleep(seconds)
+    finally:
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+    beating.wait_for(lambda: beating.chat().status == 200, "not served")
+    told = settled(beating, since)
+    found = classes(told)
+    assert told["ok"], told
+    assert set(found) - {"gate_unavailable"} == {"reconciled", expected}
+    assert told["envoy"] == told["audited"]
+    by_command = found.get("left_unheard", 0) + found.get("gate_unavailable", 0)
+    beating.wait_for(lambda: len(refusals(beating)) == before + by_command, "each has a leaf of its own", 90)
+
+
 def test_an_envoy_that_dies_is_explained(beating):
     since = now()
     assert beating.chat().status == 200

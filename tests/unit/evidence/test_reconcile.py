@@ -287,10 +287,23 @@ def test_a_caller_who_left_while_a_worker_died_is_explained(gateway):
     assert only(gateway.reconcile()) == ("explained", "worker_died")
 
 
-def test_a_caller_who_left_and_no_worker_that_died_is_an_orphan(gateway):
-    told = {"event_id": None, "decision": None, "details": "downstream_remote_disconnect"}
-    gateway.seal(line("one", NOON, attempts=0, **told))
-    assert only(gateway.reconcile()) == ("orphan", "record_missing")
+@pytest.mark.parametrize("details", ["downstream_remote_disconnect", "http2.remote_reset"])
+@pytest.mark.parametrize(
+    ("heard", "expected"),
+    [
+        ({"ext_proc": {"bytes_sent": 0, "grpc_status_before_first_call": 0}}, ("explained", "left_unheard")),
+        ({"ext_proc": None}, ("explained", "left_unheard")),
+        ({"ext_proc": {"request_header_call_status": 0}}, ("orphan", "record_missing")),  # then the gate knew of it
+        ({"ext_proc": {"grpc_status_before_first_call": 10}}, ("incident", "phase_failed")),
+        ({"attempts": 1}, ("incident", "bypass")),
+        ({"event_id": "one"}, ("orphan", "record_missing")),
+    ],
+)
+def test_a_caller_who_left_before_the_gate_had_heard(gateway, details, heard, expected):
+    told = {"event_id": None, "decision": None, "details": details, "ext_proc": None, "attempts": 0}
+    gateway.seal({**line("one", NOON), **told, **heard})
+    assert only(gateway.reconcile()) == expected
+    assert [one.request_id for one in gateway.noted] == (["one"] if expected[1] == "left_unheard" else [])
 
 
 def test_what_the_gate_could_not_record_it_refused(gateway):
