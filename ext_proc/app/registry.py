@@ -100,8 +100,8 @@ def policy_version(config: Config) -> PolicyVersion:
 
 
 def access_log_path(config: Config) -> Path:
-    """What Envoy writes."""
-    return (config.state_dir / "access.jsonl").absolute()
+    """What Envoy writes: alone in its folder, which is all of ``state_dir`` that Envoy needs."""
+    return (config.state_dir / "access" / "access.jsonl").absolute()
 
 
 def keyring(config: Config) -> KeyRing:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 import zstandard
 
 from ext_proc.audit import segments
-from ext_proc.audit.reserve import make_for_others, reserve
+from ext_proc.audit.reserve import make_folder_for_others, make_for_others, reserve
 from ext_proc.audit.seal import named_object
 from ext_proc.errors import IntegrityError
 
@@ -97,12 +97,13 @@ class AccessLogTail:
 
     Args:
         path: the file that Envoy writes.
-        state_dir: where the cursor is kept.
+        state_dir: where the cursor is kept, and where the file was in earlier versions: what is left is shipped, too.
         replica: whose Envoy it is.
     """
 
     def __init__(self, path: Path, state_dir: Path, replica: str) -> None:
         self._path = path
+        self._state_dir = state_dir
         self._cursor_path = state_dir / _CURSOR
         self._replica = replica
         self._generations = self._load()
@@ -187,7 +188,10 @@ class AccessLogTail:
     # Files ---------------------------------------------------------------------------------------------------------
 
     def _aside(self) -> list[Path]:
-        return sorted(self._path.parent.glob("access-*.jsonl"))
+        here = self._path.parent.glob("access-*.jsonl")
+        # An Envoy that still has its old configuration goes on there: until another's lines are here, it is followed.
+        earlier = () if self._state_dir == self._path.parent else self._state_dir.glob("access*.jsonl")
+        return sorted((*here, *earlier))
 
     def _files(self, now: datetime) -> list[_File]:
         """What there is to read, the oldest generation first; each has its entry in the cursor."""
@@ -272,6 +276,7 @@ def prepare(path: Path) -> None:
     Raises:
         OSError: the disk does not let us.
     """
+    make_folder_for_others(path.parent)
     make_for_others(path)
     reserve(path, RESERVE_BYTES)
 

@@ -23,6 +23,22 @@ if _fallocate is not None:
     _fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
 
+def make_folder_for_others(folder: Path) -> None:
+    """Make the folder, if it is not there: whoever may make files in the one above it may make them in it.
+
+    Raises:
+        OSError: the disk does not let us.
+    """
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        return
+    above = folder.parent.stat()
+    with suppress(PermissionError):  # its group is none of ours
+        os.chown(folder, -1, above.st_gid)
+    folder.chmod(stat.S_IMODE(above.st_mode))
+
+
 def make_for_others(path: Path) -> None:
     """Make the file, empty, for whoever may make files in its folder: they may write to it, and we may set space apart.
 

@@ -182,7 +182,7 @@ class Stack:
     @property
     def access_log(self) -> Path:
         """Envoy's access log."""
-        return self.folder / "state" / "access.jsonl"
+        return self.folder / "state" / "access" / "access.jsonl"
 
     def pids(self) -> dict[str, int]:
         """Process ids by name."""

@@ -119,10 +119,22 @@ def test_nobody_but_the_gate_can_take_the_place_of_a_workers_socket() -> None:
         assert [name for name, paths in writable.items() if "/run/opa" in paths] == ["opa"]
 
 
+def test_nobody_but_the_gate_can_take_evidence_away() -> None:
+    """A folder that others may write in can be renamed by them, whatever is in it."""
+    for form in ("gateway", "whole", "sidecar"):
+        objects = rendered(ci_values(form))
+        seen = {
+            name: [one.get("subPath", "") for one in objects.container(name)["volumeMounts"] if one["name"] == "state"]
+            for name in ("opa", "gate", "envoy", "render", "drain")
+        }
+        kept_by_opa = ["policy/opa"] if form == "whole" else []
+        assert seen == {"opa": kept_by_opa, "gate": [""], "envoy": ["access"], "render": [], "drain": []}
+
+
 def test_each_container_reads_what_it_needs() -> None:
     objects = rendered(ci_values("egress"))
     assert _mounts(objects, "opa") == {"/run/opa": "opa", "/etc/affidavit/bundle/bundle.tar.gz": "bundle"}
-    envoy = {"/run/affidavit": "run", "/var/lib/affidavit": "state", "/etc/affidavit/tls": "tls"}
+    envoy = {"/run/affidavit": "run", "/var/lib/affidavit/access": "state", "/etc/affidavit/tls": "tls"}
     assert _mounts(objects, "envoy") == {**envoy, "/etc/affidavit/configmaps/company-ca": "ca-configmap-company-ca"}
     assert set(_mounts(objects, "drain")) == {"/etc/affidavit/config", "/etc/affidavit/pod", "/tmp"}
     gate = _mounts(objects, "gate")

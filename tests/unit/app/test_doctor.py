@@ -289,6 +289,7 @@ def test_the_witness(tmp_path: Path) -> None:
     config, digest = a_config(tmp_path)
     patient = doctor.Patient(config, digest, {}, lambda: NOW)
     assert _unwell(doctor._access_log(patient)) == {"envoy.witness": FAIL}
+    registry.access_log_path(config).parent.mkdir()
     registry.access_log_path(config).write_text("{}\n")
     assert _unwell(doctor._access_log(patient)) == {}
 

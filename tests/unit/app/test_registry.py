@@ -140,7 +140,8 @@ def test_client_certificates(config: Config, tmp_path: Path) -> None:
 
 def test_wal_and_places(config: Config) -> None:
     assert registry.wal_limits(config).segment_bytes == 16 * MIB
-    assert registry.evidence_directory(config).parent == registry.access_log_path(config).parent == config.state_dir
+    assert registry.evidence_directory(config).parent == config.state_dir
+    assert registry.access_log_path(config).parent == config.state_dir / "access"
 
 
 @pytest.mark.parametrize(

@@ -301,6 +301,42 @@ def test_who_may_make_files_may_write_this_one(tmp_path):
         folder.rmdir()
 
 
+def test_its_folder_is_made_as_the_one_above_it_is(tmp_path):
+    """Envoy needs this folder and no other of ours."""
+    for mode, expected in ((0o2770, 0o664), (0o750, 0o644), (0o777, 0o666)):
+        state = tmp_path / f"{mode:o}"
+        state.mkdir()
+        state.chmod(mode)
+        path = state / "access" / "access.jsonl"
+        access_log.prepare(path)
+        assert stat.S_IMODE(path.parent.stat().st_mode) == mode
+        assert stat.S_IMODE(path.stat().st_mode) == expected
+        path.parent.chmod(0o700)
+        access_log.prepare(path)
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700  # an operator's own
+
+
+def test_what_an_earlier_version_left_is_shipped_and_followed_until_the_new_file_has_lines(tmp_path):
+    old, path = tmp_path / "access.jsonl", tmp_path / "access" / "access.jsonl"
+    aside = tmp_path / "access-7.jsonl"
+    write(aside, b"zero\n")
+    write(old, b"one\n")
+    age(aside), age(old)
+    before = AccessLogTail(old, tmp_path, "gw-0")
+    assert shipped(before) == [b"zero\n", b"one\n"]
+    write(old, b"two\n")  # an Envoy that was not started anew
+    access_log.prepare(path)
+    now = AccessLogTail(path, tmp_path, "gw-0")
+    assert shipped(now) == [b"two\n"]
+    assert now.rotate_if_large()  # asked to reopen its logs, in vain
+    write(old, b"three\n")
+    age(old)
+    assert shipped(now) == [b"three\n"] and old.exists()
+    write(path, b"four\n")
+    assert shipped(now) == [b"four\n"]
+    assert shipped(now) == [] and not old.exists() and not aside.exists()
+
+
 def test_the_folder_of_somebody_else_is_left_to_them(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
     tmp_path.chmod(0o755)
