@@ -710,10 +710,10 @@ def _fork_server(options: argparse.Namespace) -> int:
 
 def _check_config(options: argparse.Namespace) -> int:
     from ext_proc.app import commands, edge_files, two_names
-    from ext_proc.config import load
+    from ext_proc.config import read
 
     path = commands.path_of(options.config, options.endpoints)
-    config, digest = load(path)
+    config, digest = read(path)
     edge_files.check(config)
     for warning in two_names.warnings(config):
         print(f"affidavit: warning: {warning}", file=sys.stderr)

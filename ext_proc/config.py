@@ -1048,13 +1048,23 @@ class Config(_Section):
 
 
 def load(path: Path) -> tuple[Config, str]:
-    """Read a configuration file.
+    """Read a configuration file, and the replica's name where that is in a file of its own.
 
     Returns:
         The configuration and the file's SHA-256 in lower-case hex.
 
     Raises:
         ConfigError: unreadable or not valid; ``detail`` names each field and what is wrong with it.
+    """
+    config, digest = read(path)
+    return _named(config), digest
+
+
+def read(path: Path) -> tuple[Config, str]:
+    """The same of the file alone: a pod's configuration can be read where no pod is.
+
+    Raises:
+        ConfigError: as `load`.
     """
     try:
         raw = path.read_bytes()
@@ -1072,7 +1082,7 @@ def load(path: Path) -> tuple[Config, str]:
     except (TypeError, ValueError, RecursionError):
         where = ".".join(_not_json(data, 0) or ["file"])
         raise ConfigError(f"{path}: {where}: not a value of JSON (a date? put it in quotes)") from None
-    return _named(config), hashlib.sha256(raw).hexdigest()
+    return config, hashlib.sha256(raw).hexdigest()
 
 
 def _named(config: Config) -> Config:

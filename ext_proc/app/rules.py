@@ -182,7 +182,8 @@ def _show(tried: Tried, *, has_text: bool) -> None:
     if tried.without_samples:
         console.print(f"without samples (hits, misses): {', '.join(tried.without_samples)}", markup=False)
     right = tried.samples - len(tried.failures)
+    rules = "1 rule" if tried.rules == 1 else f"{tried.rules} rules"
     console.print(
-        f"{' and '.join(tried.names)}: {tried.rules} rules, {right} of {tried.samples} samples as they say; "
+        f"{' and '.join(tried.names)}: {rules}, {right} of {tried.samples} samples as they say; "
         f"{tried.prose_mb_per_second:.0f} MB/s on prose, {tried.samples_mb_per_second:.1f} MB/s on samples"
     )

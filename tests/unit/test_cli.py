@@ -156,6 +156,17 @@ def test_check_config(config: Path, capsys: Said) -> None:
     assert not (config.parent / "run").exists()
 
 
+def test_check_config_of_a_pod_needs_no_pod(config: Path, capsys: Said) -> None:
+    """The replica's name is in a file that only a pod has; the other files that it names are not looked at either."""
+    whole = yaml.safe_load(config.read_text())
+    whole["audit"]["replica_file"] = "/etc/affidavit/pod/name"
+    config.write_text(yaml.safe_dump(whole))
+    assert _status("check-config", "--config", config) == 0
+    assert "valid" in capsys.readouterr().out
+    assert _status("render", "--config", config) == 2
+    assert "audit.replica_file: /etc/affidavit/pod/name: No such file" in capsys.readouterr().err
+
+
 def test_check_config_asks_the_rooms_too(config: Path, capsys: Said) -> None:
     """A file of the right form with which no worker could start is not valid."""
     whole = yaml.safe_load(config.read_text())
@@ -336,7 +347,7 @@ def test_interrupt(config: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said) 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ext_proc.config.load", interrupted)
+    monkeypatch.setattr("ext_proc.config.read", interrupted)
     assert _status("check-config", "--config", config) == 130
     assert capsys.readouterr().err == ""
 

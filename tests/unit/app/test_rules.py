@@ -28,7 +28,7 @@ def written(folder: Path, text: str) -> str:
 def test_all_as_they_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rules", "test", written(tmp_path, GOOD)]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "acme: 1 rules, 2 of 2 samples as they say" in said
+    assert "acme: 1 rule, 2 of 2 samples as they say" in said
     assert "MB/s on prose" in said
 
 
