@@ -710,12 +710,12 @@ def _fork_server(options: argparse.Namespace) -> int:
 
 def _check_config(options: argparse.Namespace) -> int:
     from ext_proc.app import commands, edge_files, two_names
-    from ext_proc.config import read
+    from ext_proc.config import files_missing, read
 
     path = commands.path_of(options.config, options.endpoints)
     config, digest = read(path)
     edge_files.check(config)
-    for warning in two_names.warnings(config):
+    for warning in (*files_missing(config), *two_names.warnings(config)):
         print(f"affidavit: warning: {warning}", file=sys.stderr)
     names = ", ".join(connection.name for connection in config.connections)
     print(f"{path}: valid (SHA-256 {digest}); connections: {names}")

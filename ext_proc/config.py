@@ -27,7 +27,7 @@ from ext_proc.model import Direction
 from ext_proc.policy.field_rules import BadFieldRule, read_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
     from pydantic.json_schema import JsonSchemaValue
@@ -1083,6 +1083,14 @@ def read(path: Path) -> tuple[Config, str]:
         where = ".".join(_not_json(data, 0) or ["file"])
         raise ConfigError(f"{path}: {where}: not a value of JSON (a date? put it in quotes)") from None
     return config, hashlib.sha256(raw).hexdigest()
+
+
+def files_missing(config: Config) -> Iterator[str]:
+    """What `load` would refuse here, and `read` does not."""
+    try:
+        _named(config)
+    except ConfigError as error:
+        yield f"{error.detail}; nothing starts where it is so (a pod has the file)"
 
 
 def _named(config: Config) -> Config:

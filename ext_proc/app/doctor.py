@@ -7,7 +7,9 @@ can tell (does the store let an object go?) the canary tries every day; its newe
 
 from __future__ import annotations
 
+import errno
 import json
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -172,7 +174,9 @@ def _edge(patient: Patient, dump: Mapping[str, Any]) -> Iterator[Finding]:
 def _access_log(patient: Patient) -> Iterator[Finding]:
     path = access_log_path(patient.config)
     try:
-        told = path.stat()
+        told = path.lstat()
+        if not stat.S_ISREG(told.st_mode):
+            raise OSError(errno.EINVAL, "is no plain file: whoever put it there is in Envoy, or is its user")
     except OSError as error:
         yield Finding(
             "envoy.witness", FAIL, f"{path}: {error.strerror}", "Envoy must be able to write it: its folder, its group"

@@ -7,6 +7,9 @@ between ships the very same part again, and no other bytes of the same place.
 A file that has grown large is renamed, and Envoy is asked to reopen its logs. Until it has, it writes into the old one:
 that goes only when all of it is in the store, the new one has lines, and nothing has been written to it for a while.
 
+Envoy's user may write in the folder, and so may whoever got into Envoy: nothing there is followed or read that is no
+plain file of one of our names. A link would lead to the gate's own keys, and a pipe would never end.
+
 Each file is made here before Envoy opens it, and has space set apart: on a full disk the gate refuses calls and records
 that (`WalSection.emergency_bytes`), and Envoy's lines of those refusals must not be lost, or reconciliation would miss
 them.
@@ -14,13 +17,16 @@ them.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
+import stat as modes
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import zstandard
 
@@ -42,6 +48,8 @@ QUIET: Final = timedelta(seconds=60)
 RESERVE_BYTES: Final = 8 * 1024 * 1024
 """Set apart for lines to come: about 6,000 of them."""
 _HEAD_BYTES: Final = 4096
+_ASIDE: Final = re.compile(r"access-[0-9]+\.jsonl")
+_EARLIER: Final = re.compile(r"access(?:-[0-9]+)?\.jsonl")
 _CURSOR: Final = "access-cursor.json"
 _NAME: Final = "%Y%m%dT%H%M%S%f"
 
@@ -139,9 +147,10 @@ class AccessLogTail:
             OSError: the disk does not let us.
         """
         prepare(self._path)
-        try:
-            stat = self._path.stat()
-        except FileNotFoundError:  # where Envoy must make it
+        for earlier in self._earlier():
+            reserve(earlier, RESERVE_BYTES)
+        stat = _stat(self._path)
+        if stat is None:  # where Envoy must make it
             return any(self._aside())
         if stat.st_size < ROTATE_BYTES:
             return stat.st_size == 0 and any(self._aside())
@@ -156,7 +165,7 @@ class AccessLogTail:
         """The next bytes of a file to ship: whole lines, or of a file that is over all that is left."""
         told = self._generations[file.name]
         wanted = told.promised - told.offset if told.promised else PART_MAX_BYTES
-        with file.path.open("rb") as opened:
+        with _opened(file.path) as opened:
             opened.seek(told.offset)
             data = opened.read(wanted)
         if told.promised and len(data) == wanted:
@@ -170,7 +179,7 @@ class AccessLogTail:
             file.path != self._path
             and is_replaced
             and now.timestamp() - file.written_at > QUIET.total_seconds()
-            and told.offset + len(data) == file.path.stat().st_size
+            and told.offset + len(data) == file.path.lstat().st_size
         )
         if is_over and not data:
             self._forget(file)
@@ -188,17 +197,17 @@ class AccessLogTail:
     # Files ---------------------------------------------------------------------------------------------------------
 
     def _aside(self) -> list[Path]:
-        here = self._path.parent.glob("access-*.jsonl")
-        # An Envoy that still has its old configuration goes on there: until another's lines are here, it is followed.
-        earlier = () if self._state_dir == self._path.parent else self._state_dir.glob("access*.jsonl")
-        return sorted((*here, *earlier))
+        return sorted((*_plain(self._path.parent, _ASIDE), *self._earlier()))
+
+    def _earlier(self) -> list[Path]:
+        """Where the file was once. An Envoy that still has its old configuration writes there: it is followed until
+        another's lines are here.
+        """
+        return [] if self._state_dir == self._path.parent else _plain(self._state_dir, _EARLIER)
 
     def _files(self, now: datetime) -> list[_File]:
         """What there is to read, the oldest generation first; each has its entry in the cursor."""
-        found: list[tuple[Path, os.stat_result]] = []
-        for path in (*self._aside(), self._path):
-            with suppress(FileNotFoundError):
-                found.append((path, path.stat()))
+        found = [(path, stat) for path in (*self._aside(), self._path) if (stat := _stat(path)) is not None]
         found.sort(key=lambda one: (one[0] == self._path, one[1].st_mtime))  # as new ones get their names
         files: list[_File] = []
         for path, stat in found:
@@ -281,8 +290,43 @@ def prepare(path: Path) -> None:
     reserve(path, RESERVE_BYTES)
 
 
+def _plain(folder: Path, name: re.Pattern[str]) -> list[Path]:
+    """Plain files of such names."""
+    if not folder.is_dir():
+        return []
+    return [one for one in folder.iterdir() if name.fullmatch(one.name) and _stat(one) is not None]
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    """Of a plain file; None where there is none."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    return found if modes.S_ISREG(found.st_mode) else None
+
+
+def _opened(path: Path) -> BinaryIO:
+    """To be read: a plain file, whatever took its place meanwhile.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise FileNotFoundError(error.errno, "is a link", str(path)) from None
+        raise
+    file = os.fdopen(number, "rb")
+    if not modes.S_ISREG(os.fstat(number).st_mode):
+        file.close()
+        raise FileNotFoundError(errno.ENOENT, "is no plain file", str(path))
+    return file
+
+
 def _head_of(path: Path, size: int) -> bytes:
-    with path.open("rb") as file:
+    with _opened(path) as file:
         return file.read(size)
 
 

@@ -7,13 +7,13 @@ appends uses them up, also when the disk has become full meanwhile. Python's `os
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import stat
+import tempfile
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
+from typing import Final
 
 _KEEP_SIZE: Final = 1
 _libc: Final = ctypes.CDLL(None, use_errno=True)
@@ -27,16 +27,19 @@ def make_folder_for_others(folder: Path) -> None:
     """Make the folder, if it is not there: whoever may make files in the one above it may make them in it.
 
     Raises:
-        OSError: the disk does not let us.
+        OSError: the disk does not let us, or something else than a folder is there: a link may lead anywhere.
     """
-    try:
-        folder.mkdir(mode=0o700)
-    except FileExistsError:
+    with suppress(FileNotFoundError):
+        if not stat.S_ISDIR(folder.lstat().st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "is there, and is no folder", str(folder))
         return
+    # What is there under its own name is ready, and nobody could have put something else in the place of this one.
+    made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     above = folder.parent.stat()
-    with suppress(PermissionError):  # its group is none of ours
-        os.chown(folder, -1, above.st_gid)
-    folder.chmod(stat.S_IMODE(above.st_mode))
+    with suppress(OSError):  # its group is none of ours, or the file system has none
+        os.chown(made, -1, above.st_gid)
+    made.chmod(stat.S_IMODE(above.st_mode))
+    made.rename(folder)
 
 
 def make_for_others(path: Path) -> None:
@@ -70,7 +73,7 @@ def reserve(path: Path, ahead: int) -> bool:
     if _fallocate is None:
         return False
     try:
-        opened = os.open(path, os.O_WRONLY)
+        opened = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # a link or a pipe: not ours
     except OSError:
         return False
     try:

@@ -205,7 +205,7 @@ def _heard(known: Exchange | None, request_id: str, began_at: datetime, told: di
         if exchange.told_at is None or at >= exchange.told_at:
             exchange.status, exchange.details, exchange.told_at = told["status"], told["details"], at
             exchange.released_bytes = told["released"] or 0
-    else:
+    elif told["kind"] == "inference.undelivered":
         exchange.is_undelivered = True
     return exchange
 

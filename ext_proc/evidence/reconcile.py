@@ -38,7 +38,11 @@ LASTING: Final = timedelta(days=1)
 LISTED_MAX: Final = 20_000
 """Requests told one by one in a statement; the rest is counted."""
 REFUSED: Final = "inference.refused_by_envoy"
-_EXCHANGE: Final = (b'"kind":"inference.intent"', b'"kind":"inference.outcome"', b'"kind":"inference.undelivered"')
+_ASKED: Final = ("approval.requested", "approval.break_glass")
+"""Written before an intent is: whoever died or failed right after it has heard of the request all the same."""
+_EXCHANGE: Final = tuple(
+    f'"kind":"{kind}"'.encode() for kind in ("inference.intent", "inference.outcome", "inference.undelivered", *_ASKED)
+)
 _OTHER: Final = (
     b'"kind":"heartbeat"', b'"kind":"log.', b'"kind":"segment.quarantined"', b'"kind":"inference.refused_by_envoy"',
 )  # fmt: skip
@@ -222,7 +226,7 @@ class _Reconciling:
         try:
             if leaf["kind"] == REFUSED:
                 self._ledger.add_noted(f"{leaf['replica']}/{leaf['generation']}/{leaf['offset']}")
-            elif leaf["kind"].startswith("inference."):
+            elif leaf["kind"].startswith("inference.") or leaf["kind"] in _ASKED:
                 self._ledger.add_leaf(leaf)
             else:
                 self._hear(name, leaf, key)

@@ -21,6 +21,9 @@ STILL_READING: Final = timedelta(minutes=10)
 """How long a caller may take to read an answer that was released."""
 SLACK: Final = timedelta(seconds=2)
 """Clocks of two processes, and Envoy's buffer."""
+HEARD_LATE: Final = timedelta(seconds=20) + SLACK
+"""How much later than its caller left a busy gate may have a request on record: Envoy keeps the call for it for ten
+seconds (``remote_close_timeout_milliseconds``), and a record has ten (`server.stream.RECORD_DEADLINE_SECONDS`)."""
 _SWITCHING_PROTOCOLS: Final = 101
 _VIA_UPSTREAM: Final = "via_upstream"
 _TELLING: Final = ("interrupted", "abandoned", "local_reply", "error", "unrecorded")
@@ -115,7 +118,8 @@ def _judge_unrecorded(line: Line, around: Surroundings) -> Verdict:  # noqa: PLR
             Kind.EXPLAINED, "refused_by_envoy", "Envoy refused it before the gate was asked.", is_to_note=True
         )
     until = around.leaves_until.get(line.replica)
-    if until is not None and until < line.ended_at + SLACK and around.is_young(line.ended_at):
+    wanted = line.ended_at + (HEARD_LATE if line.has_left_unheard else SLACK)
+    if until is not None and until < wanted and around.is_young(line.ended_at):
         return Verdict(Kind.EXPLAINED, "record_not_shipped", "The logs of its replica are not in the store that far.")
     if not line.attempts and line.outcome == "unrecorded":
         return Verdict(Kind.EXPLAINED, "unrecorded", "The gate could not record it, so it refused it; nothing passed.")
@@ -129,7 +133,7 @@ def _judge_unrecorded(line: Line, around: Surroundings) -> Verdict:  # noqa: PLR
         return Verdict(Kind.EXPLAINED, "worker_died", what, is_to_note=True)
     if passed_nothing and line.has_left_unheard:
         # gRPC drops a call that is taken back before the server has accepted it: a busy worker never hears of it.
-        what = "Its caller left before the gate, which was busy, had answered anything; nothing passed."
+        what = "Its caller left before the gate had answered anything, and no log tells of it; nothing passed."
         return Verdict(Kind.EXPLAINED, "left_unheard", what, is_to_note=True)
     return Verdict(Kind.ORPHAN, "record_missing", "Envoy's log tells of the request, and no log of ours does.")
 
@@ -140,7 +144,7 @@ def _judge_phases(line: Line, exchange: Exchange, around: Surroundings) -> Verdi
         until = around.log_until.get(exchange.origin)
         if until is not None and until < line.ended_at + SLACK and around.is_young(line.ended_at):
             return Verdict(Kind.EXPLAINED, "record_not_shipped", "Its outcome is not in the store yet.")
-        return Verdict(Kind.ORPHAN, "outcome_missing", "It is over, its intent is on record, and no outcome is.")
+        return Verdict(Kind.ORPHAN, "outcome_missing", "It is over, its log tells of it, and not of an outcome.")
     fault = _fault(line)
     if not fault and exchange.status == "abandoned" and not exchange.released_bytes and _went_out(line):
         what = "Envoy let an answer of the upstream go on the gate's release, and its outcome says that none was."

@@ -238,10 +238,12 @@ class Look:
             before.feed(char)
             self.at += 1
             settled = before.settled()
+            # What may end with this very character is not alive any more: the character belongs to it all the same.
+            alive_to = max(alive_to, before.ended(until))
             if until <= settled < alive_to - _JUDGED:
                 until = alive_to  # what goes on there began too far back to say what it is: it is masked as well
-            # What may end with this very character is not alive any more: the character belongs to it all the same.
-            alive_to = self.at if settled < until else max(alive_to, before.ended(until))
+            if settled < until:
+                alive_to = self.at
         self._swallow = swallow._replace(until=until, alive_to=alive_to)
 
     def _kept_reading(self) -> tuple[int, Reading]:

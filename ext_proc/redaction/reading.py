@@ -44,11 +44,11 @@ def escapes_automaton() -> Automaton:
 class _Undone:
     """The reading in which everything is undone. ``places[i]`` is where its character ``first + i`` came from."""
 
-    __slots__ = ("_escapes", "_first", "_lexed", "_pending", "_places", "cursor")
+    __slots__ = ("_born", "_escapes", "_first", "_lexed", "_pending", "_places", "cursor")
 
     def __init__(self, plain: Cursor) -> None:
         self.cursor = plain.copy()
-        self._first = plain.at
+        self._born = self._first = plain.at
         self._places: list[int] = []
         self._lexed = plain.at
         self._pending = ""
@@ -87,6 +87,10 @@ class _Undone:
         index -= self._first
         return self._places[index] if index < len(self._places) else self._lexed
 
+    def knows(self, index: int) -> bool:
+        """Was it not forgotten where it came from?"""
+        return index < self._born or index >= self._first
+
     def index(self, place: int) -> int:
         """The first character of this reading that came from ``place`` or after it."""
         return place if place < self._first else self._first + bisect_left(self._places, place)
@@ -105,7 +109,8 @@ class _Undone:
     def copy(self) -> _Undone:
         """Another one at the same place."""
         other = _Undone(self.cursor)
-        other._first, other._lexed, other._pending = self._first, self._lexed, self._pending
+        other._born, other._first = self._born, self._first
+        other._lexed, other._pending = self._lexed, self._pending
         other._places = list(self._places)
         other._escapes = self._escapes.copy()
         return other
@@ -217,12 +222,12 @@ class Reading:
 
     def ended(self, until: int) -> int:
         """Where the last that may be a value ends, if it began before ``until``; else 0."""
-        return max((last for last, start in self._last_hits() if start < until), default=0)
+        return min(max((last for last, start in self._last_hits() if start < until), default=0), self.plain.at)
 
     def _last_hits(self) -> list[tuple[int, int]]:
         """Of each reading, where the last that may be a value ends, and where the oldest that may end there begins."""
         found = [(self.plain.hit_last, self.plain.hit_from)]
-        if self._undone is not None:
+        if self._undone is not None and self._undone.knows(self._undone.cursor.hit_from):
             cursor, place = self._undone.cursor, self._undone.place
             found.append((place(cursor.hit_last), place(cursor.hit_from)))
         return found

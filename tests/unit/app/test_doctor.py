@@ -292,6 +292,9 @@ def test_the_witness(tmp_path: Path) -> None:
     registry.access_log_path(config).parent.mkdir()
     registry.access_log_path(config).write_text("{}\n")
     assert _unwell(doctor._access_log(patient)) == {}
+    registry.access_log_path(config).rename(tmp_path / "elsewhere")
+    registry.access_log_path(config).symlink_to(tmp_path / "elsewhere")
+    assert _unwell(doctor._access_log(patient)) == {"envoy.witness": FAIL}
 
 
 # The store ---------------------------------------------------------------------------------------------------------

@@ -337,6 +337,81 @@ def test_what_an_earlier_version_left_is_shipped_and_followed_until_the_new_file
     assert shipped(now) == [] and not old.exists() and not aside.exists()
 
 
+def planted(path, what, target):
+    """By whoever got into Envoy: the folder is theirs to write in."""
+    match what:
+        case "link":
+            path.symlink_to(target)
+        case "pipe":
+            os.mkfifo(path)
+        case "folder":
+            path.mkdir()
+
+
+@pytest.mark.parametrize("name", ["access-7.jsonl", "access-x.jsonl", "access.jsonl"])
+@pytest.mark.parametrize("what", ["link", "pipe", "folder"])
+def test_what_is_no_plain_file_is_neither_read_nor_waited_for(tmp_path, name, what):
+    """A link leads to the gate's own keys, which nobody could ever take out of the store again; a pipe never ends."""
+    key = tmp_path / "key"
+    key.write_bytes(b"the key-encryption key\n")
+    age(key)
+    folder = tmp_path / "access"
+    folder.mkdir()
+    planted(folder / name, what, key)
+    path = folder / "access.jsonl"
+    access_log.prepare(path)
+    tailing = AccessLogTail(path, tmp_path, "gw-0")
+    if name != path.name:
+        write(path, b"one\n")
+    assert shipped(tailing) == ([] if name == path.name else [b"one\n"])
+    tailing.rotate_if_large()
+    assert key.read_bytes() == b"the key-encryption key\n"
+    assert shipped(tailing) == []
+    assert (folder / name).is_symlink() or (folder / name).exists()
+
+
+def test_a_file_that_becomes_a_link_between_two_looks_is_not_followed(tmp_path, monkeypatch):
+    key, path = tmp_path / "key", tmp_path / "access.jsonl"
+    key.write_bytes(b"the key-encryption key\n")
+    write(path, b"one\n")
+    look = access_log._stat
+
+    def changed(one):
+        found = look(one)
+        if one == path and not one.is_symlink():
+            one.unlink()
+            one.symlink_to(key)
+        return found
+
+    monkeypatch.setattr(access_log, "_stat", changed)
+    assert tail(path).next_part(NOON) is None
+
+
+@pytest.mark.parametrize("what", ["link", "pipe"])
+def test_a_folder_that_is_none_is_refused(tmp_path, what):
+    """A link in its place would lead Envoy to all of the evidence."""
+    planted(tmp_path / "access", what, tmp_path)
+    with pytest.raises(NotADirectoryError):
+        access_log.prepare(tmp_path / "access" / "access.jsonl")
+
+
+def test_a_folder_that_was_not_finished_is_made_again(tmp_path, monkeypatch):
+    """Left as it was made, Envoy could never write there."""
+    tmp_path.chmod(0o770)
+    path = tmp_path / "access" / "access.jsonl"
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pathlib.Path.chmod", killed)
+    with pytest.raises(KeyboardInterrupt):
+        access_log.prepare(path)
+    assert not path.parent.exists()
+    monkeypatch.undo()
+    access_log.prepare(path)
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o770
+
+
 def test_the_folder_of_somebody_else_is_left_to_them(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
     tmp_path.chmod(0o755)

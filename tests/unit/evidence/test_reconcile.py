@@ -306,6 +306,28 @@ def test_a_caller_who_left_before_the_gate_had_heard(gateway, details, heard, ex
     assert [one.request_id for one in gateway.noted] == (["one"] if expected[1] == "left_unheard" else [])
 
 
+LEFT = {"event_id": None, "decision": None, "details": "downstream_remote_disconnect", "ext_proc": None, "attempts": 0}
+
+
+def test_a_busy_gate_may_yet_have_it_on_record(gateway):
+    """Envoy keeps the call for it for ten seconds, and a record has ten: until the logs are here that far, it waits."""
+    gateway.log.exchange("other", NOON + 15 * SECOND)
+    gateway.seal(
+        start("other", NOON + 15 * SECOND), line("other", NOON + 15 * SECOND), {**line("one", NOON), **LEFT}, end=None
+    )
+    found = gateway.reconcile(now=NOON + 60 * SECOND).classes
+    assert found[("explained", "record_not_shipped")] == 1 and gateway.noted == []
+
+
+@pytest.mark.parametrize("kind", ["approval.requested", "approval.break_glass"])
+def test_whom_the_gate_has_heard_did_not_leave_unheard(gateway, kind):
+    """The outcome is missing, and another record tells that the gate knew of the call."""
+    gateway.log.add(kind, NOON, {"exchange_id": "one"})
+    gateway.seal({**line("one", NOON), **LEFT})
+    assert only(gateway.reconcile()) == ("orphan", "outcome_missing")
+    assert gateway.noted == []
+
+
 def test_what_the_gate_could_not_record_it_refused(gateway):
     gateway.seal(line("one", NOON, attempts=0, outcome="unrecorded", decision="deny"))
     assert only(gateway.reconcile()) == ("explained", "unrecorded")

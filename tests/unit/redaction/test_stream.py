@@ -374,6 +374,26 @@ def test_the_last_character_of_what_is_masked_for_its_length(line: str) -> None:
             assert streamed(in_chunks(text + " ok", size)) in {"[WITHHELD] ok", "[SECRET_PEM] ok"}
 
 
+@pytest.mark.parametrize("wide", ["…", "\ufdfa", "㎉"])
+def test_what_is_masked_for_its_length_ends_alike_behind_characters_that_stand_for_several(wide: str) -> None:
+    """Read as `...`, the text is longer than it is: places in the one reading are none in the other."""
+    text = (
+        f"a{wide}" * 900
+        + f"a@example.org a{wide}" * 40
+        + f"a{wide}" * 900
+        + "\\token: "
+        + "aB3" * 1200
+        + f" on a{wide}b and on"
+    )
+    once = stream()
+    said = streamed([text], once)
+    assert said.endswith(f" on a{wide}b and on")
+    for size in (1, 7, 61, 400):
+        redactor = stream()
+        assert streamed(in_chunks(text, size), redactor) == said
+        assert redactor.removals == once.removals
+
+
 def test_a_hidden_character_far_behind_changes_nothing_here() -> None:
     """What announces a value, and its value, are one match: a second reading must not begin between the two."""
     text = (
