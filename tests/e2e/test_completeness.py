@@ -220,32 +220,6 @@ def test_workers_that_die_are_explained(beating):
     assert outcome["outcome"]["code"] == "worker_died"
 
 
-@pytest.mark.parametrize(("seconds", "expected"), [(4, "reconciled"), (12, "left_unheard")])
-def test_callers_who_leave_before_a_busy_gate_hears_of_them(beating, seconds, expected):
-    """For 10 seconds Envoy keeps the call of the gate for it, and then takes it back."""
-    since, before = now(), len(refusals(beating))
-    workers = running_workers(beating).values()
-    for pid in workers:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        callers = [begun(beating) for _ in range(30)]
-        time.sleep(0.5)
-        for caller in callers:
-            caller.close()
-        time.sleep(seconds)
-    finally:
-        for pid in workers:
-            os.kill(pid, signal.SIGCONT)
-    beating.wait_for(lambda: beating.chat().status == 200, "not served")
-    told = settled(beating, since)
-    found = classes(told)
-    assert told["ok"], told
-    assert set(found) - {"gate_unavailable"} == {"reconciled", expected}
-    assert told["envoy"] == told["audited"]
-    by_command = found.get("left_unheard", 0) + found.get("gate_unavailable", 0)
-    beating.wait_for(lambda: len(refusals(beating)) == before + by_command, "each has a leaf of its own", 90)
-
-
 def test_an_envoy_that_dies_is_explained(beating):
     since = now()
     assert beating.chat().status == 200
@@ -383,6 +357,42 @@ def store_hangs(gateway: Gateway, over: threading.Event) -> None:
 def restarted(store: Program, logs: Path) -> Program:
     """The S3 server again, as it was started, with its data."""
     return start(store.name, store.process.args, logs, patience_seconds=store.patience_seconds)  # type: ignore[arg-type]
+
+
+def left_while_the_workers_stand_still(gateway: Gateway, seconds: float) -> dict[str, int]:
+    """Thirty callers come and leave at once; the classes of all requests since, once there are no more."""
+    since = now()
+    workers = running_workers(gateway).values()
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        callers = [begun(gateway) for _ in range(30)]
+        time.sleep(0.5)
+        for caller in callers:
+            caller.close()
+        time.sleep(seconds)
+    finally:
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+    gateway.wait_for(lambda: gateway.chat().status == 200, "not served")
+    told = settled(gateway, since)
+    assert told["ok"], told
+    assert told["envoy"] == told["audited"]
+    return classes(told)
+
+
+def test_callers_who_leave_before_a_busy_gate_hears_of_them(tmp_path):
+    """For 10 seconds Envoy keeps the call of the gate for it, and then takes it back. In a gateway of its own: its logs
+    show that nothing gave a sign of life meanwhile.
+    """
+    with beating_gateway(tmp_path, Upstream({CHAT: (plain(ANSWER),), SLOW: (plain(ANSWER),)})) as gateway:
+        found = left_while_the_workers_stand_still(gateway, 4)
+        assert set(found) - {"gate_unavailable"} == {"reconciled"}
+        by_command = found.get("gate_unavailable", 0)
+        found = left_while_the_workers_stand_still(gateway, 12)
+        assert set(found) - {"gate_unavailable"} == {"reconciled", "left_unheard"}
+        by_command += found["left_unheard"] + found.get("gate_unavailable", 0)
+        gateway.wait_for(lambda: len(refusals(gateway)) == by_command, "each has a leaf of its own", 90)
 
 
 @pytest.mark.timeout(420 + 10 * ROUNDS)
