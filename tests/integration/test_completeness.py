@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import json
 import os
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -40,6 +41,15 @@ DAYS = 2
 NOW = datetime.now(UTC)
 YESTERDAY = (NOW - timedelta(days=1)).replace(hour=12, minute=0, second=0, microsecond=0)
 DAY = f"{YESTERDAY:%Y-%m-%d}"
+
+
+@pytest.fixture(autouse=True)
+def _the_day_of_the_test(monkeypatch) -> None:
+    """All tests take half an hour: where they go over midnight, this module was read on the day before."""
+    now = datetime.now(UTC)
+    yesterday = (now - timedelta(days=1)).replace(hour=12, minute=0, second=0, microsecond=0)
+    for name, value in (("NOW", now), ("YESTERDAY", yesterday), ("DAY", f"{yesterday:%Y-%m-%d}")):
+        monkeypatch.setattr(sys.modules[__name__], name, value)
 
 
 @pytest.fixture(scope="module")
