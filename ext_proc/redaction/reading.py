@@ -159,8 +159,9 @@ class Reading:
         self.plain.feed(text)
         undone.feed(text)
         if undone.agrees(self.plain):
-            self.plain.hit_first, _ = self.hits()
-            self.plain.hit_last, self.plain.hit_from = max(self._last_hits(), key=lambda hit: (hit[0], -hit[1]))
+            last, begun = max(self._last_hits(), key=lambda hit: (hit[0], -hit[1]))
+            self.plain.hit_first, unseen = self.hits()
+            self.plain.hit_last, self.plain.hit_from = max(last, unseen), begun  # what was not looked at stays so
             self.plain.hit_rules |= undone.cursor.hit_rules
             self.plain.resist([(undone.place(at), undone.place(start)) for at, start in undone.cursor.resisting])
             self._undone = None
