@@ -11,10 +11,12 @@ import yaml
 
 from ext_proc.app import edge_files
 from ext_proc.config import MIB, Config, load
+from ext_proc.config.fields import Section
 from ext_proc.errors import ConfigError
 from tests.fakes.changing import changed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 VALID: dict[str, Any] = {
@@ -360,9 +362,12 @@ def test_every_field_says_what_it_is() -> None:
         for name, field in model.model_fields.items():
             assert field.description, f"{model.__name__}.{name}"
 
-    from ext_proc import config
+    def below(section: type[Section]) -> Iterator[type[Section]]:
+        for one in section.__subclasses__():
+            yield one
+            yield from below(one)
 
-    sections = [one for one in vars(config).values() if isinstance(one, type) and issubclass(one, config._Section)]
+    sections = list(below(Section))
     assert len(sections) > 15
     for section in sections:
         check(section)

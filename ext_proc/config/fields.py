@@ -1,0 +1,114 @@
+"""What sections and their fields are made of: forms of text, bounds, and the strictness of all of them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import core_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
+
+SOCKET_PATH_BYTES_MAX: Final = 107
+"""Of a Unix socket's address in Linux (108 with the ending zero); longer ones cannot be listened on."""
+
+# What Envoy does not let the gate set: the same list is in envoy/bootstrap.yaml (mutation_rules).
+_NOT_SETTABLE: Final = ("host", "transfer-encoding", "content-length", "content-type", "x-request-id")
+_NOT_SETTABLE_PREFIXES: Final = ("x-forwarded-", "x-envoy-", "x-affidavit-")
+
+
+def once(problem: str, values: Iterable[str]) -> None:
+    """No value twice. Raises ValueError with the problem and the value."""
+    twice = [value for value, count in Counter(values).items() if count > 1]
+    if twice:
+        raise ValueError(f"{problem} {twice[0]}")
+
+
+def _with_port(address: str) -> str:
+    if not 1 <= int(address.rpartition(":")[2]) <= 65535:
+        raise ValueError("the port must be between 1 and 65535")
+    return address
+
+
+def _settable(header: str) -> str:
+    if header in _NOT_SETTABLE or header.startswith(_NOT_SETTABLE_PREFIXES):
+        raise ValueError("this header cannot hold a credential")
+    return header
+
+
+class Like:
+    """A text that matches ``pattern`` whole; whoever wrote another is told what is ``wanted``, in words.
+
+    The pattern is in the JSON Schema too (the chart's), where it is one that every reader of schemas knows: RE2's.
+    """
+
+    def __init__(self, pattern: str, wanted: str) -> None:
+        self._form = re.compile(pattern)
+        self._wanted = wanted
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, inner: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        made = handler(inner)
+        pattern = self._form.pattern
+        return made if "(?!" in pattern else {**made, "pattern": f"^(?:{pattern})$"}
+
+    def _check(self, text: str) -> str:
+        if not self._form.fullmatch(text):
+            raise ValueError(f"must be {self._wanted}")
+        return text
+
+
+PositiveSeconds = Annotated[float, Field(gt=0)]
+Bytes = Annotated[int, Field(gt=0)]
+NAME: Final = r"[a-z][a-z0-9-]{0,62}"
+Name = Annotated[str, Like(NAME, "a letter, then letters, digits and dashes: in lower case, 63 at most")]
+Address = Annotated[
+    str, Like(r"[^\s:]+:[0-9]{1,5}", "host:port, for example 127.0.0.1:8080"), AfterValidator(_with_port)
+]
+Text = Annotated[str, Field(min_length=1)]
+HostPattern = Annotated[
+    str,
+    Like(
+        r"\*|(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*",
+        "a host name in lower case without a port, *.example.com for any below, or * for any",
+    ),
+]
+HeaderName = Annotated[
+    str, Like(r"[a-z0-9-]+", "a header's name in lower case, for example x-api-key"), AfterValidator(_settable)
+]
+
+A_PATH: Final = "a path that begins with a slash, of letters, digits and . _ ~ - /, without a query"
+MIB: Final = 1024 * 1024
+
+Algorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]  # fmt: skip
+
+ProtocolName = Literal[
+    "openai.chat",
+    "openai.completions",
+    "openai.responses",
+    "openai.embeddings",
+    "openai.models",
+    "anthropic.messages",
+    "anthropic.count_tokens",
+    "generic",
+    "opaque",
+]
+
+
+class Section(BaseModel):
+    """A part of the file: nothing in it that is not known, each value of its type, nothing that can be changed."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
