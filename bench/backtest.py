@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 
-from ext_proc.app.backtest import backtest
+from ext_proc.app.authoring.backtest import backtest
 from ext_proc.evidence.questions import recorded
 from ext_proc.policy import bundle
 from ext_proc.policy.again import Asker

@@ -26,7 +26,7 @@ from rich.table import Table
 
 from bench.machine import rss_mb, start_service
 from ext_proc.app import registry
-from ext_proc.app.approvals import Approvals
+from ext_proc.app.approval.approvals import Approvals
 from ext_proc.app.logs import Journal
 from ext_proc.app.process import clock
 from ext_proc.config import load

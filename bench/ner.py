@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.stream import prose
-from ext_proc.app.content import ContentGate
-from ext_proc.app.names import Names
+from ext_proc.app.exchange.content import ContentGate
+from ext_proc.app.exchange.names import Names
 from ext_proc.errors import ConfigError
 from ext_proc.model import Connection, Operation, Recognition
 from ext_proc.ner import Pool, Recipe

@@ -23,11 +23,11 @@ import uvloop
 
 from ext_proc import protocols, telemetry
 from ext_proc.app import registry
-from ext_proc.app.content import ContentGate
-from ext_proc.app.credentials import FileCredentials
+from ext_proc.app.exchange.content import ContentGate
+from ext_proc.app.exchange.credentials import FileCredentials
+from ext_proc.app.exchange.rule_packs import detector_of
 from ext_proc.app.process import clock, end_with_parent
-from ext_proc.app.rule_packs import detector_of
-from ext_proc.app.worker import _settle_memory
+from ext_proc.app.serving.worker import _settle_memory
 from ext_proc.audit.keys import read_key
 from ext_proc.config import load
 from ext_proc.identity.authenticator import Authenticator

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Final
 import uvloop
 from rich.console import Console
 
-from ext_proc.app.shadow import ShadowedPolicy
+from ext_proc.app.exchange.shadow import ShadowedPolicy
 from ext_proc.policy import bundle
 from ext_proc.policy.opa import OpaPolicy
 from ext_proc.policy.question import question

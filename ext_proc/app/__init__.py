@@ -1,5 +1,9 @@
-"""The only place where parts are joined, started in order and stopped in reverse.
+"""The only place where parts are joined, started in order and stopped in reverse. Each folder may import those below::
 
-`supervisor` starts the processes and keeps them; `worker` is one gate process; `shipping` is the process that takes
-evidence from the disk to the store; `content` and `credentials` are ports that need more than one room.
+doctor, console       is it well; what people see
+authoring, evidence   what policy authors and auditors type
+serving               the processes of a gateway: `serving.supervisor` keeps them, `serving.worker` is one gate
+approval              calls that wait for people
+(this folder)         `registry`: from the configuration to the values that rooms take; logs, clocks, Envoy's files
+exchange              what one exchange needs of more than one room
 """

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from ext_proc import __version__
 from ext_proc.app import registry
+from ext_proc.app.exchange.rule_packs import rules_of
 from ext_proc.app.process import clock
-from ext_proc.app.rule_packs import rules_of
 from ext_proc.audit import segments
 from ext_proc.audit.note import vkey_of
 from ext_proc.audit.roster import opened_log

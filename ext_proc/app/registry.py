@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from ext_proc.app.tokens import VaultDesk
+from ext_proc.app.exchange.tokens import VaultDesk
 from ext_proc.approval.register import Limits
 from ext_proc.approval.register_sql import SqlRegister
 from ext_proc.approval.watch import open_watch

@@ -11,7 +11,7 @@ The rules of approval, in the order in which they are asked (`objection`):
  4. Nobody says something twice, so that several approvers are several people.
  5. A reason is given, in words.
  6. What is over is over: the first denial, or the last approval that was needed, decides.
- 7. Nobody agrees to what nobody can read: its caller's key may have been destroyed (`app.approvals` knows).
+ 7. Nobody agrees to what nobody can read: its caller's key may have been destroyed (`app.approval.approvals` knows).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the console needs of others. `ext_proc.app.console` joins the real ones.
+"""What the console needs of others. `ext_proc.app.console.run` joins the real ones.
 
 All methods are called from the console's event loop and may be called many times at once; none is retried by the
 console. Whatever cannot be had raises a `GateError`: the viewer gets its safe text, and what to do. Each view and each

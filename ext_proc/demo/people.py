@@ -9,7 +9,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
-from ext_proc.app.approving import API, Desk
+from ext_proc.app.approval.approving import API, Desk
 from ext_proc.demo.telling import StoryError
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from ext_proc.app.auditing import auditor_policy
+from ext_proc.app.evidence.auditing import auditor_policy
 from ext_proc.app.process import clock, read_states
 from ext_proc.audit.keys import create_key_files
 from ext_proc.config import load

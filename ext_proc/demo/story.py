@@ -21,7 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
 from ext_proc.app import registry
-from ext_proc.app.shipping import store_of
+from ext_proc.app.serving.shipping import store_of
 from ext_proc.audit import reader
 from ext_proc.config import load
 from ext_proc.demo.people import People

@@ -282,13 +282,14 @@ def test_console_has_no_credentials_of_services() -> None:
 
 
 def test_commands_that_pods_run_are_commands() -> None:
-    from ext_proc.cli import _inner_parser, build_parser
+    from ext_proc.cli import build_parser
+    from ext_proc.cli.inner import inner_parser
 
     for name in CI:
         for _, spec in rendered(ci_values(name)).specs():
             for one in _containers(spec):
                 if one["image"].partition("@")[0].rpartition("/")[2].startswith("affidavit:"):
-                    parser = _inner_parser() if one["args"][0] == "ship" else build_parser()
+                    parser = inner_parser() if one["args"][0] == "ship" else build_parser()
                     assert parser.parse_args(one["args"]).run
 
 

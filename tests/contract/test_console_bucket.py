@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ext_proc.app import registry
-from ext_proc.app.console_evidence import EvidenceHalf, EvidenceNotIndexed
+from ext_proc.app.console.evidence import EvidenceHalf, EvidenceNotIndexed
 from ext_proc.app.logs import Journal
 from ext_proc.app.process import clock
-from ext_proc.app.shipping import store_of
+from ext_proc.app.serving.shipping import store_of
 from ext_proc.console import seen
 from ext_proc.console.people import Role, Viewer
 from ext_proc.demo.seaweed import Seaweed, start_seaweed

@@ -10,10 +10,10 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from ext_proc.app import quiet
-from ext_proc.app.approvals import Approvals
-from ext_proc.app.console_approvals import DeskApprovals
-from ext_proc.app.console_refusals import NotedRefusals
-from ext_proc.app.holds import HoldDesk
+from ext_proc.app.approval.approvals import Approvals
+from ext_proc.app.approval.holds import HoldDesk
+from ext_proc.app.console.approvals import DeskApprovals
+from ext_proc.app.console.refusals import NotedRefusals
 from ext_proc.approval.bell import Bell
 from ext_proc.approval.register import Holder
 from ext_proc.audit import kinds

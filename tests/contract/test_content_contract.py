@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ext_proc.app.content import ContentGate
+from ext_proc.app.exchange.content import ContentGate
 from ext_proc.errors import BadBody, UpstreamError
 from ext_proc.model import Inspection, Redaction, Refusal
 from tests.fakes.content import PLAIN, FakeContent
-from tests.unit.app.bodies import CONNECTION, JSON, PATHS
+from tests.unit.app.exchange.bodies import CONNECTION, JSON, PATHS
 
 if TYPE_CHECKING:
     from ext_proc.ports import Content

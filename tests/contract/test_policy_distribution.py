@@ -23,8 +23,8 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from ext_proc.app.bundle_door import BundleDoor
-from ext_proc.app.distribution import Distribution, Distributor, write_opa_config
+from ext_proc.app.serving.bundle_door import BundleDoor
+from ext_proc.app.serving.distribution import Distribution, Distributor, write_opa_config
 from ext_proc.config import Config, load
 from ext_proc.policy import bundle
 from ext_proc.policy.bundle import Signing, read_facts

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ext_proc.app import registry
-from ext_proc.app.shipping import store_of
+from ext_proc.app.serving.shipping import store_of
 from ext_proc.audit import reader
 from ext_proc.audit.seal import read_events
 from ext_proc.config import load

@@ -31,7 +31,7 @@ from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
 from envoy.service.ext_proc.v3 import external_processor_pb2_grpc
 from prometheus_client import CollectorRegistry, start_http_server
 
-from ext_proc.app.scraping import EnvoyCollector
+from ext_proc.app.serving.scraping import EnvoyCollector
 from ext_proc.demo import programs, servers
 from ext_proc.demo.stack import Stack, StackOptions
 from ext_proc.policy import bundle

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import ClientSession
 
-from ext_proc.app.draining import Admin, Patience, drained
+from ext_proc.app.serving.draining import Admin, Patience, drained
 from tests.e2e.harness import Edge, Reply, call, request, running_edge
 from tests.e2e.upstream import Pause, head, plain
 

@@ -19,7 +19,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from ext_proc.app import registry
-from ext_proc.app.approvals import Approvals, Objection
+from ext_proc.app.approval.approvals import Approvals, Objection
 from ext_proc.app.logs import Journal
 from ext_proc.app.process import clock
 from ext_proc.audit import kinds

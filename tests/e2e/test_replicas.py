@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from ext_proc.app import registry
-from ext_proc.app.approvals import Approvals, Objection
+from ext_proc.app.approval.approvals import Approvals, Objection
 from ext_proc.app.logs import Journal
 from ext_proc.app.process import clock
 from ext_proc.config import load

@@ -13,9 +13,9 @@ from urllib.parse import urlencode
 
 from standardwebhooks import Webhook as Signer
 
-from ext_proc.app.approvals import Approvals
-from ext_proc.app.channels import HookDesk
-from ext_proc.app.holds import SHOWN, scope_of
+from ext_proc.app.approval.approvals import Approvals
+from ext_proc.app.approval.channels import HookDesk
+from ext_proc.app.approval.holds import SHOWN, scope_of
 from ext_proc.approval.channels.answers import Sender, SlackAnswers, WebhookAnswers, Workspace
 from ext_proc.approval.channels.channel import Undelivered
 from ext_proc.approval.channels.incoming import Named

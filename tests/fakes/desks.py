@@ -34,7 +34,7 @@ MASKED: Final = b'{"ask":"[EMAIL]"}'
 
 @dataclass
 class FakeLog:
-    """`app.approvals.Journal` that keeps what was recorded. ``is_down``: it cannot be written."""
+    """`app.approval.approvals.Journal` that keeps what was recorded. ``is_down``: it cannot be written."""
 
     entries: list[Entry] = field(default_factory=list)
     is_down: bool = False

@@ -6,9 +6,9 @@ import base64
 import json
 from typing import TYPE_CHECKING, Any
 
-from ext_proc.app.console_evidence import ConsoleEvidence
-from ext_proc.app.console_policies import Bundles, out_of
-from ext_proc.app.console_verification import WholeVerification
+from ext_proc.app.console.evidence import ConsoleEvidence
+from ext_proc.app.console.policies import Bundles, out_of
+from ext_proc.app.evidence.verification import WholeVerification
 from tests.fakes.indexed import Indexed
 from tests.fakes.recorded import GATEWAY, FakeJournal, Recorded
 

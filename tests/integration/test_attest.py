@@ -15,10 +15,10 @@ import yaml
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ext_proc.app import registry
-from ext_proc.app.auditing import auditor_policy
+from ext_proc.app.evidence.auditing import auditor_policy
 from ext_proc.app.logs import Journal
 from ext_proc.app.process import clock
-from ext_proc.app.shipping import store_of
+from ext_proc.app.serving.shipping import store_of
 from ext_proc.audit.attest import Attestor
 from ext_proc.audit.desk import Desk, Terms
 from ext_proc.audit.note import vkey_of

@@ -17,10 +17,11 @@ import pytest
 import yaml
 
 from ext_proc import cli
-from ext_proc.app import completeness, registry
-from ext_proc.app.completeness import span_of
-from ext_proc.app.daily import Daily, run_command
-from ext_proc.app.shipping import store_of
+from ext_proc.app import registry
+from ext_proc.app.evidence import completeness
+from ext_proc.app.evidence.completeness import span_of
+from ext_proc.app.serving.daily import Daily, run_command
+from ext_proc.app.serving.shipping import store_of
 from ext_proc.audit import frames
 from ext_proc.audit.keys import KeyRing, create_key_files
 from ext_proc.audit.signer import LocalSigner

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ext_proc.app import fork_server
-from ext_proc.app.fork_server import ForkServer
+from ext_proc.app.serving import fork_server
+from ext_proc.app.serving.fork_server import ForkServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

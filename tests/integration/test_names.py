@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from ext_proc.app.content import ContentGate
+from ext_proc.app.exchange.content import ContentGate
 from ext_proc.model import Connection, Operation, Recognition
 from ext_proc.ner import Pool, Recipe
 from tests.fakes import envoy

@@ -26,10 +26,10 @@ import yaml
 from envoy.service.ext_proc.v3 import external_processor_pb2_grpc
 
 from ext_proc import cli
-from ext_proc.app import supervisor
-from ext_proc.app.fork_server import Child
 from ext_proc.app.process import read_states
-from ext_proc.app.supervisor import _Role, _Supervisor
+from ext_proc.app.serving import supervisor
+from ext_proc.app.serving.fork_server import Child
+from ext_proc.app.serving.supervisor import _Role, _Supervisor
 from ext_proc.audit.keys import create_key_files
 from ext_proc.demo import servers
 from ext_proc.demo.programs import free_ports

@@ -14,7 +14,7 @@ from ext_proc.protocols import read_request, read_response
 from ext_proc.protocols.answer_keys import refuse_ambiguous_answer, refuse_ambiguous_event
 from ext_proc.protocols.document import Document
 from ext_proc.protocols.json_text import JsonError, parse, render
-from tests.unit.app.bodies import JSON, NDJSON, SSE, blocks, deltas, events_of, request, response, stream, wire
+from tests.unit.app.exchange.bodies import JSON, NDJSON, SSE, blocks, deltas, events_of, request, response, stream, wire
 from tests.unit.redaction.samples import texts as trapped
 
 texts = trapped.filter(lambda text: text.isascii() or not any(0xD800 <= ord(char) < 0xE000 for char in text))

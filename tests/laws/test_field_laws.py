@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from ext_proc.model import Direction
 from ext_proc.policy.field_rules import read_rule
-from tests.unit.app.bodies import NDJSON, events_of, stream, wire
-from tests.unit.app.fields import answered, asked, rule, streamed
+from tests.unit.app.exchange.bodies import NDJSON, events_of, stream, wire
+from tests.unit.app.exchange.fields import answered, asked, rule, streamed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ext_proc.app.content import ContentGate
+from ext_proc.app.exchange.content import ContentGate
 from ext_proc.errors import GateError
 from ext_proc.model import Action, Connection, Operation, RedactionRule
 from ext_proc.phases import StreamingSession

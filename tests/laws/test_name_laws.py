@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ext_proc.app.names import Names
+from ext_proc.app.exchange.names import Names
 from ext_proc.model import Action, Recognition, RedactionRule
 from ext_proc.ner import CUTS, cut_up
 from ext_proc.redaction import Redactor, StreamRedactor

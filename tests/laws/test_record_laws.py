@@ -24,7 +24,7 @@ from ext_proc.phases import events as ev
 from ext_proc.phases.table import State
 from tests.fakes.exchange import AT, HEADERS, answer_head, attributes, done, receipt
 from tests.fakes.log import ADA, a_keyring
-from tests.unit.app.bodies import CONNECTION, GATE, PATHS
+from tests.unit.app.exchange.bodies import CONNECTION, GATE, PATHS
 from tests.unit.redaction.samples import texts as trapped
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, example, find, given, settings
 from hypothesis import strategies as st
 
 from ext_proc import redaction
-from ext_proc.app.content import ContentGate
-from ext_proc.app.tokens import VaultDesk
+from ext_proc.app.exchange.content import ContentGate
+from ext_proc.app.exchange.tokens import VaultDesk
 from ext_proc.audit.keys import KeyRing
 from ext_proc.model import (
     Action,

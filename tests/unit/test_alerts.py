@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from ext_proc import telemetry
-from ext_proc.app.standing import Standing
+from ext_proc.app.serving.standing import Standing
 from tests.fakes.configured import a_config
 from tests.needed import absent
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from ext_proc import __version__
-from ext_proc.app import auditing
+from ext_proc.app.evidence import auditing
 from ext_proc.cli import build_parser, main
 from tests.unit.test_config import VALID
 

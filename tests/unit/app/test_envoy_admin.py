@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from ext_proc.app.envoy_admin import ask_envoy
-from ext_proc.app.scraping import EnvoyCollector, encoded
+from ext_proc.app.serving.scraping import EnvoyCollector, encoded
 from ext_proc.demo.programs import free_ports
 
 if TYPE_CHECKING:

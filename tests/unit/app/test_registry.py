@@ -186,6 +186,8 @@ def test_written_files(tmp_path: Path) -> None:
 
 def test_a_worker_does_not_import_envoys_types() -> None:
     """They cost it a second at each start and 40 MB for life."""
-    code = "import sys, ext_proc.app.worker; print([n for n in sys.modules if n.startswith('envoy_data_plane')])"
+    code = (
+        "import sys, ext_proc.app.serving.worker; print([n for n in sys.modules if n.startswith('envoy_data_plane')])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

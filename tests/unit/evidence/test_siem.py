@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import zstandard
 
-from ext_proc.app import siem as places
+from ext_proc.app.evidence import siem as places
 from ext_proc.cli import main
 from ext_proc.errors import ConfigError
 from ext_proc.evidence.siem import Cursor, send
@@ -491,12 +491,12 @@ def test_a_bucket_has_each_once() -> None:
 
 
 def test_the_command(recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    from ext_proc import cli
+    from ext_proc.cli import auditing
 
     log = recorded.log(at=datetime.now(UTC) - HOUR)
     log.exchange("one", datetime.now(UTC) - HOUR)
     log.seal()
-    monkeypatch.setattr(cli, "_store", lambda _: recorded.store)
+    monkeypatch.setattr(auditing, "store", lambda _: recorded.store)
     command = ["export-siem", "s3://any", "--to", str(tmp_path / "out"), "--state", str(tmp_path / "cursor")]
     assert main(command) == 0
     assert "1 events of 1 objects sent" in capsys.readouterr().out

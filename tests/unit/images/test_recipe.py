@@ -161,7 +161,7 @@ def test_time_comes_from_outside_or_from_the_commit(monkeypatch: pytest.MonkeyPa
 
 def test_our_own_files_are_those_that_git_knows() -> None:
     files = wheels.code()
-    assert f"{wheels.CODE}/ext_proc/cli.py" in files
+    assert f"{wheels.CODE}/ext_proc/cli/__init__.py" in files
     assert f"{wheels.CODE}/envoy/bootstrap.yaml" in files, "the gate renders Envoy's files from it"
     assert not [path for path in files if "__pycache__" in path or "/tests/" in path]
 

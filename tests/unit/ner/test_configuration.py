@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from ext_proc.app import registry, supervisor
+from ext_proc.app import registry
+from ext_proc.app.serving import supervisor
 from ext_proc.config import Config, load
 from ext_proc.errors import ConfigError
 from ext_proc.model import Recognition

@@ -247,7 +247,7 @@ def is_running(pid: int) -> bool:
 def test_the_gates_own_process_never_loads_a_recogniser() -> None:
     script = """
 import sys
-import ext_proc.app.worker, ext_proc.ner
+import ext_proc.app.serving.worker, ext_proc.ner
 bad = [name for name in sys.modules if name.partition(".")[0] in ("spacy", "presidio_analyzer", "tldextract")]
 bad += [name for name in sys.modules if name.startswith("ext_proc.ner.") and "adapter" in name]
 raise SystemExit(str(bad) if bad else 0)

@@ -11,7 +11,7 @@ import pytest
 from ext_proc.errors import BadBody, UnsupportedContent, UpstreamError
 from ext_proc.protocols import read_request, read_response
 from ext_proc.protocols.document import Document
-from tests.unit.app.bodies import JSON, NDJSON, PATHS, SSE, TEXT, blocks, deltas, stream, wire
+from tests.unit.app.exchange.bodies import JSON, NDJSON, PATHS, SSE, TEXT, blocks, deltas, stream, wire
 
 PROTOCOLS = [protocol for protocol in PATHS if protocol not in ("opaque", "openai.models")]
 ASKED = Document("generic", "generic", b"", bytes)

@@ -73,7 +73,7 @@ def test_layout_says_how_to_mend_it(checkout: Path) -> None:
 
 
 def test_policy_checks_what_it_is_told(checkout: Path) -> None:
-    """What the command finds has tests of its own: `tests/unit/app/test_policy_check.py`."""
+    """What the command finds has tests of its own: `tests/unit/app/authoring/test_policy_check.py`."""
     for more, folder in (([], "opa"), (["POLICY=elsewhere"], "elsewhere")):
         planned = _make(checkout, "--dry-run", "--old-file=setup", "policy", f"OPA={opa_program()}", *more).stdout
         program, *typed = planned.splitlines()[-1].split()

@@ -1,0 +1,1 @@
+"""For authors of policies and rules: try, check, explain; and make again what was decided."""

@@ -1,0 +1,103 @@
+"""What the parsers of all commands have in common."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+from pathlib import Path
+
+
+def add(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, summary: str, more: str = ""
+) -> argparse.ArgumentParser:
+    """A command whose own help begins with its summary and says more."""
+    about = f"{summary[0].upper()}{summary[1:]}{'' if summary.endswith('?') else '.'}"
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=f"{about}\n\n{more}" if more else about,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def hours(text: str) -> int:
+    """A number of hours, of a year at most."""
+    hours = int(text)
+    if not 0 <= hours <= 24 * 366:
+        raise argparse.ArgumentTypeError("a number of hours from 0 on, at most a year")
+    return hours
+
+
+def count(text: str) -> int:
+    """A number of things, one at least."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("1 or more is wanted")
+    return int(text)
+
+
+def with_config(command: argparse.ArgumentParser) -> None:
+    """The configuration, of a command that needs all of it."""
+    command.add_argument("--config", type=Path, required=True, metavar="FILE", help="the configuration (YAML)")
+
+
+def with_gateway(command: argparse.ArgumentParser) -> None:
+    """A gateway: its configuration, or a running demo."""
+    name_gateway(command.add_mutually_exclusive_group(required=True))
+
+
+def name_gateway(group: argparse._MutuallyExclusiveGroup) -> None:
+    """As one of several ways to say where."""
+    group.add_argument("--config", type=Path, metavar="FILE", help="the gateway's configuration")
+    of_demo(group)
+
+
+def of_demo(group: argparse._MutuallyExclusiveGroup) -> None:
+    """A running demo, as one of several ways to say where."""
+    group.add_argument("--endpoints", type=Path, metavar="FILE", help="the endpoints file of a running demo")
+
+
+def with_source(command: argparse.ArgumentParser) -> None:
+    """Where evidence is read: a bucket or export, or that of a gateway."""
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--from", dest="source", metavar="SOURCE", help="s3://bucket/prefix, or the directory of an export"
+    )
+    name_gateway(source)
+
+
+def with_keys(command: argparse.ArgumentParser) -> None:
+    """For commands that read payloads: they need the gateway's keys."""
+    name_gateway(command.add_mutually_exclusive_group(required=True))
+    command.set_defaults(source=None)
+
+
+def with_span(command: argparse.ArgumentParser) -> None:
+    """From when to when."""
+    command.add_argument(
+        "--since",
+        metavar="TIME",
+        help="nothing older: 2026-11-25, 2026-11-25T10:30, 2h (ago), yesterday; in UTC",
+    )
+    command.add_argument("--until", metavar="TIME", help="nothing newer; a day means its end")
+
+
+def with_reader(command: argparse.ArgumentParser) -> None:
+    """Who reads, for what is put on record."""
+    command.add_argument(
+        "--by", default=who(), metavar="WHO", help="who reads: stands in the log for ever (default: your login)"
+    )
+
+
+def who() -> str:
+    """Whom the operating system takes us for."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
+
+
+def with_opa(command: argparse.ArgumentParser) -> None:
+    """Which OPA is asked."""
+    command.add_argument(
+        "--opa", type=Path, metavar="PROGRAM", help="the OPA program (default: .tools/bin/opa, or PATH)"
+    )

@@ -1,0 +1,152 @@
+"""`ext_proc.app.serving.draining`: Envoy is told to take nobody new, and we wait until nobody is in there."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from aiohttp import ClientSession
+from structlog.testing import capture_logs
+
+from ext_proc.app.serving import draining
+from ext_proc.app.serving.draining import Admin, EnvoyUnclearError, Patience, drained
+from ext_proc.demo.programs import free_ports
+from tests.fakes.envoy_admin import FakeAdmin
+from tests.unit.test_config import VALID
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHORT = Patience(settle_seconds=0, deadline_seconds=60)
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draining, "QUIET_SECONDS", 0.05)
+    monkeypatch.setattr(draining, "_POLL_SECONDS", 0.01)
+    ticks = count()
+    monkeypatch.setattr(draining, "monotonic", lambda: next(ticks) / 1000)  # a slow machine is no quiet Envoy
+
+
+async def _drain(fake: FakeAdmin, patience: Patience = SHORT) -> int:
+    async with fake.running(), ClientSession() as session:
+        return await drained(Admin(fake.address, session), patience)
+
+
+async def test_tells_envoy_in_order_and_waits_until_nobody_is_in_there() -> None:
+    fake = FakeAdmin(counts=[3, 3, 2, 1, 0])
+    assert await _drain(fake) == 0
+    told = [one for one in fake.asked if one.startswith("POST")]
+    assert told == ["POST /healthcheck/fail", "POST /drain_listeners?graceful"]
+    assert fake.asked[0] == "POST /healthcheck/fail"
+    assert fake.counts == [0]
+
+
+async def test_who_comes_late_is_waited_for_too() -> None:
+    """A pause between two calls is no end: it must be quiet for a while."""
+    fake = FakeAdmin(counts=[1, 0, 0, 5, 4, 0])
+    assert await _drain(fake) == 0
+    assert fake.counts == [0]
+
+
+async def test_deadline_ends_the_waiting_and_says_who_is_left() -> None:
+    with capture_logs() as lines:
+        assert await _drain(FakeAdmin(counts=[2]), Patience(0, 0.2)) == 1
+    assert lines[-1]["event"].startswith("not drained in time") and lines[-1]["in_flight"] == 2
+
+
+async def test_no_envoy_is_nothing_to_drain() -> None:
+    [port] = free_ports(1)
+    async with ClientSession() as session:
+        admin = Admin(f"127.0.0.1:{port}", session)
+        assert await drained(admin, SHORT) == 0
+        assert not await admin.is_live()
+
+
+@pytest.mark.parametrize("said", ["", "{}", '{"stats": []}', '{"stats": [{"value": "many"}]}', "[]"])
+async def test_garbage_is_no_count(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def asked(*_: Any) -> bytes:
+        return said.encode()
+
+    async with ClientSession() as session:
+        admin = Admin("127.0.0.1:1", session)
+        monkeypatch.setattr(admin, "_asked", asked)
+        with pytest.raises(EnvoyUnclearError):
+            await admin.in_flight()
+
+
+async def test_busy_envoy_is_asked_again() -> None:
+    """It has callers: to believe that there is no Envoy would cut them off."""
+    fake = FakeAdmin(counts=[2, 1, 0], refusals=5)
+    with capture_logs() as lines:
+        assert await _drain(fake) == 0
+    assert lines[-1]["event"] == "drained" and fake.counts == [0]
+
+
+async def test_envoy_that_never_says_is_not_drained() -> None:
+    with capture_logs() as lines:
+        assert await _drain(FakeAdmin(refusals=10**6), Patience(0, 0.2)) == 1
+    assert lines[-1]["event"].startswith("Envoy did not say in time")
+
+
+def _status(port: int, path: str) -> int:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+
+
+async def _until(is_so: Any, seconds: float = 120) -> None:
+    async with asyncio.timeout(seconds):
+        while not await asyncio.to_thread(is_so):  # noqa: ASYNC110 - of another process
+            await asyncio.sleep(0.05)
+
+
+async def test_main_container_of_a_pod(tmp_path: Path) -> None:
+    """Ready as long as Envoy is live; at SIGTERM it drains, is not ready any more, and ends when nobody is in there."""
+    [port] = free_ports(1)
+    fake = FakeAdmin(counts=[4])
+    config = tmp_path / "config.yaml"
+    async with fake.running():
+        config.write_text(yaml.safe_dump({**VALID, "listen": {"admin": fake.address}}))
+        command = [sys.executable, "-m", "ext_proc", "drain", "--config", str(config), "--at-end"]
+        process = subprocess.Popen([*command, "--listen", f"127.0.0.1:{port}", "--settle-seconds", "0"])  # noqa: ASYNC220
+        try:
+            await _until(lambda: _status(port, "/ready") == 200)
+            fake.is_live = False
+            assert await asyncio.to_thread(_status, port, "/ready") == 503
+            assert await asyncio.to_thread(_status, port, "/live") == 200
+            fake.is_live = True
+            assert not [one for one in fake.asked if one.startswith("POST")]
+            process.send_signal(signal.SIGTERM)
+            await _until(lambda: "POST /drain_listeners?graceful" in fake.asked)
+            assert await asyncio.to_thread(_status, port, "/ready") == 503
+            assert process.poll() is None
+            fake.counts = [0]
+            assert await asyncio.to_thread(process.wait, 120) == 0
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:http", "127.0.0.1:1"])
+def test_address_that_cannot_be_listened_on(address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from ext_proc.cli import main
+
+    if address.endswith(":1"):
+        address = "192.0.2.1:9"  # nobody's (RFC 5737)
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(VALID))
+    assert main(["drain", "--config", str(config), "--listen", address]) == 2
+    assert f"--listen {address}: " in capsys.readouterr().err
