@@ -24,7 +24,7 @@ import asyncio
 import os
 from collections import Counter, deque
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from time import monotonic
@@ -32,9 +32,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc import telemetry
 from ext_proc.audit import frames, segments
+from ext_proc.audit.going_on import FRAME, GoingOn
 from ext_proc.audit.parts import PART, Parts
+from ext_proc.audit.people import People
 from ext_proc.audit.receipt import issue
 from ext_proc.audit.record import build_leaf, canonical, claims_release, instant, leaf_hash
+from ext_proc.audit.segment_files import LOOK_AGAIN_SECONDS, RESERVED_BYTES, SegmentFiles
+from ext_proc.audit.waiting import Waiting
 from ext_proc.errors import AuditUnavailable, GateError
 from ext_proc.model import Receipt
 
@@ -45,27 +49,18 @@ if TYPE_CHECKING:
 
     from ext_proc.audit.keys import KeyRing
     from ext_proc.audit.note import Signer
-    from ext_proc.model import Entry, ExchangeId, Identity
+    from ext_proc.model import Entry, ExchangeId
 
 LISTED: Final = ("request_redaction", "response_redaction")
 _SPACE_CHECK_SECONDS: Final = 0.5
 _BATCH_MAX: Final = 256
-_KNOWN_PEOPLE_MAX: Final = 1024
 EFFECT: Final = "effect.tool_call"
-TENANT: Final = "tenant"
-"""What a reference to a tenant is of. Of its name alone: as holds know tenants, whichever issuer speaks of them."""
 _TOOL_CALL: Final = "tool-call"
 _STREAMED: Final = frozenset({PART, "inference.outcome"})
 """Kinds that tell of a streamed answer, and of which a caller gets a receipt: a stream's head goes before its end."""
-_FRAME: Final = "part frame"
-"""Kind of what is waiting: a part that is no leaf. It has no number of its own; its ``sequence`` is the next leaf's."""
 _MORE, _OVER = False, True  # what the thread is woken for: records; nothing comes any more
-_RESERVED_BYTES: Final = 4096
-"""Kept free in each segment: a log can always be closed, full disk or not."""
 _ENDS_SECONDS: Final = 0.05
 """How long the end of an exchange may wait for a record to be written with."""
-_LOOK_AGAIN_SECONDS: Final = 0.25
-"""How often to try for a spare file while the disk is full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,31 +83,6 @@ class WriterHealth:
     failure: str | None
 
 
-@dataclass(slots=True)
-class _Waiting:
-    """A record on its way: its frame, who waits, and what it means for the open exchanges."""
-
-    frame: bytes
-    sequence: int
-    kind: str
-    exchange_id: str
-    done: asyncio.Future[Receipt]
-    receipt: Receipt
-    claims_release: bool = False
-    is_last: bool = False
-    part: dict[str, int] | None = None
-
-
-@dataclass(slots=True)
-class _Segment:
-    path: Path
-    descriptor: int
-    size_bytes: int
-    offset: int = 0
-    has_leaf: bool = False
-    opened_at: float = field(default_factory=monotonic)
-
-
 class Writer:
     """`ports.Recorder` for one worker process and epoch. Call from one event loop only."""
 
@@ -133,30 +103,25 @@ class Writer:
         self._directory = folder.parent
         self._keyring = keyring
         self._limits = limits
-        self._ops = ops
         self._sequence = 0
         self._loop = asyncio.get_running_loop()
-        self._pending: list[_Waiting] = []  # numbered, and not yet taken by the thread
+        self._pending: list[Waiting] = []  # numbered, and not yet taken by the thread
         self._is_handing_over = False
         self._bell: SimpleQueue[bool] = SimpleQueue()  # wakes the thread: `_MORE` or `_OVER`
         self._failure: str | None = None
         self._is_closed = False
-        self._is_full = False
-        self._looked_at = 0.0  # when a spare file could not be had
         self._is_over = False  # the thread has nothing more to do
         self._used = (0, -1.0)
         self._used_lock = Lock()  # guards _used: the event loop and health checks from a thread read it
         self._order_lock = Lock()  # guards _sequence and _pending together: giving records back rewinds both
         self._last_written = -1
-        self._known_people: dict[tuple[Identity | None, tuple[str, str] | None], dict[str, Any]] = {}
+        self._people = People(keyring)
         self._parts = Parts()
-        self._open: dict[str, dict[str, Any]] = {}  # exchanges with an intent and no outcome; the thread's own
-        self._unsealed: dict[str, list[bytes]] = {}  # of those, parts that are frames only; the thread's own
-        self._untaken: dict[str, dict[str, Any]] = {}  # whose outcome tells of an answer, and that go on; likewise
-        self._ended: deque[str] = deque()  # exchanges out of those that ended
+        self._going_on = GoingOn(self.origin)  # the thread's own
+        self._ended: deque[str] = deque()  # exchanges that ended, of those whose outcome tells of an answer
         self._is_to_ring = False
         self._lock: int | None = lock
-        self._segment = self._first_segment()
+        self._files = SegmentFiles(folder, limits.segment_bytes, ops)  # the thread's; others ask whether it is full
         self._thread = Thread(target=self._write_forever, name="evidence-writer", daemon=True)
         self._thread.start()
 
@@ -210,7 +175,8 @@ class Writer:
     def admit(self, size_bytes: int) -> None:
         """See `ports.Recorder.admit`."""
         self._raise_if_unusable()
-        if self._is_full or self._used_bytes() + size_bytes > self._limits.max_bytes - self._limits.emergency_bytes:
+        free = self._limits.max_bytes - self._limits.emergency_bytes - self._used_bytes()
+        if self._files.is_full or size_bytes > free:
             raise AuditUnavailable("full")
 
     def record(self, entry: Entry, now: datetime) -> asyncio.Future[Receipt]:
@@ -235,7 +201,7 @@ class Writer:
         is_part = entry.kind == PART
         is_leaf = not is_part or self._parts.is_leaf(entry, now)
         payloads = self._parts.whole(entry) if is_leaf else entry.payloads
-        if payloads and (self._is_nearly_full() or self._used_bytes() > self._limits.max_bytes):
+        if payloads and (self._files.is_nearly_full or self._used_bytes() > self._limits.max_bytes):
             if entry.payloads or is_part:
                 raise AuditUnavailable("full")
             payloads = ()  # what an end must say is small, and is said before what is kept of a stream
@@ -244,7 +210,7 @@ class Writer:
         if not is_leaf:
             return self._append_part(entry, fields, now, ciphertexts)
         if not is_part:
-            fields |= self._people(entry, subject)
+            fields |= self._people.of(entry, subject)
         if entry.tool_results:
             fields["tool_results"] = [self._keyring.reference(_TOOL_CALL, one) for one in entry.tool_results]
         self._append_effects(entry, now)
@@ -281,14 +247,14 @@ class Writer:
         with self._order_lock:
             frame = frames.encode_part(self._sequence, told, ciphertexts)
             receipt = Receipt(self.origin, self._sequence, "")
-            waiting = self._waiting(frame, self._sequence, _FRAME, str(entry.exchange_id), receipt)
+            waiting = self._waiting(frame, self._sequence, FRAME, str(entry.exchange_id), receipt)
             waiting.part = entry.facts["part"]
         _if_durable(waiting.done, lambda: self._parts.keep(entry))
         return waiting.done
 
     def ended(self, exchange_id: ExchangeId) -> None:
         """See `ports.Recorder.ended`. Written with the next record, or soon: not worth a sync, nor a thread's turn."""
-        if exchange_id not in self._untaken:
+        if not self._going_on.is_untaken(exchange_id):
             return
         self._ended.append(exchange_id)
         if not self._is_to_ring:
@@ -329,13 +295,13 @@ class Writer:
 
     def health(self) -> WriterHealth:
         """How it stands."""
-        is_writable = not (self._failure or self._is_closed or self._is_full)
+        is_writable = not (self._failure or self._is_closed or self._files.is_full)
         return WriterHealth(is_writable, self._used_bytes(), self._limits.max_bytes, self._failure)
 
     @property
     def in_flight(self) -> int:
         """Exchanges with an intent and no outcome yet."""
-        return len(self._open)
+        return self._going_on.open_count
 
     @property
     def next_sequence(self) -> int:
@@ -362,41 +328,6 @@ class Writer:
         if self._is_closed:
             raise AuditUnavailable("closed")
 
-    def _people(self, entry: Entry, subject: str) -> dict[str, Any]:
-        """References to the caller; the two records of an exchange have the same, so the last ones are kept."""
-        source = entry.source
-        # Without the port, which no reference is of: another connection of the same caller is known, too.
-        place = None if source is None else (source.address.rpartition(":")[0] or source.address, source.user_agent)
-        known = (entry.identity, place)
-        people = self._known_people.get(known)
-        if people is None:
-            if len(self._known_people) >= _KNOWN_PEOPLE_MAX:
-                self._known_people.clear()
-            people = self._known_people[known] = self._referenced(*known, subject)
-        return people
-
-    def _referenced(self, identity: Identity | None, place: tuple[str, str] | None, subject: str) -> dict[str, Any]:
-        reference = self._keyring.reference
-        people: dict[str, Any] = {"actor": None, "source": None}
-        if identity is not None:
-            people["actor"] = {
-                "subject_ref": subject,
-                "issuer": identity.issuer,
-                "method": identity.method,
-                "client": reference("client", identity.client) if identity.client else None,
-                "groups_ref": reference("groups", *identity.groups),
-                "token_ref": reference("token", identity.token_id) if identity.token_id else None,
-                # Only where there is one: whoever may read one tenant's exchanges finds them by it.
-                **({"tenant_ref": reference(TENANT, identity.tenant)} if identity.tenant else {}),
-            }
-        if place is not None:
-            address, user_agent = place
-            people["source"] = {
-                "address_ref": reference("address", address),
-                "user_agent_ref": reference("user-agent", user_agent),
-            }
-        return people
-
     def _append(
         self,
         kind: str,
@@ -419,11 +350,11 @@ class Writer:
             self._sequence += 1
         return waiting.done
 
-    def _waiting(self, frame: bytes, sequence: int, kind: str, exchange_id: str, receipt: Receipt) -> _Waiting:
+    def _waiting(self, frame: bytes, sequence: int, kind: str, exchange_id: str, receipt: Receipt) -> Waiting:
         """Hand a frame to the thread. The order's lock is held."""
-        if len(frame) > self._limits.segment_bytes - _RESERVED_BYTES:
+        if len(frame) > self._limits.segment_bytes - RESERVED_BYTES:
             raise AuditUnavailable("record larger than a segment")
-        waiting = _Waiting(frame, sequence, kind, exchange_id, self._loop.create_future(), receipt)
+        waiting = Waiting(frame, sequence, kind, exchange_id, self._loop.create_future(), receipt)
         self._pending.append(waiting)
         if not self._is_handing_over:
             self._is_handing_over = True
@@ -442,10 +373,6 @@ class Writer:
         self._is_handing_over = False
         self._bell.put(_MORE)
 
-    def _is_nearly_full(self) -> bool:
-        """No space for another segment, and half of this one is for records that are small."""
-        return self._is_full and self._segment.offset > self._segment.size_bytes // 2
-
     def _used_bytes(self) -> int:
         with self._used_lock:
             used, at = self._used
@@ -461,7 +388,7 @@ class Writer:
     # The writing thread --------------------------------------------------------------------------------------------
 
     def _write_forever(self) -> None:
-        batch: list[_Waiting] = []
+        batch: list[Waiting] = []
         try:
             while True:
                 batch = self._take()
@@ -474,8 +401,7 @@ class Writer:
                     telemetry.COMMIT_SECONDS.observe(took)
                     telemetry.COMMIT_RECORDS.inc(made_durable)
                 if is_last:
-                    segments.mark_ended(self._folder)
-                    self._seal(self._segment)
+                    self._files.end()
                     return
                 if self._is_over:
                     return
@@ -485,18 +411,18 @@ class Writer:
             self._tell(batch, self._failure)
             self._refuse_forever()
 
-    def _take(self) -> list[_Waiting]:
+    def _take(self) -> list[Waiting]:
         """Step 1. Wait for a first record, at most until the segment must be sealed; then take all there are."""
         patience = self._limits.seal_seconds / 4
         with suppress(Empty):
-            self._bell.get(timeout=min(patience, _LOOK_AGAIN_SECONDS) if self._is_full else patience)
+            self._bell.get(timeout=min(patience, LOOK_AGAIN_SECONDS) if self._files.is_full else patience)
         with self._order_lock:
             batch, self._pending = self._pending[:_BATCH_MAX], self._pending[_BATCH_MAX:]
             if self._pending:
                 self._bell.put(_MORE)
         return batch
 
-    def _write(self, batch: list[_Waiting]) -> bool:
+    def _write(self, batch: list[Waiting]) -> bool:
         """Steps 2 and 3. Is the epoch over? One system call for all that goes into one segment: each costs the lock."""
         is_last = False
         pending: list[bytes] = []
@@ -508,22 +434,20 @@ class Writer:
                     del batch[index:]
                     break
             pending.append(waiting.frame)
-            if waiting.kind != _FRAME:
+            if waiting.kind != FRAME:
                 self._last_written = waiting.sequence
-                self._segment.has_leaf = True
-            self._follow(waiting)
+                self._files.current.has_leaf = True
+            self._going_on.follow(waiting)
             is_last = is_last or waiting.is_last
         self._write_all(pending)
         self._write_ended()
         if batch:
-            self._ops.sync(self._segment.descriptor)
+            self._files.sync()
         return is_last
 
     def _write_all(self, pending: list[bytes]) -> None:
         if pending:
-            frames_ = pending[0] if len(pending) == 1 else b"".join(pending)
-            self._ops.write(self._segment.descriptor, frames_, self._segment.offset)
-            self._segment.offset += len(frames_)
+            self._files.write(pending[0] if len(pending) == 1 else b"".join(pending))
             pending.clear()
 
     def _write_ended(self) -> None:
@@ -533,44 +457,29 @@ class Writer:
         """
         taken: list[int] = []
         while self._ended:
-            told = self._untaken.pop(self._ended.popleft(), None)
-            if told is not None:
-                taken.append(told["outcome_sequence"])
+            taken += self._going_on.take(self._ended.popleft())
         frame = frames.encode_ended(self._last_written + 1, taken) if taken else b""
-        if frame and self._segment.offset + len(frame) + _RESERVED_BYTES <= self._segment.size_bytes:
-            self._ops.write(self._segment.descriptor, frame, self._segment.offset)
-            self._segment.offset += len(frame)
+        if frame and self._files.fits(len(frame) + RESERVED_BYTES):
+            self._files.write(frame)
 
-    def _fits(self, waiting: _Waiting, before_bytes: int) -> bool:
-        needed = before_bytes + len(waiting.frame) + (0 if waiting.is_last else _RESERVED_BYTES)
-        return self._segment.offset + needed <= self._segment.size_bytes
+    def _fits(self, waiting: Waiting, before_bytes: int) -> bool:
+        return self._files.fits(before_bytes + _needed(waiting))
 
-    def _has_room(self, waiting: _Waiting) -> bool:
+    def _has_room(self, waiting: Waiting) -> bool:
         """Is there room for the record, if need be in another segment?"""
+        files = self._files
         if self._fits(waiting, 0):
             return True
-        needed = len(waiting.frame) + (0 if waiting.is_last else _RESERVED_BYTES)
-        if self._segment.has_leaf:
-            if self._is_full and not self._has_spare():
+        if files.current.has_leaf:
+            if files.is_full and not files.has_spare():
                 return False
-            carry = self._carry(waiting.sequence)
-            if not self._has_spare(len(carry)):
+            carry = self._going_on.carry(waiting.sequence)
+            if not files.has_spare(len(carry)):
                 return False
-            self._next_segment(waiting.sequence, carry)
-        return self._is_large_enough(self._segment.offset + needed)
+            files.begin_next(waiting.sequence, carry)
+        return files.extend(files.current.offset + _needed(waiting))
 
-    def _is_large_enough(self, size_bytes: int) -> bool:
-        """Can the segment hold so much? So many exchanges may be open that they take the place of the first record."""
-        if size_bytes > self._segment.size_bytes:
-            try:
-                self._ops.extend(self._segment.descriptor, size_bytes)
-            except OSError:
-                self._is_full = True
-                return False
-            self._segment.size_bytes = size_bytes
-        return True
-
-    def _give_back(self, rest: list[_Waiting]) -> None:
+    def _give_back(self, rest: list[Waiting]) -> None:
         """Refuse these and all that wait behind them. Their numbers go to others: the log has no gap."""
         with self._order_lock:
             rest = rest + self._pending
@@ -579,41 +488,20 @@ class Writer:
         self._tell(rest, "full")
         self._is_over = any(one.is_last for one in rest)
 
-    def _follow(self, waiting: _Waiting) -> None:
-        if waiting.kind == "inference.intent":
-            self._open[waiting.exchange_id] = {
-                "exchange_id": waiting.exchange_id,
-                "intent_sequence": waiting.sequence,
-            }
-        elif waiting.kind in (PART, _FRAME):
-            self._open.get(waiting.exchange_id, {})["part"] = waiting.part
-            unsealed = self._unsealed.setdefault(waiting.exchange_id, [])
-            if waiting.kind == _FRAME:
-                unsealed.append(waiting.frame)
-            else:
-                unsealed.clear()
-        elif waiting.kind in ("inference.outcome", "inference.undelivered"):
-            self._open.pop(waiting.exchange_id, None)
-            self._unsealed.pop(waiting.exchange_id, None)
-            self._untaken.pop(waiting.exchange_id, None)
-            if waiting.claims_release:
-                told = {"exchange_id": waiting.exchange_id, "outcome_sequence": waiting.sequence}
-                self._untaken[waiting.exchange_id] = told
-
-    def _tell(self, batch: list[_Waiting], failure: str | None) -> None:
+    def _tell(self, batch: list[Waiting], failure: str | None) -> None:
         if batch:
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 self._loop.call_soon_threadsafe(_resolve, batch, failure)
 
     def _keep_house(self) -> None:
         """Seal an old segment, and see whether there is space for a spare again."""
-        if self._is_full:
-            self._has_spare()
-        segment = self._segment
-        if segment.has_leaf and monotonic() - segment.opened_at >= self._limits.seal_seconds:
-            carry = self._carry(self._last_written + 1)
-            if self._has_spare(len(carry)):
-                self._next_segment(self._last_written + 1, carry)
+        files = self._files
+        if files.is_full:
+            files.has_spare()
+        if files.current.has_leaf and monotonic() - files.current.opened_at >= self._limits.seal_seconds:
+            carry = self._going_on.carry(self._last_written + 1)
+            if files.has_spare(len(carry)):
+                files.begin_next(self._last_written + 1, carry)
 
     def _refuse_forever(self) -> None:
         while not self._loop.is_closed():
@@ -626,67 +514,10 @@ class Writer:
             if is_over:
                 return
 
-    # Segments ------------------------------------------------------------------------------------------------------
 
-    def _first_segment(self) -> _Segment:
-        self._ops.allocate(self._folder / segments.SPARE, self._limits.segment_bytes)
-        return self._opened(0)
-
-    def _opened(self, first: int) -> _Segment:
-        """Step 4: the spare becomes the segment; a crash in between leaves an empty ``.wal``."""
-        path = self._folder / segments.name_of(first, segments.WRITING)
-        (self._folder / segments.SPARE).rename(path)
-        descriptor = os.open(path, os.O_RDWR)
-        segment = _Segment(path, descriptor, os.fstat(descriptor).st_size)
-        segments.sync_folder(self._folder)
-        self._has_spare()
-        return segment
-
-    def _carry(self, first: int) -> bytes:
-        """What the next segment begins with, so that recovery needs no other: who is open, and what no leaf tells."""
-        going_on = list(self._open.values()), list(self._untaken.values())
-        carried = [frames.encode_carry(first, self.origin, *going_on)]
-        return b"".join([*carried, *(frame for unsealed in self._unsealed.values() for frame in unsealed)])
-
-    def _next_segment(self, first: int, carry: bytes) -> None:
-        """Steps 4 to 6; the spare is there, and large enough."""
-        # Or the carry could outlive records that it counts, and the log's numbers would have a hole after a power cut.
-        self._ops.sync(self._segment.descriptor)
-        old, self._segment = self._segment, self._opened(first)
-        self._ops.write(self._segment.descriptor, carry, 0)
-        self._ops.sync(self._segment.descriptor)
-        self._segment.offset = len(carry)
-        self._seal(old)
-
-    def _has_spare(self, carry_bytes: int = 0) -> bool:
-        """Is there a preallocated file for the next segment? Without one only what fits in this segment is taken.
-
-        Args:
-            carry_bytes: what it begins with. So much may go on in it that it must be larger than others.
-        """
-        size_bytes = max(self._limits.segment_bytes, carry_bytes + _RESERVED_BYTES)
-        spare = self._folder / segments.SPARE
-        if not spare.exists() or spare.stat().st_size < size_bytes:
-            if self._is_full and monotonic() - self._looked_at < _LOOK_AGAIN_SECONDS:
-                return False
-            temporary = self._folder / "spare.tmp"
-            try:
-                self._ops.allocate(temporary, size_bytes)
-                temporary.rename(spare)
-            except OSError:
-                temporary.unlink(missing_ok=True)
-                self._is_full, self._looked_at = True, monotonic()
-                return False
-        self._is_full = False
-        return True
-
-    def _seal(self, segment: _Segment) -> None:
-        """Step 6."""
-        os.ftruncate(segment.descriptor, segment.offset)
-        self._ops.sync(segment.descriptor)
-        os.close(segment.descriptor)
-        segment.path.rename(segment.path.with_suffix(segments.SEALED))
-        segments.sync_folder(self._folder)
+def _needed(waiting: Waiting) -> int:
+    """Bytes that must be free for it: what is kept for the log's end is the end's alone."""
+    return len(waiting.frame) + (0 if waiting.is_last else RESERVED_BYTES)
 
 
 def binding_of(origin: str, exchange_id: str) -> str:
@@ -710,7 +541,7 @@ def _heard(done: asyncio.Future[Receipt]) -> None:
         done.exception()
 
 
-def _resolve(batch: list[_Waiting], failure: str | None) -> None:
+def _resolve(batch: list[Waiting], failure: str | None) -> None:
     for waiting in batch:
         if waiting.done.done():
             continue

@@ -22,7 +22,7 @@ from ext_proc.app.console.standing import Standings
 from ext_proc.app.console.timeline import roles_of, steps_of
 from ext_proc.app.evidence.auditing import auditor_policy, store_of_source
 from ext_proc.app.evidence.verification import WholeVerification, environment_of
-from ext_proc.audit.writer import TENANT
+from ext_proc.audit.people import TENANT
 from ext_proc.console import seen
 from ext_proc.errors import AuditUnavailable, DependencyError, GateError, IntegrityError, RequestError
 from ext_proc.evidence import examine, rendering, show

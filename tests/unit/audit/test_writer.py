@@ -298,7 +298,7 @@ async def test_so_many_open_exchanges_that_the_carry_fills_the_segment(tmp_path,
 async def test_a_segment_may_have_a_carry_only_when_a_large_record_comes(tmp_path, folder):
     writer = await a_writer(tmp_path, segment_bytes=16 * KIB, seal_seconds=0.2)
     await asyncio.gather(*(writer.record(intent(n, None), AT) for n in range(60)))
-    await until(lambda: not writer._segment.has_leaf)
+    await until(lambda: not writer._files.current.has_leaf)
     await writer.record(intent(999, b"z" * 10_500), AT)
     await writer.close(AT)
     assert [leaf["sequence"] for leaf in on_disk(folder)] == list(range(63))
@@ -377,11 +377,11 @@ async def test_a_quiet_writer_sees_that_there_is_space_again(tmp_path, folder):
     assert not writer.health().is_writable
     faults.allocate = ""
     await until(lambda: writer.health().is_writable)
-    await until(lambda: not writer._segment.has_leaf and (folder / "spare").exists())
+    await until(lambda: not writer._files.current.has_leaf and (folder / "spare").exists())
     faults.allocate, faults.after = "ENOSPC", 0
     await writer.record(intent(1), AT)
     await until(lambda: not writer.health().is_writable)
-    await until(lambda: not writer._segment.has_leaf)
+    await until(lambda: not writer._files.current.has_leaf)
     faults.allocate = ""
     await until(lambda: writer.health().is_writable)
     await writer.close(AT)
