@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import sys
 from pathlib import Path
 from time import monotonic, sleep
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ext_proc.app.process import RELOAD_SECONDS, clock, read_states
+from ext_proc.app.process import LOCK_FILE, RELOAD_SECONDS, clock, read_states
 from ext_proc.config import load
 from ext_proc.errors import ConfigError
 
@@ -48,20 +49,26 @@ def path_of(config: Path | None, endpoints: Path | None) -> Path:
     return named
 
 
+def save(path: Path, text: str) -> None:
+    """Write what somebody asked for in a file.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+
+
 def reload(path: Path) -> int:
     """Ask the running supervisor to take over the configuration's connections, and wait for what it says."""
     from ext_proc.app import edge_files  # heavy, and nothing for those who read records
 
     config, digest = load(path)
     edge_files.check(config)
-    state = read_states(config.run_dir).get("supervisor")
-    if state is None:
-        raise ConfigError(f"nothing runs in {config.run_dir}")
     asked_at = clock().timestamp()
-    try:
-        os.kill(state["pid"], signal.SIGHUP)
-    except OSError as error:
-        raise ConfigError(f"process {state['pid']} of {config.run_dir}: {error.strerror}") from None
+    state = _ask(config.run_dir)
     deadline = monotonic() + RELOAD_SECONDS + 5
     while monotonic() < deadline:
         state = read_states(config.run_dir).get("supervisor", {})
@@ -74,3 +81,40 @@ def reload(path: Path) -> int:
                 return 0
         sleep(0.05)
     raise ConfigError(f"process {state.get('pid')} of {config.run_dir} does not answer")
+
+
+def _ask(run_dir: Path) -> dict[str, Any]:
+    """Signal the supervisor that runs there. What it last said outlives it, and its number may be another's by now: it
+    is held first (pidfd_open(2)), and then it must be one that still has the folder.
+    """
+    nobody = ConfigError(f"nothing runs in {run_dir}")
+    state = read_states(run_dir).get("supervisor")
+    if state is None:
+        raise nobody
+    try:
+        held = os.pidfd_open(state["pid"])
+        try:
+            if not _is_held(run_dir / LOCK_FILE):
+                raise nobody
+            signal.pidfd_send_signal(held, signal.SIGHUP)
+        finally:
+            os.close(held)
+    except ProcessLookupError:
+        raise nobody from None
+    except OSError as error:
+        raise ConfigError(f"process {state['pid']} of {run_dir}: {error.strerror}") from None
+    return state
+
+
+def _is_held(lock: Path) -> bool:
+    try:
+        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

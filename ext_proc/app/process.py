@@ -22,6 +22,8 @@ _PR_SET_PDEATHSIG: Final = 1
 
 RELOAD_SECONDS: Final = 10.0
 """Time for the workers to put a changed configuration on record and take it over."""
+LOCK_FILE: Final = "lock"
+"""In ``run_dir``: held by the supervisor that runs there."""
 PARENT_VARIABLE: Final = "AFFIDAVIT_PARENT"
 """Environment: who started us, so that a parent that died before we could ask the kernel is noticed too."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 
 def add(
@@ -22,10 +23,9 @@ def add(
 
 def hours(text: str) -> int:
     """A number of hours, of a year at most."""
-    hours = int(text)
-    if not 0 <= hours <= 24 * 366:
+    if not text.isdecimal() or int(text) > 24 * 366:
         raise argparse.ArgumentTypeError("a number of hours from 0 on, at most a year")
-    return hours
+    return int(text)
 
 
 def count(text: str) -> int:
@@ -33,6 +33,18 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError("1 or more is wanted")
     return int(text)
+
+
+def origin(text: str) -> str:
+    """An address of HTTP: scheme, host and port."""
+    try:
+        parts = urlsplit(text)
+        is_origin = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_origin = False
+    if not is_origin:
+        raise argparse.ArgumentTypeError("https://HOST:PORT is wanted, for example https://gateway.example.com")
+    return text
 
 
 def with_config(command: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ext_proc.cli.building import add, with_config
+from ext_proc.cli.building import add, origin, with_config
 
 _DRAIN = """Envoy says on every answer that callers should go elsewhere, closes its listeners, and whoever is in there
 gets an answer. Then Envoy may be stopped, and `affidavit serve` after it. With --at-end it waits for SIGTERM first: as
@@ -69,13 +69,13 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         commands, "check-installation", "make one call, and look whether its record is locked in the store", _CHECK
     )
     with_config(check)
-    check.add_argument("--url", required=True, metavar="URL", help="the gateway, without a path")
+    check.add_argument("--url", type=origin, required=True, metavar="URL", help="the gateway, without a path")
     check.add_argument("--path", default="/v1/chat/completions", metavar="PATH", help="what is called")
     check.add_argument("--body", default=_BODY, metavar="JSON", help="what is sent")
     check.add_argument("--certificate", type=Path, metavar="FILE", help="the gateway's own certificate (PEM): pins it")
     who = check.add_mutually_exclusive_group(required=True)
     who.add_argument("--token-file", type=Path, metavar="FILE", help="an access token")
-    who.add_argument("--token-endpoint", metavar="URL", help="where to get one")
+    who.add_argument("--token-endpoint", type=origin, metavar="URL", help="where to get one")
     check.add_argument("--client-dir", type=Path, metavar="DIR", help="with --token-endpoint: client_id, client_secret")
     check.add_argument(
         "--form", action="append", default=[], metavar="NAME=VALUE", help="with --token-endpoint: a field more"

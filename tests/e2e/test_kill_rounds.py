@@ -211,7 +211,12 @@ def wait_until_shipped(gateway: Gateway) -> None:
         logs = [path for path in evidence.iterdir() if path.is_dir()]  # the shipper has one of its own
         return len(logs) == WORKERS + 1 and not list(evidence.glob("*/*.sealed"))
 
-    gateway.wait_for(is_shipped, "evidence is still on the disk", 120)
+    try:
+        gateway.wait_for(is_shipped, "evidence is still on the disk", 120)
+    except AssertionError as late:
+        left = sorted(str(path.relative_to(evidence)) for path in evidence.glob("*/*"))
+        told = read_states(gateway.stack.folder / "run").get("shipper")
+        raise AssertionError(f"{late}: {left}; the shipper says {told}") from None
     gateway.outcome(marker)
 
 

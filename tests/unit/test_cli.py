@@ -80,6 +80,9 @@ def test_version_and_help(capsys: Said) -> None:
         ("keys", "rotate", "--config", "a"),
         ("canary",),
         ("demo", "--nonsense"),
+        ("keys", "rotate", "--config", "a", "--new-config", "b", "--handover-hours", "abc"),
+        ("check-installation", "--config", "a", "--url", "gateway.example.com", "--token-file", "t"),
+        ("check-installation", "--config", "a", "--url", "https://a", "--token-endpoint", "issuer/token"),
         ("demo", "token"),
         ("demo", "token", "--subject", "a"),
     ],
@@ -208,7 +211,7 @@ def test_reload_of_a_gate_that_is_gone(config: Path, capsys: Said) -> None:
     ended.wait()
     (states / "supervisor.json").write_text(json.dumps({"pid": ended.pid, "at": 0}))
     assert _status("reload", "--config", config) == 2
-    assert "No such process" in capsys.readouterr().err
+    assert "nothing runs in" in capsys.readouterr().err
 
 
 BY_ENDPOINTS = (
@@ -378,3 +381,57 @@ def test_examples_of_approvals_are_commands(capsys: Said) -> None:
     assert len(shown) == 3
     for _, *arguments in shown:
         assert build_parser().parse_args(arguments).endpoints == Path("/tmp/demo.json")
+
+
+@pytest.mark.parametrize("token", ["two\nlines", "two words", "\x00"])
+def test_token_that_is_none(config: Path, tmp_path: Path, capsys: Said, token: str) -> None:
+    """And is said nowhere: it may be one with a word too many."""
+    (tmp_path / "token").write_text(token)
+    call = ("check-installation", "--config", config, "--url", "http://127.0.0.1:1", "--token-file", tmp_path / "token")
+    assert _status(*call) == 2
+    said = capsys.readouterr().err
+    assert "more than one word" in said
+    assert "two" not in said.replace("two hours", "")
+
+
+def test_form_without_a_value(config: Path, capsys: Said) -> None:
+    call = ("check-installation", "--config", config, "--url", "http://127.0.0.1:1", "--token-endpoint", "http://a")
+    assert _status(*call, "--form", "scope") == 2
+    assert "--form: NAME=VALUE is wanted" in capsys.readouterr().err
+
+
+def test_drain_on_a_port_that_there_is_not(config: Path, capsys: Said) -> None:
+    assert _status("drain", "--config", config, "--listen", "127.0.0.1:99999") == 2
+    assert "--listen 127.0.0.1:99999: host:port is wanted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_authorities_that_are_none(tmp_path: Path, capsys: Said, content: str | None) -> None:
+    authorities = tmp_path / "authorities.pem"
+    if content is not None:
+        authorities.write_text(content)
+    command = ("export-siem", "s3://evidence", "--to", "https://siem.example.com", "--state", tmp_path / "s")
+    assert _status(*command, "--ca-file", authorities) == 2
+    assert "--ca-file: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("time", ["0001-01-01", "1969-12-31", "999999w"])
+def test_time_before_there_was_any(config: Path, capsys: Said, time: str) -> None:
+    assert _status("records", "list", "--config", config, "--since", time) == 2
+    assert f"{time!r} is no time" in capsys.readouterr().err
+
+
+def test_reload_leaves_a_stranger_alone(config: Path, tmp_path: Path, capsys: Said) -> None:
+    """What a supervisor that was killed said of itself lies there still, and its number is somebody else's."""
+    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        (tmp_path / "run" / "state").mkdir(parents=True)
+        (tmp_path / "run" / "lock").touch()
+        (tmp_path / "run" / "state" / "supervisor.json").write_text(json.dumps({"pid": stranger.pid}))
+        assert _status("reload", "--config", config) == 2
+        assert "nothing runs in" in capsys.readouterr().err
+        with pytest.raises(subprocess.TimeoutExpired):
+            stranger.wait(0.5)
+    finally:
+        stranger.kill()
+        stranger.wait()

@@ -23,6 +23,7 @@ from rich.table import Table
 
 from ext_proc.app.authoring.backtest_page import page
 from ext_proc.app.authoring.rerun import put_on_record, span_of
+from ext_proc.app.commands import save
 from ext_proc.evidence.questions import leaf_count, recorded
 from ext_proc.evidence.visible import visible
 from ext_proc.policy import bundle as bundles
@@ -208,7 +209,7 @@ def run(
             found = recorded(store, keyring.opener(), since=since, until=until, progress=read)
             report = backtest(found, candidate, version, told)
     if options.html is not None:
-        options.html.write_text(page(report, options.since, options.until, console_url))
+        save(options.html, page(report, options.since, options.until, console_url))
     if options.json:
         print(json.dumps(report.to_json(), sort_keys=True))
     else:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ext_proc.app.authoring import policy_reports
+from ext_proc.app.commands import save
 from ext_proc.policy.trial import defaults, failing_open, judging, questions, static, vocabulary
 from ext_proc.policy.trial.opa_program import AT_ONCE, LIBRARY, find_opa, serving, sources
 
@@ -92,7 +93,7 @@ def run(options: CheckOptions, *, as_json: bool, junit: Path | None, sarif: Path
     checked = _with_progress(options)
     for path, write in ((junit, policy_reports.junit), (sarif, policy_reports.sarif)):
         if path is not None:
-            policy_reports.save(path, write(options.policy, checked))
+            save(path, write(options.policy, checked))
     if as_json:
         print(json.dumps(policy_reports.as_json(options.policy, checked), ensure_ascii=False))
     else:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree as ET
 
 from ext_proc import __version__
-from ext_proc.errors import ConfigError
 from ext_proc.policy.trial import judging
 
 if TYPE_CHECKING:
@@ -31,18 +30,6 @@ LEFT_OUT: Final = "a call that is denied is allowed when the caller says nothing
 AS_ANOTHER: Final = (
     "a call that is denied is allowed for another caller, or on another day: no finding, but is it meant?"
 )
-
-
-def save(path: Path, text: str) -> None:
-    """Write a report.
-
-    Raises:
-        ConfigError: it cannot be written.
-    """
-    try:
-        path.write_text(text)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
 
 
 def as_json(policy: Path, checked: Checked) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import ssl
 import urllib.request
 from email.utils import parsedate_to_datetime
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, Final
 from urllib.error import HTTPError, URLError
 
@@ -38,7 +39,7 @@ def asked(url: str, ca_file: Path | None = None) -> tuple[bytes, datetime | None
         raise Unreachable(f"status {error.code}") from None
     except URLError as error:
         raise Unreachable(str(error.reason)) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         raise Unreachable(type(error).__name__) from None
     try:
         return body, parsedate_to_datetime(date) if date else None

@@ -15,6 +15,7 @@ import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from datetime import timedelta
+from http.client import HTTPException
 from io import BytesIO
 from pathlib import Path
 from time import monotonic, sleep
@@ -67,12 +68,20 @@ class Caller:
         Raises:
             ConfigError: a file cannot be read, or the issuer gives none.
         """
+        token = self._token()
+        if not token.isprintable() or " " in token:
+            raise ConfigError("no token: there is more than one word where it should be")
+        return token
+
+    def _token(self) -> str:
+        told = dict(pair.split("=", 1) for pair in self.form if "=" in pair)
+        if len(told) != len(self.form):
+            raise ConfigError("--form: NAME=VALUE is wanted, each name once")
         try:
             if self.token_file is not None:
                 return self.token_file.read_text().strip()
             if self.token_endpoint is None or self.client_dir is None:
                 raise ConfigError("name --token-file, or --token-endpoint and --client-dir")
-            told = dict(pair.split("=", 1) for pair in self.form)
             form = {"grant_type": "client_credentials", **told}
             form |= {name: (self.client_dir / name).read_text().strip() for name in ("client_id", "client_secret")}
             data = urllib.parse.urlencode(form).encode()
@@ -107,7 +116,7 @@ class Call:
         except urllib.error.HTTPError as refused:
             said = refused.read(500).decode(errors="replace")
             raise NotSo(f"{self.url} answered with {refused.code}: {said}") from None
-        except OSError as error:
+        except (OSError, HTTPException) as error:
             raise NotSo(f"{self.url}: {error}") from None
         if not exchange:
             raise NotSo(f"{self.url}: the answer has no x-affidavit-exchange: is this the gateway?")

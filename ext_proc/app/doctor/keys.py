@@ -6,9 +6,9 @@ import asyncio
 import base64
 from typing import TYPE_CHECKING, Any, Final
 
-import yaml
 from cryptography import x509
 
+from ext_proc import strict_yaml
 from ext_proc.app import registry
 from ext_proc.app.doctor.asking import Unreachable, asked
 from ext_proc.app.doctor.envoy import FAIL, OK, WARN, Finding
@@ -68,7 +68,7 @@ def _signing(config: Config, policy_file: Path | None) -> Iterator[Finding]:
         says = f"signs with {mine[:12]}…; compare it with auditors' file: --policy FILE"
         yield Finding("keys.signing", OK, says)
         return
-    told = yaml.safe_load(policy_file.read_text())
+    told = strict_yaml.read(policy_file.read_bytes())
     if not isinstance(told, dict) or told.get("gateway") != config.audit.origin:
         yield Finding("keys.signing", FAIL, f"{policy_file}: is of another gateway", "affidavit auditor-policy")
         return

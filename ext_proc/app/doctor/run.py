@@ -23,8 +23,10 @@ from ext_proc.app.doctor.envoy import FAIL, OK, WARN, Finding
 from ext_proc.app.process import clock, read_states
 from ext_proc.app.registry import access_log_path
 from ext_proc.app.serving.standing import Standing
+from ext_proc.audit.store import StoreRefused, StoreUnavailable
 from ext_proc.config import load
 from ext_proc.errors import GateError
+from ext_proc.strict_yaml import BadYamlError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,7 +75,7 @@ def examine(patient: Patient) -> list[Finding]:
     for name, check in CHECKS.items():
         try:
             found += check(patient)
-        except (GateError, Unreachable) as error:
+        except (GateError, Unreachable, StoreUnavailable, StoreRefused, BadYamlError) as error:
             said = getattr(error, "detail", "") or str(error)
             found.append(Finding(name, FAIL, f"could not be looked at: {said}", "mend that first"))
         except (OSError, ValueError, LookupError, TypeError) as error:

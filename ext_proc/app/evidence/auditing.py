@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ext_proc.app import commands, registry
+from ext_proc.app.evidence.printing import print_finding
 from ext_proc.app.evidence.verification import CREDENTIALS, KEYS, environment_of
 from ext_proc.config import load
 from ext_proc.errors import ConfigError
@@ -89,8 +90,7 @@ def of_demo(endpoints: Path, policy: Path | None) -> tuple[str, Path]:
 def _tell(report: Report) -> None:
     console = Console()
     for found in report.findings:
-        console.print(f"[bold red]{found.code}[/]  {found.object}", highlight=False, soft_wrap=True)
-        console.print(f"    {found.explanation}", highlight=False, markup=False)
+        print_finding(console, found.code, found.object, found.explanation)
     what = f"{report.leaves} records in {report.epochs} logs"
     if report.ok:
         console.print(f"✓ {what}: nothing was changed, nothing is missing", highlight=False)

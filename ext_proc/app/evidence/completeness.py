@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ext_proc.app import registry
+from ext_proc.app.evidence.printing import print_finding
 from ext_proc.app.logs import Journal
 from ext_proc.app.process import clock
 from ext_proc.app.serving.shipping import store_of
@@ -275,8 +276,7 @@ def _tell(account: Account, made: SealedObject, *, as_json: bool) -> None:
         table.add_row(str(one["count"]), str(one["kind"]), str(one["class"]))
     console.print(table)
     for gap in account.gaps[:_SHOWN_MAX]:
-        console.print(f"[bold red]{gap['code']}[/]  {gap['object']}", highlight=False, soft_wrap=True)
-        console.print(f"    {gap['explanation']}", highlight=False, markup=False)
+        print_finding(console, gap["code"], gap["object"], gap["explanation"])
     if len(account.gaps) > _SHOWN_MAX:
         console.print(f"    and {len(account.gaps) - _SHOWN_MAX} more: see the statement", highlight=False)
     mark = "✓" if account.is_whole else "✗"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.console import Console
 from rich.table import Table
 
+from ext_proc.app.commands import save
 from ext_proc.app.process import clock
 from ext_proc.evidence import query, rendering, show
 from ext_proc.evidence.export import export
@@ -91,7 +92,7 @@ def run_prove(store: VersionedStore, options: argparse.Namespace) -> int:
     if options.output is None:
         print(text, end="")
     else:
-        options.output.write_text(text)
+        save(options.output, text)
         print(f"{options.output}: {len(proof['proofs'])} records of {proof['exchange_id']}, each with its proof")
     return 0
 

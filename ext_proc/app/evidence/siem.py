@@ -196,7 +196,10 @@ def sink_of(
             check_url(to)
         except BadAddress as error:
             raise ConfigError(f"--to: {error}") from None
-        return HttpSink(to, headers, pause, ca_file)
+        try:
+            return HttpSink(to, headers, pause, ca_file)
+        except OSError as error:  # `ssl.SSLError` is one: the file holds no certificate
+            raise ConfigError(f"--ca-file: {ca_file}: {error.strerror or 'no certificate in it'}") from None
     return FileSink(FilePath(to))
 
 

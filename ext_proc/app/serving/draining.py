@@ -217,7 +217,7 @@ async def _serve(admin: Admin, ending: asyncio.Event, address: str) -> web.AppRu
     host, _, port = address.rpartition(":")
     try:
         await web.TCPSite(runner, host, int(port)).start()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         await runner.cleanup()
         raise ConfigError(f"--listen {address}: {getattr(error, 'strerror', None) or 'host:port is wanted'}") from None
     return runner

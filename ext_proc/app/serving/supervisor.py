@@ -23,7 +23,7 @@ from prometheus_client import multiprocess
 from ext_proc import telemetry
 from ext_proc.app import edge_files, registry
 from ext_proc.app.exchange.rule_packs import detector_of
-from ext_proc.app.process import RELOAD_SECONDS, clock, read_states, tell
+from ext_proc.app.process import LOCK_FILE, RELOAD_SECONDS, clock, read_states, tell
 from ext_proc.app.serving.bundle_fetch import fetch_first
 from ext_proc.app.serving.daily import Daily, run_command
 from ext_proc.app.serving.distribution import write_opa_config
@@ -115,7 +115,8 @@ class _Supervisor:
         try:
             for folder in (config.run_dir, config.run_dir / "state", config.run_dir / "metrics", config.state_dir):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o750)
-            locks = [_locked(config.run_dir / "lock", "run_dir"), _locked(config.state_dir / "serve.lock", "state_dir")]
+            of_state = config.state_dir / "serve.lock"
+            locks = [_locked(config.run_dir / LOCK_FILE, "run_dir"), _locked(of_state, "state_dir")]
             for leftover in (*(config.run_dir / "metrics").glob("*.*"), *(config.run_dir / "state").glob("*.json")):
                 leftover.unlink()
             access_log.prepare(registry.access_log_path(config))

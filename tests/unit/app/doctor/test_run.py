@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import socket
+import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -26,9 +28,11 @@ from ext_proc.app.doctor.envoy import FAIL, OK, WARN, Finding
 from ext_proc.app.evidence.auditing import auditor_policy
 from ext_proc.app.serving.policy_archive import archive_key
 from ext_proc.audit.keys import create_key_files
+from ext_proc.audit.store import StoreRefused, StoreUnavailable
 from ext_proc.cli import main
 from ext_proc.config import load
 from ext_proc.edge import render_bootstrap
+from ext_proc.strict_yaml import BadYamlError
 from tests.fakes.configured import a_config
 from tests.fakes.versions import FakeVersions
 
@@ -531,6 +535,44 @@ def test_what_cannot_be_looked_at_is_said(tmp_path: Path, monkeypatch: pytest.Mo
     found = doctor.examine(doctor.Patient(config, digest, {}, lambda: NOW))
     assert [(one.check, one.verdict) for one in found] == [("one", FAIL), ("two", OK)]
     assert "nobody is there" in found[0].says
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), StoreRefused("no"), BadYamlError("not valid YAML")])
+def test_whatever_is_ill_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    config, digest = a_config(tmp_path)
+
+    def break_down(_: doctor.Patient) -> Iterator[Finding]:
+        raise error
+        yield  # pragma: no cover
+
+    monkeypatch.setattr(doctor, "CHECKS", {"one": break_down})
+    [found] = doctor.examine(doctor.Patient(config, digest, {}, lambda: NOW))
+    assert found.verdict == FAIL and str(error) in found.says
+
+
+def test_who_does_not_speak_http_is_unreachable() -> None:
+    """What listens at an address of ours may be anything."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            other, _ = server.accept()
+            with other:
+                other.recv(1000)
+                other.sendall(b"220 mail.example.com ESMTP\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(asking.Unreachable, match="BadStatusLine"):
+            asking.asked(f"http://127.0.0.1:{server.getsockname()[1]}/config_dump")
+        thread.join()
+
+
+def test_auditors_file_that_is_no_yaml(tmp_path: Path) -> None:
+    config, digest = a_config(tmp_path)
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("gateway: [")
+    found = doctor.examine(doctor.Patient(config, digest, {}, lambda: NOW, policy))
+    assert any("not valid YAML" in one.says for one in found)
 
 
 @pytest.mark.parametrize(("verdict", "status"), [(OK, 0), (WARN, 0), (FAIL, 1)])
