@@ -31,7 +31,7 @@ class ConsoleSection(Section):
     listen: Address = "127.0.0.1:8090"
     """Where it listens. TLS is ended before it."""
     metrics: Address | None = None
-    """Where the console's own `/metrics` are served, for example `127.0.0.1:9465`; never where browsers come to."""
+    """Where the console's own `/metrics` are served, for example `127.0.0.1:9466`; never where browsers come to."""
     public_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#]+$")]
     """How browsers and callers know it: scheme, host and port. It stands in what a caller whose call waits is told."""
     issuer: str | None = None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import combinations
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import core_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
     from pydantic.json_schema import JsonSchemaValue
@@ -24,6 +25,9 @@ _NOT_SETTABLE: Final = ("host", "transfer-encoding", "content-length", "content-
 _NOT_SETTABLE_PREFIXES: Final = ("x-forwarded-", "x-envoy-", "x-affidavit-")
 
 
+_EVERYWHERE: Final = {"0.0.0.0", "[::]"}  # noqa: S104 - compared, not listened on
+
+
 def once(problem: str, values: Iterable[str]) -> None:
     """No value twice. Raises ValueError with the problem and the value."""
     twice = [value for value, count in Counter(values).items() if count > 1]
@@ -31,7 +35,16 @@ def once(problem: str, values: Iterable[str]) -> None:
         raise ValueError(f"{problem} {twice[0]}")
 
 
-def _with_port(address: str) -> str:
+def check_apart(addresses: Mapping[str, str]) -> None:
+    """No two of the fields listen at one address. Raises ValueError that names both."""
+    for (one, address), (other, at) in combinations(addresses.items(), 2):
+        (host, _, port), (its_host, _, its_port) = address.rpartition(":"), at.rpartition(":")
+        if int(port) == int(its_port) and (host == its_host or _EVERYWHERE & {host, its_host}):
+            raise ValueError(f"{other}: {at} is that of {one}")
+
+
+def with_port(address: str) -> str:
+    """An address whose port there can be."""
     if not 1 <= int(address.rpartition(":")[2]) <= 65535:
         raise ValueError("the port must be between 1 and 65535")
     return address
@@ -72,7 +85,7 @@ Bytes = Annotated[int, Field(gt=0)]
 NAME: Final = r"[a-z][a-z0-9-]{0,62}"
 Name = Annotated[str, Like(NAME, "a letter, then letters, digits and dashes: in lower case, 63 at most")]
 Address = Annotated[
-    str, Like(r"[^\s:]+:[0-9]{1,5}", "host:port, for example 127.0.0.1:8080"), AfterValidator(_with_port)
+    str, Like(r"[^\s:]+:[0-9]{1,5}", "host:port, for example 127.0.0.1:8080"), AfterValidator(with_port)
 ]
 Text = Annotated[str, Field(min_length=1)]
 HostPattern = Annotated[

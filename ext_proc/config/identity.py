@@ -15,16 +15,19 @@ PAIRWISE_HOSTS: Final = frozenset(
 """Of issuers whose `sub` is another for each client, as they document."""
 
 
+ClaimPath = Text | Annotated[list[Text], Field(min_length=1)]
+
+
 class Claims(Section):
     """Which claims of a token mean what. A list walks into nested objects."""
 
-    subject: str | list[str] = "sub"
+    subject: ClaimPath = "sub"
     """Who the caller is: a claim that tokens for the console have too, so that one's own calls are known there."""
-    groups: str | list[str] = "groups"
+    groups: ClaimPath = "groups"
     """A list of texts, or one text."""
-    client: str | list[str] = "azp"
+    client: ClaimPath = "azp"
     """The application that asked for the token."""
-    tenant: str | list[str] = "tid"
+    tenant: ClaimPath = "tid"
     """The organisation. A token that has this claim, and not as a text, is refused: who has none leaves it out."""
 
 
@@ -60,7 +63,7 @@ class Mtls(Section):
 
     name: Name = "mtls"
     """The identity's issuer is `mtls:<name>`."""
-    subject_from: list[Literal["uri", "dns", "subject"]] = ["uri", "dns"]
+    subject_from: Annotated[list[Literal["uri", "dns", "subject"]], Field(min_length=1)] = ["uri", "dns"]
     """Where the subject is taken from, in order of preference."""
 
 

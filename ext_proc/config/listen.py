@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from ext_proc.config.fields import Address, Section, once
+from ext_proc.config.fields import Address, Section
 
 
 class TlsListener(Section):
@@ -47,9 +47,3 @@ class Listen(Section):
     def longest_wait_seconds(self) -> float:
         """For people, so that there is time for all else that is done with a call before Envoy gives up."""
         return max(self.hold_seconds - 5, self.hold_seconds / 2)
-
-    @model_validator(mode="after")
-    def _is_apart(self) -> Listen:
-        addresses = [self.http, self.admin, *([self.tls.address] if self.tls else [])]
-        once("two listeners have the address", addresses)
-        return self

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from ext_proc.config.fields import Like, PositiveSeconds, Section
+from ext_proc.config.fields import Like, PositiveSeconds, Section, with_port
 
 
 class BundleS3Section(Section):
@@ -37,7 +37,9 @@ class DistributionSection(Section):
     algorithm: Literal["ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "RS256", "RS384", "RS512"] = "ES256"
     """Of the signature."""
     listen: Annotated[
-        str, Like(r"(127\.[0-9.]+|localhost):[0-9]{1,5}", "a loopback address and port: 127.0.0.1:9465")
+        str,
+        Like(r"(127\.[0-9.]+|localhost):[0-9]{1,5}", "a loopback address and port: 127.0.0.1:9465"),
+        AfterValidator(with_port),
     ] = "127.0.0.1:9465"
     """Where OPA fetches them, and says what became of them; with a word that only it and the gate know."""
     poll_seconds: PositiveSeconds = 5.0

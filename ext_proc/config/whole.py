@@ -13,7 +13,7 @@ from ext_proc.config.approvals import ApprovalsSection, WebhookSection
 from ext_proc.config.audit import AuditSection
 from ext_proc.config.connections import ConnectionSection
 from ext_proc.config.console import ConsoleSection
-from ext_proc.config.fields import MIB, SOCKET_PATH_BYTES_MAX, Address, PositiveSeconds, Section, once
+from ext_proc.config.fields import MIB, SOCKET_PATH_BYTES_MAX, Address, PositiveSeconds, Section, check_apart, once
 from ext_proc.config.identity import PAIRWISE_HOSTS, IdentitySection
 from ext_proc.config.listen import Listen
 from ext_proc.config.policy import PolicySection
@@ -59,6 +59,7 @@ class Config(Section):
         claims = (f"{host} {one.path_prefix}" for one in self.connections for host in one.hosts)
         once("connections: two have the host and path_prefix", claims)
         once("identity.issuers: two have the issuer", (one.issuer for one in self.identity.issuers))
+        self._check_listeners()
         self._check_identity()
         self._check_ner()
         self._check_console()
@@ -77,6 +78,16 @@ class Config(Section):
         if len(os.fsencode(socket)) > SOCKET_PATH_BYTES_MAX:
             raise ValueError(f"run_dir: too long, {socket} must have at most {SOCKET_PATH_BYTES_MAX} bytes")
         return self
+
+    def _check_listeners(self) -> None:
+        """Each process of one host where the others are not. (The console may be on another.)"""
+        tls, distribution, console = self.listen.tls, self.policy.distribution, self.console
+        apart = {"listen.http": self.listen.http, "listen.admin": self.listen.admin, "metrics": self.metrics}
+        apart |= {"listen.tls.address": tls.address} if tls else {}
+        apart |= {"policy.distribution.listen": distribution.listen} if distribution else {}
+        check_apart(apart)
+        if console is not None and console.metrics is not None:
+            check_apart({"console.listen": console.listen, "console.metrics": console.metrics})
 
     def _check_ner(self) -> None:
         """A recogniser that nobody asks, and one that is asked and is not there, are not what somebody wanted."""

@@ -268,24 +268,24 @@ class IndexThread:
         if self._thread.ident is not None:
             self._thread.join(_STOP_SECONDS)
 
-    @property
-    def is_alive(self) -> bool:
-        """Does it go on?"""
-        return self._thread.is_alive()
-
     def _run(self) -> None:
         while not self._over.is_set():
             try:
                 self._indexer.round()
             except (GateError, OSError) as error:
-                told = error.detail if isinstance(error, GateError) else str(error)
-                if told != self.failure:
-                    _log.warning("evidence.index_failed", detail=told)
-                self.failure = told
+                self._failed(error.detail if isinstance(error, GateError) else str(error))
+            except Exception as bug:  # noqa: BLE001 - the outermost frame of a thread: an index that says why it stands still
+                _log.exception("evidence.index_bug")
+                self._failed(type(bug).__name__)
             else:
                 self.failure = None
             self._over.wait(POLL_SECONDS)
         self._indexer.close()
+
+    def _failed(self, why: str) -> None:
+        if why != self.failure:
+            _log.warning("evidence.index_failed", detail=why)
+        self.failure = why
 
 
 def _of(found: Iterator[Version]) -> Iterator[tuple[EventsName, Version]]:

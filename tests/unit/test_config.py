@@ -103,7 +103,34 @@ WRONG: dict[str, tuple[str, Any, str]] = {
     "address without port": ("listen.http", "127.0.0.1", "listen.http: must be host:port, for example"),
     "port too large": ("metrics", "127.0.0.1:70000", "metrics: the port must be between"),
     "port zero": ("listen.admin", "127.0.0.1:0", "listen.admin: the port must be between"),
-    "same address twice": ("listen", {"http": "a:1", "admin": "a:1"}, "listen: two listeners have the address a:1"),
+    "same address twice": ("listen", {"http": "a:1", "admin": "a:1"}, "listen.admin: a:1 is that of listen.http"),
+    "metrics where callers come to": ("metrics", "127.0.0.1:8080", "metrics: 127.0.0.1:8080 is that of listen.http"),
+    "metrics on a port that is taken everywhere": (
+        "listen.http",
+        "0.0.0.0:9464",
+        "metrics: 127.0.0.1:9464 is that of listen.http",
+    ),
+    "bundles where metrics are": (
+        "policy.distribution",
+        {"public_key_file": "k", "key_id": "k", "listen": "127.0.0.1:9464"},
+        "policy.distribution.listen: 127.0.0.1:9464 is that of metrics",
+    ),
+    "bundles on a port that there is not": (
+        "policy.distribution",
+        {"public_key_file": "k", "key_id": "k", "listen": "127.0.0.1:99999"},
+        "policy.distribution.listen: the port must be between",
+    ),
+    "console's metrics where people come to": (
+        "console",
+        {"public_url": "https://desk.example.com", "metrics": "127.0.0.1:8090"},
+        "console.metrics: 127.0.0.1:8090 is that of console.listen",
+    ),
+    "a subject from nowhere": (
+        "identity.issuers.0.claims",
+        {"subject": []},
+        "identity.issuers.0.claims.subject",
+    ),
+    "a certificate's subject from nowhere": ("identity.mtls", {"subject_from": []}, "identity.mtls.subject_from: List"),
     "no issuer": ("identity", {}, "identity: name at least one issuer"),
     "issuer twice": (
         "identity.issuers",

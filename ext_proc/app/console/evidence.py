@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from ext_proc import telemetry
-from ext_proc.app import registry
 from ext_proc.app.console.charts import hours_of
 from ext_proc.app.console.policies import Bundles, activations_of, out_of
 from ext_proc.app.console.standing import Standings
@@ -399,13 +398,3 @@ class EvidenceHalf:
         self.exchanges.close()
         self._whole.stop()
         self._thread.stop()
-
-
-def evidence_half(config: Config, journal: Journal, clock: Callable[[], datetime]) -> EvidenceHalf:
-    """With the configured keys.
-
-    Raises:
-        ConfigError, AuditUnavailable: the keys cannot be had.
-        EvidenceError: the bucket's settings cannot be used.
-    """
-    return EvidenceHalf(config, registry.keyring(config), journal, clock)

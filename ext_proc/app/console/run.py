@@ -15,8 +15,9 @@ from ext_proc import telemetry
 from ext_proc.app import registry
 from ext_proc.app.approval import channels
 from ext_proc.app.approval.approvals import Approvals
+from ext_proc.app.background import keep_running
 from ext_proc.app.console.approvals import DeskApprovals
-from ext_proc.app.console.evidence import evidence_half
+from ext_proc.app.console.evidence import EvidenceHalf
 from ext_proc.app.console.metrics import metrics_app
 from ext_proc.app.console.refusals import NotedRefusals
 from ext_proc.app.logs import Journal
@@ -74,7 +75,7 @@ def run(path: Path) -> int:
         raise ConfigError(f"{path}: there is no section console: see docs/configuration.md")
     keyring = registry.keyring(config)
     with Journal(config, digest, "command", keyring) as journal:
-        evidence = evidence_half(config, journal, clock)
+        evidence = EvidenceHalf(config, keyring, journal, clock)
         register, watch = registry.register_of_holds(config), registry.watch_over_holds(config)
         outbox = registry.outbox_of_holds(config)
         try:
@@ -128,10 +129,9 @@ async def _serve(config: Config, section: ConsoleSection, joined: _Joined) -> No
             await listen(beside, section.metrics, "console.metrics")
         _log.info("console", listen=section.listen, url=section.public_url)
         async with asyncio.TaskGroup() as group:
-            running = [group.create_task(joined.bell.run_forever())]
-            running.append(group.create_task(_tidy_forever(joined.register)))
-            if joined.courier is not None:
-                running.append(group.create_task(joined.courier.run_forever()))
+            aside = {"bell": joined.bell.run_forever, "tidy": lambda: _tidy_forever(joined.register)}
+            aside |= {"courier": joined.courier.run_forever} if joined.courier is not None else {}
+            running = [group.create_task(keep_running(name, live)) for name, live in aside.items()]
             await stop.wait()
             for task in running:
                 task.cancel()

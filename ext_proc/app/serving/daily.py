@@ -182,12 +182,16 @@ async def run_command(
     config_path: Path, stop: asyncio.Event, command: str, day: str, *, limit_seconds: float = COMMAND_SECONDS
 ) -> int | None:
     """One of our own commands in a process that yields to the workers. None: ``stop`` came first, or the limit."""
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "ext_proc", command, "--config", str(config_path), "--day", day, "--json",
-        stdout=asyncio.subprocess.DEVNULL,  # the statement is in the store, and how it went is the exit status
-        process_group=0,
-        env={**os.environ, PARENT_VARIABLE: str(os.getpid())},
-    )  # fmt: skip
+    try:
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "ext_proc", command, "--config", str(config_path), "--day", day, "--json",
+            stdout=asyncio.subprocess.DEVNULL,  # the statement is in the store, and how it went is the exit status
+            process_group=0,
+            env={**os.environ, PARENT_VARIABLE: str(os.getpid())},
+        )  # fmt: skip
+    except OSError as error:  # no memory, no process left: the workers go on, and it is tried again
+        _log.error("daily work could not be started", command=command, why=error.strerror)
+        return _FAILED_TO_RUN
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, child.pid, _NICENESS)
     ended = asyncio.ensure_future(child.wait())  # noqa: TID251 - awaited right below

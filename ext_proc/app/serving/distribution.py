@@ -45,9 +45,12 @@ def write_opa_config(config: Config, section: DistributionSection) -> Path:
         key = section.public_key_file.read_text()
         folder.mkdir(parents=True, exist_ok=True, mode=0o750)
         token = folder / "token"
-        if not token.exists():
-            token.touch(0o640)
-            token.write_text(secrets.token_urlsafe(32))
+        if not token.exists() or not token.stat().st_size:
+            unborn = folder / ".token.new"  # whole, or not at all: an empty one would be refused for ever
+            unborn.unlink(missing_ok=True)
+            unborn.touch(0o640)
+            unborn.write_text(secrets.token_urlsafe(32))
+            unborn.rename(token)
         made = _opa_config(section, key, token, registry.bundle_copies(config).absolute() / "opa")
         path = folder / "config.yaml"
         beside = path.with_name(".config.yaml.new")

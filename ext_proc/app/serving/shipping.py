@@ -34,7 +34,7 @@ from ext_proc.errors import ApprovalUnavailable, AuditUnavailable, GateError
 from ext_proc.model import ExchangeId
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from ext_proc.approval.register import Register
@@ -182,19 +182,23 @@ class _Shipping:
     # Each round ----------------------------------------------------------------------------------------------------
 
     def _after_round(self, made: ShipReport) -> None:
-        """What else there is to do in a round; then say how it went."""
-        try:
-            self._open_journal()
-            self._ship_access_log(made, is_last=False)
-            self._run_canary(made)
-            self._settle_holds()
-            if self._distributor is not None:
-                self._distributor.round()
-            self._archive.attend(reported(read_states(self._config.run_dir)))
-        except ApprovalUnavailable as error:
-            _log.warning("register of holds cannot be used", detail=error.detail)
-        except (StoreUnavailable, StoreRefused, NotKept, GateError, OSError) as error:
-            made.failures.append(f"{code_of(error)}: {error}")
+        """What else there is to do in a round, each whatever became of the others; then say how it went."""
+        steps: list[Callable[[], object]] = [
+            self._open_journal,
+            lambda: self._ship_access_log(made, is_last=False),
+            lambda: self._run_canary(made),
+            self._settle_holds,
+            lambda: self._archive.attend(reported(read_states(self._config.run_dir))),
+        ]
+        if self._distributor is not None:
+            steps.insert(-1, self._distributor.round)
+        for step in steps:
+            try:
+                step()
+            except ApprovalUnavailable as error:
+                _log.warning("register of holds cannot be used", detail=error.detail)
+            except (StoreUnavailable, StoreRefused, NotKept, GateError, OSError) as error:
+                made.failures.append(f"{code_of(error)}: {error}")
         self._tell(made)
 
     def _tell(self, made: ShipReport) -> None:

@@ -14,6 +14,7 @@ import uvloop
 from ext_proc import telemetry
 from ext_proc.app import registry
 from ext_proc.app.approval.holds import HoldDesk
+from ext_proc.app.background import keep_running
 from ext_proc.app.exchange.content import ContentGate
 from ext_proc.app.exchange.credentials import FileCredentials
 from ext_proc.app.exchange.rule_packs import detector_of
@@ -32,9 +33,10 @@ from ext_proc.server.listener import Listener
 from ext_proc.server.stream import Rooms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
+    from ext_proc.app.exchange.tokens import VaultDesk
     from ext_proc.approval.register_sql import SqlRegister
     from ext_proc.approval.watch import Watch
     from ext_proc.audit.keys import KeyRing
@@ -139,8 +141,8 @@ class _Worker:
                 beating = group.create_task(beat_forever(writer, config))
                 await wait_for_birth(writer, lambda: read_states(config.run_dir).get("shipper", {}), self._stop)
                 telling = group.create_task(self._tell_forever(writer, policy))
-                aside = [group.create_task(one) for one in (tokens.sweep_forever(clock), holds.live())]
-                aside += [group.create_task(shadowed.live())] if shadowed else []
+                beside = _beside(tokens, holds, shadowed)
+                aside = [group.create_task(keep_running(name, live)) for name, live in beside.items()]
                 await listener.serve(self._stop, config.drain_seconds)
                 telling.cancel()
                 await holds.settle(SETTLE_SECONDS)
@@ -217,6 +219,17 @@ class _Worker:
             with suppress(TimeoutError):
                 async with asyncio.timeout(TELL_SECONDS):
                     await self._has_news.wait()
+
+
+def _beside(
+    tokens: VaultDesk, holds: HoldDesk, shadowed: ShadowedPolicy | None
+) -> dict[str, Callable[[], Awaitable[None]]]:
+    """What no call waits for."""
+    beside: dict[str, Callable[[], Awaitable[None]]] = {
+        "tokens": lambda: tokens.sweep_forever(clock),
+        "holds": holds.live,
+    }
+    return beside | ({"shadow": shadowed.live} if shadowed else {})
 
 
 async def wait_for_birth(writer: Writer, shipper: Callable[[], Mapping[str, Any]], stop: asyncio.Event) -> None:

@@ -556,10 +556,32 @@ def test_the_bucket_is_away(recorded: Recorded, indexed: Indexed, tmp_path: Path
     thread = IndexThread(away, IndexFile(tmp_path / "console", "fake"), indexed.clock)
     thread.start()
     while thread.failure is None:
-        assert thread.is_alive
+        assert thread._thread.is_alive()
     thread.stop()
     assert "ConnectTimeout" in thread.failure
-    assert not thread.is_alive
+    assert not thread._thread.is_alive()
+
+
+def test_a_bug_in_it_is_said(indexed: Indexed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And does not end it: nothing else would say why the index stands still."""
+    away: Any = Away()
+    rounds: list[int] = []
+
+    def round_(self: Any) -> None:
+        rounds.append(1)
+        if len(rounds) == 1:
+            raise KeyError("what nobody thought of")
+
+    monkeypatch.setattr("ext_proc.evidence.indexing.Indexer.round", round_)
+    monkeypatch.setattr("ext_proc.evidence.indexing.POLL_SECONDS", 0.2)
+    thread = IndexThread(away, IndexFile(tmp_path / "console", "fake"), indexed.clock)
+    thread.start()
+    while not rounds or (len(rounds) == 1 and thread.failure is None):
+        assert thread._thread.is_alive()
+    assert thread.failure in ("KeyError", None)
+    while len(rounds) < 2 or thread.failure is not None:
+        assert thread._thread.is_alive()
+    thread.stop()
 
 
 def test_nothing_in_clear_is_in_it(recorded: Recorded, indexed: Indexed, tmp_path: Path) -> None:

@@ -281,3 +281,9 @@ async def test_a_command_is_broken_off(house: House, monkeypatch: pytest.MonkeyP
         assert await running is None
     with pytest.raises(ProcessLookupError):
         os.kill(int((house.folder / "pid").read_text()), signal.SIGCONT)
+
+
+async def test_a_command_that_cannot_be_started(house: House, monkeypatch: pytest.MonkeyPatch):
+    """No memory, or no process left: the workers, which live beside it, must not end of it."""
+    monkeypatch.setattr("sys.executable", str(house.folder / "nowhere"))
+    assert await run_command(house.folder / "c.yaml", asyncio.Event(), "rollup", "2026-11-24") == 2

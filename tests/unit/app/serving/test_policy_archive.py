@@ -201,7 +201,7 @@ def test_what_is_published_and_not_taken_is_on_record_and_shown(house):
     """The door is real, the bundle is none; OPA need not be there to say so."""
     key = house.config.run_dir / "key.pub"
     key.write_text("-----BEGIN PUBLIC KEY-----")
-    section = DistributionSection(public_key_file=key, key_id="k1", listen="127.0.0.1:0")
+    section = DistributionSection(public_key_file=key, key_id="k1").model_copy(update={"listen": "127.0.0.1:0"})
     policy = house.config.policy.model_copy(update={"distribution": section})
     house.config = house.config.model_copy(update={"policy": policy})
     write_opa_config(house.config, section)

@@ -14,7 +14,10 @@ from ext_proc.app.process import clock
 from ext_proc.app.serving import shipping
 from ext_proc.app.serving.shipping import _is_birth_of_worker, _Shipping
 from ext_proc.audit import segments
+from ext_proc.audit.recovery import EndedLog
+from ext_proc.audit.shipper import ShipReport
 from ext_proc.audit.signer import LocalSigner
+from ext_proc.errors import ApprovalUnavailable
 from tests.fakes.auditor import findings
 from tests.fakes.configured import a_config
 from tests.fakes.log import a_writer, epoch, in_store, intent, outcome
@@ -195,3 +198,30 @@ def test_a_log_of_its_own_that_fails_ends_the_process(house, store, monkeypatch)
     made.live(rounds)
     assert rounds.turn < 5
     monkeypatch.undo()
+
+
+def test_a_register_that_is_away_keeps_nothing_else_waiting(house, store, monkeypatch):
+    """A worker died, and the database of holds does not answer: new bundles are still looked for, and put on record."""
+    config, made = house
+    done = []
+
+    class Distributor:
+        degraded = None
+
+        def round(self):
+            done.append("bundle")
+
+    class Archive:
+        def attend(self, _):
+            done.append("archive")
+
+    def away(*_):
+        done.append("register")
+        raise ApprovalUnavailable("away")
+
+    monkeypatch.setattr(registry, "register_of_holds", away)
+    made._archive, made._distributor = Archive(), Distributor()
+    made._ended.append(EndedLog(f"{config.audit.origin}/gw-0-0/{epoch(1, clock())}", 0, ()))
+    made._after_round(ShipReport())
+    assert done == ["register", "bundle", "archive"]
+    assert len(made._ended) == 1, "told later"
