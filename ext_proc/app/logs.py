@@ -17,11 +17,10 @@ from threading import Thread
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from ext_proc import __version__
+from ext_proc import __version__, files
 from ext_proc.app import registry
 from ext_proc.app.exchange.rule_packs import rules_of
 from ext_proc.app.process import clock
-from ext_proc.audit import segments
 from ext_proc.audit.note import vkey_of
 from ext_proc.audit.roster import opened_log
 from ext_proc.audit.writer import WalLimits, Writer
@@ -179,13 +178,7 @@ def _told(known: Path) -> str:
 
 def _remember(known: Path, origin: str) -> None:
     """The next log of this name will say that this one was there."""
-    temporary = known.with_name(f".{known.name}.new")
-    with temporary.open("w") as file:
-        file.write(origin)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(known)
-    segments.sync_folder(known.parent)
+    files.replace(known, origin)
 
 
 class Journal:

@@ -14,6 +14,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from ext_proc import files
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -67,11 +69,8 @@ def tell(run_dir: Path, name: str, state: dict[str, Any]) -> None:
     A full or failing disk must not end the process that reports it: what cannot be told is left out, and the old state
     becomes stale, which the supervisor takes for "does not answer".
     """
-    folder = run_dir / "state"
-    temporary = folder / f".{name}.new"
     with suppress(OSError):
-        temporary.write_text(json.dumps({**state, "pid": os.getpid()}))
-        temporary.rename(folder / f"{name}.json")
+        files.replace(run_dir / "state" / f"{name}.json", json.dumps({**state, "pid": os.getpid()}), is_durable=False)
 
 
 def read_states(run_dir: Path) -> dict[str, dict[str, Any]]:

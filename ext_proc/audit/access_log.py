@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import zstandard
 
-from ext_proc.audit import segments
+from ext_proc import files
 from ext_proc.audit.reserve import make_folder_for_others, make_for_others, reserve
 from ext_proc.audit.seal import named_object
 from ext_proc.errors import IntegrityError
@@ -156,7 +156,7 @@ class AccessLogTail:
             return stat.st_size == 0 and any(self._aside())
         self._path.rename(self._path.with_name(f"access-{stat.st_ino}.jsonl"))
         prepare(self._path)
-        segments.sync_folder(self._path.parent)
+        files.sync_folder(self._path.parent)
         return True
 
     # Parts ---------------------------------------------------------------------------------------------------------
@@ -252,7 +252,7 @@ class AccessLogTail:
 
     def _forget(self, file: _File) -> None:
         file.path.unlink(missing_ok=True)
-        segments.sync_folder(file.path.parent)
+        files.sync_folder(file.path.parent)
         self._generations.pop(file.name, None)
         self._save()
 
@@ -270,13 +270,8 @@ class AccessLogTail:
             return {}
 
     def _save(self) -> None:
-        temporary = self._cursor_path.with_suffix(".new")
-        with temporary.open("w") as file:
-            json.dump({name: asdict(told) for name, told in self._generations.items()}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(self._cursor_path)
-        segments.sync_folder(self._cursor_path.parent)
+        told = {name: asdict(generation) for name, generation in self._generations.items()}
+        files.replace(self._cursor_path, json.dumps(told))
 
 
 def prepare(path: Path) -> None:

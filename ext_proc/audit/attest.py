@@ -9,14 +9,13 @@ process looks there, from the day on that a small file names; that file only mar
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from ext_proc import telemetry
-from ext_proc.audit import note, segments
+from ext_proc import files, telemetry
+from ext_proc.audit import note
 from ext_proc.audit.cosign import Cosigner
 from ext_proc.audit.desk import NotKept, ShipReport
 from ext_proc.audit.seal import SealedObject, named_object
@@ -279,11 +278,5 @@ class Attestor:
         day = min((*map(date.fromisoformat, days), *waiting, now.date()))
         if day == self._marked:
             return
-        beside = self._memory.with_name(f".{self._memory.name}.new")
-        with beside.open("w") as file:
-            json.dump({"from_day": day.isoformat()}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.rename(self._memory)
-        segments.sync_folder(self._memory.parent)
+        files.replace(self._memory, json.dumps({"from_day": day.isoformat()}))
         self._marked = day

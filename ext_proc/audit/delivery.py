@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from ext_proc import telemetry
+from ext_proc import files, telemetry
 from ext_proc.audit import note, resume, segments
 from ext_proc.audit.desk import OtherBytes
 from ext_proc.audit.epoch import STATE, Draft, EpochState
@@ -68,7 +68,7 @@ class Delivery:
             return
         if not (self.folder / segments.BORN).exists():
             (self.folder / segments.BORN).touch(0o600)
-            segments.sync_folder(self.folder)
+            files.sync_folder(self.folder)
 
     def _load(self) -> EpochState:
         with suppress(IntegrityError):
@@ -209,7 +209,7 @@ class Delivery:
         if aside.exists():  # the torn end that recovery cut off
             aside = segment.with_name(f"{segment.name}{segments.QUARANTINE}")
         segment.rename(aside)
-        segments.sync_folder(self.folder)
+        files.sync_folder(self.folder)
         self._tell_incident(segment.name, why)
 
     def _tell_incident(self, file: str, why: str) -> None:
@@ -322,7 +322,7 @@ class Delivery:
 
     def _free(self, segment: Path) -> None:
         segment.unlink(missing_ok=True)
-        segments.sync_folder(self.folder)
+        files.sync_folder(self.folder)
         self._made.freed += 1
 
     def _fail(self, code: str, why: str) -> None:
@@ -332,7 +332,7 @@ class Delivery:
 
 def _remove_if_done(folder: Path) -> None:
     """A dead epoch whose segments are all shipped leaves nothing but these."""
-    ours = (segments.BORN, STATE, f"{STATE}.new", segments.ENDED, segments.LOCK)
+    ours = (segments.BORN, STATE, files.unborn(folder / STATE).name, segments.ENDED, segments.LOCK)
     if {path.name for path in folder.iterdir()} <= set(ours):
         for name in ours:
             (folder / name).unlink(missing_ok=True)

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from ext_proc.audit import segments
+from ext_proc import files
 from ext_proc.audit.merkle import Frontier
 from ext_proc.audit.note import sign_json
 from ext_proc.audit.seal import SealedObject, named_object, place_of
@@ -110,13 +109,7 @@ class EpochState:
         """Make the state durable."""
         draft = {name: getattr(self.draft, name) for name in Draft.__slots__}
         told = {"frontier": self.frontier.to_json(), "draft": draft, **{name: getattr(self, name) for name in _PLAIN}}
-        temporary = folder / f"{STATE}.new"
-        with temporary.open("w") as file:
-            json.dump({**told, "sha256": _sha256(told)}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(folder / STATE)
-        segments.sync_folder(folder)
+        files.replace(folder / STATE, json.dumps({**told, "sha256": _sha256(told)}))
 
     def digest(self, signer: Signer, *, is_last: bool) -> SealedObject | None:
         """The signed digest of what was added since the last one; None if that is nothing.

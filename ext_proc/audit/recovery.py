@@ -22,6 +22,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from ext_proc import files
 from ext_proc.audit import frames, segments
 from ext_proc.audit.record import PART_PAYLOADS_MAX, build_leaf, claims_release, instant
 from ext_proc.errors import IntegrityError
@@ -238,7 +239,7 @@ def _name_end(folder: Path) -> None:
     """Step 4."""
     words = frames.scan((folder / _END).read_bytes()).frames
     (folder / _END).rename(folder / segments.name_of(words[0].sequence, segments.SEALED))
-    segments.sync_folder(folder)
+    files.sync_folder(folder)
 
 
 def _seal(path: Path) -> list[str]:
@@ -252,7 +253,7 @@ def _seal(path: Path) -> list[str]:
             file.write(content[scan.good_bytes : scan.good_bytes + scan.dropped_bytes])
             file.flush()
             os.fsync(file.fileno())
-        segments.sync_folder(path.parent)
+        files.sync_folder(path.parent)
         set_aside.append(aside.name)
     if any(frame.type == frames.LEAF for frame in scan.frames):
         with path.open("r+b") as file:
@@ -261,5 +262,5 @@ def _seal(path: Path) -> list[str]:
         path.rename(path.with_suffix(segments.SEALED))
     else:
         path.unlink()
-    segments.sync_folder(path.parent)
+    files.sync_folder(path.parent)
     return set_aside

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from ext_proc import files
 from ext_proc.audit import segments
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ class SegmentFiles:
         (self._folder / segments.SPARE).rename(path)
         descriptor = os.open(path, os.O_RDWR)
         segment = Segment(path, descriptor, os.fstat(descriptor).st_size)
-        segments.sync_folder(self._folder)
+        files.sync_folder(self._folder)
         self.has_spare()
         return segment
 
@@ -134,4 +135,4 @@ class SegmentFiles:
         self._ops.sync(segment.descriptor)
         os.close(segment.descriptor)
         segment.path.rename(segment.path.with_suffix(segments.SEALED))
-        segments.sync_folder(self._folder)
+        files.sync_folder(self._folder)

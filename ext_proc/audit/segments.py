@@ -13,6 +13,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ext_proc.files import sync_folder
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -52,15 +54,6 @@ class FileOps:
         """Make an open file ``size_bytes`` long, as `allocate` does."""
         os.posix_fallocate(descriptor, 0, size_bytes)
         os.fsync(descriptor)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames and new names in ``folder`` durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def name_of(first_sequence: int, suffix: str) -> str:

@@ -30,7 +30,7 @@ from threading import Lock, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from ext_proc import telemetry
+from ext_proc import files, telemetry
 from ext_proc.audit import frames, segments
 from ext_proc.audit.going_on import FRAME, GoingOn
 from ext_proc.audit.parts import PART, Parts
@@ -155,8 +155,8 @@ class Writer:
             if lock is None:
                 raise AuditUnavailable("epoch is locked")
             unborn.rename(folder)
-            segments.sync_folder(directory)
-            segments.sync_folder(directory.parent)
+            files.sync_folder(directory)
+            files.sync_folder(directory.parent)
             writer = cls(folder, lock, f"{origin}/{epoch}", keyring, limits, ops or segments.FileOps(), receipts)
         except OSError:
             if lock is not None:  # nothing was promised: leave no file that would fill the disk at each attempt

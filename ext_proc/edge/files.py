@@ -6,12 +6,12 @@ A crash between two renames leaves a new cluster without a route (harmless) and 
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ext_proc.edge.bootstrap import render_bootstrap
 from ext_proc.edge.connections import render_clusters, render_routes
+from ext_proc.files import replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +43,7 @@ def write_edge(settings: EdgeSettings, connections: Sequence[EdgeConnection]) ->
     """
     bootstrap = render_bootstrap(settings)
     paths = write_connections(settings.directory, connections)
-    _replace(paths.bootstrap, bootstrap)
+    replace(paths.bootstrap, bootstrap, is_durable=False)
     return paths
 
 
@@ -58,12 +58,6 @@ def write_connections(directory: Path, connections: Sequence[EdgeConnection]) ->
     directory.mkdir(parents=True, exist_ok=True)
     directory = directory.absolute()
     paths = EdgePaths(directory / BOOTSTRAP_FILE, directory / ROUTES_FILE, directory / CLUSTERS_FILE)
-    _replace(paths.clusters, clusters)  # before the routes that lead to them
-    _replace(paths.routes, routes)
+    replace(paths.clusters, clusters, is_durable=False)  # before the routes that lead to them
+    replace(paths.routes, routes, is_durable=False)
     return paths
-
-
-def _replace(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)

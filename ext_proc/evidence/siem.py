@@ -9,12 +9,12 @@ other side has taken all its events; a crash in between sends them again, with t
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from ext_proc import files
 from ext_proc.errors import IntegrityError
 from ext_proc.evidence import ocsf
 from ext_proc.evidence.events import PUT_BACK, damaged, objects, parse_leaf, read_ahead, window
@@ -177,13 +177,8 @@ class Cursor:
             "looked_at": self.looked_at.isoformat(),
             "logs": logs,
         }
-        beside = self.path.with_name(f".{self.path.name}.new")
         try:
-            with beside.open("w") as file:
-                json.dump(told, file)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(self.path)
+            files.replace(self.path, json.dumps(told))
         except OSError as error:
             raise EvidenceError(f"{self.path}: {error.strerror}") from None
 

@@ -11,6 +11,7 @@ import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal
 
+from ext_proc import files
 from ext_proc.app.authoring.archived_bundles import NoBundle, bytes_of
 from ext_proc.console.seen import Activation, Activations, BundleRefused, Difference, ShadowSeen
 from ext_proc.errors import ConfigError
@@ -61,9 +62,7 @@ class Bundles:
         path = self._path(digest)
         if not path.exists() and len(raw) <= _BUNDLE_MAX_BYTES:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            temporary = path.with_suffix(".new")
-            temporary.write_bytes(raw)
-            temporary.rename(path)
+            files.replace(path, raw, is_durable=False)
             kept = sorted(self._folder.glob("*.tar.gz"), key=lambda one: one.stat().st_mtime)
             for one in kept[:-_KEPT_MAX]:
                 one.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.console import Console
 from rich.table import Table
 
+from ext_proc import files
 from ext_proc.app import registry
 from ext_proc.app.evidence.printing import print_finding
 from ext_proc.app.logs import Journal
@@ -108,13 +109,7 @@ class _Recording:
             Desk(store_of(self._config), terms, clock).put(made, ShipReport())
 
     def _remember(self, told: dict[str, Any]) -> None:
-        temporary = self._pending.with_suffix(".new")
-        with temporary.open("w") as file:
-            json.dump(told, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(self._pending)
-        segments.sync_folder(self._pending.parent)
+        files.replace(self._pending, json.dumps(told))
 
 
 @contextmanager

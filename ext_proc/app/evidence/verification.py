@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from ext_proc import telemetry
+from ext_proc import files, telemetry
 from ext_proc.errors import GateError
 
 if TYPE_CHECKING:
@@ -181,9 +181,7 @@ class WholeVerification:
             "epochs": report["epochs"],
             "findings": report["findings"][:_FINDINGS_MAX],
         }
-        temporary = self._kept.with_suffix(".new")
-        temporary.write_text(json.dumps(kept))
-        temporary.rename(self._kept)
+        files.replace(self._kept, json.dumps(kept), is_durable=False)
 
 
 def environment_of(config: Config) -> dict[str, str]:

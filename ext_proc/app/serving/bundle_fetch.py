@@ -9,7 +9,7 @@ from __future__ import annotations
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from ext_proc import telemetry
+from ext_proc import files, telemetry
 from ext_proc.audit.s3 import S3Store
 from ext_proc.audit.store import StoreRefused, StoreUnavailable
 from ext_proc.errors import ConfigError
@@ -51,9 +51,7 @@ class BundleFetcher:
         if found is None:
             return False
         tag, raw = found
-        beside = self._target.with_name(f".{self._target.name}.fetched")
-        beside.write_bytes(raw)  # one that is too large, too: it is refused, and on record, like any other
-        beside.replace(self._target)
+        files.replace(self._target, raw)  # one that is too large, too: it is refused, and on record, like any other
         self._seen = tag or None
         _log.info("policy bundle fetched", bucket=self._section.bucket, key=self._section.key, bytes=len(raw))
         return True

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from ext_proc import telemetry
+from ext_proc import files, telemetry
 from ext_proc.app import registry
 from ext_proc.errors import ConfigError
 from ext_proc.policy.bundle import BUNDLE_MAX_BYTES, SCOPE, read_file
@@ -53,9 +53,7 @@ def write_opa_config(config: Config, section: DistributionSection) -> Path:
             unborn.rename(token)
         made = _opa_config(section, key, token, registry.bundle_copies(config).absolute() / "opa")
         path = folder / "config.yaml"
-        beside = path.with_name(".config.yaml.new")
-        beside.write_text(yaml.safe_dump(made, sort_keys=False))
-        beside.replace(path)
+        files.replace(path, yaml.safe_dump(made, sort_keys=False))
     except OSError as error:
         raise ConfigError(f"policy.distribution: {error.filename}: {error.strerror}") from None
     return path
@@ -229,9 +227,7 @@ class Distributor:
 
     def _keep(self, raw: bytes, digest: str) -> None:
         self._where.copies.mkdir(parents=True, exist_ok=True, mode=0o750)
-        beside = self._where.copies / ".new"
-        beside.write_bytes(raw)
-        beside.replace(self._copy(digest))
+        files.replace(self._copy(digest), raw)
 
     @property
     def _memory(self) -> Path:
@@ -251,9 +247,7 @@ class Distributor:
     def _remember(self, offer: Offer) -> None:
         before = [] if not self._memory.exists() else json.loads(self._memory.read_text())
         kept = [*before[-1:], asdict(offer)]
-        beside = self._memory.with_name(".accepted.new")
-        beside.write_text(json.dumps(kept))
-        beside.replace(self._memory)
+        files.replace(self._memory, json.dumps(kept))  # durable: else a power cut would forget the floor
         wanted = {one["digest"] for one in kept}
         for path in self._where.copies.glob("*.tar.gz"):
             if path.name.partition(".")[0] not in wanted:

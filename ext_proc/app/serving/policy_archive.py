@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
+from ext_proc import files
 from ext_proc.audit.desk import NotKept, OtherBytes
 from ext_proc.audit.seal import SealedObject
 from ext_proc.errors import AuditUnavailable
@@ -202,9 +203,8 @@ class PolicyArchive:
     def _remember(self, known: _Memory) -> _Memory:
         if known.active is not None:
             self.memory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            beside = self.memory.with_name(f".{self.memory.name}.new")
-            beside.write_text(json.dumps({**_written(known.active), "former": [_written(one) for one in known.former]}))
-            beside.replace(self.memory)
+            told = {**_written(known.active), "former": [_written(one) for one in known.former]}
+            files.replace(self.memory, json.dumps(told))
         return known
 
 

@@ -15,7 +15,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, multiprocess
 from prometheus_client.exposition import choose_encoder
 
-from ext_proc import telemetry
+from ext_proc import files, telemetry
 from ext_proc.app.envoy_admin import ask_envoy, read_stats, stats_path
 from ext_proc.app.process import clock, read_states
 from ext_proc.app.serving.standing import StandingCollector
@@ -37,8 +37,7 @@ def tell_exemplars(run_dir: Path, index: int, lines: Sequence[telemetry.Exemplar
         return
     path = run_dir / "metrics" / f"worker-{index}{_SUFFIX}"
     with suppress(OSError):  # a full disk: metrics go on without
-        path.with_suffix(".new").write_text(json.dumps(lines))
-        path.with_suffix(".new").replace(path)
+        files.replace(path, json.dumps(lines), is_durable=False)
 
 
 def _exemplars(folder: Path) -> Iterator[Any]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 from prometheus_client import multiprocess
 
-from ext_proc import telemetry
+from ext_proc import files, telemetry
 from ext_proc.app import edge_files, registry
 from ext_proc.app.exchange.rule_packs import detector_of
 from ext_proc.app.process import LOCK_FILE, RELOAD_SECONDS, clock, read_states, tell
@@ -134,9 +134,7 @@ class _Supervisor:
         raw = self._path.read_bytes()
         if hashlib.sha256(raw).hexdigest() != digest:
             raise ConfigError(f"{self._path}: changed while it was read")
-        beside = self._accepted.with_name(f".{ACCEPTED_FILE}.new")
-        beside.write_bytes(raw)
-        beside.replace(self._accepted)
+        files.replace(self._accepted, raw)
         self._config, self._digest, self._refusal = config, digest, None
 
     @property

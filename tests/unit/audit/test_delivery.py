@@ -549,7 +549,7 @@ def test_a_full_disk_can_still_be_emptied(tmp_path, clock, store, folder, monkey
                 disk["stolen"] -= 1
                 is_room = False
             if not is_room:
-                (where / "state.json.new").write_bytes(b"")
+                (where / ".state.json.new").write_bytes(b"")
                 raise OSError(errno.ENOSPC, "No space left on device")
         real(self, where)
 
