@@ -28,7 +28,8 @@ def read(data: bytes) -> Any:
         return yaml.load(data, StrictLoader)  # noqa: S506 - a SafeLoader that is stricter still
     except KeyTwiceError as error:
         raise BadYamlError(str(error)) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
+        # A tag whose value is none of its kind (`!!int ''`, `!!bool x`) is an IndexError or KeyError of the library's.
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1})" if mark is not None else ""
         raise BadYamlError(f"not valid YAML{where}") from None

@@ -80,7 +80,8 @@ class Like:
         return text
 
 
-PositiveSeconds = Annotated[float, Field(gt=0)]
+PositiveSeconds = Annotated[float, Field(gt=0, le=31_536_000)]
+"""A year at most: longer than a clock or a timer can count is no time."""
 Bytes = Annotated[int, Field(gt=0)]
 NAME: Final = r"[a-z][a-z0-9-]{0,62}"
 Name = Annotated[str, Like(NAME, "a letter, then letters, digits and dashes: in lower case, 63 at most")]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from ext_proc.errors import ConfigError
 
@@ -197,7 +197,7 @@ def _route(connection: EdgeConnection) -> Route:
         route=RouteAction(
             cluster=connection.name,
             # The service is asked under its own name: the caller's says nothing to it, and TLS needs the same.
-            host_rewrite_literal=urlsplit(connection.url).netloc,
+            host_rewrite_literal=_parts(connection).netloc,
             # No limit on the whole answer: a long stream would be cut (measured: 15 s by default).
             timeout=timedelta(0),
             idle_timeout=timedelta(seconds=connection.idle_timeout_seconds),
@@ -253,8 +253,15 @@ def _cluster(connection: EdgeConnection) -> Cluster:
     )
 
 
+def _parts(connection: EdgeConnection) -> SplitResult:
+    try:
+        return urlsplit(connection.url)
+    except ValueError:
+        raise ConfigError(f"connections.{connection.name}.upstream.url: must be scheme, host and port") from None
+
+
 def _upstream(connection: EdgeConnection) -> tuple[str, str, int]:
-    parts = urlsplit(connection.url)
+    parts = _parts(connection)
     try:
         port = parts.port
     except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import itertools
@@ -266,7 +267,6 @@ def test_fork_server_that_dies(own: Gate) -> None:
 
 
 async def test_process_that_dies_at_once_is_started_ever_more_slowly(tmp_path: Path) -> None:
-    import asyncio
 
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(_configuration(tmp_path, 1)))
     (tmp_path / "run" / "metrics").mkdir(parents=True)
@@ -291,7 +291,6 @@ async def test_start_that_takes_long_and_fails_is_tried_ever_more_slowly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fork server imports for seconds, and may end each time."""
-    import asyncio
 
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(_configuration(tmp_path, 1)))
     monkeypatch.setattr(supervisor, "STEADY_SECONDS", 0.1)
@@ -329,8 +328,55 @@ async def test_worker_that_has_just_died_does_not_refuse_a_reload(
     gate._children["worker-0"] = died
     monkeypatch.setattr(gate, "_workers_with", lambda _: {f"worker-{index}" for index in range(gate._config.workers)})
     monkeypatch.setattr("ext_proc.app.edge_files.write_routes", lambda _: None)
-    await gate._hand_on(gate._config, "digest")
+    gate._call_workers()
+    assert await gate._is_followed(gate._config, "digest", 1)
     died.ended(0)
+
+
+async def test_worker_that_follows_late_gets_its_routes_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is in force, and the others serve it: Envoy must not wait for somebody to ask again."""
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(_configuration(tmp_path, 1)))
+    gate = _Supervisor(path)
+    (gate._config.run_dir / "state").mkdir(parents=True)
+    having: set[str] = set()
+    written: list[int] = []
+    monkeypatch.setattr(gate, "_workers_with", lambda _: having)
+    monkeypatch.setattr("ext_proc.app.edge_files.write_routes", lambda _: written.append(1))
+    monkeypatch.setattr(supervisor, "RELOAD_SECONDS", 0.1)
+    reloading = asyncio.create_task(gate._reload())
+    async with asyncio.timeout(20):
+        while gate._refusal is None:  # noqa: ASYNC110 - it rings no bell
+            await asyncio.sleep(0.01)
+        assert "until they have" in gate._refusal["why"] and not written
+        having.update(f"worker-{index}" for index in range(gate._config.workers))
+        await reloading
+    assert written == [1] and gate._refusal is None
+
+
+def _stopped() -> Child:
+    pid = os.posix_spawnp("sleep", ["sleep", "60"], os.environ)
+    os.kill(pid, signal.SIGSTOP)
+    return Child(pid, os.pidfd_open(pid))
+
+
+async def test_worker_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It serves nobody, and would keep the replica from being ready for ever."""
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(_configuration(tmp_path, 1)))
+    gate = _Supervisor(tmp_path / "config.yaml")
+    states = gate._config.run_dir / "state"
+    states.mkdir(parents=True)
+    monkeypatch.setattr(supervisor, "LOOK_SECONDS", 0.02)
+    child = _stopped()
+    pid = child.pid
+    (states / "worker-0.json").write_text(json.dumps({"pid": pid, "at": 1.0}))
+    over = asyncio.Event()
+    watching = asyncio.create_task(gate._watch(_Role("worker-0", ()), child, asyncio.ensure_future(over.wait())))
+    _, status = await asyncio.to_thread(os.waitpid, pid, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    child.ended(-9)
+    over.set()
+    await watching
 
 
 async def test_process_that_ends_while_it_is_stopped_is_no_error(tmp_path: Path) -> None:
@@ -418,6 +464,14 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a larger body": (
         lambda config: config["connections"][0].update(request_limit_bytes=5 * 1024 * 1024),
         "a larger body limit needs a restart",
+    ),
+    "an upstream that is no address": (
+        lambda config: config["connections"][0]["upstream"].update(url="http://[::1:8000"),
+        "connections.model.upstream.url",
+    ),
+    "a port that is none": (
+        lambda config: config["connections"][0]["upstream"].update(url="http://[x]:8000"),
+        "connections.model.upstream.url",
     ),
     "an upstream that is none": (
         lambda config: config["connections"][0]["upstream"].update(url="http://a@b"),

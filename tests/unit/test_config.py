@@ -98,6 +98,7 @@ WRONG: dict[str, tuple[str, Any, str]] = {
     "null for a section": ("audit", None, "audit: Input should be"),
     "no workers": ("workers", 0, "workers: Input should be greater"),
     "not a number": ("drain_seconds", float("nan"), "drain_seconds: Input should be a finite number"),
+    "longer than any clock": ("drain_seconds", 1e300, "drain_seconds: Input should be less than or equal to 31536000"),
     "endless": ("drain_seconds", float("inf"), "drain_seconds: Input should be a finite number"),
     "hold longer than Envoy waits": ("listen.hold_seconds", 3601, "listen.hold_seconds: Input should be less"),
     "address without port": ("listen.http", "127.0.0.1", "listen.http: must be host:port, for example"),
@@ -335,8 +336,10 @@ def test_file_that_is_no_mapping(tmp_path: Path, content: str) -> None:
         ("a: \0", "not valid YAML"),
         ("[" * 3000, "not valid YAML"),
         ("a: 2026-99-99", "not valid YAML"),
+        ("a: !!int ''", "not valid YAML"),
+        ("a: !!bool x", "not valid YAML"),
     ],
-    ids=["open list", "open quote", "python tag", "zero byte", "deep", "no such day"],
+    ids=["open list", "open quote", "python tag", "zero byte", "deep", "no such day", "no number", "no truth"],
 )
 def test_not_yaml(tmp_path: Path, content: str, expected: str) -> None:
     assert expected in _refusal(tmp_path, content)

@@ -42,6 +42,8 @@ COMMAND_SECONDS: Final = 6 * 3600.0
 """A command that takes longer hangs: it is broken off, and tried again."""
 SLACK_SECONDS: Final = 1800.0
 """What said nothing for so long after it was due does not run any more."""
+_WAIT_MAX: Final = timedelta(hours=25)
+"""Between two looks, at most."""
 _STOP_SECONDS: Final = 10.0
 _NICENESS: Final = 10
 _FAILED_TO_RUN: Final = 2
@@ -86,7 +88,7 @@ class Daily:
     async def look(self) -> None:
         """Do what is due, and say how it went."""
         now = self._clock()
-        if now < self._due_at:
+        if now < self._due_at <= now + _WAIT_MAX:  # later: the clock was ahead, and has been put right
             return
         self._due_at = now + RETRY
         try:

@@ -21,6 +21,7 @@ from ext_proc.app.process import clock, end_with_parent, give_back_memory, read_
 from ext_proc.app.serving.bundle_door import BundleDoor
 from ext_proc.app.serving.bundle_fetch import BundleFetcher
 from ext_proc.app.serving.distribution import Distribution, Distributor
+from ext_proc.app.serving.due import Due
 from ext_proc.app.serving.policy_archive import PolicyArchive, reported
 from ext_proc.audit.access_log import AccessLogTail
 from ext_proc.audit.attest import Attestor
@@ -45,9 +46,9 @@ if TYPE_CHECKING:
 INTERVAL_SECONDS: Final = 0.5
 ACCESS_LOG_SECONDS: Final = 60.0
 """Envoy's lines go to the store this often: each time costs an object."""
-CANARY_RETRY: Final = timedelta(minutes=5)
+CANARY_RETRY_SECONDS: Final = 300.0
 """After a canary that learnt nothing, because the store did not answer."""
-JOURNAL_RETRY: Final = timedelta(seconds=5)
+JOURNAL_RETRY_SECONDS: Final = 5.0
 """After a log of our own that could not be opened."""
 UNTOLD_MAX: Final = 1000
 """Notes kept in memory while there is no log to write them into."""
@@ -98,8 +99,8 @@ class _Shipping:
         memory = config.state_dir / "attested.json"
         outsiders = registry.outsiders(config)
         self._attestor = Attestor(Desk(self._store, terms, clock), outsiders, config.audit.replica, memory)
-        self._journal_due = clock()
-        self._access_due = clock()
+        self._journal_due = Due()
+        self._access_due = Due()
         self._archive = PolicyArchive(
             registry.bundle_copies(config) / "active.json",
             self._bundles,
@@ -115,7 +116,7 @@ class _Shipping:
             BundleDoor(self._distributor, section.listen, config.run_dir / "opa" / "token")
             if section.s3 is not None:
                 self._fetcher = BundleFetcher(section.s3, config.policy.bundle_file)
-        self._canary_due = clock()
+        self._canary_due = Due()
         self._canary_holes: tuple[str, ...] = ()
         self._canary_at: float | None = None
         self._was_born = False
@@ -156,9 +157,9 @@ class _Shipping:
 
     def _open_journal(self) -> None:
         """A full disk has no room for another log. It will have some again only if shipping goes on without one."""
-        if self._journal is not None or clock() < self._journal_due:
+        if self._journal is not None or not self._journal_due.is_now:
             return
-        self._journal_due = clock() + JOURNAL_RETRY
+        self._journal_due.again_in(JOURNAL_RETRY_SECONDS)
         try:
             keyring = registry.keyring(self._config)
             self._journal = Journal(self._config, self._config_sha256, "shipper", keyring, self._envoy_requests)
@@ -268,11 +269,10 @@ class _Shipping:
     # Envoy's access log --------------------------------------------------------------------------------------------
 
     def _ship_access_log(self, made: ShipReport, *, is_last: bool) -> None:
-        now = clock()
-        if now < self._access_due and not is_last:
+        if not self._access_due.is_now and not is_last:
             return
-        self._access_due = now + timedelta(seconds=min(ACCESS_LOG_SECONDS, 4 * self._config.audit.wal.seal_seconds))
-        while (part := self._access.next_part(now)) is not None:
+        self._access_due.again_in(min(ACCESS_LOG_SECONDS, 4 * self._config.audit.wal.seal_seconds))
+        while (part := self._access.next_part(clock())) is not None:
             self._shipper.put(part.sealed, made)
             self._note("access.shipped", part.facts())
             self._access.shipped(part)
@@ -290,16 +290,16 @@ class _Shipping:
 
     def _run_canary(self, made: ShipReport) -> None:
         """Try to get rid of a bait; what the store let happen is on record, and keeps the gateway from being ready."""
-        now = clock()
-        if now < self._canary_due or made.failures:
+        if not self._canary_due.is_now or made.failures:
             return
-        self._canary_due = now + CANARY_RETRY
+        now = clock()
+        self._canary_due.again_in(CANARY_RETRY_SECONDS)
         if self._journal is None:
             return
         epoch = self._journal.origin.rpartition("/")[2]
         report = run_canary(self._store.client, self._config.audit.s3.bucket, self._store.prefix, epoch, clock)
         self._note("worm.canary", report.leaf_fields())
         self._canary_holes, self._canary_at = report.holes, now.timestamp()
-        self._canary_due = now + timedelta(hours=self._config.audit.canary_hours)
+        self._canary_due.again_in(3600 * self._config.audit.canary_hours)
         if report.holes:
             _log.error("the store does not keep what it locked", store=report.store, holes=list(report.holes))

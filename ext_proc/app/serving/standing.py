@@ -45,7 +45,7 @@ class Standing:
     def of(cls, config: Config, states: Mapping[str, Mapping[str, Any]], now: float) -> Standing:
         """As the processes said."""
         wanted = {f"worker-{index}": states.get(f"worker-{index}") for index in range(config.workers)}
-        fresh = {name: one for name, one in wanted.items() if one and now - one["at"] <= STATE_FRESH_SECONDS}
+        fresh = {name: one for name, one in wanted.items() if one and abs(now - one["at"]) <= STATE_FRESH_SECONDS}
         shipper = states.get("shipper", {})
         problems = {name: "does not answer" for name in wanted if name not in fresh}
         for name, state in fresh.items():
@@ -55,14 +55,16 @@ class Standing:
             problems["store"] = f"does not keep what it locked: {', '.join(holes)}"
         # Not a reason to serve nobody: the policy before goes on deciding.
         degraded = {"policy": why} if (why := shipper.get("policy_refused")) else {}
+        if refused := states.get("supervisor", {}).get("refused"):
+            degraded["configuration"] = str(refused.get("why"))
         parts = {
             "workers": len(fresh) == len(wanted),
             "policy": bool(fresh) and all(one.get("is_policy_ready", False) for one in fresh.values()),
             "evidence": bool(fresh) and all(one.get("is_writable", False) for one in fresh.values()),
             "store": not holes,
-            "shipper": bool(shipper.get("is_ready")) and now - shipper["at"] <= SHIPPER_FRESH_SECONDS,
+            "shipper": bool(shipper.get("is_ready")) and abs(now - shipper["at"]) <= SHIPPER_FRESH_SECONDS,
             "daily": config.audit.daily_hour is None or _does_daily_work(states, now),
-            "bundle": not degraded,
+            "bundle": "policy" not in degraded,
         }
         return cls(problems, degraded, parts, states)
 

@@ -14,8 +14,9 @@ import signal
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 from prometheus_client import multiprocess
@@ -28,6 +29,7 @@ from ext_proc.app.serving.bundle_fetch import fetch_first
 from ext_proc.app.serving.daily import Daily, run_command
 from ext_proc.app.serving.distribution import write_opa_config
 from ext_proc.app.serving.fork_server import ForkServer
+from ext_proc.app.serving.pulse import LOOK_SECONDS, SHIPPER_SECONDS, WORKER_SECONDS, Pulse
 from ext_proc.app.serving.scraping import scraped
 from ext_proc.app.serving.shipping import store_of
 from ext_proc.app.serving.standing import Standing
@@ -48,6 +50,7 @@ STEADY_SECONDS: Final = 2.0
 BACKOFF_MAX_SECONDS: Final = 5.0
 KILL_SECONDS: Final = 10.0
 """So long after its drain a process that was asked to stop is killed."""
+_FOLLOW_SECONDS: Final = 0.05
 ACCEPTED_FILE: Final = "accepted.yaml"
 """In ``run_dir``: the configuration that is in force, byte for byte."""
 
@@ -165,7 +168,7 @@ class _Supervisor:
             else:
                 ended = asyncio.ensure_future(child.wait())  # noqa: TID251 - awaited right below
                 stopping = asyncio.ensure_future(over.wait())  # noqa: TID251 - as above
-                await asyncio.wait((ended, stopping), return_when=asyncio.FIRST_COMPLETED)
+                await self._watch(role, child, ended, stopping)
                 stopping.cancel()
                 if not ended.done():
                     await self._end(role, child)
@@ -176,6 +179,17 @@ class _Supervisor:
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await over.wait()
+
+    async def _watch(self, role: _Role, child: Child, *over: asyncio.Future[Any]) -> None:
+        """Until one of ``over``; meanwhile a process that hangs is ended."""
+        is_shipper = role.name == "shipper"
+        pulse = Pulse(SHIPPER_SECONDS if is_shipper else WORKER_SECONDS + 2 * self._config.policy.timeout_seconds)
+        while not (await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED, timeout=LOOK_SECONDS))[0]:
+            said = read_states(self._config.run_dir).get(role.name, {})
+            if pulse.is_gone(said.get("at") if said.get("pid") == child.pid else None):
+                _log.error("process does not answer, killing it", role=role.name, pid=child.pid)
+                with suppress(ProcessLookupError):
+                    child.send_signal(signal.SIGKILL)
 
     async def _start(self, role: _Role) -> Child:
         telemetry.WORKER_STARTS.labels(role.name.partition("-")[0]).inc()
@@ -203,20 +217,23 @@ class _Supervisor:
 
     async def _reload(self) -> None:
         """Take over a changed list of connections, or say why not; what runs goes on either way."""
+        digest = ""
         async with self._reloading:
             try:
                 changed, digest = load(self._path)
-            except ConfigError as error:
-                self._refuse("", error)
-                return
-            try:
                 self._check_change(changed)
                 self._accept(changed, digest)
-                await self._hand_on(changed, digest)
+                self._call_workers()
+                if not await self._is_followed(changed, digest, RELOAD_SECONDS):
+                    raise ConfigError("not every worker has taken it over: Envoy keeps its routes until they have")
             except (ConfigError, OSError) as error:
                 self._refuse(digest, error)
-                return
-            _log.info("connections taken over", connections=[c.name for c in changed.connections])
+            except Exception as bug:  # noqa: BLE001 - the outermost frame of a signal's task: what runs goes on
+                _log.exception("a bug in taking over a configuration")
+                self._refuse(digest, ConfigError(f"{type(bug).__name__}: see the log"))
+        if self._refusal is not None and self._digest == digest:  # in force, and somebody is behind
+            with suppress(ConfigError, OSError):  # said already; the next reload tries again
+                await self._is_followed(self._config, digest, inf)
 
     def _check_change(self, changed: Config) -> None:
         rest = {"connections": self._config.connections}
@@ -228,20 +245,27 @@ class _Supervisor:
             raise ConfigError("connections: a larger body limit needs a restart")
         edge_files.check(changed)
 
-    async def _hand_on(self, changed: Config, digest: str) -> None:
-        """To the workers, then to Envoy: no route before the gate knows it."""
+    def _call_workers(self) -> None:
         for name, child in self._children.items():
             if name.startswith("worker") and child.returncode is None:
                 with suppress(ProcessLookupError):  # it has just died: its successor reads the new file
                     child.send_signal(signal.SIGHUP)
+
+    async def _is_followed(self, changed: Config, digest: str, seconds: float) -> bool:
+        """When all workers have it, Envoy gets its routes: none before the gate knows it. False: not in this time, or
+        another file came.
+        """
         wanted = {f"worker-{index}" for index in range(changed.workers)}
-        deadline = monotonic() + RELOAD_SECONDS
+        deadline = monotonic() + seconds
         while not wanted <= self._workers_with(digest):
-            if monotonic() > deadline:
-                raise ConfigError("not every worker has taken it over: Envoy keeps its routes")
-            await asyncio.sleep(0.05)
+            if monotonic() > deadline or self._stop.is_set() or self._digest != digest:
+                return False
+            await asyncio.sleep(_FOLLOW_SECONDS)
         edge_files.write_routes(changed)
+        self._refusal = None
         self._tell()
+        _log.info("connections taken over", connections=[one.name for one in changed.connections])
+        return True
 
     def _workers_with(self, digest: str) -> set[str]:
         states = read_states(self._config.run_dir)

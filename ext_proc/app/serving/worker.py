@@ -7,6 +7,7 @@ import gc
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
@@ -193,12 +194,15 @@ class _Worker:
         _log.info("connections taken over", connections=sorted(changed))
 
     async def _tell_forever(self, writer: Writer, policy: OpaPolicy) -> None:
+        """Whoever hears nothing takes this worker for hung: no thread that others wait for too says it."""
+        apart = ThreadPoolExecutor(1, thread_name_prefix="telling")
+        in_thread = partial(asyncio.get_running_loop().run_in_executor, apart)
         while True:
             health, active = writer.health(), await policy.active()
             telemetry.UNSHIPPED_BYTES.set(health.unshipped_bytes)
             telemetry.tell_metrics()
             at, is_policy_ready = clock().timestamp(), await policy.is_ready()
-            await asyncio.to_thread(tell_exemplars, self._config.run_dir, self._index, telemetry.take_exemplars(at))
+            await in_thread(tell_exemplars, self._config.run_dir, self._index, telemetry.take_exemplars(at))
             state = {
                 "at": at,
                 "is_ready": health.is_writable and is_policy_ready,
@@ -210,7 +214,7 @@ class _Worker:
                 "unshipped_bytes": health.unshipped_bytes,
                 "policy": None if active is None else {"revision": active.revision, "digest": active.digest},
             }
-            await asyncio.to_thread(tell, self._config.run_dir, f"worker-{self._index}", state)
+            await in_thread(tell, self._config.run_dir, f"worker-{self._index}", state)
             if health.failure is not None:
                 _log.error("log failed, ending this worker", failure=health.failure)
                 self._stop.set()

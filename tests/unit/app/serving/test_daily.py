@@ -287,3 +287,15 @@ async def test_a_command_that_cannot_be_started(house: House, monkeypatch: pytes
     """No memory, or no process left: the workers, which live beside it, must not end of it."""
     monkeypatch.setattr("sys.executable", str(house.folder / "nowhere"))
     assert await run_command(house.folder / "c.yaml", asyncio.Event(), "rollup", "2026-11-24") == 2
+
+
+async def test_a_clock_that_was_ahead_and_was_put_right(house: House):
+    """The day that it had thought of is years away: what is due today is done today."""
+    house.records("2026-11-24")
+    house.now = MIDNIGHT + 5 * 365 * 24 * HOUR
+    daily = house.daily()
+    await daily.look()
+    house.asked.clear()
+    house.now = MIDNIGHT + 4 * HOUR
+    await daily.look()
+    assert house.asked

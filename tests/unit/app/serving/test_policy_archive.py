@@ -58,7 +58,7 @@ class House:
 
     def run(self, rounds=2, between=lambda _: None):
         made = _Shipping(self.config, self.digest)
-        made._canary_due = clock() + timedelta(days=1)
+        made._canary_due.again_in(86_400)
         made.live(Rounds(rounds, between))
 
     def publish(self, revision):

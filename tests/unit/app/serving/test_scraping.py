@@ -167,5 +167,6 @@ def test_each_part_for_itself(config: Any, said: dict[str, Any], part: str) -> N
 def test_a_worker_that_is_silent_is_not_there(config: Any) -> None:
     well = {"at": 1000.0, "is_ready": True, "is_writable": True, "is_policy_ready": True, "failure": None}
     states = {f"worker-{index}": well for index in range(config.workers)}
+    assert not Standing.of(config, states, 980.0).is_ready, "said years ahead, by a clock that was put right since"
     assert Standing.of(config, states, 1010.0).parts["workers"]
     assert not Standing.of(config, states, 1010.1).is_ready

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from datetime import timedelta
 
 import pytest
 
@@ -53,7 +52,7 @@ def house(tmp_path, monkeypatch, store):
     monkeypatch.setattr(shipping, "store_of", lambda _: store)
     registry.evidence_directory(config).mkdir()
     made = _Shipping(config, digest)
-    made._canary_due = clock() + timedelta(days=1)
+    made._canary_due.again_in(86_400)
     return config, made
 
 
@@ -142,7 +141,7 @@ async def test_being_cut_off_is_told_before_the_round_is_over(house, store, tmp_
 def test_a_full_disk_does_not_keep_it_from_shipping(house, store, tmp_path, monkeypatch):
     """Else nothing would ever make room again. What it has to say waits until it has a log."""
     config, made = house
-    monkeypatch.setattr(shipping, "JOURNAL_RETRY", timedelta(0))
+    monkeypatch.setattr(shipping, "JOURNAL_RETRY_SECONDS", 0.0)
     (tmp_path / "evidence").symlink_to(registry.evidence_directory(config))
 
     async def a_life():
