@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
@@ -11,7 +10,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-from ext_proc.app.process import LOCK_FILE, RELOAD_SECONDS, clock, read_states
+from ext_proc.app.process import RELOAD_SECONDS, clock, is_supervised, read_states
 from ext_proc.config import load
 from ext_proc.errors import ConfigError
 
@@ -38,15 +37,27 @@ def path_of(config: Path | None, endpoints: Path | None) -> Path:
         return config
     if endpoints is None:
         raise ConfigError("name --config or --endpoints")
-    try:
-        named = Path(json.loads(endpoints.read_text())["config"])
-    except OSError as error:
-        raise ConfigError(f"{endpoints}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
-        raise ConfigError(f"{endpoints}: not the endpoints file of a demo") from None
+    named = Path(said_by_demo(endpoints, "config"))
     if not named.exists():
         raise ConfigError(f"{endpoints}: {named} is gone: does the demo still run?")
     return named
+
+
+def said_by_demo(endpoints: Path, name: str) -> str:
+    """What the endpoints file of a demo says of one thing.
+
+    Raises:
+        ConfigError: it cannot be read, or is none.
+    """
+    try:
+        said = json.loads(endpoints.read_text())[name]
+    except OSError as error:
+        raise ConfigError(f"{endpoints}: {error.strerror}; affidavit demo --keep --endpoints FILE writes it") from None
+    except (ValueError, LookupError, TypeError):
+        said = None
+    if not isinstance(said, str):
+        raise ConfigError(f"{endpoints}: not the endpoints file of a demo (affidavit demo --keep --endpoints FILE)")
+    return said
 
 
 def save(path: Path, text: str) -> None:
@@ -87,14 +98,14 @@ def _ask(run_dir: Path) -> dict[str, Any]:
     """Signal the supervisor that runs there. What it last said outlives it, and its number may be another's by now: it
     is held first (pidfd_open(2)), and then it must be one that still has the folder.
     """
-    nobody = ConfigError(f"nothing runs in {run_dir}")
+    nobody = ConfigError(f"nothing runs in {run_dir}: start `affidavit serve`")
     state = read_states(run_dir).get("supervisor")
     if state is None:
         raise nobody
     try:
         held = os.pidfd_open(state["pid"])
         try:
-            if not _is_held(run_dir / LOCK_FILE):
+            if not is_supervised(run_dir):
                 raise nobody
             signal.pidfd_send_signal(held, signal.SIGHUP)
         finally:
@@ -104,17 +115,3 @@ def _ask(run_dir: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"process {state['pid']} of {run_dir}: {error.strerror}") from None
     return state
-
-
-def _is_held(lock: Path) -> bool:
-    try:
-        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False

@@ -6,6 +6,7 @@ The last in a small file that the supervisor reads. Light to import: commands an
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import os
 import signal
@@ -80,3 +81,18 @@ def read_states(run_dir: Path) -> dict[str, dict[str, Any]]:
         with suppress(OSError, ValueError):  # removed meanwhile, or not ours
             found[path.stem] = json.loads(path.read_text())
     return found
+
+
+def is_supervised(run_dir: Path) -> bool:
+    """Does a supervisor run there? What it last said outlives it, its lock does not."""
+    try:
+        descriptor = os.open(run_dir / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -22,6 +22,8 @@ def read_key(path: Path) -> bytes:
     try:
         raw = path.read_bytes()
         is_public = path.stat().st_mode & 0o007
+    except FileNotFoundError:
+        raise ConfigError(f"key file {path}: is not there; make it with: affidavit keys create {path}") from None
     except OSError as error:
         raise ConfigError(f"key file {path}: {error.strerror}") from None
     if len(raw) != KEY_BYTES:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ext_proc.cli.building import add, hours, who, with_config, with_gateway
+from ext_proc.cli.building import add, hours, of_demo, who, with_config, with_gateway
 
 if TYPE_CHECKING:
     import argparse
@@ -50,14 +50,14 @@ def add_custody(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         _with_person(action)
         action.add_argument("--name", required=True, metavar="CASE", help="the hold's name, for example case-2026-17")
         _with_order(action)
-        with_config(action)
+        with_gateway(action)
     place.add_argument("--until", metavar="TIME", help="when it ends by itself (default: when it is released)")
     place.set_defaults(run=_place_hold)
     release.set_defaults(run=_release_hold)
     listing = add(actions, "list", "the holds in force, of everybody or of one person")
     _with_person(listing, is_required=False)
     listing.add_argument("--json", action="store_true", help="for machines: one JSON object a line")
-    with_config(listing)
+    with_gateway(listing)
     listing.set_defaults(run=_list_holds)
     keys = add(commands, "keys", "the keys that sign the log")
     actions = keys.add_subparsers(title="actions", metavar="ACTION", required=True)
@@ -76,14 +76,15 @@ def add_custody(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     rotate.set_defaults(run=_rotate_keys)
     canary = add(commands, "canary", "try whether the store keeps what it locks", _CANARY)
-    canary.add_argument(
+    gateway = canary.add_mutually_exclusive_group(required=True)
+    gateway.add_argument(
         "--config",
         type=Path,
-        required=True,
         action="append",
         metavar="FILE",
         help="the configuration (YAML); given again, the stores are shown side by side",
     )
+    of_demo(gateway)
     canary.add_argument("--json", action="store_true", help="for machines: one JSON object")
     canary.set_defaults(run=_canary)
 
@@ -110,22 +111,27 @@ def _erase(options: argparse.Namespace) -> int:
 
 
 def _place_hold(options: argparse.Namespace) -> int:
+    from ext_proc.app import commands
     from ext_proc.app.evidence import custody
 
-    return custody.place_hold(options.config, _person(options), options.name, options.until, _order(options))
+    path = commands.path_of(options.config, options.endpoints)
+    return custody.place_hold(path, _person(options), options.name, options.until, _order(options))
 
 
 def _release_hold(options: argparse.Namespace) -> int:
+    from ext_proc.app import commands
     from ext_proc.app.evidence import custody
 
-    return custody.release_hold(options.config, _person(options), options.name, _order(options))
+    path = commands.path_of(options.config, options.endpoints)
+    return custody.release_hold(path, _person(options), options.name, _order(options))
 
 
 def _list_holds(options: argparse.Namespace) -> int:
+    from ext_proc.app import commands
     from ext_proc.app.evidence import custody
 
     person = _person(options) if options.subject or options.reference else None
-    return custody.list_holds(options.config, person, as_json=options.json)
+    return custody.list_holds(commands.path_of(options.config, options.endpoints), person, as_json=options.json)
 
 
 def _create_key(options: argparse.Namespace) -> int:
@@ -141,9 +147,10 @@ def _rotate_keys(options: argparse.Namespace) -> int:
 
 
 def _canary(options: argparse.Namespace) -> int:
+    from ext_proc.app import commands
     from ext_proc.app.evidence import canary
 
-    return canary.run(options.config, as_json=options.json)
+    return canary.run(options.config or [commands.path_of(None, options.endpoints)], as_json=options.json)
 
 
 def _person(options: argparse.Namespace) -> Person:

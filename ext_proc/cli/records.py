@@ -81,9 +81,13 @@ def add_records(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     with_span(replay)
     replay.set_defaults(run=_replay)
     query = add(commands, "query", "ask the records with SQL, on this machine (DuckDB)", _QUERY)
-    query.add_argument("sql", metavar="SQL", help="one SELECT over the tables leaves and exchanges")
+    query.add_argument("sql", metavar="SQL", help="one SELECT over the tables leaves, exchanges and tool_calls")
     query.add_argument(
-        "--cache", type=Path, default=Path.home() / ".cache" / "affidavit", metavar="DIR", help="keeps what was fetched"
+        "--cache",
+        type=Path,
+        default=Path.home() / ".cache" / "affidavit",
+        metavar="DIR",
+        help="keeps what was fetched (default: ~/.cache/affidavit)",
     )
     query.add_argument("--format", choices=("table", "csv", "json"), default="table")
     query.add_argument("--memory", default="1GB", metavar="SIZE", help="that the engine may take (default: 1GB)")

@@ -69,13 +69,21 @@ class Program:
     def _wait(self, is_ready: Callable[[], bool], seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while True:
-            if self.process.poll() is not None:
-                raise ProgramError(f"{self.name} ended with status {self.process.returncode}:\n{self._said()}")
+            self.check()
             if is_ready():
                 return
             if time.monotonic() > deadline:
                 raise ProgramError(f"{self.name} is not ready after {seconds:.0f} s:\n{self._said()}")
             time.sleep(0.05)
+
+    def check(self) -> None:
+        """Does it run?
+
+        Raises:
+            ProgramError: it ended by itself.
+        """
+        if self.process.poll() is not None:
+            raise ProgramError(f"{self.name} ended with status {self.process.returncode}:\n{self._said()}")
 
     def _said(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()[-_LOG_LINES:]

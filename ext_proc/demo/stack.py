@@ -18,7 +18,7 @@ import urllib.request
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from ext_proc.app.commands import said_by_demo
 from ext_proc.app.evidence.auditing import auditor_policy
 from ext_proc.app.process import clock, read_states
 from ext_proc.audit.keys import create_key_files
@@ -340,17 +341,7 @@ def fetch_token(token_endpoint: str, subject: str, groups: list[str], **more: st
 def print_token(subject: str, groups: list[str], endpoints: Path) -> int:
     """``affidavit demo token``."""
     try:
-        token_endpoint = json.loads(endpoints.read_text())["token_endpoint"]
-    except OSError as error:
-        print(f"affidavit: {endpoints}: {error.strerror}", file=sys.stderr)
-        return 2
-    except (ValueError, KeyError, TypeError):
-        token_endpoint = None
-    if not isinstance(token_endpoint, str):
-        print(f"affidavit: {endpoints}: not the endpoints file of a demo", file=sys.stderr)
-        return 2
-    try:
-        print(fetch_token(token_endpoint, subject, groups))
+        print(fetch_token(said_by_demo(endpoints, "token_endpoint"), subject, groups))
     except ProgramError as error:
         print(f"affidavit: {error}", file=sys.stderr)
         return 2
@@ -475,8 +466,13 @@ def _run(stack: Stack, *, keep: bool, endpoints: Path | None) -> int:
     print("Ctrl-C stops everything", flush=True)
     # What a signal raised can have been lost (in a finalizer), and from then on no other one is heeded.
     while signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
-        signal.pause()  # until one of `_ended_by_signals`
+        sleep(_LOOK_SECONDS)  # until one of `_ended_by_signals`
+        for program in stack.programs.values():
+            program.check()
     raise KeyboardInterrupt
+
+
+_LOOK_SECONDS: Final = 1.0
 
 
 _NEXT: Final = '\nnext: .venv/bin/affidavit demo --keep --endpoints /tmp/demo.json   (README, "A tour")'

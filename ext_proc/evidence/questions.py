@@ -72,10 +72,11 @@ def recorded(
     until: datetime | None = None,
     exchange_id: str | None = None,
     progress: Callable[[int], None] = lambda _: None,
+    before_opening: Callable[[], None] = lambda: None,
 ) -> Iterator[Recorded]:
     """Each decision of the span, in the order of the bucket: one for each leaf that has the question beside it.
 
-    ``progress`` is told how many records were looked at.
+    ``progress`` is told how many records were looked at; ``before_opening`` is called where there are some to open.
 
     Raises:
         EvidenceError: the store cannot be read.
@@ -92,6 +93,8 @@ def recorded(
                 leaf = parse_leaf(line, version.key)
                 if _is_wanted(leaf, exchange_id, since, until):
                     wanted.append(leaf)
+        if wanted:
+            before_opening()
         yield from _opened(store, opener, erasures, version.key, wanted)
         count += name.last - name.first + 1
         progress(count)

@@ -246,7 +246,10 @@ def test_render_for_a_demo(config: Path, endpoints: Path, capsys: Said) -> None:
 
 def test_reload_of_a_demo(config: Path, endpoints: Path, capsys: Said) -> None:
     assert _status("reload", "--endpoints", endpoints) == 2
-    assert capsys.readouterr().err == f"affidavit: configuration: nothing runs in {config.parent}/run\n"
+    assert (
+        capsys.readouterr().err
+        == f"affidavit: configuration: nothing runs in {config.parent}/run: start `affidavit serve`\n"
+    )
 
 
 def test_verify_of_a_demo_reaches_its_bucket_as_the_demo_does(
@@ -292,7 +295,8 @@ def test_demo_that_is_gone(command: tuple[str, ...], config: Path, endpoints: Pa
 def test_endpoints_file_that_is_not_there(command: tuple[str, ...], tmp_path: Path, capsys: Said) -> None:
     path = tmp_path / "nothing.json"
     assert _status(*command, "--endpoints", path) == 2
-    assert capsys.readouterr().err == f"affidavit: configuration: {path}: No such file or directory\n"
+    missing = f"{path}: No such file or directory; affidavit demo --keep --endpoints FILE writes it"
+    assert capsys.readouterr().err == f"affidavit: configuration: {missing}\n"
 
 
 @pytest.mark.parametrize("command", [("records", "list"), ("records", "show", "an-id")], ids=" ".join)

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ext_proc.app.commands import said_by_demo
 from ext_proc.config import load
 from ext_proc.console.rendering import short_person
 from ext_proc.errors import ConfigError, DependencyError
@@ -104,11 +105,7 @@ def _of_config(path: Path) -> str:
 
 
 def _of_endpoints(path: Path) -> str:
-    try:
-        found = json.loads(path.read_text())["approvals"]
-    except (OSError, ValueError, LookupError, TypeError):
-        raise ConfigError(f"{path}: not the endpoints file of a running demo (affidavit demo --keep)") from None
-    return str(found).removesuffix(f"{API}/holds")
+    return said_by_demo(path, "approvals").removesuffix(f"{API}/holds")
 
 
 API: Final = "/api/v1"

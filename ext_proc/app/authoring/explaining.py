@@ -15,7 +15,7 @@ from rich.console import Console
 
 from ext_proc.app.authoring.archived_bundles import NoBundle, bytes_of
 from ext_proc.app.authoring.policy_try import show_traced
-from ext_proc.app.authoring.rerun import put_on_record
+from ext_proc.app.authoring.rerun import noted_once
 from ext_proc.errors import ConfigError
 from ext_proc.evidence.questions import recorded
 from ext_proc.evidence.visible import visible
@@ -28,7 +28,7 @@ from ext_proc.policy.trial.opa_program import find_opa, sources
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ext_proc.audit.erasure import Journal
     from ext_proc.audit.keys import KeyRing
@@ -46,8 +46,8 @@ def run(store: VersionedStore, options: argparse.Namespace, decision: str, keyri
         AuditUnavailable: it cannot be put on record that the question is read.
     """
     opa = find_opa(options.opa)
-    put_on_record(journal, options.by, options.purpose, options.question, None, None)
-    one, question = _decided(store, keyring, options.question)
+    note = noted_once(journal, options.by, options.purpose, options.question, None, None)
+    one, question = _decided(store, keyring, options.question, note)
     with _sources(store, one, options.policy) as folder, tempfile.TemporaryDirectory() as name:
         able = ("--capabilities", str(write_capabilities(opa, Path(name))))
         traced = tracing.trace(opa, folder, question.input, options.decision or decision, *able)
@@ -59,9 +59,11 @@ def run(store: VersionedStore, options: argparse.Namespace, decision: str, keyri
         return show_traced(folder, traced, told, as_json=options.json)
 
 
-def _decided(store: VersionedStore, keyring: KeyRing, exchange_id: str) -> tuple[Recorded, Asked]:
+def _decided(
+    store: VersionedStore, keyring: KeyRing, exchange_id: str, note: Callable[[], None]
+) -> tuple[Recorded, Asked]:
     """The last decision: of a call that people agreed to the policy is asked again."""
-    found = list(recorded(store, keyring.opener(), exchange_id=exchange_id))
+    found = list(recorded(store, keyring.opener(), exchange_id=exchange_id, before_opening=note))
     if not found:
         raise ConfigError(
             f"{visible(exchange_id)}: no decision is on record under this id (header x-affidavit-exchange; a record of "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass
+from functools import cache, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -32,7 +33,7 @@ from ext_proc.policy.trial.opa_program import find_opa
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from ext_proc.audit.erasure import Journal
@@ -78,6 +79,17 @@ def span_of(options: argparse.Namespace) -> tuple[datetime | None, datetime | No
     now = clock()
     since = parse_time(options.since, now) if options.since else None
     return since, parse_time(options.until, now, is_end=True) if options.until else None
+
+
+def noted_once(
+    journal: Journal, by: str, purpose: str, exchange_id: str | None, since: datetime | None, until: datetime | None
+) -> Callable[[], None]:
+    """To be called before something is opened: an id that is none leaves no record. A span is on record at once."""
+    note = cache(partial(put_on_record, journal, by, purpose, exchange_id, since, until))
+    if exchange_id is None:
+        note()
+    Order(purpose, by)  # wrong ones are said at once
+    return note
 
 
 def put_on_record(
@@ -165,9 +177,10 @@ def run(store: VersionedStore, options: argparse.Namespace, decision: str, keyri
     """The command. Exit status: 0 all that can be asked are the same, 1 not all are, or nothing could be asked."""
     since, until = span_of(options)
     opa = find_opa(options.opa)
-    put_on_record(journal, options.by, options.purpose, options.exchange, since, until)
+    note = noted_once(journal, options.by, options.purpose, options.exchange, since, until)
     counts: Counter[str] = Counter()
-    found = recorded(store, keyring.opener(), since=since, until=until, exchange_id=options.exchange)
+    opener = keyring.opener()
+    found = recorded(store, opener, since=since, until=until, exchange_id=options.exchange, before_opening=note)
     with ArchivedBundles(store, opa, decision) as bundles:
         for one in reruns(found, bundles):
             counts[one.verdict] += 1

@@ -20,7 +20,7 @@ from ext_proc.app import edge_files
 from ext_proc.app.doctor import disk, edge, envoy, keys, store
 from ext_proc.app.doctor.asking import Unreachable, asked_json
 from ext_proc.app.doctor.envoy import FAIL, OK, WARN, Finding
-from ext_proc.app.process import clock, read_states
+from ext_proc.app.process import clock, is_supervised, read_states
 from ext_proc.app.registry import access_log_path
 from ext_proc.app.serving.standing import Standing
 from ext_proc.audit.store import StoreRefused, StoreUnavailable
@@ -78,7 +78,10 @@ def examine(patient: Patient) -> list[Finding]:
         except (GateError, Unreachable, StoreUnavailable, StoreRefused, BadYamlError) as error:
             said = getattr(error, "detail", "") or str(error)
             found.append(Finding(name, FAIL, f"could not be looked at: {said}", "mend that first"))
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except OSError as error:
+            what = f"{error.filename or 'the system'}: {error.strerror or type(error).__name__}"
+            found.append(Finding(name, FAIL, f"could not be looked at: {what}", "mend that first"))
+        except (ValueError, LookupError, TypeError) as error:
             found.append(Finding(name, FAIL, f"could not be looked at: {type(error).__name__}", "mend that first"))
     return found
 
@@ -104,7 +107,7 @@ def _tell(found: list[Finding]) -> None:
 def _gate(patient: Patient) -> Iterator[Finding]:
     """Does it run, with this file, and is it ready?"""
     supervisor = patient.states.get("supervisor")
-    if supervisor is None:
+    if supervisor is None or not is_supervised(patient.config.run_dir):
         yield Finding("gate.runs", FAIL, f"nothing runs in {patient.config.run_dir}", "start affidavit serve")
         return
     yield Finding("gate.runs", OK, f"process {supervisor.get('pid')}")
@@ -185,8 +188,7 @@ def _access_log(patient: Patient) -> Iterator[Finding]:
             "envoy.witness", FAIL, f"{path}: {error.strerror}", "Envoy must be able to write it: its folder, its group"
         )
         return
-    age = patient.now.timestamp() - told.st_mtime
-    yield Finding("envoy.witness", OK, f"{path}: {told.st_size} bytes, written {age:.0f} s ago")
+    yield Finding("envoy.witness", OK, f"{path}: {told.st_size} bytes")
 
 
 CHECKS: Final[Mapping[str, Check]] = {

@@ -19,7 +19,6 @@ from ext_proc.app import commands, registry
 from ext_proc.app.evidence.printing import print_finding
 from ext_proc.app.evidence.verification import CREDENTIALS, KEYS, environment_of
 from ext_proc.config import load
-from ext_proc.errors import ConfigError
 from ext_proc.evidence.s3 import S3Versions
 from ext_proc.evidence.sources import open_store
 from ext_proc.evidence.versions import EvidenceError
@@ -76,10 +75,7 @@ def of_demo(endpoints: Path, policy: Path | None) -> tuple[str, Path]:
     """
     config, _ = commands.config_of(None, endpoints)
     if policy is None:
-        try:
-            policy = Path(json.loads(endpoints.read_text())["policy"])
-        except (OSError, ValueError, KeyError, TypeError):
-            raise ConfigError(f"{endpoints}: not the endpoints file of a demo") from None
+        policy = Path(commands.said_by_demo(endpoints, "policy"))
     reach = environment_of(config)
     for name in KEYS if CREDENTIALS in reach else ():  # else keys of our own would come before the file's
         os.environ.pop(name, None)

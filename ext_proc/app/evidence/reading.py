@@ -205,6 +205,7 @@ def run_replay(store: VersionedStore, options: argparse.Namespace, keyring: KeyR
 
 def run_query(store: VersionedStore, options: argparse.Namespace) -> int:
     """``affidavit query``."""
+    tables: list[Table] = []  # printed when the line that tells of the fetching is gone
 
     def take(answered: Answered) -> None:
         if options.format == "json":
@@ -218,7 +219,7 @@ def run_query(store: VersionedStore, options: argparse.Namespace) -> int:
             table = Table(*map(visible, answered.columns), box=None)
             for row in answered.rows:
                 table.add_row(*(visible(query.cell(value)) for value in row))
-            _print_whole(table)
+            tables.append(table)
 
     with _status("fetching", is_quiet=options.format != "table") as tell:
         query.query(
@@ -230,4 +231,6 @@ def run_query(store: VersionedStore, options: argparse.Namespace) -> int:
             **_span(options),
             memory_limit=options.memory,
         )
+    for table in tables:
+        _print_whole(table)
     return 0

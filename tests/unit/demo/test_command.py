@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ext_proc.cli import main
-from ext_proc.demo import servers, stack
+from ext_proc.demo import programs, servers, stack
 from tests.fakes.policy import ROOT
 
 if TYPE_CHECKING:
@@ -132,13 +132,13 @@ def _left(folder: Path) -> list[str]:
 
 def _signal_when_it_waits(signum: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not before: only then is somebody there to heed it, and a test that fails earlier takes no others with it."""
-    wait = signal.pause
+    wait = stack.sleep
 
-    def pause() -> None:
+    def sleep(seconds: float) -> None:
         threading.Timer(0.1, os.kill, (os.getpid(), signum)).start()
-        wait()
+        wait(seconds)
 
-    monkeypatch.setattr(signal, "pause", pause)
+    monkeypatch.setattr(stack, "sleep", sleep)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
@@ -156,13 +156,23 @@ def test_kept_demo_that_is_stopped_leaves_nothing(
 def test_kept_demo_leaves_anothers_endpoints_file(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = ready / "endpoints.json"
 
-    def pause() -> None:
+    def sleep(_: float) -> None:
         path.write_text('{"config": "/another"}')
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(signal, "pause", pause)
+    monkeypatch.setattr(stack, "sleep", sleep)
     assert main(["demo", "--keep", "--endpoints", str(path)]) == 0
     assert path.read_text() == '{"config": "/another"}'
+
+
+def test_kept_demo_says_what_ended(ready: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
+    """A demo without its Envoy went on saying where the gateway is."""
+    envoy = programs.start("envoy", ["/bin/false"], ready)
+    envoy.process.wait()
+    monkeypatch.setattr(stack.Stack, "start", lambda self: self.programs.update(envoy=envoy))
+    monkeypatch.setattr(stack, "_LOOK_SECONDS", 0.01)
+    assert main(["demo", "--keep"]) == 1
+    assert "envoy ended with status 1" in capsys.readouterr().err
 
 
 def _tells(monkeypatch: pytest.MonkeyPatch, tell: Callable[[stack.Stack], int]) -> None:
@@ -215,7 +225,7 @@ def test_file_that_is_no_endpoints_file(content: str, tmp_path: Path, capsys: Sa
     path.write_bytes(content.encode("utf-8", "surrogateescape"))
     assert _token(path) == 2
     said = capsys.readouterr()
-    assert said.err == f"affidavit: {path}: not the endpoints file of a demo\n"
+    assert f"{path}: not the endpoints file of a demo" in said.err
     assert said.out == ""
 
 

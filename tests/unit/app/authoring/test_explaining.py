@@ -112,7 +112,17 @@ def test_nothing_is_read_that_is_not_on_record(gateway, policy):
     journal.failure = AuditUnavailable("full")
     with pytest.raises(AuditUnavailable):
         explain(gateway, "exchange-000000", journal)
-    assert gateway.store.downloads == []
+    assert [key for key in gateway.store.downloads if not key.startswith("v1/events/")] == []
+
+
+def test_an_id_under_which_there_is_nothing_leaves_no_record(gateway, policy):
+    """It would be found from then on: an exchange that never was."""
+    file, version = policy
+    gateway.record(file, version, calls(1))
+    journal = FakeJournal()
+    with pytest.raises(ConfigError, match="no decision is on record"):
+        explain(gateway, "3f6f9f8c-8f0b-4b1e-9a56-0c8f4e6b7a10", journal)
+    assert journal.notes == []
 
 
 def test_a_bundle_that_asks_the_network_is_not_asked(gateway, policy, tmp_path):

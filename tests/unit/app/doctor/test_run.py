@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import fcntl
 import json
+import os
 import socket
 import threading
 from contextlib import contextmanager
@@ -233,7 +235,19 @@ def test_the_gate(tmp_path: Path, said: dict[str, Any], expected: dict[str, str]
             del states[name]
         else:
             states[name] = {**states.get(name, {}), **change}
-    assert _unwell(doctor._gate(doctor.Patient(config, digest, states, lambda: NOW))) == expected
+    lock = os.open(config.run_dir / "lock", os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert _unwell(doctor._gate(doctor.Patient(config, digest, states, lambda: NOW))) == expected
+    finally:
+        os.close(lock)
+
+
+def test_a_gate_that_was_killed_does_not_run(tmp_path: Path) -> None:
+    """What it last said is still there."""
+    config, digest = a_config(tmp_path)
+    found = _unwell(doctor._gate(doctor.Patient(config, digest, _well(config, digest), lambda: NOW)))
+    assert found == {"gate.runs": FAIL}
 
 
 class Bucket:
