@@ -289,6 +289,16 @@ LOCKED: dict[str, tuple[str, Any, str]] = {
     ),
     "a misspelt value": ("replicaz", 2, "additional properties 'replicaz' not allowed"),
     "debugging questions": ("opa/logLevel", "debug", "at '/opa/logLevel': value must be one of 'error', 'info'"),
+    "debugging tokens": (
+        "envoy/logLevel",
+        "debug",
+        "at '/envoy/logLevel': value must be one of 'error', 'warning', 'info'",
+    ),
+    "tracing tokens": (
+        "envoy/logLevel",
+        "trace",
+        "at '/envoy/logLevel': value must be one of 'error', 'warning', 'info'",
+    ),
     "shared claims": (
         "persistence/accessModes",
         ["ReadWriteMany"],
