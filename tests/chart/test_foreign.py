@@ -33,7 +33,6 @@ WRONG_CONTAINERS: dict[str, tuple[dict[str, Any], str]] = {
         {"ports": [{"name": "mine", "containerPort": 8443}]},
         "ports: 8443 is the gateway's own (gateway)",
     ),
-    "the number of Envoy's admin interface": ({"ports": [{"containerPort": 9901}]}, "ports: 9901 is the gateway's own"),
     "the number of the main container": (
         {"ports": [{"containerPort": 9466}]},
         "ports: 9466 is the gateway's own (drain)",
@@ -50,6 +49,10 @@ WRONG_CONTAINERS: dict[str, tuple[dict[str, Any], str]] = {
     "the sockets": (
         {"volumeMounts": [{"name": "run", "mountPath": "/sockets"}]},
         "volumeMounts: run is not one of extraVolumes",
+    ),
+    "Envoy's admin interface": (
+        {"volumeMounts": [{"name": "admin", "mountPath": "/admin", "readOnly": True}]},
+        "volumeMounts: admin is not one of extraVolumes",
     ),
     "the keys in a variable": (
         {"env": [{"name": "K", "valueFrom": {"secretKeyRef": {"name": "affidavit-keys", "key": "pepper"}}}]},
@@ -136,6 +139,7 @@ def test_role_of_the_cloud_is_not_for_containers_more() -> None:
         ("gate", "/var/run", "/run/affidavit"),
         ("gate", "/var/lib", "/var/lib/affidavit"),
         ("envoy", "/", "/run/affidavit"),
+        ("gate", "/run/envoy", "/run/envoy"),
     ],
 )
 def test_nothing_lies_over_the_gateways_files(part: str, path: str, over: str) -> None:
@@ -163,6 +167,7 @@ VOLUMES: dict[str, tuple[dict[str, Any], str]] = {
         "shared: Pod Security restricted has no volumes of the kind",
     ),
     "of a name that is taken": ({"name": "state", "emptyDir": {}}, "state is a volume of the chart's own"),
+    "of the name of the admin interface's": ({"name": "admin", "emptyDir": {}}, "admin is a volume of the chart's own"),
     "of a name of a file's": (
         {"name": "secret-openai", "emptyDir": {}},
         "secret-openai is a volume of the chart's own",

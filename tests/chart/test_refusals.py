@@ -72,10 +72,10 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"config/connections/0/upstream/url": "http://10.0.0.7:8000"},
         "config.connections: own: upstream.url is http://10.0.0.7:8000, but the form sidecar",
     ),
-    "callers to Envoy's admin interface": (
+    "callers to the main container": (
         SIDECAR,
-        {"config/connections/0/upstream/url": "http://127.0.0.1:9901"},
-        "upstream.url is http://127.0.0.1:9901, but this port is the gateway's own (Envoy's admin)",
+        {"config/connections/0/upstream/url": "http://127.0.0.1:9466"},
+        "upstream.url is http://127.0.0.1:9466, but this port is the gateway's own (drain)",
     ),
     "a server on the listener's port": (
         SIDECAR,

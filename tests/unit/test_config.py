@@ -63,6 +63,14 @@ def test_valid_file_and_its_digest(tmp_path: Path) -> None:
     edge_files.check(config)
 
 
+def test_envoys_admin_interface_may_be_on_a_socket(tmp_path: Path) -> None:
+    config = _load(tmp_path, _changed("listen.admin", "unix:/run/envoy/admin.sock"))
+    made = edge_files.settings(config)
+    assert str(made.admin_socket) == "/run/envoy/admin.sock" and (made.admin_host, made.admin_port) == ("", 0)
+    edge_files.check(config)
+    assert edge_files.settings(_load(tmp_path, VALID)).admin_socket is None
+
+
 def test_configuration_is_frozen(tmp_path: Path) -> None:
     config = _load(tmp_path, VALID)
     with pytest.raises(ValueError, match="frozen"):
@@ -103,6 +111,9 @@ WRONG: dict[str, tuple[str, Any, str]] = {
     "address without port": ("listen.http", "127.0.0.1", "listen.http: must be host:port, for example"),
     "port too large": ("metrics", "127.0.0.1:70000", "metrics: the port must be between"),
     "port zero": ("listen.admin", "127.0.0.1:0", "listen.admin: the port must be between"),
+    "socket without a path": ("listen.admin", "unix:admin.sock", "listen.admin: must be host:port, for example"),
+    "socket of a path too long": ("listen.admin", f"unix:/{'a' * 107}", "listen.admin: too long, a socket's path must"),
+    "callers on a socket": ("listen.http", "unix:/run/http.sock", "listen.http: must be host:port"),
     "same address twice": ("listen", {"http": "a:1", "admin": "a:1"}, "listen.admin: a:1 is that of listen.http"),
     "metrics where callers come to": ("metrics", "127.0.0.1:8080", "metrics: 127.0.0.1:8080 is that of listen.http"),
     "metrics on a port that is taken everywhere": (

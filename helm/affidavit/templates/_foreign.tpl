@@ -3,7 +3,7 @@
 
 {{/* Ports of the gateway's pod, by what listens there, as JSON. */}}
 {{- define "affidavit.ownPorts" -}}
-{{- $ports := dict "gate-metrics" 9464 "the gate's bundles" 9465 "drain" 9466 "opa-metrics" 8282 "Envoy's admin" 9901 -}}
+{{- $ports := dict "gate-metrics" 9464 "the gate's bundles" 9465 "drain" 9466 "opa-metrics" 8282 -}}
 {{- if .Values.listener.tls.existingSecret -}}{{- $_ := set $ports "Envoy on loopback" 8080 -}}{{- end -}}
 {{- toJson $ports -}}
 {{- end -}}
@@ -58,7 +58,7 @@
 {{- include "affidavit.refuse" (printf "extraVolumes: %s: Pod Security restricted has no volumes of the kind %s, only %s." $volume.name $kind (join ", " $allowed)) -}}
 {{- end -}}
 {{- end -}}
-{{- if regexMatch "^(config|pod|keys|bundle|run|opa|tmp|state|tls|client-ca|(secret|configmap|ca)-.*)$" $volume.name -}}
+{{- if regexMatch "^(config|pod|keys|bundle|run|opa|admin|tmp|state|tls|client-ca|(secret|configmap|ca)-.*)$" $volume.name -}}
 {{- include "affidavit.refuse" (printf "extraVolumes: %s is a volume of the chart's own: choose another name, one that does not begin with secret-, configmap- or ca-." $volume.name) -}}
 {{- end -}}
 {{- $secrets := list (default dict $volume.secret).secretName -}}
@@ -82,7 +82,7 @@
 {{- include "affidavit.refuse" (printf "%s: %s is not one of extraVolumes, and only those may be mounted more." .where $name) -}}
 {{- end -}}
 {{- $path := printf "%s/" (clean .mount.mountPath | trimSuffix "/") | replace "/var/run/" "/run/" -}}
-{{- range $own := list "/run/affidavit/" "/run/opa/" "/var/lib/affidavit/" "/etc/affidavit/" -}}
+{{- range $own := list "/run/affidavit/" "/run/opa/" "/run/envoy/" "/var/lib/affidavit/" "/etc/affidavit/" -}}
 {{- if or (hasPrefix $own $path) (hasPrefix $path $own)  -}}
 {{- include "affidavit.refuse" (printf "%s: %s: a mount at %s would lie over %s, where the gateway's own files are." $.where $name $.mount.mountPath (trimSuffix "/" $own)) -}}
 {{- end -}}

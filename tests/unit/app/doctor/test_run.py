@@ -550,7 +550,10 @@ def test_whatever_is_ill_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert found.verdict == FAIL and str(error) in found.says
 
 
-def test_who_does_not_speak_http_is_unreachable() -> None:
+@pytest.mark.parametrize(
+    "ask", [lambda at: asking.asked(f"http://{at}/keys"), lambda at: asking.told_by_envoy(at, "/config_dump")]
+)
+def test_who_does_not_speak_http_is_unreachable(ask: Callable[[str], object]) -> None:
     """What listens at an address of ours may be anything."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -563,8 +566,24 @@ def test_who_does_not_speak_http_is_unreachable() -> None:
         thread = threading.Thread(target=answer)
         thread.start()
         with pytest.raises(asking.Unreachable, match="BadStatusLine"):
-            asking.asked(f"http://127.0.0.1:{server.getsockname()[1]}/config_dump")
+            ask(f"127.0.0.1:{server.getsockname()[1]}")
         thread.join()
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"), [(0o660, {}), (0o666, {"envoy.admin": FAIL}), (0o662, {"envoy.admin": FAIL})]
+)
+def test_admin_interface_on_a_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, said: dict[str, str]
+) -> None:
+    config, digest = a_config(tmp_path)
+    path = tmp_path / "admin.sock"
+    config = config.model_copy(update={"listen": config.listen.model_copy(update={"admin": f"unix:{path}"})})
+    monkeypatch.setattr(doctor, "told_by_envoy", lambda admin, _: {} if admin == f"unix:{path}" else None)
+    path.touch()
+    path.chmod(mode)
+    found = _verdicts(doctor._envoy(doctor.Patient(config, digest, {}, lambda: NOW)))
+    assert {name: verdict for name, verdict in found.items() if name == "envoy.admin"} == said
 
 
 def test_auditors_file_that_is_no_yaml(tmp_path: Path) -> None:
