@@ -467,14 +467,63 @@ def _certificate(path: Path, ends: datetime) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("days", "verdict"), [(15, OK), (13, WARN), (-1, FAIL)])
-def test_certificate_that_ends(tmp_path: Path, days: int, verdict: str) -> None:
+NOBODY = "unix:/nowhere/admin.sock"
+
+
+def _serving(monkeypatch: pytest.MonkeyPatch, told: dict[str, Any]) -> None:
+    """An Envoy that says this of its certificates. (tests/e2e/test_doctor.py asks a real one.)"""
+    monkeypatch.setattr(keys, "told_by_envoy", lambda _, path: told if path == "/certs" else {})
+
+
+def _served(path: Path, days: int) -> dict[str, Any]:
+    ends = (NOW + timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"cert_chain": [{"path": str(path), "expiration_time": ends}]}
+
+
+DAYS = pytest.mark.parametrize(("days", "verdict"), [(15, OK), (13, WARN), (-1, FAIL)])
+
+
+@DAYS
+def test_certificate_that_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int, verdict: str) -> None:
+    """The file may be renewed, or not be there for this process: what counts is what callers get."""
+    path, other = tmp_path / "tls.pem", {"ca_cert": [{"path": "/ca.pem", "expiration_time": "?"}]}
+    _serving(
+        monkeypatch, {"certificates": [other, _served(tmp_path / "b", -9), _served(path, days), _served(path, 99)]}
+    )
+    for _ in ("no file", "a renewed one"):
+        found = keys.certificate_finding(path, NOBODY, NOW)
+        assert found.verdict == verdict and "in " + str(path) not in found.says
+        _certificate(path, NOW + timedelta(days=400))
+
+
+def test_certificate_that_envoy_does_not_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _certificate(tmp_path / "tls.pem", NOW + timedelta(days=400))
+    _serving(monkeypatch, {"certificates": [_served(tmp_path / "other", 400)]})
+    found = keys.certificate_finding(path, NOBODY, NOW)
+    assert found.verdict == FAIL and "Envoy serves no certificate of" in found.says
+
+
+@DAYS
+def test_certificate_where_nobody_says_what_is_served(tmp_path: Path, days: int, verdict: str) -> None:
     path = _certificate(tmp_path / "tls.pem", NOW + timedelta(days=days))
-    assert keys.certificate_finding(path, NOW).verdict == verdict
+    found = keys.certificate_finding(path, NOBODY, NOW)
+    assert found.verdict == verdict and "Envoy does not say which one it serves" in found.says
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{}, {"certificates": 1}, {"certificates": [1]}, {"certificates": [{"cert_chain": [{}]}]},
+     {"certificates": [{"cert_chain": [{"path": "/tls.pem", "expiration_time": "tomorrow"}]}]},
+     {"certificates": [{"cert_chain": [{"path": "/tls.pem", "expiration_time": 7}]}]}],
+)  # fmt: skip
+def test_garbage_is_no_word_of_certificates(told: Any) -> None:
+    with pytest.raises(asking.Unreachable, match="no list of certificates"):
+        keys._served_until(told, "/tls.pem")
 
 
 def test_certificate_that_is_none(tmp_path: Path) -> None:
-    assert keys.certificate_finding(tmp_path / "none", NOW).verdict == FAIL
+    found = keys.certificate_finding(tmp_path / "none", NOBODY, NOW)
+    assert found.verdict == FAIL and "none that can be read" in found.says
 
 
 def _signing(config: Any, policy: Path | None) -> str:
