@@ -299,6 +299,16 @@ LOCKED: dict[str, tuple[str, Any, str]] = {
         "trace",
         "at '/envoy/logLevel': value must be one of 'error', 'warning', 'info'",
     ),
+    "a password in an address": (
+        "config/audit/s3/endpoint",
+        "https://user:secret@s3.example.com",
+        "at '/config/audit/s3/endpoint'",
+    ),
+    "a password in an issuer's address": (
+        "test/clientCredentials/tokenEndpoint",
+        "https://user:secret@login.example.com/token",
+        "at '/test/clientCredentials/tokenEndpoint'",
+    ),
     "shared claims": (
         "persistence/accessModes",
         ["ReadWriteMany"],
