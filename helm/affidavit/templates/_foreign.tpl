@@ -100,6 +100,22 @@
 {{- end -}}
 {{- end -}}
 
+{{/* Who ships the access log reads it and nothing else: beside it are the registry's database, and evidence that is not in
+   the store yet. Without a user of its own a container is the gate's, whose files those are. */}}
+{{- define "affidavit.validateReader" -}}
+{{- if not (and (eq (default "" .mount.subPath) "access") .mount.readOnly) -}}
+{{- include "affidavit.refuse" (printf "%s: volumeMounts: state holds the registry and evidence that is not shipped, and only the access log in it is for others: mount it with subPath: access and readOnly: true." .where) -}}
+{{- end -}}
+{{- if not .user -}}
+{{- include "affidavit.refuse" (printf "%s: securityContext.runAsUser: without one this container runs as the gate (users.gate), and it mounts state: name a user that is none of users." .where) -}}
+{{- end -}}
+{{- range $who, $id := omit .root.Values.users "group" -}}
+{{- if eq (int $.user) (int (default 0 $id)) -}}
+{{- include "affidavit.refuse" (printf "%s: securityContext.runAsUser: %d is users.%s, and this container mounts state: name a user that is none of users." $.where (int $id) $who) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "affidavit.validateContainer" -}}
 {{- $one := .container -}}
 {{- $where := printf "%s: %s" .where $one.name -}}
@@ -127,7 +143,9 @@
 {{- end -}}
 {{- include "affidavit.validateEnv" (dict "root" .root "where" $where "variables" (concat (default list $one.env) (default list $one.envFrom))) -}}
 {{- range $one.volumeMounts -}}
-{{- if not (and (eq $.where "extraContainers") (eq .name "state") .readOnly) -}}
+{{- if and (eq $.where "extraContainers") (eq .name "state") -}}
+{{- include "affidavit.validateReader" (dict "root" $.root "where" $where "mount" . "user" (default 0 $security.runAsUser)) -}}
+{{- else -}}
 {{- include "affidavit.validateMount" (dict "root" $.root "where" (printf "%s: volumeMounts" $where) "mount" .) -}}
 {{- end -}}
 {{- end -}}
