@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ext_proc.app import registry
+from ext_proc.config.fields import socket_of
 from ext_proc.edge import (
     EdgeConnection,
     EdgePaths,
@@ -63,13 +64,15 @@ def settings(config: Config) -> EdgeSettings:
     """What Envoy's bootstrap needs."""
     tls = config.listen.tls
     http_host, http_port = _address(config.listen.http)
-    admin_host, admin_port = _address(config.listen.admin)
+    admin_socket = socket_of(config.listen.admin)
+    admin_host, admin_port = ("", 0) if admin_socket else _address(config.listen.admin)
     return EdgeSettings(
         directory=(config.run_dir / "envoy").absolute(),
         http_host=http_host,
         http_port=http_port,
         admin_host=admin_host,
         admin_port=admin_port,
+        admin_socket=admin_socket,
         access_log=registry.access_log_path(config),
         worker_sockets=tuple(registry.worker_socket(config, index).absolute() for index in range(config.workers)),
         hold_seconds=config.listen.hold_seconds,

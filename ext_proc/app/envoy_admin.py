@@ -3,31 +3,60 @@
 from __future__ import annotations
 
 import json
-import urllib.request
-from http.client import HTTPException
-from typing import Final
+import socket
+from http.client import HTTPConnection, HTTPException
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
+from ext_proc.config.fields import socket_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 _PATIENCE_SECONDS: Final = 2.0
+
+
+class _OverSocket(HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("envoy", timeout=timeout)
+        self._path = str(path)
+        self._patience_seconds = timeout
+
+    def connect(self) -> None:
+        """See `HTTPConnection.connect`."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self._patience_seconds)
+        self.sock.connect(self._path)
+
+
+def connection(admin: str, patience_seconds: float) -> HTTPConnection:
+    """To Envoy's admin interface, not opened yet. By no proxy of the environment's, which would answer for Envoy."""
+    if (path := socket_of(admin)) is not None:
+        return _OverSocket(path, patience_seconds)
+    host, _, port = admin.rpartition(":")
+    return HTTPConnection(host.strip("[]"), int(port), timeout=patience_seconds)
 
 
 def ask_envoy(admin: str, path: str, method: str = "GET") -> bytes | None:
     """The answer; None: there is none, or it is not a good one.
 
     Args:
-        admin: host and port (``listen.admin``).
+        admin: where it is (``listen.admin``).
         path: with its query, escaped.
         method: as HTTP has it.
     """
-    request = urllib.request.Request(f"http://{admin}{path}", method=method)
-    # No proxy of the environment's, which the store may need: it would answer for Envoy.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    asking = connection(admin, _PATIENCE_SECONDS)
     try:
-        with opener.open(request, timeout=_PATIENCE_SECONDS) as answer:
-            said: bytes = answer.read()
+        asking.request(method, path)
+        answer = asking.getresponse()
+        said = answer.read()
     except (OSError, HTTPException):
         return None
-    return said
+    finally:
+        asking.close()
+    return said if answer.status == 200 else None
 
 
 def stats_path(pattern: str) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from ext_proc.approval.channels.address import LOOPBACK, BadAddress, check_url
-from ext_proc.config.fields import Like, Name, Section, Text, once
+from ext_proc.config.fields import Like, Name, Section, Text, once, url_without_user
 
 
 def _receiver(url: str) -> str:
@@ -19,7 +19,7 @@ def _receiver(url: str) -> str:
     return url
 
 
-ReceiverUrl = Annotated[str, AfterValidator(_receiver)]
+ReceiverUrl = Annotated[str, AfterValidator(_receiver), url_without_user("secrets belong in files of their own")]
 MailAddress = Annotated[
     str,
     Like(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", "an address without a name: desk@example.com"),

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, model_validator
 
-from ext_proc.config.fields import MIB, Bytes, Like, Name, PositiveSeconds, Section, once
+from ext_proc.config.fields import MIB, Bytes, Like, Name, PositiveSeconds, Section, once, url_without_user
 
 
 class S3Section(Section):
@@ -28,7 +28,7 @@ class S3Section(Section):
     """Put before every key; empty or ending in a slash."""
     region: str = "us-east-1"
     """The bucket's region."""
-    endpoint: str | None = None
+    endpoint: Annotated[str, url_without_user("keys belong in credentials_file")] | None = None
     """Another S3 server than AWS."""
     credentials_file: Path | None = None
     """AWS credentials file (`[default]`). Left out: the usual AWS chain (pod identity, instance role)."""
@@ -62,14 +62,14 @@ class KmsKey(Section):
     """Its id, ARN or alias."""
     region: str | None = None
     """Its region. Left out: the usual AWS chain."""
-    endpoint: str | None = None
+    endpoint: Annotated[str, url_without_user("keys come by the usual AWS chain")] | None = None
     """Another server than AWS."""
 
 
 class OpenBaoKey(Section):
     """An Ed25519 key in the transit engine of OpenBao or Vault."""
 
-    address: str
+    address: Annotated[str, url_without_user("the token belongs in token_file")]
     """Base URL of the server."""
     key: str
     """The key's name."""
@@ -105,7 +105,7 @@ class SigningSection(Section):
 class TimeStampAuthority(Section):
     """An RFC 3161 authority."""
 
-    url: Annotated[str, Field(pattern=r"^https?://\S+$")]
+    url: Annotated[str, url_without_user("where it wants one, let a proxy of yours add it")]
     """Where it answers."""
     certificates_file: Path
     """PEM certificates that its stamps must verify with."""
@@ -114,7 +114,7 @@ class TimeStampAuthority(Section):
 class WitnessSection(Section):
     """A C2SP witness."""
 
-    url: Annotated[str, Field(pattern=r"^https?://\S+$")]
+    url: Annotated[str, url_without_user("what a witness gets is signed")]
     """Its base URL; `/add-checkpoint` is put after it."""
     key: str
     """Its verifier key (`name+id+base64`)."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from ext_proc.approval.channels.address import LOOPBACK
 from ext_proc.config.fields import Address, Like, Section
@@ -32,7 +32,9 @@ class ConsoleSection(Section):
     """Where it listens. TLS is ended before it."""
     metrics: Address | None = None
     """Where the console's own `/metrics` are served, for example `127.0.0.1:9466`; never where browsers come to."""
-    public_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#]+$")]
+    public_url: Annotated[
+        str, Like(r"https?://[^\s/?#@]+", "scheme, host and port without a user, for example https://desk.example.com")
+    ]
     """How browsers and callers know it: scheme, host and port. It stands in what a caller whose call waits is told."""
     issuer: str | None = None
     """Which of `identity.issuers` people sign in with. Left out: the only one."""

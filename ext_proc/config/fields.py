@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from itertools import combinations
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -25,6 +27,7 @@ _NOT_SETTABLE: Final = ("host", "transfer-encoding", "content-length", "content-
 _NOT_SETTABLE_PREFIXES: Final = ("x-forwarded-", "x-envoy-", "x-affidavit-")
 
 
+_UNIX: Final = "unix:"
 _EVERYWHERE: Final = {"0.0.0.0", "[::]"}  # noqa: S104 - compared, not listened on
 
 
@@ -37,16 +40,31 @@ def once(problem: str, values: Iterable[str]) -> None:
 
 def check_apart(addresses: Mapping[str, str]) -> None:
     """No two of the fields listen at one address. Raises ValueError that names both."""
-    for (one, address), (other, at) in combinations(addresses.items(), 2):
+    listening = {field: address for field, address in addresses.items() if socket_of(address) is None}
+    for (one, address), (other, at) in combinations(listening.items(), 2):
         (host, _, port), (its_host, _, its_port) = address.rpartition(":"), at.rpartition(":")
         if int(port) == int(its_port) and (host == its_host or _EVERYWHERE & {host, its_host}):
             raise ValueError(f"{other}: {at} is that of {one}")
+
+
+def socket_of(address: str) -> Path | None:
+    """The Unix socket of an address that may be one; None: it is host and port."""
+    return Path(address.removeprefix(_UNIX)) if address.startswith(_UNIX) else None
 
 
 def with_port(address: str) -> str:
     """An address whose port there can be."""
     if not 1 <= int(address.rpartition(":")[2]) <= 65535:
         raise ValueError("the port must be between 1 and 65535")
+    return address
+
+
+def _port_or_socket(address: str) -> str:
+    socket = socket_of(address)
+    if socket is None:
+        return with_port(address)
+    if len(os.fsencode(socket)) > SOCKET_PATH_BYTES_MAX:
+        raise ValueError(f"too long, a socket's path must have at most {SOCKET_PATH_BYTES_MAX} bytes")
     return address
 
 
@@ -80,6 +98,18 @@ class Like:
         return text
 
 
+def url_without_user(where: str) -> Like:
+    """An address of HTTP's, with no password in it: what is in this file is in its copies, in tickets, in a ConfigMap.
+
+    Args:
+        where: a sentence that says where a credential belongs instead.
+    """
+    return Like(
+        r"https?://[^\s/?#@]+([/?#]\S*)?",
+        f"https://host:port/path (or http), without a user or a password: {where}",
+    )
+
+
 PositiveSeconds = Annotated[float, Field(gt=0, le=31_536_000)]
 """A year at most: longer than a clock or a timer can count is no time."""
 Bytes = Annotated[int, Field(gt=0)]
@@ -87,6 +117,14 @@ NAME: Final = r"[a-z][a-z0-9-]{0,62}"
 Name = Annotated[str, Like(NAME, "a letter, then letters, digits and dashes: in lower case, 63 at most")]
 Address = Annotated[
     str, Like(r"[^\s:]+:[0-9]{1,5}", "host:port, for example 127.0.0.1:8080"), AfterValidator(with_port)
+]
+AddressOrSocket = Annotated[
+    str,
+    Like(
+        r"[^\s:]+:[0-9]{1,5}|unix:/\S+",
+        "host:port, for example 127.0.0.1:9901, or a Unix socket's path: unix:/run/envoy/admin.sock",
+    ),
+    AfterValidator(_port_or_socket),
 ]
 Text = Annotated[str, Field(min_length=1)]
 HostPattern = Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from ext_proc.config.fields import Algorithm, Name, Section, Text
+from ext_proc.config.fields import Algorithm, Like, Name, Section, Text, url_without_user
 
 PAIRWISE_HOSTS: Final = frozenset(
     {"login.microsoftonline.com", "sts.windows.net", "login.microsoftonline.us", "login.partner.microsoftonline.cn"}
@@ -34,13 +34,19 @@ class Claims(Section):
 class Issuer(Section):
     """An OIDC issuer whose tokens are accepted."""
 
-    issuer: Text
+    issuer: Annotated[
+        Text,
+        Like(  # a name may have an @, an address before its host may not
+            r"[^/]*(/([^/].*)?)?|[^/]*//[^/?#@]*([/?#].*)?",
+            "the token's iss; an address without a user or a password: a token belongs in bearer_token_file",
+        ),
+    ]
     """Exactly the token's `iss`."""
     audiences: Annotated[list[Text], Field(min_length=1)]
     """One of these must be in the token's `aud`."""
     algorithms: Annotated[list[Algorithm], Field(min_length=1)] = ["RS256", "ES256"]
     """Signature algorithms accepted; symmetric ones and `none` are not among them."""
-    jwks_uri: str | None = None
+    jwks_uri: Annotated[str, url_without_user("a token belongs in bearer_token_file")] | None = None
     """Where the keys are. Left out: found by OIDC discovery at the issuer."""
     claims: Claims = Claims()
     """Which claims mean what."""

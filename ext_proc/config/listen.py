@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from ext_proc.config.fields import Address, Section
+from ext_proc.config.fields import Address, AddressOrSocket, Section
 
 
 class TlsListener(Section):
@@ -38,8 +38,9 @@ class Listen(Section):
     """Plain HTTP, for callers on the same host or pod only."""
     tls: TlsListener | None = None
     """TLS for everyone else."""
-    admin: Address = "127.0.0.1:9901"
-    """Envoy's admin interface: keep it on loopback."""
+    admin: AddressOrSocket = "127.0.0.1:9901"
+    """Envoy's admin interface: on loopback, or, where others share the loopback (a pod), a Unix socket
+    (`unix:/run/envoy/admin.sock`) in a folder that Envoy may write to and that nobody but Envoy and the gate has."""
     hold_seconds: Annotated[float, Field(gt=0, le=3600)] = 60.0
     """How long Envoy waits for the gate's answer in one phase."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from ext_proc.config.fields import Like, PositiveSeconds, Section, with_port
+from ext_proc.config.fields import Like, PositiveSeconds, Section, url_without_user, with_port
 
 
 class BundleS3Section(Section):
@@ -21,7 +21,7 @@ class BundleS3Section(Section):
     """The object's key."""
     region: str = "us-east-1"
     """The bucket's region."""
-    endpoint: str | None = None
+    endpoint: Annotated[str, url_without_user("keys belong in credentials_file")] | None = None
     """Another S3 server than AWS."""
     credentials_file: Path | None = None
     """AWS credentials file (`[default]`); `s3:GetObject` is enough. Left out: the usual AWS chain."""

@@ -8,13 +8,13 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from ext_proc.approval.channels.address import BadAddress, check_url
-from ext_proc.config.fields import Section, Text
+from ext_proc.config.fields import Section, Text, url_without_user
 
 
 class OtlpSection(Section):
     """An OpenTelemetry collector that gets a trace of each exchange: steps, codes and times, never content."""
 
-    endpoint: Text
+    endpoint: Annotated[Text, url_without_user("a key belongs in headers_file")]
     """Its OTLP/HTTP address, for example `https://collector.example.com:4318`; `/v1/traces` is put behind it."""
     headers_file: Path | None = None
     """Lines `name: value` that it wants to be told (a key); for the owner's eyes only."""

@@ -16,6 +16,9 @@ TEMPLATES: Final = Path(__file__).resolve().parent.parent.parent / "envoy"
 _MARGIN_SECONDS: Final = 30.0
 """How much longer than a hold Envoy lets a stream be idle, so that the hold's own time-out comes first."""
 
+_SOCKET_MODE: Final = 0o660
+"""Of the admin interface's socket: Envoy's user, and the group that it and the gate are in."""
+
 _LONGEST_HOLD_SECONDS: Final = 3600.0
 """The ceiling of ``ExternalProcessor.message_timeout`` in Envoy's proto."""
 
@@ -38,6 +41,7 @@ class EdgeSettings:
 
     ``directory`` is where the rendered files are; Envoy watches it. ``buffer_bytes``: the largest body of any
     connection must fit. ``hold_seconds``: how long one phase may take (``ExternalProcessor.message_timeout``).
+    ``admin_socket``: where its admin interface is instead of host and port.
     """
 
     directory: Path
@@ -50,6 +54,7 @@ class EdgeSettings:
     hold_seconds: float
     buffer_bytes: int
     tls: TlsSettings | None = None
+    admin_socket: Path | None = None
 
 
 def render_bootstrap(settings: EdgeSettings) -> str:
@@ -62,6 +67,7 @@ def render_bootstrap(settings: EdgeSettings) -> str:
     return _filled(
         "bootstrap.yaml",
         _blocks={
+            "admin_address": _admin_address(settings),
             "tls_listener": _tls_listener(settings),
             "worker_endpoints": "\n".join(_endpoint(socket) for socket in settings.worker_sockets),
             "local_replies": textwrap.indent(_template("local_replies.yaml"), " " * 12),
@@ -70,8 +76,6 @@ def render_bootstrap(settings: EdgeSettings) -> str:
         directory=settings.directory,
         http_host=settings.http_host,
         http_port=settings.http_port,
-        admin_host=settings.admin_host,
-        admin_port=settings.admin_port,
         access_log=settings.access_log,
         hold_seconds=f"{settings.hold_seconds:.3f}",
         idle_seconds=f"{settings.hold_seconds + _MARGIN_SECONDS:.3f}",
@@ -87,6 +91,12 @@ def _check(settings: EdgeSettings) -> None:
     tls = settings.tls
     if tls is not None and tls.require_client_certificate and tls.client_ca_file is None:
         raise ConfigError("edge: require_client_certificate needs client_ca_file")
+
+
+def _admin_address(settings: EdgeSettings) -> str:
+    if (path := settings.admin_socket) is not None:
+        return f"{{pipe: {{path: {json.dumps(str(path))}, mode: {_SOCKET_MODE}}}}}"
+    return f"{{socket_address: {{address: {json.dumps(settings.admin_host)}, port_value: {settings.admin_port}}}}}"
 
 
 def _endpoint(socket: Path) -> str:

@@ -151,7 +151,7 @@ def _section_of(schema: dict[str, Any], value: Any) -> dict[str, Any]:
     return schema
 
 
-_PLAIN = {"url": "https://there.example.com", "issuer": "https://there.example.com", "public_url": "https://a.example"}
+_PLAIN = dict.fromkeys(("url", "issuer", "public_url", "address", "endpoint"), "https://there.example.com")
 
 
 def _least(section: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from tests.chart.rendering import Refused, changed, ci_values, rendered
 
 GATEWAY, SIDECAR, WHOLE = (ci_values(name) for name in ("gateway", "sidecar", "whole"))
 TAIL = {"name": "tail", "image": "tail:1"}
+LOGS = {"name": "state", "mountPath": "/logs", "subPath": "access", "readOnly": True}
+SHIPPER = {**TAIL, "securityContext": {"runAsUser": 10050}, "volumeMounts": [LOGS]}
 FOREIGN = {
     "extraContainers": (GATEWAY, "extraContainers", lambda more: [{**TAIL, **more}], "extraContainers: tail"),
     "server.container": (
@@ -33,7 +35,6 @@ WRONG_CONTAINERS: dict[str, tuple[dict[str, Any], str]] = {
         {"ports": [{"name": "mine", "containerPort": 8443}]},
         "ports: 8443 is the gateway's own (gateway)",
     ),
-    "the number of Envoy's admin interface": ({"ports": [{"containerPort": 9901}]}, "ports: 9901 is the gateway's own"),
     "the number of the main container": (
         {"ports": [{"containerPort": 9466}]},
         "ports: 9466 is the gateway's own (drain)",
@@ -51,6 +52,10 @@ WRONG_CONTAINERS: dict[str, tuple[dict[str, Any], str]] = {
         {"volumeMounts": [{"name": "run", "mountPath": "/sockets"}]},
         "volumeMounts: run is not one of extraVolumes",
     ),
+    "Envoy's admin interface": (
+        {"volumeMounts": [{"name": "admin", "mountPath": "/admin", "readOnly": True}]},
+        "volumeMounts: admin is not one of extraVolumes",
+    ),
     "the keys in a variable": (
         {"env": [{"name": "K", "valueFrom": {"secretKeyRef": {"name": "affidavit-keys", "key": "pepper"}}}]},
         "a variable would be of the Secret affidavit-keys",
@@ -58,10 +63,6 @@ WRONG_CONTAINERS: dict[str, tuple[dict[str, Any], str]] = {
     "all keys in variables": (
         {"envFrom": [{"configMapRef": {"name": "a"}}, {"secretRef": {"name": "affidavit-keys"}}]},
         "a variable would be of the Secret affidavit-keys",
-    ),
-    "the evidence, to write to": (
-        {"volumeMounts": [{"name": "state", "mountPath": "/logs"}]},
-        "volumeMounts: state is not one of extraVolumes",
     ),
 }
 
@@ -101,12 +102,44 @@ def test_names_of_ports_decide_nothing() -> None:
 
 def test_shipper_of_access_logs_reads_them_and_sees_the_last_line() -> None:
     """A native sidecar from before OPA's start to after its end: a main container would end before the drain."""
-    mount = {"name": "state", "mountPath": "/logs", "readOnly": True}
-    spec = rendered(changed(GATEWAY, "extraContainers", [{**TAIL, "volumeMounts": [mount]}])).pod["spec"]
+    spec = rendered(changed(GATEWAY, "extraContainers", [SHIPPER])).pod["spec"]
     assert [one["name"] for one in spec["initContainers"]] == ["render", "tail", "opa", "gate", "envoy"]
     assert [one["name"] for one in spec["containers"]] == ["drain"]
     tail = spec["initContainers"][1]
-    assert tail["restartPolicy"] == "Always" and tail["volumeMounts"] == [mount]
+    assert tail["restartPolicy"] == "Always" and tail["volumeMounts"] == [LOGS]
+    assert tail["securityContext"]["runAsUser"] == 10050
+
+
+ONLY_LOGS = "volumeMounts: state holds the registry and evidence that is not shipped, and only the access log in it"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"volumeMounts": [{**LOGS, "readOnly": False}]}, ONLY_LOGS),
+        ({"volumeMounts": [{**LOGS, "subPath": ""}]}, ONLY_LOGS),
+        ({"volumeMounts": [{**LOGS, "subPath": "access/.."}]}, ONLY_LOGS),
+        ({"volumeMounts": [{**LOGS, "subPath": "registry.sqlite"}]}, ONLY_LOGS),
+        ({"volumeMounts": [LOGS, {"name": "state", "mountPath": "/all", "readOnly": True}]}, ONLY_LOGS),
+        (
+            {"securityContext": {}},
+            "securityContext.runAsUser: without one this container runs as the gate (users.gate)",
+        ),
+        ({"securityContext": {"runAsUser": 10001}}, "securityContext.runAsUser: 10001 is users.gate"),
+        ({"securityContext": {"runAsUser": 10002}}, "securityContext.runAsUser: 10002 is users.envoy"),
+        ({"securityContext": {"runAsUser": 10003}}, "securityContext.runAsUser: 10003 is users.opa"),
+    ],
+)
+def test_shipper_of_access_logs_reads_nothing_else(changes: dict[str, Any], sentence: str) -> None:
+    said = _refusal(changed(GATEWAY, "extraContainers", [{**SHIPPER, **changes}]))
+    assert f"extraContainers: tail: {sentence}" in said
+
+
+def test_shipper_has_a_user_of_its_own_where_the_cluster_chooses_the_others() -> None:
+    values = changed(GATEWAY, "users", {"gate": None, "envoy": None, "opa": None, "group": None})
+    rendered(changed(values, "extraContainers", [SHIPPER]))
+    bare = {name: value for name, value in SHIPPER.items() if name != "securityContext"}
+    assert "without one this container runs as the gate" in _refusal(changed(values, "extraContainers", [bare]))
 
 
 def test_foreign_container_is_a_sidecar_whatever_it_says() -> None:
@@ -115,9 +148,8 @@ def test_foreign_container_is_a_sidecar_whatever_it_says() -> None:
 
 
 def test_server_reads_no_access_logs() -> None:
-    mount = {"name": "state", "mountPath": "/logs", "readOnly": True}
     assert "server.container: vllm: volumeMounts: state is not" in _refusal(
-        changed(SIDECAR, "server/container/volumeMounts", [mount])
+        changed(SIDECAR, "server/container/volumeMounts", [LOGS])
     )
 
 
@@ -136,6 +168,7 @@ def test_role_of_the_cloud_is_not_for_containers_more() -> None:
         ("gate", "/var/run", "/run/affidavit"),
         ("gate", "/var/lib", "/var/lib/affidavit"),
         ("envoy", "/", "/run/affidavit"),
+        ("gate", "/run/envoy", "/run/envoy"),
     ],
 )
 def test_nothing_lies_over_the_gateways_files(part: str, path: str, over: str) -> None:
@@ -163,6 +196,7 @@ VOLUMES: dict[str, tuple[dict[str, Any], str]] = {
         "shared: Pod Security restricted has no volumes of the kind",
     ),
     "of a name that is taken": ({"name": "state", "emptyDir": {}}, "state is a volume of the chart's own"),
+    "of the name of the admin interface's": ({"name": "admin", "emptyDir": {}}, "admin is a volume of the chart's own"),
     "of a name of a file's": (
         {"name": "secret-openai", "emptyDir": {}},
         "secret-openai is a volume of the chart's own",

@@ -119,6 +119,23 @@ def test_nobody_but_the_gate_can_take_the_place_of_a_workers_socket() -> None:
         assert [name for name, paths in writable.items() if "/run/opa" in paths] == ["opa"]
 
 
+@pytest.mark.parametrize("form", CI)
+def test_nobody_but_the_gate_and_envoy_reaches_envoys_admin_interface(form: str) -> None:
+    """On loopback every container of the pod would, the inference server too. It is not in the volumes of others."""
+    objects = rendered(ci_values(form))
+    assert objects.config["listen"]["admin"] == "unix:/run/envoy/admin.sock"
+    spec = objects.pod["spec"]
+    seen = {
+        one["name"]: mount.get("readOnly", False)
+        for one in _containers(spec)
+        for mount in one.get("volumeMounts", ())
+        if mount["name"] == "admin"
+    }
+    assert seen == {"gate": True, "envoy": False, "drain": True}
+    [volume] = [one for one in spec["volumes"] if one["name"] == "admin"]
+    assert volume["emptyDir"]["medium"] == "Memory"
+
+
 def test_nobody_but_the_gate_can_take_evidence_away() -> None:
     """A folder that others may write in can be renamed by them, whatever is in it."""
     for form in ("gateway", "whole", "sidecar"):
@@ -134,9 +151,14 @@ def test_nobody_but_the_gate_can_take_evidence_away() -> None:
 def test_each_container_reads_what_it_needs() -> None:
     objects = rendered(ci_values("egress"))
     assert _mounts(objects, "opa") == {"/run/opa": "opa", "/etc/affidavit/bundle/bundle.tar.gz": "bundle"}
-    envoy = {"/run/affidavit": "run", "/var/lib/affidavit/access": "state", "/etc/affidavit/tls": "tls"}
+    envoy = {
+        "/run/affidavit": "run",
+        "/var/lib/affidavit/access": "state",
+        "/etc/affidavit/tls": "tls",
+        "/run/envoy": "admin",
+    }
     assert _mounts(objects, "envoy") == {**envoy, "/etc/affidavit/configmaps/company-ca": "ca-configmap-company-ca"}
-    assert set(_mounts(objects, "drain")) == {"/etc/affidavit/config", "/etc/affidavit/pod", "/tmp"}
+    assert set(_mounts(objects, "drain")) == {"/etc/affidavit/config", "/etc/affidavit/pod", "/run/envoy", "/tmp"}
     gate = _mounts(objects, "gate")
     assert gate["/etc/affidavit/keys"] == "keys"
     for path in ("secrets/registry", "secrets/s3", "secrets/anthropic", "configmaps/kube-root-ca.crt"):

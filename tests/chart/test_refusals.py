@@ -72,10 +72,10 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"config/connections/0/upstream/url": "http://10.0.0.7:8000"},
         "config.connections: own: upstream.url is http://10.0.0.7:8000, but the form sidecar",
     ),
-    "callers to Envoy's admin interface": (
+    "callers to the main container": (
         SIDECAR,
-        {"config/connections/0/upstream/url": "http://127.0.0.1:9901"},
-        "upstream.url is http://127.0.0.1:9901, but this port is the gateway's own (Envoy's admin)",
+        {"config/connections/0/upstream/url": "http://127.0.0.1:9466"},
+        "upstream.url is http://127.0.0.1:9466, but this port is the gateway's own (drain)",
     ),
     "a server on the listener's port": (
         SIDECAR,
@@ -289,6 +289,26 @@ LOCKED: dict[str, tuple[str, Any, str]] = {
     ),
     "a misspelt value": ("replicaz", 2, "additional properties 'replicaz' not allowed"),
     "debugging questions": ("opa/logLevel", "debug", "at '/opa/logLevel': value must be one of 'error', 'info'"),
+    "debugging tokens": (
+        "envoy/logLevel",
+        "debug",
+        "at '/envoy/logLevel': value must be one of 'error', 'warning', 'info'",
+    ),
+    "tracing tokens": (
+        "envoy/logLevel",
+        "trace",
+        "at '/envoy/logLevel': value must be one of 'error', 'warning', 'info'",
+    ),
+    "a password in an address": (
+        "config/audit/s3/endpoint",
+        "https://user:secret@s3.example.com",
+        "at '/config/audit/s3/endpoint'",
+    ),
+    "a password in an issuer's address": (
+        "test/clientCredentials/tokenEndpoint",
+        "https://user:secret@login.example.com/token",
+        "at '/test/clientCredentials/tokenEndpoint'",
+    ),
     "shared claims": (
         "persistence/accessModes",
         ["ReadWriteMany"],

@@ -64,6 +64,20 @@ def test_a_running_gateway_is_well(mine: Gateway) -> None:
     assert {found[name]["verdict"] for name in wanted - {"disk.sync", "disk.lasting", "store.clock"}} == {"ok"}
 
 
+def test_certificate_is_what_envoy_serves_and_not_what_the_file_is(mine: Gateway) -> None:
+    """Callers get what Envoy read when it started: neither a file that is gone nor another one says anything of it."""
+    ours = mine.stack.certificate.read_bytes()
+    before = _examined(mine)[1]["tls.certificate"]
+    try:
+        mine.stack.certificate.unlink()
+        assert _examined(mine)[1]["tls.certificate"] == before
+        mine.stack.certificate.write_text("no certificate")
+        assert _examined(mine)[1]["tls.certificate"] == before
+    finally:
+        mine.stack.certificate.write_bytes(ours)
+    assert before["verdict"] == "ok" and before["says"].startswith("ends in ")
+
+
 def test_issuer_that_is_away(mine: Gateway) -> None:
     os.kill(mine.stack.programs["issuer"].pid, signal.SIGSTOP)
     try:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
 
 @dataclass
@@ -22,18 +22,21 @@ class FakeAdmin:
     is_live: bool = True
     refusals: int = 0
     address: str = ""
+    socket: Path | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[FakeAdmin]:
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._answer)
-        server = TestServer(app)
-        await server.start_server()
-        self.address = f"{server.host}:{server.port}"
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        site = web.UnixSite(runner, self.socket) if self.socket else web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        self.address = f"unix:{self.socket}" if self.socket else f"127.0.0.1:{runner.addresses[0][1]}"
         try:
             yield self
         finally:
-            await server.close()
+            await runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.Response:
         self.asked.append(f"{request.method} {request.path_qs}")

@@ -186,8 +186,8 @@ def test_the_file_of_headers(tmp_path: Path) -> None:
     ("otlp", "expected"),
     [
         ({"endpoint": "http://collector.example.com:4318"}, "https is wanted"),
-        ({"endpoint": "https://a:b@collector.example.com"}, "no user"),
-        ({"endpoint": "collector:4318"}, "https URL is wanted"),
+        ({"endpoint": "https://a:b@collector.example.com"}, "a key belongs in headers_file"),
+        ({"endpoint": "collector:4318"}, "must be https://host:port"),
         ({"endpoint": "https://c.example.com", "sample_ratio": 1.5}, "less than or equal to 1"),
     ],
 )

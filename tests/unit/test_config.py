@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -63,6 +64,14 @@ def test_valid_file_and_its_digest(tmp_path: Path) -> None:
     edge_files.check(config)
 
 
+def test_envoys_admin_interface_may_be_on_a_socket(tmp_path: Path) -> None:
+    config = _load(tmp_path, _changed("listen.admin", "unix:/run/envoy/admin.sock"))
+    made = edge_files.settings(config)
+    assert str(made.admin_socket) == "/run/envoy/admin.sock" and (made.admin_host, made.admin_port) == ("", 0)
+    edge_files.check(config)
+    assert edge_files.settings(_load(tmp_path, VALID)).admin_socket is None
+
+
 def test_configuration_is_frozen(tmp_path: Path) -> None:
     config = _load(tmp_path, VALID)
     with pytest.raises(ValueError, match="frozen"):
@@ -104,6 +113,9 @@ WRONG: dict[str, tuple[str, Any, str]] = {
     "address without port": ("listen.http", "127.0.0.1", "listen.http: must be host:port, for example"),
     "port too large": ("metrics", "127.0.0.1:70000", "metrics: the port must be between"),
     "port zero": ("listen.admin", "127.0.0.1:0", "listen.admin: the port must be between"),
+    "socket without a path": ("listen.admin", "unix:admin.sock", "listen.admin: must be host:port, for example"),
+    "socket of a path too long": ("listen.admin", f"unix:/{'a' * 107}", "listen.admin: too long, a socket's path must"),
+    "callers on a socket": ("listen.http", "unix:/run/http.sock", "listen.http: must be host:port"),
     "same address twice": ("listen", {"http": "a:1", "admin": "a:1"}, "listen.admin: a:1 is that of listen.http"),
     "metrics where callers come to": ("metrics", "127.0.0.1:8080", "metrics: 127.0.0.1:8080 is that of listen.http"),
     "metrics on a port that is taken everywhere": (
@@ -362,6 +374,79 @@ def test_folder_for_a_file(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+URLS: dict[str, tuple[str, Any, str]] = {
+    "audit.s3.endpoint": ("audit.s3.endpoint", ..., "keys belong in credentials_file"),
+    "audit.signing.aws_kms.endpoint": (
+        "audit.signing",
+        {"aws_kms": {"key_id": "k", "endpoint": ...}},
+        "usual AWS chain",
+    ),
+    "audit.signing.openbao.address": (
+        "audit.signing",
+        {"openbao": {"address": ..., "key": "k", "version": 1, "token_file": "/t"}},
+        "the token belongs in token_file",
+    ),
+    "audit.time_stamp_authorities.0.url": (
+        "audit.time_stamp_authorities",
+        [{"url": ..., "certificates_file": "/c"}],
+        "let a proxy of yours add it",
+    ),
+    "audit.witnesses.0.url": ("audit.witnesses", [{"url": ..., "key": "w+1+k"}], "what a witness gets is signed"),
+    "connections.0.upstream.url": ("connections.0.upstream.url", ..., "credential.file is for those"),
+    "identity.issuers.0.issuer": ("identity.issuers.0.issuer", ..., "a token belongs in bearer_token_file"),
+    "identity.issuers.0.jwks_uri": ("identity.issuers.0.jwks_uri", ..., "a token belongs in bearer_token_file"),
+    "policy.distribution.s3.endpoint": (
+        "policy.distribution",
+        {"public_key_file": "/k", "key_id": "k", "s3": {"bucket": "b", "key": "k", "endpoint": ...}},
+        "keys belong in credentials_file",
+    ),
+    "telemetry.otlp.endpoint": ("telemetry", {"otlp": {"endpoint": ...}}, "a key belongs in headers_file"),
+}
+
+
+def _put(value: Any, url: str) -> Any:
+    """The value with the address in the place of `...`."""
+    if isinstance(value, dict):
+        return {name: _put(one, url) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_put(one, url) for one in value]
+    return url if value is ... else value
+
+
+@pytest.mark.parametrize(
+    "url", ["https://user:SECRET@a.example", "http://SECRET@a.example", "https://:SECRET@127.0.0.1"]
+)
+@pytest.mark.parametrize("field", URLS)
+def test_no_credential_stands_in_an_address(tmp_path: Path, field: str, url: str) -> None:
+    """It would be in a ConfigMap, and in every copy of the file. Whoever tries is told where it belongs."""
+    path, value, sentence = URLS[field]
+    said = _refusal(tmp_path, _changed(path, _put(value, url)))
+    assert f"{field}" in said and sentence in said and "SECRET" not in said
+    _load(tmp_path, _changed(path, _put(value, "https://a.example:8443")))
+
+
+@pytest.mark.parametrize("name", ["https://a.example/realms/a@b", "sa@project.example.com", "kubernetes/sa", "a?b@//c"])
+def test_name_of_an_issuer_may_have_what_is_no_password(tmp_path: Path, name: str) -> None:
+    assert _load(tmp_path, _changed("identity.issuers.0.issuer", name)).identity.issuers[0].issuer == name
+
+
+def test_no_address_in_the_schema_takes_a_credential() -> None:
+    """The chart's schema is made of it: what it refuses never is in a ConfigMap. (A database's user is none.)"""
+    of_another_kind = {("AuditSection", "registry_url"), ("ConsoleSection", "issuer")}
+    found = set()
+    for section, schema in Config.model_json_schema()["$defs"].items():
+        for name, one in schema.get("properties", {}).items():
+            if not re.search(r"url$|uri$|endpoint$|^issuer$", name) and (section, name) != ("OpenBaoKey", "address"):
+                continue
+            if (section, name) in of_another_kind:
+                continue
+            found.add((section, name))
+            [pattern] = [each["pattern"] for each in one.get("anyOf", [one]) if each["type"] == "string"]
+            assert not re.search(pattern, "https://user:SECRET@a.example/x"), (section, name)
+            assert re.search(pattern, "https://a.example"), (section, name)
+    assert len(found) == len(URLS) + 3  # and webhook, Slack, the console
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -441,7 +526,7 @@ CONSOLE = {"public_url": "https://desk.example.com"}
         ({"public_url": "http://desk.example.com"}, "public_url: must be https"),
         ({"public_url": "http://127.0.0.1.example.com"}, "public_url: must be https"),
         ({"public_url": "https://desk.example.com:x"}, "public_url: scheme, host and port"),
-        ({"public_url": "https://someone@desk.example.com"}, "public_url: scheme, host and port"),
+        ({"public_url": "https://someone@desk.example.com"}, "public_url: must be scheme, host and port"),
         ({"public_url": "https://:80"}, "public_url: scheme, host and port"),
         ({"scopes": ["profile"]}, "scopes: must name openid"),
         ({"scopes": []}, "scopes: must name openid"),

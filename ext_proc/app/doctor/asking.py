@@ -10,6 +10,8 @@ from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, Final
 from urllib.error import HTTPError, URLError
 
+from ext_proc.app.envoy_admin import connection
+
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
@@ -30,7 +32,7 @@ def asked(url: str, ca_file: Path | None = None) -> tuple[bytes, datetime | None
         Unreachable: there is none.
     """
     context = ssl.create_default_context(cafile=ca_file) if url.startswith("https:") else None
-    # No proxy of the environment's: it would answer for Envoy, and the gate asks issuers without one.
+    # No proxy of the environment's: the gate asks issuers without one.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     try:
         with opener.open(url, timeout=PATIENCE_SECONDS) as answer:
@@ -47,14 +49,29 @@ def asked(url: str, ca_file: Path | None = None) -> tuple[bytes, datetime | None
         return body, None
 
 
-def asked_json(url: str, ca_file: Path | None = None) -> dict[str, Any]:
-    """The answer as an object.
+def told_by_envoy(admin: str, path: str) -> dict[str, Any]:
+    """What Envoy says of itself, as an object.
+
+    Args:
+        admin: where its admin interface is (``listen.admin``).
+        path: as in a URL.
 
     Raises:
-        Unreachable: there is none.
+        Unreachable: it does not say.
     """
+    asking = connection(admin, PATIENCE_SECONDS)
     try:
-        found = json.loads(asked(url, ca_file)[0])
+        asking.request("GET", path)
+        answer = asking.getresponse()
+        body = answer.read(ANSWER_MAX_BYTES)
+    except (OSError, HTTPException) as error:
+        raise Unreachable(getattr(error, "strerror", None) or type(error).__name__) from None
+    finally:
+        asking.close()
+    if answer.status != 200:
+        raise Unreachable(f"status {answer.status}")
+    try:
+        found = json.loads(body)
     except ValueError:
         raise Unreachable("not JSON") from None
     if not isinstance(found, dict):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from cryptography import x509
 
 from ext_proc import strict_yaml
 from ext_proc.app import registry
-from ext_proc.app.doctor.asking import Unreachable, asked
+from ext_proc.app.doctor.asking import Unreachable, asked, told_by_envoy
 from ext_proc.app.doctor.envoy import FAIL, OK, WARN, Finding
 from ext_proc.app.doctor.store import clock_finding
 from ext_proc.app.serving.shipping import store_of
@@ -18,8 +19,7 @@ from ext_proc.audit import note, rotation
 from ext_proc.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from datetime import datetime
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from ext_proc.config import Config, Issuer
@@ -35,7 +35,7 @@ def look(config: Config, policy_file: Path | None, clock: Callable[[], datetime]
         yield from _issuer(issuer, clock)
     yield from _signing(config, policy_file)
     if (tls := config.listen.tls) is not None:
-        yield certificate_finding(tls.certificate_file, clock())
+        yield certificate_finding(tls.certificate_file, config.listen.admin, clock())
 
 
 def _issuer(issuer: Issuer, clock: Callable[[], datetime]) -> Iterator[Finding]:
@@ -94,15 +94,46 @@ def _text(config: Config, key: str) -> str:
     return store_of(config).fetch(key).decode(errors="replace")
 
 
-def certificate_finding(path: Path, now: datetime) -> Finding:
-    """When callers' certificate ends."""
+def certificate_finding(path: Path, admin: str, now: datetime) -> Finding:
+    """When the certificate ends that callers get: Envoy reads the file once, and this process may not have it.
+
+    Args:
+        path: its file.
+        admin: Envoy's admin interface.
+        now: by our clock.
+    """
     try:
-        found = x509.load_pem_x509_certificates(path.read_bytes())[0]
-    except (OSError, ValueError, IndexError):
-        return Finding(
-            "tls.certificate", FAIL, f"{path}: no certificate that can be read", "listen.tls.certificate_file"
-        )
-    days = (found.not_valid_after_utc - now).total_seconds() / 86400
+        ends = _served_until(told_by_envoy(admin, "/certs"), str(path.absolute()))
+        whose = ""
+    except Unreachable as silent:
+        whose = f" (in {path}: Envoy does not say which one it serves, {silent})"
+        try:
+            ends = x509.load_pem_x509_certificates(path.read_bytes())[0].not_valid_after_utc
+        except (OSError, ValueError, IndexError):
+            return Finding(
+                "tls.certificate",
+                FAIL,
+                f"none that can be read{whose}",
+                "start Envoy, or mend listen.tls.certificate_file",
+            )
+    if ends is None:
+        says = f"Envoy serves no certificate of {path}"
+        return Finding("tls.certificate", FAIL, says, "restart Envoy with the configuration that is in force")
+    days = (ends - now).total_seconds() / 86400
     says = f"ends in {days:.0f} days" if days >= 0 else f"ended {-days:.0f} days ago"
     verdict = FAIL if days < 0 else WARN if days < SOON_DAYS else OK
-    return Finding("tls.certificate", verdict, says, "renew it, and restart Envoy")
+    return Finding("tls.certificate", verdict, f"{says}{whose}", "renew it, and restart Envoy: it reads the file once")
+
+
+def _served_until(told: Mapping[str, Any], path: str) -> datetime | None:
+    """The end of the first to end of those that Envoy serves out of this file; None: it serves none of it.
+
+    Raises:
+        Unreachable: that is not what Envoy says of its certificates.
+    """
+    try:
+        chains = [one for each in told["certificates"] for one in each.get("cert_chain", ()) if one["path"] == path]
+        ends = [datetime.fromisoformat(one["expiration_time"]).astimezone(UTC) for one in chains]
+    except (LookupError, TypeError, ValueError, AttributeError):
+        raise Unreachable("no list of certificates") from None
+    return min(ends, default=None)

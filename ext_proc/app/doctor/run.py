@@ -18,13 +18,14 @@ from rich.console import Console
 
 from ext_proc.app import edge_files
 from ext_proc.app.doctor import disk, edge, envoy, keys, store
-from ext_proc.app.doctor.asking import Unreachable, asked_json
+from ext_proc.app.doctor.asking import Unreachable, told_by_envoy
 from ext_proc.app.doctor.envoy import FAIL, OK, WARN, Finding
 from ext_proc.app.process import clock, is_supervised, read_states
 from ext_proc.app.registry import access_log_path
 from ext_proc.app.serving.standing import Standing
 from ext_proc.audit.store import StoreRefused, StoreUnavailable
 from ext_proc.config import load
+from ext_proc.config.fields import socket_of
 from ext_proc.errors import GateError
 from ext_proc.strict_yaml import BadYamlError
 
@@ -149,16 +150,21 @@ def _policy(patient: Patient) -> Iterator[Finding]:
 
 
 def _envoy(patient: Patient) -> Iterator[Finding]:
-    admin = f"http://{patient.config.listen.admin}"
+    admin = patient.config.listen.admin
     try:
-        dump = asked_json(f"{admin}/config_dump")
+        dump = told_by_envoy(admin, "/config_dump")
     except Unreachable as error:
         yield Finding("envoy.runs", FAIL, f"{admin}: {error}", "start Envoy with run_dir/envoy/bootstrap.yaml")
         return
-    yield Finding("envoy.runs", OK, f"answers on {patient.config.listen.admin}")
+    yield Finding("envoy.runs", OK, f"answers on {admin}")
     yield from envoy.judge(dump, str(access_log_path(patient.config)))
     yield from _edge(patient, dump)
-    host = patient.config.listen.admin.rpartition(":")[0]
+    if (path := socket_of(admin)) is not None:
+        if path.stat().st_mode & stat.S_IRWXO:
+            says = f"{path} is for everybody: whoever reaches it can stop Envoy"
+            yield Finding("envoy.admin", FAIL, says, "mode 0660, and a group of Envoy and the gate only")
+        return
+    host = admin.rpartition(":")[0]
     if host not in {"127.0.0.1", "localhost", "[::1]"}:
         yield Finding(
             "envoy.admin", FAIL, f"the admin address is {host}: whoever reaches it can stop Envoy", "loopback"

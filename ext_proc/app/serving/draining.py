@@ -2,7 +2,7 @@
 
 With ``at_end`` it waits for its own SIGTERM first: as the main container of a pod it is the first to be told that the
 pod ends, and the others (Envoy, the gate, OPA) are told when it has ended. Meanwhile it says whether Envoy takes
-requests: Envoy's admin interface, which knows, is on loopback.
+requests: Envoy's admin interface, which knows, is for nobody outside of the pod.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTimeout, web
+from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTimeout, UnixConnector, web
 
 from ext_proc import telemetry
 from ext_proc.app.envoy_admin import read_stats, stats_path
 from ext_proc.config import load
+from ext_proc.config.fields import socket_of
 from ext_proc.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -61,12 +62,12 @@ class Admin:
     """What is asked of Envoy.
 
     Args:
-        address: host and port of its admin interface.
-        session: of the HTTP client.
+        address: of its admin interface.
+        session: of the HTTP client, for this address (`admin_session`).
     """
 
     def __init__(self, address: str, session: ClientSession) -> None:
-        self._url = f"http://{address}"
+        self._url = "http://envoy" if socket_of(address) else f"http://{address}"
         self._session = session
 
     async def tell(self, path: str) -> None:
@@ -105,12 +106,20 @@ class Admin:
             async with self._session.request(method, f"{self._url}{path}") as answer:
                 said = await answer.read()
         except ClientConnectorError as error:
+            if isinstance(error.os_error, PermissionError):  # a socket that is not for us: its Envoy may have callers
+                raise EnvoyUnclearError(f"{path}: {error.os_error.strerror}") from None
             raise EnvoyGoneError(type(error).__name__) from None
         except (ClientError, TimeoutError, OSError) as error:
             raise EnvoyUnclearError(type(error).__name__) from None
         if answer.status != 200:
             raise EnvoyUnclearError(f"{path}: status {answer.status}")
         return said
+
+
+def admin_session(address: str) -> ClientSession:
+    """The HTTP client for an admin interface at this address."""
+    path = socket_of(address)
+    return ClientSession(connector=UnixConnector(str(path)) if path else None, timeout=ClientTimeout(_ADMIN_SECONDS))
 
 
 def run(path: Path, settle_seconds: float, deadline_seconds: float | None, *, at_end: bool, listen: str | None) -> int:
@@ -124,7 +133,7 @@ def run(path: Path, settle_seconds: float, deadline_seconds: float | None, *, at
 
 async def _live(address: str, patience: Patience, *, at_end: bool, listen: str | None) -> int:
     ending = asyncio.Event()
-    async with ClientSession(timeout=ClientTimeout(_ADMIN_SECONDS)) as session:
+    async with admin_session(address) as session:
         admin = Admin(address, session)
         runner = await _serve(admin, ending, listen) if listen else None
         try:

@@ -60,7 +60,7 @@ def scraped(config: Config, digest: str, accept: str) -> web.Response:
 
 
 class EnvoyCollector:
-    """Envoy's word on its calls of the gate: its admin interface is on loopback, where nobody else can scrape it."""
+    """Envoy's word on its calls of the gate: nobody else can scrape its admin interface."""
 
     def __init__(self, admin: str) -> None:
         self._admin = admin

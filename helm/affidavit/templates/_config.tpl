@@ -3,7 +3,7 @@
 {{- define "affidavit.config" -}}
 {{- $all := .Values -}}
 {{- $plain := ternary "0.0.0.0" "127.0.0.1" $all.unsafe.plaintextListener -}}
-{{- $listen := dict "http" (printf "%s:%d" $plain (include "affidavit.plainPort" . | int)) "admin" "127.0.0.1:9901" -}}
+{{- $listen := dict "http" (printf "%s:%d" $plain (include "affidavit.plainPort" . | int)) "admin" "unix:/run/envoy/admin.sock" -}}
 {{- with $all.listener.tls.existingSecret -}}
 {{- $tls := dict "address" (printf "0.0.0.0:%d" (int $all.listener.port)) "certificate_file" "/etc/affidavit/tls/tls.crt" "key_file" "/etc/affidavit/tls/tls.key" -}}
 {{- if include "affidavit.hasClientCa" $ -}}

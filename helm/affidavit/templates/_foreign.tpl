@@ -3,7 +3,7 @@
 
 {{/* Ports of the gateway's pod, by what listens there, as JSON. */}}
 {{- define "affidavit.ownPorts" -}}
-{{- $ports := dict "gate-metrics" 9464 "the gate's bundles" 9465 "drain" 9466 "opa-metrics" 8282 "Envoy's admin" 9901 -}}
+{{- $ports := dict "gate-metrics" 9464 "the gate's bundles" 9465 "drain" 9466 "opa-metrics" 8282 -}}
 {{- if .Values.listener.tls.existingSecret -}}{{- $_ := set $ports "Envoy on loopback" 8080 -}}{{- end -}}
 {{- toJson $ports -}}
 {{- end -}}
@@ -58,7 +58,7 @@
 {{- include "affidavit.refuse" (printf "extraVolumes: %s: Pod Security restricted has no volumes of the kind %s, only %s." $volume.name $kind (join ", " $allowed)) -}}
 {{- end -}}
 {{- end -}}
-{{- if regexMatch "^(config|pod|keys|bundle|run|opa|tmp|state|tls|client-ca|(secret|configmap|ca)-.*)$" $volume.name -}}
+{{- if regexMatch "^(config|pod|keys|bundle|run|opa|admin|tmp|state|tls|client-ca|(secret|configmap|ca)-.*)$" $volume.name -}}
 {{- include "affidavit.refuse" (printf "extraVolumes: %s is a volume of the chart's own: choose another name, one that does not begin with secret-, configmap- or ca-." $volume.name) -}}
 {{- end -}}
 {{- $secrets := list (default dict $volume.secret).secretName -}}
@@ -82,7 +82,7 @@
 {{- include "affidavit.refuse" (printf "%s: %s is not one of extraVolumes, and only those may be mounted more." .where $name) -}}
 {{- end -}}
 {{- $path := printf "%s/" (clean .mount.mountPath | trimSuffix "/") | replace "/var/run/" "/run/" -}}
-{{- range $own := list "/run/affidavit/" "/run/opa/" "/var/lib/affidavit/" "/etc/affidavit/" -}}
+{{- range $own := list "/run/affidavit/" "/run/opa/" "/run/envoy/" "/var/lib/affidavit/" "/etc/affidavit/" -}}
 {{- if or (hasPrefix $own $path) (hasPrefix $path $own)  -}}
 {{- include "affidavit.refuse" (printf "%s: %s: a mount at %s would lie over %s, where the gateway's own files are." $.where $name $.mount.mountPath (trimSuffix "/" $own)) -}}
 {{- end -}}
@@ -96,6 +96,22 @@
 {{- $of := (default dict .valueFrom).secretKeyRef | default .secretRef | default dict -}}
 {{- if and $keys (eq (default "" $of.name) $keys) -}}
 {{- include "affidavit.refuse" (printf "%s: a variable would be of the Secret %s, which holds the keys of the evidence (keys.existingSecret): the gate alone has them." $.where $keys) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Who ships the access log reads it and nothing else: beside it are the registry's database, and evidence that is not in
+   the store yet. Without a user of its own a container is the gate's, whose files those are. */}}
+{{- define "affidavit.validateReader" -}}
+{{- if not (and (eq (default "" .mount.subPath) "access") .mount.readOnly) -}}
+{{- include "affidavit.refuse" (printf "%s: volumeMounts: state holds the registry and evidence that is not shipped, and only the access log in it is for others: mount it with subPath: access and readOnly: true." .where) -}}
+{{- end -}}
+{{- if not .user -}}
+{{- include "affidavit.refuse" (printf "%s: securityContext.runAsUser: without one this container runs as the gate (users.gate), and it mounts state: name a user that is none of users." .where) -}}
+{{- end -}}
+{{- range $who, $id := omit .root.Values.users "group" -}}
+{{- if eq (int $.user) (int (default 0 $id)) -}}
+{{- include "affidavit.refuse" (printf "%s: securityContext.runAsUser: %d is users.%s, and this container mounts state: name a user that is none of users." $.where (int $id) $who) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -127,7 +143,9 @@
 {{- end -}}
 {{- include "affidavit.validateEnv" (dict "root" .root "where" $where "variables" (concat (default list $one.env) (default list $one.envFrom))) -}}
 {{- range $one.volumeMounts -}}
-{{- if not (and (eq $.where "extraContainers") (eq .name "state") .readOnly) -}}
+{{- if and (eq $.where "extraContainers") (eq .name "state") -}}
+{{- include "affidavit.validateReader" (dict "root" $.root "where" $where "mount" . "user" (default 0 $security.runAsUser)) -}}
+{{- else -}}
 {{- include "affidavit.validateMount" (dict "root" $.root "where" (printf "%s: volumeMounts" $where) "mount" .) -}}
 {{- end -}}
 {{- end -}}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from socket import AF_INET, AF_UNIX
+from socketserver import TCPServer
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from ext_proc.demo.programs import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 class Admin(HTTPServer):
@@ -24,13 +27,18 @@ class Admin(HTTPServer):
 
     status, said = 200, b""
 
-    def __init__(self) -> None:
+    def __init__(self, at: tuple[str, int] | str = ("127.0.0.1", 0)) -> None:
         self.asked: list[tuple[str, str]] = []
-        super().__init__(("127.0.0.1", 0), Asked)
+        self.address_family = AF_UNIX if isinstance(at, str) else AF_INET
+        super().__init__(at, Asked)  # type: ignore[arg-type]
+
+    def server_bind(self) -> None:
+        TCPServer.server_bind(self)  # HTTPServer's asks for a host's name
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.server_port}"
+        at = self.server_address
+        return f"unix:{at}" if isinstance(at, str) else f"127.0.0.1:{at[1]}"
 
 
 class Asked(BaseHTTPRequestHandler):
@@ -48,9 +56,9 @@ class Asked(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def admin() -> Iterator[Admin]:
-    with Admin() as server:
+@pytest.fixture(params=["port", "socket"])
+def admin(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Admin]:
+    with Admin() if request.param == "port" else Admin(str(tmp_path / "admin.sock")) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
         yield server
@@ -88,6 +96,7 @@ def test_no_answer(admin: Admin) -> None:
     assert ask_envoy(admin.address, "/ready") is None
     [closed] = free_ports(1)
     assert ask_envoy(f"127.0.0.1:{closed}", "/ready") is None
+    assert ask_envoy("unix:/nowhere/admin.sock", "/ready") is None
 
 
 def test_counters_of_both_listeners_are_one(admin: Admin) -> None:

@@ -41,6 +41,15 @@ def test_plain_listener_only() -> None:
     assert listener["per_connection_buffer_limit_bytes"] == 1234567
 
 
+def test_admin_interface() -> None:
+    """On a socket it is for Envoy's user and the gate's group: others in the pod reach loopback, and not this file."""
+    host = _rendered(SETTINGS)["admin"]["address"]
+    assert host == {"socket_address": {"address": "127.0.0.1", "port_value": 9901}}
+    path = '/run/"envoy" #/admin.sock'
+    pipe = _rendered(replace(SETTINGS, admin_socket=Path(path)))["admin"]["address"]
+    assert pipe == {"pipe": {"path": path, "mode": 0o660}}
+
+
 def test_filters_stand_in_the_order_that_the_gates_need() -> None:
     """The response gate before, the request gate behind ext_proc; behind it what the gate may not take off."""
     manager = _manager(_rendered(SETTINGS)["static_resources"]["listeners"][0])

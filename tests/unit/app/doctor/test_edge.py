@@ -243,7 +243,7 @@ def test_no_proxy_answers_for_envoy(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("http_proxy", f"http://{proxy}")
         monkeypatch.delenv("no_proxy", raising=False)
         monkeypatch.delenv("NO_PROXY", raising=False)
-        assert asking.asked_json(f"http://{admin}/config_dump") == {"of": "envoy"}
+        assert asking.told_by_envoy(admin, "/config_dump") == {"of": "envoy"}
         assert seen == []
 
 

@@ -481,14 +481,63 @@ def _certificate(path: Path, ends: datetime) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("days", "verdict"), [(15, OK), (13, WARN), (-1, FAIL)])
-def test_certificate_that_ends(tmp_path: Path, days: int, verdict: str) -> None:
+NOBODY = "unix:/nowhere/admin.sock"
+
+
+def _serving(monkeypatch: pytest.MonkeyPatch, told: dict[str, Any]) -> None:
+    """An Envoy that says this of its certificates. (tests/e2e/test_doctor.py asks a real one.)"""
+    monkeypatch.setattr(keys, "told_by_envoy", lambda _, path: told if path == "/certs" else {})
+
+
+def _served(path: Path, days: int) -> dict[str, Any]:
+    ends = (NOW + timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"cert_chain": [{"path": str(path), "expiration_time": ends}]}
+
+
+DAYS = pytest.mark.parametrize(("days", "verdict"), [(15, OK), (13, WARN), (-1, FAIL)])
+
+
+@DAYS
+def test_certificate_that_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int, verdict: str) -> None:
+    """The file may be renewed, or not be there for this process: what counts is what callers get."""
+    path, other = tmp_path / "tls.pem", {"ca_cert": [{"path": "/ca.pem", "expiration_time": "?"}]}
+    _serving(
+        monkeypatch, {"certificates": [other, _served(tmp_path / "b", -9), _served(path, days), _served(path, 99)]}
+    )
+    for _ in ("no file", "a renewed one"):
+        found = keys.certificate_finding(path, NOBODY, NOW)
+        assert found.verdict == verdict and "in " + str(path) not in found.says
+        _certificate(path, NOW + timedelta(days=400))
+
+
+def test_certificate_that_envoy_does_not_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _certificate(tmp_path / "tls.pem", NOW + timedelta(days=400))
+    _serving(monkeypatch, {"certificates": [_served(tmp_path / "other", 400)]})
+    found = keys.certificate_finding(path, NOBODY, NOW)
+    assert found.verdict == FAIL and "Envoy serves no certificate of" in found.says
+
+
+@DAYS
+def test_certificate_where_nobody_says_what_is_served(tmp_path: Path, days: int, verdict: str) -> None:
     path = _certificate(tmp_path / "tls.pem", NOW + timedelta(days=days))
-    assert keys.certificate_finding(path, NOW).verdict == verdict
+    found = keys.certificate_finding(path, NOBODY, NOW)
+    assert found.verdict == verdict and "Envoy does not say which one it serves" in found.says
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{}, {"certificates": 1}, {"certificates": [1]}, {"certificates": [{"cert_chain": [{}]}]},
+     {"certificates": [{"cert_chain": [{"path": "/tls.pem", "expiration_time": "tomorrow"}]}]},
+     {"certificates": [{"cert_chain": [{"path": "/tls.pem", "expiration_time": 7}]}]}],
+)  # fmt: skip
+def test_garbage_is_no_word_of_certificates(told: Any) -> None:
+    with pytest.raises(asking.Unreachable, match="no list of certificates"):
+        keys._served_until(told, "/tls.pem")
 
 
 def test_certificate_that_is_none(tmp_path: Path) -> None:
-    assert keys.certificate_finding(tmp_path / "none", NOW).verdict == FAIL
+    found = keys.certificate_finding(tmp_path / "none", NOBODY, NOW)
+    assert found.verdict == FAIL and "none that can be read" in found.says
 
 
 def _signing(config: Any, policy: Path | None) -> str:
@@ -564,7 +613,10 @@ def test_whatever_is_ill_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert found.verdict == FAIL and str(error) in found.says
 
 
-def test_who_does_not_speak_http_is_unreachable() -> None:
+@pytest.mark.parametrize(
+    "ask", [lambda at: asking.asked(f"http://{at}/keys"), lambda at: asking.told_by_envoy(at, "/config_dump")]
+)
+def test_who_does_not_speak_http_is_unreachable(ask: Callable[[str], object]) -> None:
     """What listens at an address of ours may be anything."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -577,8 +629,24 @@ def test_who_does_not_speak_http_is_unreachable() -> None:
         thread = threading.Thread(target=answer)
         thread.start()
         with pytest.raises(asking.Unreachable, match="BadStatusLine"):
-            asking.asked(f"http://127.0.0.1:{server.getsockname()[1]}/config_dump")
+            ask(f"127.0.0.1:{server.getsockname()[1]}")
         thread.join()
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"), [(0o660, {}), (0o666, {"envoy.admin": FAIL}), (0o662, {"envoy.admin": FAIL})]
+)
+def test_admin_interface_on_a_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, said: dict[str, str]
+) -> None:
+    config, digest = a_config(tmp_path)
+    path = tmp_path / "admin.sock"
+    config = config.model_copy(update={"listen": config.listen.model_copy(update={"admin": f"unix:{path}"})})
+    monkeypatch.setattr(doctor, "told_by_envoy", lambda admin, _: {} if admin == f"unix:{path}" else None)
+    path.touch()
+    path.chmod(mode)
+    found = _verdicts(doctor._envoy(doctor.Patient(config, digest, {}, lambda: NOW)))
+    assert {name: verdict for name, verdict in found.items() if name == "envoy.admin"} == said
 
 
 def test_auditors_file_that_is_no_yaml(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from aiohttp import ClientSession
 from structlog.testing import capture_logs
 
 from ext_proc.app.serving import draining
-from ext_proc.app.serving.draining import Admin, EnvoyUnclearError, Patience, drained
+from ext_proc.app.serving.draining import Admin, EnvoyUnclearError, Patience, admin_session, drained
 from ext_proc.demo.programs import free_ports
 from tests.fakes.envoy_admin import FakeAdmin
 from tests.unit.test_config import VALID
@@ -37,12 +37,13 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def _drain(fake: FakeAdmin, patience: Patience = SHORT) -> int:
-    async with fake.running(), ClientSession() as session:
+    async with fake.running(), admin_session(fake.address) as session:
         return await drained(Admin(fake.address, session), patience)
 
 
-async def test_tells_envoy_in_order_and_waits_until_nobody_is_in_there() -> None:
-    fake = FakeAdmin(counts=[3, 3, 2, 1, 0])
+@pytest.mark.parametrize("on_socket", [False, True])
+async def test_tells_envoy_in_order_and_waits_until_nobody_is_in_there(tmp_path: Path, *, on_socket: bool) -> None:
+    fake = FakeAdmin(counts=[3, 3, 2, 1, 0], socket=tmp_path / "admin.sock" if on_socket else None)
     assert await _drain(fake) == 0
     told = [one for one in fake.asked if one.startswith("POST")]
     assert told == ["POST /healthcheck/fail", "POST /drain_listeners?graceful"]
@@ -65,10 +66,25 @@ async def test_deadline_ends_the_waiting_and_says_who_is_left() -> None:
 
 async def test_no_envoy_is_nothing_to_drain() -> None:
     [port] = free_ports(1)
-    async with ClientSession() as session:
-        admin = Admin(f"127.0.0.1:{port}", session)
-        assert await drained(admin, SHORT) == 0
-        assert not await admin.is_live()
+    for address in (f"127.0.0.1:{port}", "unix:/nowhere/admin.sock"):
+        async with admin_session(address) as session:
+            admin = Admin(address, session)
+            assert await drained(admin, SHORT) == 0
+            assert not await admin.is_live()
+
+
+async def test_socket_that_is_not_for_us_is_no_envoy_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have callers: to say that nobody is left would end it under them."""
+
+    async def refused(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    address = "unix:/run/envoy/admin.sock"
+    async with admin_session(address) as session:
+        monkeypatch.setattr(asyncio.get_running_loop(), "create_unix_connection", refused)
+        with capture_logs() as lines:
+            assert await drained(Admin(address, session), Patience(0, 0.2)) == 1
+    assert lines[-1]["event"].startswith("Envoy did not say in time") and "Permission denied" in lines[-1]["detail"]
 
 
 @pytest.mark.parametrize("said", ["", "{}", '{"stats": []}', '{"stats": [{"value": "many"}]}', "[]"])
