@@ -245,6 +245,7 @@ def begin_with(connections: Iterable[str]) -> None:
     for name in connections:
         GLASS_BROKEN.labels(name)
         EXCHANGES.labels(name, "unrecorded", AuditUnavailable.code)
+    EXCHANGES.labels("", "unrecorded", AuditUnavailable.code)  # of exchanges that came to no connection
 
 
 def exchange_began() -> None:
