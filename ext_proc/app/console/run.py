@@ -50,6 +50,8 @@ _API = Connection("console", (), None, 1, 1)
 """What bearers of tokens call: the console is nobody's inference service."""
 
 TIDY_SECONDS: Final = 30.0
+ANSWER_SECONDS: Final = 10.0
+"""A record that takes longer is taken as failed, as in the gate: whoever asked is told so while they still wait."""
 KEPT: Final = timedelta(days=30)
 """How long a hold that is over can still be looked up: what a caller was told names it."""
 
@@ -74,7 +76,7 @@ def run(path: Path) -> int:
     if config.console is None:
         raise ConfigError(f"{path}: there is no section console: see docs/configuration.md")
     keyring = registry.keyring(config)
-    with Journal(config, digest, "command", keyring) as journal:
+    with Journal(config, digest, "command", keyring, answer_seconds=ANSWER_SECONDS) as journal:
         evidence = EvidenceHalf(config, keyring, journal, clock)
         register, watch = registry.register_of_holds(config), registry.watch_over_holds(config)
         outbox = registry.outbox_of_holds(config)
