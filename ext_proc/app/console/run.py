@@ -18,8 +18,9 @@ from ext_proc.app.approval.approvals import Approvals
 from ext_proc.app.background import keep_running
 from ext_proc.app.console.approvals import DeskApprovals
 from ext_proc.app.console.evidence import EvidenceHalf
-from ext_proc.app.console.metrics import metrics_app
+from ext_proc.app.console.metrics import ShippingCollector, metrics_app
 from ext_proc.app.console.refusals import NotedRefusals
+from ext_proc.app.console.shipped import Shipped
 from ext_proc.app.logs import Journal
 from ext_proc.app.process import clock
 from ext_proc.approval.bell import Bell
@@ -90,7 +91,8 @@ def run(path: Path) -> int:
             courier = channels.courier(config, outbox, desk, bell) if config.approvals.channels else None
             evidence.start()
             refusals = NotedRefusals(keyring, journal, clock)
-            rooms = _Joined(approvals, evidence.exchanges, refusals, bell, ways_in, courier, register, journal)
+            desks = (approvals, evidence.exchanges, refusals, bell, ways_in, courier, register)
+            rooms = _Joined(*desks, journal, Shipped(config))
             asyncio.run(_serve(config, config.console, rooms))
             has_failed = journal.failure is not None
         finally:
@@ -113,11 +115,12 @@ class _Joined:
     courier: Courier | None
     register: Register
     journal: Journal
+    shipped: Shipped
 
     def health(self) -> Health:
         """For `/health`."""
         failure = self.journal.failure
-        return Health(None if failure is None else f"log: {failure}")
+        return Health(None if failure is None else f"log: {failure}", self.shipped.troubles)
 
 
 async def _serve(config: Config, section: ConsoleSection, joined: _Joined) -> None:
@@ -132,7 +135,8 @@ async def _serve(config: Config, section: ConsoleSection, joined: _Joined) -> No
     provider = _provider(config, section, settings.client)
     console = Console(settings, rooms, provider, clock, joined.ways_in, joined.health)
     runner = web.AppRunner(console.app(), access_log=None)
-    beside = web.AppRunner(metrics_app(joined.register), access_log=None)
+    shipping = ShippingCollector(config, lambda: joined.journal.failure)
+    beside = web.AppRunner(metrics_app(joined.register, shipping), access_log=None)
     try:
         await runner.setup()
         await listen(runner, section.listen)
@@ -142,6 +146,7 @@ async def _serve(config: Config, section: ConsoleSection, joined: _Joined) -> No
         _log.info("console", listen=section.listen, url=section.public_url)
         async with asyncio.TaskGroup() as group:
             aside = {"bell": joined.bell.run_forever, "tidy": lambda: _tidy_forever(joined.register)}
+            aside |= {"shipped": joined.shipped.look_forever}
             aside |= {"courier": joined.courier.run_forever} if joined.courier is not None else {}
             running = [group.create_task(keep_running(name, live)) for name, live in aside.items()]
             running.append(group.create_task(end_with_log(joined.journal, stop)))

@@ -110,5 +110,5 @@ def test_log_that_fails_ends_the_console_and_health_says_so(tmp_path: Path, monk
     finally:
         has_ended.set()
         watching.join(60)
-    assert (200, "ok\n") in told
+    assert (200, "ok\ndegraded: evidence is not shipped\n") in told, "no shipper is there"
     assert told[-1] == (503, "failed: log: disk: OSError\n")
