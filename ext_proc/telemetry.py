@@ -169,7 +169,8 @@ POLICY_INFO: Final = Reading(
 READY: Final = Reading("affidavit_ready", "Would /ready say 200 now?")
 PART_READY: Final = Reading(
     "affidavit_part_ready",
-    "The parts of that, and others that stop nobody: workers, policy, evidence, store, shipper, daily, bundle.",
+    "The parts of that, and others that stop nobody: workers, policy, evidence, store, shipper, daily, bundle. "
+    "Of a console: its log (evidence), and where it stands alone store and shipper.",
     ("part",),
 )
 OLDEST_UNSHIPPED: Final = Reading(
@@ -203,6 +204,15 @@ def envoy_counters(values: Mapping[str, float]) -> CounterMetricFamily:
     made = CounterMetricFamily("affidavit_envoy_ext_proc", says, labels=("event",))
     for event, value in values.items():
         made.add_metric((event,), value)
+    return made
+
+
+def as_told(counter: Counter, values: Mapping[tuple[str, ...], float]) -> CounterMetricFamily:
+    """A counter with what another process said that it counted, by labels: there are no files that the two share."""
+    name, says, labels = counter._name, counter._documentation, counter._labelnames  # noqa: SLF001 - as below
+    made = CounterMetricFamily(name, says, labels=labels)
+    for one, value in values.items():
+        made.add_metric(one, value)
     return made
 
 
@@ -245,6 +255,7 @@ def begin_with(connections: Iterable[str]) -> None:
     for name in connections:
         GLASS_BROKEN.labels(name)
         EXCHANGES.labels(name, "unrecorded", AuditUnavailable.code)
+    EXCHANGES.labels("", "unrecorded", AuditUnavailable.code)  # of exchanges that came to no connection
 
 
 def exchange_began() -> None:

@@ -28,11 +28,11 @@ from ext_proc.errors import AuditUnavailable, ConfigError
 from ext_proc.redaction.rules import version_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Coroutine, Iterator, Mapping
+    from concurrent.futures import Future
 
     from ext_proc.audit.keys import KeyRing
     from ext_proc.audit.note import Signer
-    from ext_proc.audit.writer import WriterHealth
     from ext_proc.config import Config
     from ext_proc.model import Entry, Receipt
 
@@ -192,6 +192,7 @@ class Journal:
         role: ``shipper`` or ``command``.
         keyring: the keys (references to people).
         envoy_requests: what Envoy counted, for the heartbeats.
+        answer_seconds: a record that takes longer is taken as failed.
     """
 
     def __init__(
@@ -201,12 +202,16 @@ class Journal:
         role: str,
         keyring: KeyRing,
         envoy_requests: Callable[[], int | None] = lambda: None,
+        *,
+        answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
+        self._answer_seconds = answer_seconds
+        self._overdue: Future[Any] | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="journal", daemon=True)
         self._thread.start()
         try:
-            self._writer = self._await(open_log(config, config_sha256, role, keyring))
+            self._writer: Writer = self._await(open_log(config, config_sha256, role, keyring), ANSWER_SECONDS)
         except BaseException:
             self._stop()
             raise
@@ -219,7 +224,7 @@ class Journal:
         Raises:
             AuditUnavailable: it could not be made durable.
         """
-        receipt: Receipt = self._await(self._writer.note(kind, fields, clock()))
+        receipt: Receipt = self._answer(self._writer.note(kind, fields, clock()))
         return receipt
 
     def record(self, entry: Entry) -> Receipt:
@@ -233,14 +238,13 @@ class Journal:
             receipt: Receipt = await self._writer.record(entry, clock())
             return receipt
 
-        done: Receipt = self._await(recorded())
+        done: Receipt = self._answer(recorded())
         return done
 
     @property
     def failure(self) -> str | None:
         """Why nothing can be written any more; None: all is well."""
-        health: WriterHealth = self._writer.health()
-        return health.failure
+        return self._writer.failure
 
     def __enter__(self) -> Self:
         return self
@@ -252,14 +256,25 @@ class Journal:
         """End the log in order."""
         self._beating.cancel()
         try:
-            self._await(self._writer.close(clock()))
+            self._await(self._writer.close(clock()), ANSWER_SECONDS)
         finally:
             self._stop()
 
-    def _await(self, work: Any) -> Any:
+    def _answer(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """While something is overdue, nothing else is waited for: each who asks would hold a thread as long, and those
+        who ask for something else find none. It goes on as soon as the disk does.
+        """
+        if self._overdue is not None and not self._overdue.done():
+            work.close()
+            raise AuditUnavailable("journal deadline")
+        return self._await(work, self._answer_seconds)
+
+    def _await(self, work: Coroutine[Any, Any, Any], seconds: float) -> Any:
+        begun = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
-            return asyncio.run_coroutine_threadsafe(work, self._loop).result(ANSWER_SECONDS)
+            return begun.result(seconds)
         except TimeoutError:
+            self._overdue = begun
             raise AuditUnavailable("journal deadline") from None
 
     def _stop(self) -> None:

@@ -299,6 +299,11 @@ class Writer:
         return WriterHealth(is_writable, self._used_bytes(), self._limits.max_bytes, self._failure)
 
     @property
+    def failure(self) -> str | None:
+        """Why nothing can be written any more; None: all is well. The disk is not asked: it may hang."""
+        return self._failure
+
+    @property
     def in_flight(self) -> int:
         """Exchanges with an intent and no outcome yet."""
         return self._going_on.open_count

@@ -48,9 +48,9 @@ configuration; calls go on without it, only nobody can approve any. Listens at `
   affidavit console --config gate.yaml         # then open https://desk.example.com
 
 The log is JSON lines on standard error; /health says that it answers (docs/console.md, docs/operating.md). It ends with
-SIGTERM or SIGINT; people sign in again after a restart.
+SIGTERM or SIGINT, and when its log of evidence fails: let it be started again. People sign in again after a restart.
 
-Exit status: 0 stopped, 2 could not start (it says which field, file or address)."""
+Exit status: 0 stopped, 1 its log failed, 2 could not start (it says which field, file or address)."""
 
 
 def add_serving(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -162,6 +162,14 @@ class Sessions(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Health:
+    """How the console stands. ``failure``: why it cannot go on, and ends. ``degraded`` keeps nobody from using it."""
+
+    failure: str | None = None
+    degraded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Rooms:
     """All of them."""
 

@@ -22,7 +22,7 @@ from ext_proc.console.garbage import ServerLog
 from ext_proc.console.guard import Guard, Visitor, tell_browser
 from ext_proc.console.hooks import Hooks
 from ext_proc.console.live import Streams
-from ext_proc.console.ports import Objection
+from ext_proc.console.ports import Health, Objection
 from ext_proc.console.rendering import Pages
 from ext_proc.console.routes import API, BY_NAME, PUBLIC, ROUTES, is_for
 from ext_proc.console.signing_in import Attempts
@@ -53,6 +53,7 @@ class Console:
         provider: who vouches for people.
         clock: the time.
         hooks: who takes signed messages, if anybody does.
+        health: how it stands, for whoever asks; answers at once.
     """
 
     def __init__(
@@ -62,12 +63,14 @@ class Console:
         provider: Provider,
         clock: Callable[[], datetime],
         hooks: Hooks | None = None,
+        health: Callable[[], Health] = Health,
     ) -> None:
         self._settings = settings
         self._rooms = rooms
         self._provider = provider
         self._clock = clock
         self._hooks = hooks or Hooks()
+        self._told_health = health
         self._pages = Pages()
         self._guard = Guard(settings, rooms)
         self._doors = Doors(rooms, self._guard, provider, Attempts(), self._pages, clock)
@@ -184,9 +187,16 @@ class Console:
             "hook_webhook": self._hooks.webhook,
             "hook_slack": self._hooks.slack,
             "openapi": _openapi,
-            "health": _health,
+            "health": self._health,
         }
         return found[route.name]
+
+    async def _health(self, _: web.Request) -> web.Response:
+        """200 or 503 is for probes: what is degraded is not mended by ending the console, nor by sending nobody."""
+        found = self._told_health()
+        if found.failure is not None:
+            return web.Response(text=f"failed: {found.failure}\n", status=503)
+        return web.Response(text="".join(("ok\n", *(f"degraded: {one}\n" for one in found.degraded))))
 
     async def _static(self, request: web.Request) -> web.Response:
         file = self._pages.files.get(request.match_info["file"])
@@ -298,7 +308,3 @@ async def _told(request: web.Request, *, is_api: bool) -> Mapping[str, object]:
 
 async def _openapi(_: web.Request) -> web.Response:
     return web.json_response(openapi.description())
-
-
-async def _health(_: web.Request) -> web.Response:
-    return web.Response(text="ok\n")

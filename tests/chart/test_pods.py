@@ -295,6 +295,16 @@ def test_console_has_a_shipper_and_no_bundles_to_give() -> None:
     assert "distribution" not in config["policy"] and config["console"]["listen"] == "0.0.0.0:8090"
 
 
+@pytest.mark.parametrize(("size", "most", "room"), [("2Gi", 16 << 30, 1 << 30), ("40Gi", 4 << 30, 4 << 30)])
+def test_evidence_of_the_console_fits_on_its_own_claim(size: str, most: int, room: int) -> None:
+    """With the gateway's room `AffidavitDiskFilling` fired for ever there, and `AffidavitEvidenceBacklog` never."""
+    values = changed(changed(ci_values("whole"), "console/size", size), "config/audit/wal/max_bytes", most)
+    objects = rendered(values)
+    config = json.loads(objects.one("ConfigMap", "gw-affidavit-console")["data"]["config.yaml"])
+    assert config["audit"]["wal"] == {"max_bytes": room, "segment_bytes": 64 << 20}
+    assert objects.config["audit"]["wal"]["max_bytes"] == most
+
+
 def test_console_has_no_credentials_of_services() -> None:
     objects = rendered(ci_values("whole"))
     spec = objects.one("StatefulSet", "gw-affidavit-console")["spec"]["template"]["spec"]

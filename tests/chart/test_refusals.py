@@ -160,6 +160,7 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"config/audit/registry_url": ..., "autoscaling/enabled": False},
         "console.enabled: needs config.audit.registry_url",
     ),
+    "a console without room": (WHOLE, {"console/size": "128Mi"}, "console.size: 128Mi is too little"),
     "settings without a console": (
         WHOLE,
         {"console/enabled": False},

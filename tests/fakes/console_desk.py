@@ -13,7 +13,7 @@ import aiohttp
 from aiohttp import web
 
 from ext_proc.console.people import Role
-from ext_proc.console.ports import Rooms
+from ext_proc.console.ports import Health, Rooms
 from ext_proc.console.server import Console
 from ext_proc.console.sessions import MemorySessions
 from ext_proc.console.settings import Client, Settings
@@ -52,6 +52,7 @@ class Desk:
         self.refusals = FakeRefusals(self.clock)
         self.bearers = FakeBearers()
         self.sessions = MemorySessions()
+        self.health = Health()
         self.console: Console
         self._runners: list[web.AppRunner] = []
         self._clients: list[aiohttp.ClientSession] = []
@@ -69,7 +70,7 @@ class Desk:
             f"{self.url}/login/callback",
         )
         rooms = Rooms(self.approvals, self.exchanges, self.refusals, self.bearers, self.sessions)
-        self.console = Console(settings, rooms, self.provider, self.clock)
+        self.console = Console(settings, rooms, self.provider, self.clock, health=lambda: self.health)
         await self._serve(self.console.app(), listening)
         return self
 

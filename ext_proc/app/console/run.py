@@ -18,14 +18,15 @@ from ext_proc.app.approval.approvals import Approvals
 from ext_proc.app.background import keep_running
 from ext_proc.app.console.approvals import DeskApprovals
 from ext_proc.app.console.evidence import EvidenceHalf
-from ext_proc.app.console.metrics import metrics_app
+from ext_proc.app.console.metrics import ShippingCollector, metrics_app
 from ext_proc.app.console.refusals import NotedRefusals
+from ext_proc.app.console.shipped import Shipped
 from ext_proc.app.logs import Journal
 from ext_proc.app.process import clock
 from ext_proc.approval.bell import Bell
 from ext_proc.config import load
 from ext_proc.console.people import Role
-from ext_proc.console.ports import Rooms
+from ext_proc.console.ports import Health, Rooms
 from ext_proc.console.routes import BY_NAME
 from ext_proc.console.server import Console
 from ext_proc.console.sessions import MemorySessions
@@ -50,6 +51,10 @@ _API = Connection("console", (), None, 1, 1)
 """What bearers of tokens call: the console is nobody's inference service."""
 
 TIDY_SECONDS: Final = 30.0
+LOOK_SECONDS: Final = 1.0
+"""Between looks at the log: so long a probe that asks meanwhile is told why the console ends."""
+ANSWER_SECONDS: Final = 10.0
+"""A record that takes longer is taken as failed, as in the gate: whoever asked is told so while they still wait."""
 KEPT: Final = timedelta(days=30)
 """How long a hold that is over can still be looked up: what a caller was told names it."""
 
@@ -68,13 +73,13 @@ class TokenBearers:
 
 
 def run(path: Path) -> int:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT, or until the log fails: a new process begins a new one. Returns 1 then."""
     telemetry.set_up_logging()
     config, digest = load(path)
     if config.console is None:
         raise ConfigError(f"{path}: there is no section console: see docs/configuration.md")
     keyring = registry.keyring(config)
-    with Journal(config, digest, "command", keyring) as journal:
+    with Journal(config, digest, "command", keyring, answer_seconds=ANSWER_SECONDS) as journal:
         evidence = EvidenceHalf(config, keyring, journal, clock)
         register, watch = registry.register_of_holds(config), registry.watch_over_holds(config)
         outbox = registry.outbox_of_holds(config)
@@ -86,14 +91,16 @@ def run(path: Path) -> int:
             courier = channels.courier(config, outbox, desk, bell) if config.approvals.channels else None
             evidence.start()
             refusals = NotedRefusals(keyring, journal, clock)
-            rooms = _Joined(approvals, evidence.exchanges, refusals, bell, ways_in, courier, register)
+            desks = (approvals, evidence.exchanges, refusals, bell, ways_in, courier, register)
+            rooms = _Joined(*desks, journal, Shipped(config))
             asyncio.run(_serve(config, config.console, rooms))
+            has_failed = journal.failure is not None
         finally:
             evidence.stop()
             outbox.close()
             watch.close()
             register.close()
-    return 0
+    return int(has_failed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +114,13 @@ class _Joined:
     ways_in: Hooks
     courier: Courier | None
     register: Register
+    journal: Journal
+    shipped: Shipped
+
+    def health(self) -> Health:
+        """For `/health`."""
+        failure = self.journal.failure
+        return Health(None if failure is None else f"log: {failure}", self.shipped.troubles)
 
 
 async def _serve(config: Config, section: ConsoleSection, joined: _Joined) -> None:
@@ -118,9 +132,11 @@ async def _serve(config: Config, section: ConsoleSection, joined: _Joined) -> No
     await authenticator.start()
     settings = _settings(section, config.approvals.justification_min)
     rooms = Rooms(joined.approvals, joined.exchanges, joined.refusals, TokenBearers(authenticator), MemorySessions())
-    console = Console(settings, rooms, _provider(config, section, settings.client), clock, joined.ways_in)
+    provider = _provider(config, section, settings.client)
+    console = Console(settings, rooms, provider, clock, joined.ways_in, joined.health)
     runner = web.AppRunner(console.app(), access_log=None)
-    beside = web.AppRunner(metrics_app(joined.register), access_log=None)
+    shipping = ShippingCollector(config, lambda: joined.journal.failure)
+    beside = web.AppRunner(metrics_app(joined.register, shipping), access_log=None)
     try:
         await runner.setup()
         await listen(runner, section.listen)
@@ -130,8 +146,10 @@ async def _serve(config: Config, section: ConsoleSection, joined: _Joined) -> No
         _log.info("console", listen=section.listen, url=section.public_url)
         async with asyncio.TaskGroup() as group:
             aside = {"bell": joined.bell.run_forever, "tidy": lambda: _tidy_forever(joined.register)}
+            aside |= {"shipped": joined.shipped.look_forever}
             aside |= {"courier": joined.courier.run_forever} if joined.courier is not None else {}
             running = [group.create_task(keep_running(name, live)) for name, live in aside.items()]
+            running.append(group.create_task(end_with_log(joined.journal, stop)))
             await stop.wait()
             for task in running:
                 task.cancel()
@@ -154,6 +172,14 @@ async def listen(runner: web.AppRunner, address: str, setting: str = "console.li
         number = error.errno or 0  # of names that are none it is below 0
         why = os.strerror(number) if number > 0 else error.strerror
         raise ConfigError(f"{setting}: {address}: {why}") from None
+
+
+async def end_with_log(journal: Journal, stop: asyncio.Event) -> None:
+    """What fails once fails for good: after it nothing could be approved, nor read."""
+    while journal.failure is None:  # noqa: ASYNC110 - its writer is a thread of another loop's
+        await asyncio.sleep(LOOK_SECONDS)
+    _log.error("log failed, ending the console", failure=journal.failure)
+    stop.set()
 
 
 async def _tidy_forever(register: Register) -> None:

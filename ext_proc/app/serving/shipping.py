@@ -7,6 +7,7 @@ log of its own, which it ships like any other.
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from contextlib import suppress
 from datetime import timedelta
 from threading import Event
@@ -31,7 +32,7 @@ from ext_proc.audit.s3 import S3Store
 from ext_proc.audit.shipper import Shipper, ShipReport, Terms
 from ext_proc.audit.store import StoreRefused, StoreUnavailable
 from ext_proc.config import load
-from ext_proc.errors import ApprovalUnavailable, AuditUnavailable, GateError
+from ext_proc.errors import ApprovalUnavailable, AuditUnavailable, ConfigError, GateError
 from ext_proc.model import ExchangeId
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ CANARY_RETRY_SECONDS: Final = 300.0
 """After a canary that learnt nothing, because the store did not answer."""
 JOURNAL_RETRY_SECONDS: Final = 5.0
 """After a log of our own that could not be opened."""
+FROM_THE_START: Final = ("not_kept", "quarantined")
+"""Failures that are counted from 0: an alert sees the first one."""
 UNTOLD_MAX: Final = 1000
 """Notes kept in memory while there is no log to write them into."""
 CUT_OFF: Final = ("store_unavailable", "store_refused", "audit_unavailable")
@@ -73,11 +76,24 @@ def run(config_path: Path) -> int:
     release_sigterm()  # one that came before is heard: the last round must be, whenever it is asked for
     telemetry.set_up_logging()
     config, digest = load(config_path)
-    registry.evidence_directory(config).mkdir(parents=True, exist_ok=True)
-    for code in ("not_kept", "quarantined"):
-        telemetry.SHIPPING_FAILURES.labels(code)  # 0: an alert sees the first one
+    _make_folders(config)
+    for code in FROM_THE_START:
+        telemetry.SHIPPING_FAILURES.labels(code)
     _Shipping(config, digest).live(stop)
     return 0
+
+
+def _make_folders(config: Config) -> None:
+    """Where no supervisor is, as in the pod of a console, nobody else does; and a shipper that says nothing looks dead.
+
+    Raises:
+        ConfigError: they cannot be made.
+    """
+    try:
+        (config.run_dir / "state").mkdir(parents=True, exist_ok=True, mode=0o750)
+        registry.evidence_directory(config).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"run_dir or state_dir: {error.filename}: {error.strerror}") from None
 
 
 def _is_birth_of_worker(key: str) -> bool:
@@ -120,6 +136,8 @@ class _Shipping:
         self._canary_holes: tuple[str, ...] = ()
         self._canary_at: float | None = None
         self._was_born = False
+        self._shipped = 0
+        self._failed = Counter(dict.fromkeys(FROM_THE_START, 0))
         self._register: Register | None = None
         self._ended: list[EndedLog] = []  # logs whose ends the register of holds has not heard of
         self._shipper.tell_ends_to(self._ended.append)
@@ -205,13 +223,18 @@ class _Shipping:
     def _tell(self, made: ShipReport) -> None:
         self._attestor.attend(made.shipped)  # outsiders come last, and never keep the evidence waiting
         telemetry.SHIPPED_OBJECTS.inc(len(made.shipped))
+        self._shipped += len(made.shipped)
         for failure in made.failures:
-            telemetry.SHIPPING_FAILURES.labels(failure.partition(":")[0]).inc()
+            self._count_failure(failure.partition(":")[0])
             _log.warning("evidence not shipped, kept on disk", failure=failure)
         for one in made.quarantined:
-            telemetry.SHIPPING_FAILURES.labels("quarantined").inc()
+            self._count_failure("quarantined")
             _log.error("segment put in quarantine: a person must look", segment=one)
         self._tell_state(made)
+
+    def _count_failure(self, code: str) -> None:
+        telemetry.SHIPPING_FAILURES.labels(code).inc()
+        self._failed[code] += 1
 
     def _tell_state(self, made: ShipReport) -> None:
         """How the round is going, or went: a worker that was killed may be waiting to hear that the store is away."""
@@ -220,6 +243,8 @@ class _Shipping:
             "at": clock().timestamp(),
             "is_ready": not made.failures,
             "failures": made.failures[:3],
+            "shipped_total": self._shipped,
+            "failed_total": dict(self._failed),
             "was_born": self._was_born,
             "is_cut_off": any(one.startswith(CUT_OFF) for one in made.failures),
             "canary_holes": list(self._canary_holes),

@@ -62,11 +62,16 @@ class Standing:
             "policy": bool(fresh) and all(one.get("is_policy_ready", False) for one in fresh.values()),
             "evidence": bool(fresh) and all(one.get("is_writable", False) for one in fresh.values()),
             "store": not holes,
-            "shipper": bool(shipper.get("is_ready")) and abs(now - shipper["at"]) <= SHIPPER_FRESH_SECONDS,
+            "shipper": is_shipping(shipper, now),
             "daily": config.audit.daily_hour is None or _does_daily_work(states, now),
             "bundle": "policy" not in degraded,
         }
         return cls(problems, degraded, parts, states)
+
+
+def is_shipping(shipper: Mapping[str, Any], now: float) -> bool:
+    """Did its last round go well, and was that not long ago?"""
+    return bool(shipper.get("is_ready")) and bool(abs(now - shipper["at"]) <= SHIPPER_FRESH_SECONDS)
 
 
 def _does_daily_work(states: Mapping[str, Mapping[str, Any]], now: float) -> bool:
@@ -97,15 +102,32 @@ class StandingCollector:
         yield telemetry.POLICY_INFO.family(dict(self._policies()))
         yield telemetry.READY.of(standing.is_ready)
         yield telemetry.PART_READY.family({(part,): is_well for part, is_well in standing.parts.items()})
-        yield from self._evidence()
-        yield from self._store(self._states.get("shipper", {}))
+        yield from EvidenceCollector(self._config, self._states.get("shipper", {}), self._now).collect()
 
     def _policies(self) -> Iterator[tuple[tuple[str, str, str], float]]:
         for name, state in self._states.items():
             if policy := state.get("policy"):
                 yield (name, policy["revision"], policy["digest"]), 1
 
-    def _evidence(self) -> Iterator[Metric]:
+
+class EvidenceCollector:
+    """The disk, and what the shipper says of the store, as gauges.
+
+    Args:
+        config: the configuration in force.
+        shipper: what the shipper last said.
+        now: the time.
+    """
+
+    def __init__(self, config: Config, shipper: Mapping[str, Any], now: float) -> None:
+        self._config, self._shipper, self._now = config, shipper, now
+
+    def collect(self) -> Iterator[Metric]:
+        """See `prometheus_client.registry.Collector`."""
+        yield from self._disk()
+        yield from self._store()
+
+    def _disk(self) -> Iterator[Metric]:
         directory = registry.evidence_directory(self._config)
         yield telemetry.EVIDENCE_CAPACITY.of(self._config.audit.wal.max_bytes)
         with suppress(OSError):  # not there yet: then nothing is said of it
@@ -116,7 +138,8 @@ class StandingCollector:
         yield telemetry.OLDEST_UNSHIPPED.of(max(waiting, default=0.0))
         yield telemetry.QUARANTINED.of(sum(1 for _ in changed_at(directory, segments.QUARANTINE)))
 
-    def _store(self, shipper: Mapping[str, Any]) -> Iterator[Metric]:
+    def _store(self) -> Iterator[Metric]:
+        shipper = self._shipper
         yield telemetry.CANARY_HOLES.of(len(shipper.get("canary_holes", ())))
         if (at := shipper.get("canary_at")) is not None:
             yield telemetry.CANARY_AGE.of(self._now - at)

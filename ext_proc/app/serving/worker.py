@@ -189,6 +189,7 @@ class _Worker:
         except GateError as error:  # the exchanges in flight must not die of it
             _log.error("configuration not taken over", code=error.code, detail=error.detail)
             return
+        telemetry.begin_with(changed)
         self._connections, self._digest = changed, digest
         self._has_news.set()
         _log.info("connections taken over", connections=sorted(changed))

@@ -37,9 +37,19 @@
 {{- mustToPrettyJson $whole -}}
 {{- end -}}
 
-{{/* The console's pod has no OPA to give bundles to. */}}
+{{/* Half of the console's claim, the other is for its index: with the gateway's room, an alert of a disk that is too small
+   for it would fire for ever, and one of a disk that is half full never. */}}
+{{- define "affidavit.consoleRoom" -}}
+{{- $most := dig "audit" "wal" "max_bytes" 4294967296 .Values.config | int64 -}}
+{{- min $most (div (include "affidavit.bytes" .Values.console.size | int64) 2) -}}
+{{- end -}}
+
+{{/* The console's pod has no OPA to give bundles to, and a smaller disk. */}}
 {{- define "affidavit.consoleConfig" -}}
 {{- $whole := include "affidavit.config" . | mustFromJson -}}
+{{- $wal := get $whole.audit "wal" | default dict -}}
+{{- $_ := set $wal "max_bytes" (include "affidavit.consoleRoom" . | int64) -}}
+{{- $_ := set $whole.audit "wal" $wal -}}
 {{- $_ := unset $whole.policy "distribution" -}}
 {{- $_ := unset $whole.policy "shadow" -}}
 {{- mustToPrettyJson $whole -}}

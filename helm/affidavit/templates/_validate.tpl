@@ -182,6 +182,10 @@
 {{- if not $config.console -}}
 {{- include "affidavit.refuse" "console.enabled: needs config.console (public_url, roles)." -}}
 {{- end -}}
+{{- $least := add (dig "audit" "wal" "segment_bytes" 16777216 $config | int64) (dig "audit" "wal" "emergency_bytes" 8388608 $config | int64) -}}
+{{- if lt (include "affidavit.consoleRoom" . | int64) $least -}}
+{{- include "affidavit.refuse" (printf "console.size: %s is too little: half of it is for evidence, and that must hold config.audit.wal.segment_bytes and emergency_bytes, %d together." .Values.console.size $least) -}}
+{{- end -}}
 {{- if not (dig "audit" "registry_url" "" $config) -}}
 {{- include "affidavit.refuse" "console.enabled: needs config.audit.registry_url: the console is in a pod of its own and cannot read the file of another one." -}}
 {{- end -}}

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import threading
+import time
 from datetime import datetime
 
 import pytest
@@ -171,6 +172,33 @@ def test_a_journal_whose_disk_fails_says_so(house, monkeypatch):
             with pytest.raises(AuditUnavailable):
                 journal.note("digest.made", {"number": 1})
         assert journal.failure == "disk: OSError"
+
+
+def test_a_journal_whose_disk_hangs_answers_in_time_and_others_at_once(house, monkeypatch):
+    """Each that waited for the disk would hold a thread of the console as long: soon there would be none."""
+    config, digest, keyring = house
+    goes_on, real = threading.Event(), segments.FileOps.sync
+    with Journal(config, digest, "command", keyring, answer_seconds=0.5) as journal:
+
+        def slow(self, descriptor):
+            goes_on.wait(20)
+            real(self, descriptor)
+
+        monkeypatch.setattr(segments.FileOps, "sync", slow)
+        began = time.monotonic()
+        for number in range(20):
+            with pytest.raises(AuditUnavailable, match="deadline"):
+                journal.note("digest.made", {"number": number})
+        assert time.monotonic() - began < 5, "the first one waited, the others did not"
+        assert journal.failure is None, "slow is not broken"
+        goes_on.set()
+        while True:  # as soon as what was overdue is done
+            with contextlib.suppress(AuditUnavailable):
+                journal.note("digest.made", {"number": 20})
+                break
+            assert time.monotonic() - began < 20
+    numbers = [leaf["number"] for leaf in leaves_of(config, journal.origin) if leaf["kind"] == "digest.made"]
+    assert numbers == [0, 20], "who was told at once is not on record"
 
 
 @pytest.fixture

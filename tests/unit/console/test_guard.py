@@ -9,6 +9,7 @@ import pytest
 
 from ext_proc.console.guard import HEADERS
 from ext_proc.console.people import Role
+from ext_proc.console.ports import Health
 from ext_proc.console.routes import API, PUBLIC, ROUTES, SIGNED_IN, Route
 from ext_proc.errors import AuditUnavailable
 from tests.fakes.console_desk import ROLES
@@ -404,3 +405,14 @@ async def test_garbage_ids_are_nowhere(desk: Desk, path: str) -> None:
     for one in (await browser.get(path), await browser.get(f"/api/v1{path}")):
         assert one.status in {404, 200 if path.endswith("/me") else 404}
         assert "Traceback" not in one.text
+
+
+async def test_health_is_what_the_house_says(desk: Desk) -> None:
+    """Degraded is no 503: a probe would end a console that only somebody else can help."""
+    assert (await desk.browser().get("/health")).status == 200
+    desk.health = Health(None, ("evidence is not shipped",))
+    answer = await desk.browser().get("/health")
+    assert (answer.status, answer.text) == (200, "ok\ndegraded: evidence is not shipped\n")
+    desk.health = Health("log: disk: OSError", ("evidence is not shipped",))
+    answer = await desk.browser().get("/health")
+    assert (answer.status, answer.text) == (503, "failed: log: disk: OSError\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import threading
 
 import pytest
@@ -16,7 +17,7 @@ from ext_proc.audit import segments
 from ext_proc.audit.recovery import EndedLog
 from ext_proc.audit.shipper import ShipReport
 from ext_proc.audit.signer import LocalSigner
-from ext_proc.errors import ApprovalUnavailable
+from ext_proc.errors import ApprovalUnavailable, ConfigError
 from tests.fakes.auditor import findings
 from tests.fakes.configured import a_config
 from tests.fakes.log import a_writer, epoch, in_store, intent, outcome
@@ -58,6 +59,37 @@ def house(tmp_path, monkeypatch, store):
 
 def told(config):
     return json.loads((config.run_dir / "state" / "shipper.json").read_text())
+
+
+def test_where_no_supervisor_is_it_makes_the_folder_where_it_tells_how_it_is(tmp_path, monkeypatch):
+    """In the pod of a console nobody else does: what it said was lost without a word."""
+    config, _ = a_config(tmp_path)
+    shutil.rmtree(config.run_dir)
+    lived = []
+    monkeypatch.setattr(_Shipping, "live", lambda made, stop: lived.append(made._tell(ShipReport())))
+    monkeypatch.setattr(shipping, "store_of", lambda _: FakeStore(clock=clock))
+    for name in ("end_with_parent", "release_sigterm"):
+        monkeypatch.setattr(shipping, name, lambda: None)
+    monkeypatch.setattr(shipping.signal, "signal", lambda *_: None)
+    assert shipping.run(tmp_path / "config.yaml") == 0
+    assert lived and told(config)["is_ready"] is True
+
+
+def test_folders_that_cannot_be_made_are_said(tmp_path):
+    config, _ = a_config(tmp_path)
+    shutil.rmtree(config.run_dir)
+    config.run_dir.write_text("no folder")
+    with pytest.raises(ConfigError, match="run_dir or state_dir"):
+        shipping._make_folders(config)
+
+
+def test_what_it_counts_is_told(house, store):
+    """The console beside it tells it to whoever scrapes: there is no supervisor that could."""
+    config, made = house
+    made._tell(ShipReport(shipped=["v1/events/x"], failures=["not_kept: x"], quarantined=["y"]))
+    made._tell(ShipReport(failures=["not_kept: x", "store_unavailable: x"]))
+    assert told(config)["shipped_total"] == 1
+    assert told(config)["failed_total"] == {"not_kept": 2, "quarantined": 1, "store_unavailable": 1}
 
 
 def signer(config):

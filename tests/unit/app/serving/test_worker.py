@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import yaml
+from prometheus_client import REGISTRY
 
 from ext_proc.app import registry
 from ext_proc.app.serving import supervisor
@@ -161,3 +162,33 @@ async def test_traces_that_cannot_be_made_are_refused_and_leave_no_log(tmp_path,
 
 def test_traces_that_can_be_made_are_not_refused(tmp_path):
     supervisor._check_files(load(_traced(tmp_path))[0])
+
+
+class _Noting:
+    """A log that takes every note."""
+
+    async def note(self, kind, fields, now):
+        return None
+
+
+def _begun(connection):
+    """What the counters of two alerts stand at; None: they are not there."""
+    labels = {"connection": connection, "outcome": "unrecorded", "code": "audit_unavailable"}
+    return (
+        REGISTRY.get_sample_value("affidavit_exchanges_total", labels),
+        REGISTRY.get_sample_value("affidavit_break_glass_total", {"connection": connection}),
+    )
+
+
+async def test_counters_of_a_connection_that_a_reload_brings_begin_at_nothing(tmp_path):
+    """Born with its first event at 1, a counter shows no rise, and the alert of that event stays silent."""
+    _, path = a_config(tmp_path), tmp_path / "config.yaml"
+    worker = _Worker(path, 0)
+    assert _begun("")[0] is not None, "a fault before the routing is of no connection"
+    told = yaml.safe_load(path.read_text())
+    upstream = {"url": "https://other.example.com"}
+    told["connections"].append({"name": "brought", "hosts": ["brought.example.com"], "upstream": upstream})
+    path.write_text(yaml.safe_dump(told))
+    assert _begun("brought") == (None, None)
+    await worker._reload(_Noting())
+    assert _begun("brought") == (0, 0)
