@@ -16,6 +16,7 @@ from ext_proc.approval.register import Limits
 from ext_proc.approval.register_sql import SqlRegister
 from ext_proc.approval.watch import open_watch
 from ext_proc.audit.keys import KeyRing
+from ext_proc.audit.registry_sql import SqlRegistry
 from ext_proc.audit.signer import LocalSigner
 from ext_proc.audit.vault_sql import SqlVault
 from ext_proc.audit.writer import WalLimits
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from ext_proc.policy.opa import OpaPolicy
     from ext_proc.tracing import Tracing
 
+REGISTRY_FILE: Final = "registry.sqlite"
+"""In ``state_dir``: the registry of subject keys, where no database is named."""
 HOLD_SECONDS: Final = 50.0
 """What proxies and clients on the way commonly bear is a minute."""
 
@@ -162,7 +165,31 @@ def _registry(config: Config) -> tuple[str, Path | None]:
     audit = config.audit
     if audit.registry_url:
         return audit.registry_url, audit.registry_password_file
-    return sqlite_url(config.state_dir / "registry.sqlite"), None
+    return sqlite_url(config.state_dir / REGISTRY_FILE), None
+
+
+def take_over_file(config: Config) -> int:
+    """From the file in ``state_dir`` to the database of ``audit.registry_url``, once, when that is new: keys and legal
+    holds. Without them no payload of before could be read, and nobody of before erased. How many keys.
+
+    Raises:
+        ConfigError: the database has other keys of the same people, or the file cannot be moved aside.
+        AuditUnavailable: one of both cannot be used.
+    """
+    path = config.state_dir / REGISTRY_FILE
+    if not config.audit.registry_url or not path.exists():
+        return 0
+    old, new = SqlRegistry.from_url(sqlite_url(path)), SqlRegistry.from_url(*_registry(config))
+    try:
+        copied = new.take_over(old)
+    finally:
+        old.close()
+        new.close()
+    try:
+        path.rename(path.with_suffix(".sqlite.moved"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    return copied
 
 
 def log_signer(config: Config) -> Signer:

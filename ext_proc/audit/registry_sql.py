@@ -131,6 +131,31 @@ class SqlRegistry:
                 connection.execute(one_more.values(value=_counters.c.value + 1))
             return generations
 
+    def take_over(self, other: SqlRegistry) -> int:
+        """Keys and legal holds of ``other`` that are not here; how many keys. All of it, or nothing.
+
+        Raises:
+            ConfigError: of one person and generation each has another key: what one of them sealed would be lost.
+            AuditUnavailable: one of the databases cannot be used.
+        """
+        with other._tables.reading() as connection:
+            keys, holds = (
+                [dict(row) for row in connection.execute(select(table)).mappings()] for table in (_keys, _holds)
+            )
+        with self._tables.writing() as connection:
+            copied = 0
+            for key in keys:
+                mine = (_keys.c.subject_ref == key["subject_ref"], _keys.c.generation == key["generation"])
+                here = connection.execute(select(_keys.c.wrapped, _keys.c.requested_origin).where(*mine)).first()
+                if here is None:
+                    connection.execute(insert(_keys).values(key))
+                    copied += 1
+                elif here.wrapped != key["wrapped"] and here.requested_origin is None:
+                    raise ConfigError("registry_url: its database has other keys of the same people")
+            for hold in holds:
+                connection.execute(self._tables.insert(_holds).values(hold).on_conflict_do_nothing())
+        return copied
+
     def scrub(self) -> None:
         """See `Registry.scrub`."""
         with self._tables.asking():

@@ -353,3 +353,49 @@ def test_a_payload_from_end_to_end(here: Setting, tmp_path: Path) -> None:
     ring = KeyRing(b"k" * 32, b"p" * 32, here.registry)
     told, sealed = ring.encrypt("hmac-sha256:aa", [Payload("request.raw", b"hello", "text/plain")], "bound")
     assert ring.decrypt(told[0], sealed[0], "bound") == b"hello"
+
+
+# From a file to a database ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def two(
+    request: Any, open_database: Callable[[str], Database], tmp_path: Path
+) -> Iterator[tuple[SqlRegistry, SqlRegistry]]:
+    """The registry of a gateway that had one replica, and the database that several are to share."""
+    old = SqlRegistry.from_url(database.sqlite_url(tmp_path / "old.sqlite"))
+    new = SqlRegistry.from_url(open_database(request.param).url)
+    yield old, new
+    old.close()
+    new.close()
+
+
+def test_keys_and_holds_are_taken_over(two: tuple[SqlRegistry, SqlRegistry]) -> None:
+    old, new = two
+    old.add("ada", 0, b"of ada")
+    old.add("bob", 0, b"of bob")
+    old.hold(LegalHold("ada", "case-1", None))
+    assert new.take_over(old) == 2
+    assert new.key("ada", 0) == old.key("ada", 0)
+    assert new.holds(None, NOW) == old.holds(None, NOW) != ()
+    assert new.take_over(old) == 0, "what is there already is not another"
+
+
+def test_who_was_erased_here_stays_so(two: tuple[SqlRegistry, SqlRegistry]) -> None:
+    old, new = two
+    old.add("ada", 0, b"of ada")
+    new.add("ada", 0, b"of ada")
+    new.destroy("ada", Receipt("log", 1, ""), NOW)
+    assert new.take_over(old) == 0
+    found = new.key("ada", 0)
+    assert found is not None and found.wrapped is None
+
+
+def test_other_keys_of_the_same_people_are_no_mistake_to_make_good(two: tuple[SqlRegistry, SqlRegistry]) -> None:
+    old, new = two
+    old.add("bob", 0, b"of bob")
+    old.add("ada", 0, b"of ada")
+    new.add("ada", 0, b"another of ada")
+    with pytest.raises(ConfigError, match="other keys of the same people"):
+        new.take_over(old)
+    assert new.key("bob", 0) is None, "all of it, or nothing"

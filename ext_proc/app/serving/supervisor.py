@@ -125,6 +125,8 @@ class _Supervisor:
             access_log.prepare(registry.access_log_path(config))
         except OSError as error:
             raise ConfigError(f"run_dir or state_dir: {error.filename}: {error.strerror}") from None
+        if moved := registry.take_over_file(config):  # nobody else is in the folder now
+            _log.warning("keys and legal holds taken over into the database of audit.registry_url", keys=moved)
         edge_files.write(config)
         if config.policy.distribution is not None:
             write_opa_config(config, config.policy.distribution)

@@ -15,6 +15,7 @@ from ext_proc.app import edge_files, registry
 from ext_proc.config import MIB, Config, load
 from ext_proc.errors import ConfigError
 from ext_proc.model import FieldStep, Keep
+from tests.fakes.configured import a_config
 from tests.unit.test_config import VALID
 
 if TYPE_CHECKING:
@@ -191,3 +192,31 @@ def test_a_worker_does_not_import_envoys_types() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# From one replica to several -------------------------------------------------------------------------------------------
+
+
+def test_keys_of_the_file_go_into_the_database_that_is_new(tmp_path):
+    """Else no payload of before could be read, and nobody of before be erased."""
+    config, _ = a_config(tmp_path)
+    before = registry.keyring(config)
+    before.registry.add("ada", 0, b"of ada")
+    before.registry.close()
+    other = f"sqlite:///{tmp_path}/shared.sqlite"
+    audit = config.audit.model_copy(update={"registry_url": other})
+    shared = config.model_copy(update={"audit": audit})
+    assert registry.take_over_file(shared) == 1
+    after = registry.keyring(shared)
+    assert after.registry.key("ada", 0).wrapped == b"of ada"
+    after.registry.close()
+    assert not (config.state_dir / "registry.sqlite").exists()
+    assert (config.state_dir / "registry.sqlite.moved").exists(), "nothing is thrown away"
+    assert registry.take_over_file(shared) == 0
+
+
+def test_without_a_database_the_file_stays(tmp_path):
+    config, _ = a_config(tmp_path)
+    registry.keyring(config).registry.close()
+    assert registry.take_over_file(config) == 0
+    assert (config.state_dir / "registry.sqlite").exists()
