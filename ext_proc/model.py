@@ -541,9 +541,10 @@ class Payload:
 class Entry:
     """What the session asks the log to keep. ``facts`` hold no content: codes, counts, digests, ids and times.
 
-    ``kind`` is ``inference.intent``, ``inference.outcome`` or ``inference.part`` (of a streamed answer). ``identity``
-    is kept as keyed references, never in clear, and so are the ids of tool calls: ``tool_calls`` are those that an
-    answer asks for, each a record of its own before this one, ``tool_results`` those whose results a request brings.
+    ``kind`` is ``inference.intent``, ``inference.outcome``, ``inference.part`` (of a streamed answer),
+    ``inference.undelivered``, ``approval.requested`` or ``approval.break_glass``. ``identity`` is kept as keyed
+    references, never in clear, and so are the ids of tool calls: ``tool_calls`` are those that an answer asks for, each
+    a record of its own before this one, ``tool_results`` those whose results a request brings.
     """
 
     kind: str

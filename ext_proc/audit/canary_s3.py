@@ -1,4 +1,4 @@
-"""The WORM canary's attacks on a bucket. With `s3` the only files that speak to AWS.
+"""The WORM canary's attacks on a bucket.
 
 They are made with the gateway's own credentials: what these can do to evidence is what a thief of them can do.
 

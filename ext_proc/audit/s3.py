@@ -1,4 +1,4 @@
-"""The store as S3 with Object Lock. The only file that speaks to AWS.
+"""The store as S3 with Object Lock. The gate speaks to AWS here, and in `canary_s3` and `signer_kms`.
 
 The bucket's default retention locks what is put, so that the gateway's identity needs neither ``PutObjectRetention``
 nor any delete permission; `read_back` shows whether it did.

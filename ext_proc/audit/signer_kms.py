@@ -1,4 +1,4 @@
-"""The log's key in AWS KMS. The second door to AWS beside `s3`.
+"""The log's key in AWS KMS.
 
 A key of the kind ``ECC_NIST_EDWARDS25519``, for signing. Its owner grants ``kms:GetPublicKey`` and ``kms:Sign``.
 """

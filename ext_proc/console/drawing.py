@@ -161,9 +161,13 @@ def _entities(counts: Sequence[Count]) -> Drawn:
     return Drawn("entities", "What was masked", summary, ("Masked",), height, bars, (), (), marks, rows)
 
 
+_NOTHING: Final = 1e-9
+"""What is less is drawn as nothing: it has no size that a float can tell."""
+
+
 def nice(largest: float) -> float:
     """The end of an axis: the next 1, 2, 5 or 10 of its size, so that its marks are numbers people like."""
-    if largest <= 0:
+    if largest < _NOTHING:
         return 1.0
     size = 10.0 ** math.floor(math.log10(largest))
     return next(size * one for one in (1, 2, 5, 10) if largest <= size * one * (1 + 1e-9))

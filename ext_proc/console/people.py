@@ -33,10 +33,6 @@ class Viewer:
         """What they are called here."""
         return self.identity.subject
 
-    def has_one_of(self, wanted: frozenset[Role]) -> bool:
-        """Have they one of these roles?"""
-        return not self.roles.isdisjoint(wanted)
-
 
 def viewer_of(identity: Identity, groups_of: Mapping[Role, tuple[str, ...]]) -> Viewer:
     """The viewer that the token speaks of.

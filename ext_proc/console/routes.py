@@ -24,7 +24,6 @@ API: Final = "/api/v1"
 Audience = frozenset[Role] | Literal["signed_in", "public"]
 SIGNED_IN: Final = "signed_in"
 PUBLIC: Final = "public"
-EVERY_ROLE: Final = frozenset(Role)
 APPROVERS: Final = frozenset({Role.APPROVER})
 AUDITORS: Final = frozenset({Role.AUDITOR})
 

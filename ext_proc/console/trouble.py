@@ -118,7 +118,6 @@ BUSY: Final = Trouble(
     "Close some pages, or reload by hand.",
     headers=(("retry-after", "30"),),
 )
-CLEAR_NOT_ALLOWED: Final = "The policy does not let you read the request as it came. What the model would get is below."
 
 
 def of_method(allowed: frozenset[str]) -> Trouble:

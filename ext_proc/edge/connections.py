@@ -75,6 +75,12 @@ if TYPE_CHECKING:
 ROUTE_CONFIGURATION: Final = "connections"
 _ANY_HOST: Final = "*"
 UNMATCHED_ROUTE: Final = "_unmatched"
+"""Name of the route of requests that belong to no connection. No connection can have it (theirs start with a letter).
+
+It leads to a ``direct_response``, which Envoy's router gives *behind* ext_proc and the request gate: so the gate is
+asked, finds no connection of this name, refuses with 404 and has it on record. Without any route the gate would be
+asked too, but could not tell this case from a missing attribute.
+"""
 PUBLIC_AUTHORITIES: Final = tuple(
     map(
         Path,
@@ -87,12 +93,6 @@ PUBLIC_AUTHORITIES: Final = tuple(
     )
 )
 """Where systems keep the public authorities: the first that is here, which must be the same where Envoy runs."""
-"""Name of the route of requests that belong to no connection. No connection can have it (theirs start with a letter).
-
-It leads to a ``direct_response``, which Envoy's router gives *behind* ext_proc and the request gate: so the gate is
-asked, finds no connection of this name, refuses with 404 and has it on record. Without any route the gate would be
-asked too, but could not tell this case from a missing attribute.
-"""
 
 
 @dataclass(frozen=True, slots=True)

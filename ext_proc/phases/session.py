@@ -74,6 +74,9 @@ RECEIPT_HEADER: Final = "x-affidavit-receipt"
 class Session:
     """One exchange. Not safe for concurrent use; the driver hands in one event at a time.
 
+    `holding.HoldingSession` goes on from here where people are asked, `streaming.StreamingSession` from there where an
+    answer comes in pieces: that one is what the driver makes. Which method hears an event is told by `table.TABLE`.
+
     Args:
         connections: the registry as it stood when the exchange began.
     """
@@ -192,6 +195,7 @@ class Session:
             return self._refuse(error, event.at)
         expected = head.content_length if head.content_length is not None else self.connection.request_limit_bytes
         self.state = State.ADMITTING
+        # Kept as it came and as it went on; the answer's size is not known yet.
         return (do.Admit(2 * expected + _ANSWER_EXPECTED_BYTES),)
 
     def on_admitted(self, event: ev.Admitted) -> tuple[do.Effect, ...]:
@@ -284,6 +288,7 @@ class Session:
         return (do.Unlock(self._known_connection),)
 
     def _ask_people(self, at: datetime) -> tuple[do.Effect, ...]:
+        """Nobody, here: see `holding`."""
         return self._deny("approval_required", "This call needs a person's approval first.", at)
 
     @property

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from ext_proc.model import Call
 
 SCHEMA: Final = "affidavit/question/v1"
-ROLE: Final = "policy.question"
-"""Of the payload in which a question and its answer are kept."""
 _BEGIN: Final = '{"input":'
 _THEN: Final = ',"result":'
 _decode: Final = json.JSONDecoder().raw_decode  # orjson takes no half of a surrogate pair, which a question may have

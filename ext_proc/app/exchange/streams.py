@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ext_proc.app.exchange.labels import public_path
-from ext_proc.app.exchange.restoring import RestoringMasker
 from ext_proc.model import Piece, Redaction
 from ext_proc.protocols import streaming
 from ext_proc.protocols.document import with_edits
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from ext_proc.model import RedactionRule
     from ext_proc.protocols.streaming import Learnt, StreamReader
-    from ext_proc.redaction import Detector, Redactor, Restorer
+    from ext_proc.redaction import Detector, Redactor
 
     Describe = Callable[[Redaction, Learnt], Redaction]
 
@@ -101,13 +100,12 @@ class Maskers:
         self._hash_key = hash_key
         self._detector = detector
 
-    def of_pieces(self, rules: Sequence[RedactionRule], restorer: Restorer | None = None) -> streaming.MakeMasker:
-        """What makes the masker of each text in pieces; ``restorer`` then puts the caller's own values back."""
+    def of_pieces(self, rules: Sequence[RedactionRule]) -> streaming.MakeMasker:
+        """What makes the masker of each text in pieces."""
 
         def make(path: str, context: str) -> streaming.Masker:
             public = public_path(path)
-            made = StreamRedactor(rules, path=public, context=context, hash_key=self._hash_key, detector=self._detector)
-            return made if restorer is None else RestoringMasker(made, restorer)
+            return StreamRedactor(rules, path=public, context=context, hash_key=self._hash_key, detector=self._detector)
 
         return make
 
