@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import boto3
 from botocore.config import Config as BotoConfig
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from botocore.parsers import ResponseParserError
 
 from ext_proc.audit.store import Stored, StoreRefused, StoreUnavailable
@@ -93,7 +93,7 @@ class S3Store:
             if _code(error) not in _EXISTS:
                 raise _translated(error) from None
         except _NO_ANSWER as error:
-            raise StoreUnavailable(type(error).__name__) from None
+            raise _unanswered(error) from None
 
     def read_back(self, key: str) -> Stored | None:
         """See `Store.read_back`."""
@@ -109,7 +109,7 @@ class S3Store:
                 return None
             raise _translated(error) from None
         except _NO_ANSWER as error:
-            raise StoreUnavailable(type(error).__name__) from None
+            raise _unanswered(error) from None
         return Stored(
             sha256=hashlib.sha256(body).hexdigest(),
             size_bytes=len(body),
@@ -129,7 +129,7 @@ class S3Store:
         except ClientError as error:
             raise _translated(error) from None
         except _NO_ANSWER as error:
-            raise StoreUnavailable(type(error).__name__) from None
+            raise _unanswered(error) from None
         return body
 
     def changed(self, key: str, seen: str | None, most: int) -> tuple[str, bytes] | None:
@@ -154,7 +154,7 @@ class S3Store:
                 return None
             raise _translated(error) from None
         except _NO_ANSWER as error:
-            raise StoreUnavailable(type(error).__name__) from None
+            raise _unanswered(error) from None
         return str(found.get("ETag", "")), raw
 
     def _oldest(self, key: str) -> str | None:
@@ -177,7 +177,7 @@ class S3Store:
         except ClientError as error:
             raise _translated(error) from None
         except _NO_ANSWER as error:
-            raise StoreUnavailable(type(error).__name__) from None
+            raise _unanswered(error) from None
 
 
 class BucketSettings:
@@ -214,7 +214,12 @@ class BucketSettings:
         except ClientError as error:
             raise _translated(error) from None
         except _NO_ANSWER as error:
-            raise StoreUnavailable(type(error).__name__) from None
+            raise _unanswered(error) from None
+
+
+def _unanswered(error: Exception) -> StoreUnavailable:
+    hint = ": name audit.s3.credentials_file, or give AWS_..." if isinstance(error, NoCredentialsError) else ""
+    return StoreUnavailable(f"{type(error).__name__}{hint}")
 
 
 def _code(error: ClientError) -> str:

@@ -176,9 +176,10 @@ def _refused(said: dict[str, Any], *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(said))
     else:
-        print(
-            f"affidavit: {error.get('code', 'refused')}: {error.get('message', 'the console refused')}", file=sys.stderr
-        )
+        code, message = error.get("code", "refused"), error.get("message", "the console refused")
+        if code == "not_found":  # the page's words are for who came by a link
+            message = "no call of this id waits for somebody like you: `affidavit approvals list`"
+        print(f"affidavit: {code}: {message}", file=sys.stderr)
     return 1
 
 

@@ -133,6 +133,8 @@ def _alone(config: Config) -> Iterator[None]:
     """One such command at a time: each must see what the other put on record."""
     try:
         descriptor = os.open(config.state_dir / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        raise ConfigError(f"state_dir: {config.state_dir} is not there: start `affidavit serve` once") from None
     except OSError as error:
         raise ConfigError(f"state_dir: {config.state_dir / _LOCK}: {error.strerror}") from None
     try:
