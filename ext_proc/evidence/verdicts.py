@@ -94,7 +94,9 @@ def judge(pair: Pair, around: Surroundings) -> Verdict:
 # A request that ended -------------------------------------------------------------------------------------------------
 
 
-def judge_end(line: Line, exchange: Exchange | None, around: Surroundings) -> Verdict:
+def judge_end(  # noqa: PLR0911 - one for each fact
+    line: Line, exchange: Exchange | None, around: Surroundings
+) -> Verdict:
     """A line of Envoy's about a request that is over."""
     if line.attempts and line.event_id is None:
         return Verdict(Kind.INCIDENT, "bypass", "The request reached the upstream without the gate's word.")
@@ -106,6 +108,8 @@ def judge_end(line: Line, exchange: Exchange | None, around: Surroundings) -> Ve
     if exchange is None:
         return _judge_unrecorded(line, around)
     if line.attempts and not exchange.has_intent:
+        if _is_behind(line, exchange, around):  # of a call that waited for people, the hold may be there, and no more
+            return Verdict(Kind.EXPLAINED, "record_not_shipped", "Its intent is not in the store yet.")
         return Verdict(Kind.INCIDENT, "bypass", "The request reached the upstream, and the log holds no intent for it.")
     return _judge_phases(line, exchange, around)
 
@@ -138,11 +142,16 @@ def _judge_unrecorded(line: Line, around: Surroundings) -> Verdict:  # noqa: PLR
     return Verdict(Kind.ORPHAN, "record_missing", "Envoy's log tells of the request, and no log of ours does.")
 
 
+def _is_behind(line: Line, exchange: Exchange, around: Surroundings) -> bool:
+    """Is what the log of the exchange says of the end of the request still on its way?"""
+    until = around.log_until.get(exchange.origin)
+    return until is not None and until < line.ended_at + SLACK and around.is_young(line.ended_at)
+
+
 def _judge_phases(line: Line, exchange: Exchange, around: Surroundings) -> Verdict:  # noqa: PLR0911 - as above
     """There is a record: did the gate have its say in each phase?"""
     if exchange.status is None:
-        until = around.log_until.get(exchange.origin)
-        if until is not None and until < line.ended_at + SLACK and around.is_young(line.ended_at):
+        if _is_behind(line, exchange, around):
             return Verdict(Kind.EXPLAINED, "record_not_shipped", "Its outcome is not in the store yet.")
         return Verdict(Kind.ORPHAN, "outcome_missing", "It is over, its log tells of it, and not of an outcome.")
     fault = _fault(line)

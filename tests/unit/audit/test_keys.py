@@ -256,5 +256,5 @@ def test_key_files(tmp_path: Path) -> None:
     path.write_bytes(b"short")
     with pytest.raises(ConfigError, match="32 bytes"):
         read_key(path)
-    with pytest.raises(ConfigError, match="No such file"):
+    with pytest.raises(ConfigError, match="is not there; make it with: affidavit keys create"):
         read_key(tmp_path / "nowhere")

@@ -328,6 +328,20 @@ def test_whom_the_gate_has_heard_did_not_leave_unheard(gateway, kind):
     assert gateway.noted == []
 
 
+def test_a_hold_may_be_in_the_store_before_its_intent_is(gateway):
+    """Seconds after a call that waited for people: no alarm that the gate was passed by."""
+    gateway.log.add("approval.requested", NOON, {"exchange_id": "one"})
+    gateway.seal(line("one", NOON), end=None)
+    assert only(gateway.reconcile(now=LATER)) == ("explained", "record_not_shipped")
+    assert only(gateway.reconcile(now=NOON + 2 * HOUR)) == ("incident", "bypass")
+
+
+def test_a_hold_without_an_intent_in_a_log_that_ended(gateway):
+    gateway.log.add("approval.requested", NOON, {"exchange_id": "one"})
+    gateway.seal(line("one", NOON))
+    assert only(gateway.reconcile(now=LATER)) == ("incident", "bypass")
+
+
 def test_what_the_gate_could_not_record_it_refused(gateway):
     gateway.seal(line("one", NOON, attempts=0, outcome="unrecorded", decision="deny"))
     assert only(gateway.reconcile()) == ("explained", "unrecorded")
