@@ -89,9 +89,12 @@ async def test_child_of_its_own(tmp_path: Path) -> None:
 
 async def test_shipper_that_is_asked_to_end_at_once(tmp_path: Path) -> None:
     """It is stopped right after it was started, where its predecessor was stopped with all: there is a last round."""
+    config = tmp_path / "none.yaml"
+    os.mkfifo(config)  # it waits there: one that had ended by itself would be ended by the signal
     async with running() as server:
-        child = await server.start(("ship", "--config", str(tmp_path / "none.yaml")))
+        child = await server.start(("ship", "--config", str(config)))
         child.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(config.write_bytes, b"")
         assert await child.wait() == 2  # of the configuration, not of the signal
 
 

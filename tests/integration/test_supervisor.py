@@ -475,7 +475,7 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "an upstream that is none": (
         lambda config: config["connections"][0]["upstream"].update(url="http://a@b"),
-        "connections.model.upstream.url",
+        "connections.0.upstream.url (connection model)",
     ),
 }
 
@@ -582,9 +582,9 @@ def test_what_cannot_work_is_not_begun(tmp_path: Path, change: dict[str, Any], e
 @pytest.mark.parametrize(
     ("file", "content", "expected"),
     [
-        ("keys/key-encryption-key", None, "key-encryption-key: No such file or directory"),
+        ("keys/key-encryption-key", None, "key-encryption-key: is not there"),
         ("keys/pepper", b"short", "pepper: 32 bytes are needed"),
-        ("keys/hash-key", None, "hash-key: No such file or directory"),
+        ("keys/hash-key", None, "hash-key: is not there"),
         ("bundle.tar.gz", None, "bundle.tar.gz: No such file or directory"),
         ("bundle.tar.gz", b"nonsense", "bundle.tar.gz: not a policy bundle"),
     ],
