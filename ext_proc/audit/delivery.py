@@ -324,6 +324,7 @@ class Delivery:
         segment.unlink(missing_ok=True)
         files.sync_folder(self.folder)
         self._made.freed += 1
+        self._desk.on_freed(self._made)
 
     def _fail(self, code: str, why: str) -> None:
         self._made.failures.append(f"{code}: {why}: {self.folder.name}")

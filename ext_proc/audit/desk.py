@@ -67,6 +67,7 @@ class Desk:
         clock: aware UTC.
         journal: where to note births, digests and ends: durable when it returns. None: nowhere.
         on_end: told of each log that nobody writes any more, at least once. Must not raise.
+        on_freed: told of the round after each file that is in the store and gone from the disk. Must not raise.
     """
 
     store: Store
@@ -74,6 +75,7 @@ class Desk:
     clock: Callable[[], datetime]
     journal: Journal | None = None
     on_end: Callable[[EndedLog], None] = lambda _: None
+    on_freed: Callable[[ShipReport], None] = lambda _: None
 
     def put(self, one: SealedObject, made: ShipReport, sealed_at: datetime | None = None) -> None:
         """Put one object and read it back.

@@ -78,6 +78,10 @@ class Shipper:
         """``on_end`` is told of each log that nobody writes any more, at least once. It must not raise."""
         self._desk.on_end = on_end
 
+    def tell_frees_to(self, on_freed: Callable[[ShipReport], None]) -> None:
+        """``on_freed`` is told after each file: a round after a long outage may take an hour, and is no silence."""
+        self._desk.on_freed = on_freed
+
     @property
     def journal(self) -> Journal | None:
         """Where births, digests and ends are noted."""

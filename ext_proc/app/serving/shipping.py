@@ -152,6 +152,7 @@ class _Shipping:
             self._fetcher.start(stop, self._config.policy.distribution.poll_seconds)
         self._shipper.journal = self._note
         self._shipper.on_failure = self._tell_state
+        self._shipper.tell_frees_to(self._tell_state)
 
         def after(made: ShipReport) -> None:
             self._after_round(made)

@@ -60,6 +60,20 @@ async def test_a_log_goes_to_the_store_and_leaves_the_disk(tmp_path, clock, stor
     assert findings(store) == []
 
 
+async def test_each_file_that_is_freed_is_told_of(tmp_path, clock, store):
+    """After a long outage one round takes long: who says nothing meanwhile would be taken for hung."""
+    writer = await a_writer(tmp_path, segment_bytes=16384)
+    for number in range(40):
+        await writer.record(intent(number, b"x" * 500), AT)
+        await writer.record(outcome(number), AT)
+    await writer.close(AT)
+    made = a_shipper(tmp_path, store, clock)
+    freed = []
+    made.tell_frees_to(lambda report: freed.append(report.freed))
+    count = made.run_once().freed
+    assert count > 1 and freed == list(range(1, count + 1))
+
+
 async def test_a_live_log_s_sealed_segments_go_and_its_folder_stays(tmp_path, clock, store):
     writer = await a_writer(tmp_path, seal_seconds=0.1)
     folder = tmp_path / "evidence" / E1
