@@ -181,6 +181,8 @@ def take_over_file(config: Config) -> int:
         return 0
     old, new = SqlRegistry.from_url(sqlite_url(path)), SqlRegistry.from_url(*_registry(config))
     try:
+        if new.is_kept_in(path):  # the file itself was named: there is nothing to move
+            return 0
         copied = new.take_over(old)
     finally:
         old.close()

@@ -131,6 +131,11 @@ class SqlRegistry:
                 connection.execute(one_more.values(value=_counters.c.value + 1))
             return generations
 
+    def is_kept_in(self, path: Path) -> bool:
+        """Is this file the database, by whatever name it was called?"""
+        name = self._tables.engine.url.database
+        return self._tables.is_sqlite and name is not None and path.samefile(name)
+
     def take_over(self, other: SqlRegistry) -> int:
         """Keys and legal holds of ``other`` that are not here; how many keys. All of it, or nothing.
 

@@ -27,11 +27,13 @@ import yaml
 from envoy.service.ext_proc.v3 import external_processor_pb2_grpc
 
 from ext_proc import cli
+from ext_proc.app import registry
 from ext_proc.app.process import read_states
 from ext_proc.app.serving import supervisor
 from ext_proc.app.serving.fork_server import Child
 from ext_proc.app.serving.supervisor import _Role, _Supervisor
 from ext_proc.audit.keys import create_key_files
+from ext_proc.config import load
 from ext_proc.demo import servers
 from ext_proc.demo.programs import free_ports
 from ext_proc.demo.seaweed import start_seaweed
@@ -352,6 +354,23 @@ async def test_worker_that_follows_late_gets_its_routes_then(tmp_path: Path, mon
         having.update(f"worker-{index}" for index in range(gate._config.workers))
         await reloading
     assert written == [1] and gate._refusal is None
+
+
+def test_keys_come_along_into_a_database_that_is_new(tmp_path: Path) -> None:
+    """Before anything runs, and while nobody else can be in the folder."""
+    _make_files(tmp_path)
+    whole = _configuration(tmp_path, 1)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(whole))
+    before = registry.keyring(load(tmp_path / "config.yaml")[0])
+    before.registry.add("ada", 0, b"of ada")
+    before.registry.close()
+    whole["audit"]["registry_url"] = f"sqlite:///{tmp_path}/shared.sqlite"
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(whole))
+    config, _ = load(tmp_path / "config.yaml")
+    for lock in _Supervisor(tmp_path / "config.yaml")._prepare(config):
+        os.close(lock)
+    found = registry.keyring(config).registry.key("ada", 0)
+    assert found is not None and found.wrapped == b"of ada"
 
 
 def _stopped() -> Child:

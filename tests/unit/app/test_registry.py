@@ -215,6 +215,23 @@ def test_keys_of_the_file_go_into_the_database_that_is_new(tmp_path):
     assert registry.take_over_file(shared) == 0
 
 
+@pytest.mark.parametrize("name", ["state/registry.sqlite", "state/../state/registry.sqlite", "link.sqlite"])
+def test_the_file_itself_may_be_the_database(tmp_path, name):
+    """Moved aside, it would be empty the next time, and with it every key gone."""
+    config, _ = a_config(tmp_path)
+    before = registry.keyring(config)
+    before.registry.add("ada", 0, b"of ada")
+    before.registry.close()
+    (tmp_path / "link.sqlite").symlink_to(config.state_dir / "registry.sqlite")
+    audit = config.audit.model_copy(update={"registry_url": f"sqlite:///{tmp_path}/{name}"})
+    named = config.model_copy(update={"audit": audit})
+    assert registry.take_over_file(named) == 0
+    after = registry.keyring(named)
+    assert after.registry.key("ada", 0).wrapped == b"of ada"
+    after.registry.close()
+    assert (config.state_dir / "registry.sqlite").exists()
+
+
 def test_without_a_database_the_file_stays(tmp_path):
     config, _ = a_config(tmp_path)
     registry.keyring(config).registry.close()
