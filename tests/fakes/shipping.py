@@ -13,7 +13,7 @@ from tests.fakes.signer import FakeSigner
 from tests.fakes.store import RETENTION, FakeStore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
     from pathlib import Path
 
@@ -28,6 +28,24 @@ class StandingClock:
 
     def __call__(self) -> datetime:
         return self.now
+
+
+class Rounds:
+    """`threading.Event` that is set after so many rounds; ``between`` is called after each."""
+
+    def __init__(self, rounds: int, between: Callable[[int], object] = lambda _: None) -> None:
+        self.left, self.turn, self.between = rounds, 0, between
+
+    def is_set(self) -> bool:
+        return self.left <= 0
+
+    def set(self) -> None:
+        self.left = 0
+
+    def wait(self, _: float) -> None:
+        self.turn += 1
+        self.left -= 1
+        self.between(self.turn)
 
 
 @dataclass

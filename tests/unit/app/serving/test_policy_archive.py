@@ -23,27 +23,10 @@ from ext_proc.model import PolicyVersion
 from tests.fakes.auditor import findings
 from tests.fakes.configured import a_config
 from tests.fakes.log import in_store
+from tests.fakes.shipping import Rounds
 from tests.fakes.signer import FakeSigner
 from tests.fakes.store import RETENTION, BadStore, FakeStore
 from tests.unit.policy.test_opa import write_bundle
-
-
-class Rounds:
-    """`threading.Event` that is set after so many rounds; ``between`` is called after each."""
-
-    def __init__(self, rounds, between=lambda _: None):
-        self.left, self.turn, self.between = rounds, 0, between
-
-    def is_set(self):
-        return self.left <= 0
-
-    def set(self):
-        self.left = 0
-
-    def wait(self, _):
-        self.turn += 1
-        self.left -= 1
-        self.between(self.turn)
 
 
 class House:

@@ -164,6 +164,15 @@ def test_each_part_for_itself(config: Any, said: dict[str, Any], part: str) -> N
     assert found.is_ready is (part in {"shipper", "bundle", "daily"})
 
 
+def test_a_refused_configuration_is_told_and_stops_nobody(config: Any) -> None:
+    well = {"at": 1000.0, "is_ready": True, "is_writable": True, "is_policy_ready": True, "failure": None}
+    states: dict[str, Any] = {f"worker-{index}": well for index in range(config.workers)}
+    states["supervisor"] = {**well, "refused": {"config_sha256": "", "why": "not every worker has taken it over"}}
+    found = Standing.of(config, states, 1000.0)
+    assert found.is_ready and found.parts["bundle"]
+    assert found.degraded == {"configuration": "not every worker has taken it over"}
+
+
 def test_a_worker_that_is_silent_is_not_there(config: Any) -> None:
     well = {"at": 1000.0, "is_ready": True, "is_writable": True, "is_policy_ready": True, "failure": None}
     states = {f"worker-{index}": well for index in range(config.workers)}

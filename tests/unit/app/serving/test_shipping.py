@@ -21,25 +21,8 @@ from ext_proc.errors import ApprovalUnavailable, ConfigError
 from tests.fakes.auditor import findings
 from tests.fakes.configured import a_config
 from tests.fakes.log import a_writer, epoch, in_store, intent, outcome
+from tests.fakes.shipping import Rounds
 from tests.fakes.store import FakeStore
-
-
-class Rounds:
-    """`threading.Event` that is set after so many rounds; ``between`` is called after each."""
-
-    def __init__(self, rounds, between=lambda _: None):
-        self.left, self.turn, self.between = rounds, 0, between
-
-    def is_set(self):
-        return self.left <= 0
-
-    def set(self):
-        self.left = 0
-
-    def wait(self, _):
-        self.turn += 1
-        self.left -= 1
-        self.between(self.turn)
 
 
 @pytest.fixture
