@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
 
 
 RELOAD_SECONDS: Final = 10.0
@@ -43,6 +44,31 @@ def end_with_parent() -> None:
     parent = os.environ.get(PARENT_VARIABLE)
     if parent is not None and parent != str(os.getppid()):
         raise SystemExit("affidavit: the process that started this one is gone")
+
+
+def adopt_orphans() -> None:
+    """Be the parent of every process below us whose own has died (prctl(2)), as process 1 is of all. (Linux.)"""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+class Orphans:
+    """The dead among the adopted, whom nobody waits for: without a look now and then each keeps its number for ever."""
+
+    def __init__(self) -> None:
+        self._seen: int | None = None
+
+    def look(self) -> None:
+        """Bury one that was dead at the last look, too. Whoever somebody waits for is waited for long before that."""
+        with suppress(ChildProcessError):  # there are none
+            if self._seen is not None and self._first() == self._seen:
+                os.waitpid(self._seen, os.WNOHANG)
+            self._seen = self._first()
+
+    @staticmethod
+    def _first() -> int | None:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return None if found is None else found.si_pid
 
 
 def hold_sigterm() -> None:

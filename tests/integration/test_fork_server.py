@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import json
 import os
 import resource
@@ -44,8 +43,26 @@ async def until(is_so: Callable[[], object]) -> None:
         await asyncio.sleep(0.01)
 
 
+def pid_of(server: ForkServer) -> int:
+    assert server._process is not None
+    return server._process.pid
+
+
+def forked_by(server: ForkServer) -> set[int]:
+    """What of it runs: it is ours, as the server itself is."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    mine = {int(pid) for pid in children if "fork-server" in command_of(int(pid))}
+    return mine - {pid_of(server)}
+
+
 def command_of(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    return []
+
+
+def spawned(*command: str) -> int:
+    return os.posix_spawnp(command[0], command, os.environ)
 
 
 def waiting(folder: Path) -> tuple[str, ...]:
@@ -80,9 +97,11 @@ async def test_child_of_its_own(tmp_path: Path) -> None:
         child = await server.start(waiting(tmp_path))
         await until(lambda: Path(f"/proc/{child.pid}/comm").read_text() == "work-0\n")
         assert os.getpgid(child.pid) == child.pid != os.getpgid(0)
-        assert "fork-server" in command_of(parent_of(child.pid))
+        assert parent_of(child.pid) == os.getpid()
         # Nothing that forks badly was imported. (The server's: a child has one thread whatever its parent had.)
-        assert len([*Path(f"/proc/{parent_of(child.pid)}/task").iterdir()]) == 1
+        assert len([*Path(f"/proc/{pid_of(server)}/task").iterdir()]) == 1
+        # And the one that was in between is gone, without a trace.
+        assert Path(f"/proc/{pid_of(server)}/task/{pid_of(server)}/children").read_text() == ""
         child.send_signal(signal.SIGKILL)
         assert await child.wait() == -signal.SIGKILL
 
@@ -99,52 +118,37 @@ async def test_shipper_that_is_asked_to_end_at_once(tmp_path: Path) -> None:
 
 
 async def test_server_that_is_killed(tmp_path: Path) -> None:
-    """What it forked ends, is waited for, and the next one comes from another server."""
+    """What it forked goes on, is heard when it ends, and the next one comes from another server."""
     async with running() as server:
         child = await server.start(waiting(tmp_path))
-        first = parent_of(child.pid)
+        first = pid_of(server)
         os.kill(first, signal.SIGKILL)
-        assert await child.wait() == -1  # who could have known is gone
-        assert not Path(f"/proc/{child.pid}").exists() or parent_of(child.pid) != first
+        await until(lambda: server._channel is None)
+        assert parent_of(child.pid) == os.getpid()
         after = await server.start(waiting(tmp_path))
-        assert parent_of(after.pid) != first
-        after.send_signal(signal.SIGKILL)
-        assert await after.wait() == -signal.SIGKILL
+        assert pid_of(server) != first
+        for one in (child, after):
+            one.send_signal(signal.SIGKILL)
+            assert await one.wait() == -signal.SIGKILL
+            assert not Path(f"/proc/{one.pid}").exists()
 
 
 async def test_server_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A supervisor that stops must not wait for it: the kernel tells who has ended."""
-    monkeypatch.setattr(fork_server, "TELL_SECONDS", 0.1)
+    """Its children's ends are heard without it, and who waits for another child does not wait for ever."""
     monkeypatch.setattr(fork_server, "CLOSE_SECONDS", 0.1)
     async with running() as server:
         child = await server.start(waiting(tmp_path))
-        os.kill(parent_of(child.pid), signal.SIGSTOP)
-        child.send_signal(signal.SIGKILL)
-        assert await child.wait() == -1
-        asking = asyncio.create_task(server.start(waiting(tmp_path)))
-        await asyncio.sleep(0)
-        server.give_up()
+        os.kill(pid_of(server), signal.SIGSTOP)
+        monkeypatch.setattr(fork_server, "ANSWER_SECONDS", 0.1)
         with pytest.raises(ChildProcessError, match="the fork server is gone"):
-            await asking
-        child = await server.start(waiting(tmp_path))
-        os.kill(parent_of(child.pid), signal.SIGSTOP)
+            await server.start(waiting(tmp_path))
         child.send_signal(signal.SIGKILL)
-        await child.wait()
-
-
-async def test_process_one_leaves_no_zombies(tmp_path: Path) -> None:
-    """It inherits the children of a server that died, and nobody else would ever wait for them."""
-    prctl, subreaper = ctypes.CDLL(None).prctl, 36
-    prctl(subreaper, 1)
-    try:
-        async with running() as server:
-            child = await server.start(waiting(tmp_path))
-            os.kill(parent_of(child.pid), signal.SIGKILL)
-            await until(lambda: parent_of(child.pid) == os.getpid())
-            await child.wait()
-            assert not Path(f"/proc/{child.pid}").exists()
-    finally:
-        prctl(subreaper, 0)
+        assert await child.wait() == -signal.SIGKILL
+        monkeypatch.setattr(fork_server, "ANSWER_SECONDS", WAIT_SECONDS)
+        other = await server.start(waiting(tmp_path))
+        os.kill(pid_of(server), signal.SIGSTOP)  # and it is closed all the same
+        other.send_signal(signal.SIGKILL)
+        await other.wait()
 
 
 async def test_no_descriptor_is_left(tmp_path: Path) -> None:
@@ -153,7 +157,6 @@ async def test_no_descriptor_is_left(tmp_path: Path) -> None:
     filling: list[int] = []
     async with running() as server:
         child = await server.start(waiting(tmp_path))
-        parent = parent_of(child.pid)
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
         try:
             with suppress(OSError):
@@ -165,8 +168,7 @@ async def test_no_descriptor_is_left(tmp_path: Path) -> None:
             for one in filling:
                 os.close(one)
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        children = Path(f"/proc/{parent}/task/{parent}/children")
-        await until(lambda: children.read_text().split() == [str(child.pid)])
+        await until(lambda: forked_by(server) == {child.pid})
         child.send_signal(signal.SIGKILL)
         assert await child.wait() == -signal.SIGKILL
 
@@ -190,13 +192,17 @@ async def test_last_words_of_a_server_that_did_not_read_all() -> None:
     async with told() as (server, theirs):
         asking = [asyncio.create_task(server.start(("ship",))) for _ in range(2)]
         await asyncio.sleep(0)
-        pidfd = os.pidfd_open(os.getpid())
-        fork_server._say(theirs, {"started": 1}, pidfd)
+        pid = spawned("sleep", "60")
+        pidfd = os.pidfd_open(pid)
+        fork_server._say(theirs, {"started": pid}, pidfd)
         os.close(pidfd)
         theirs.close()
-        assert (await asking[0]).pid == 1
+        child = await asking[0]
+        assert child.pid == pid
         with pytest.raises(ChildProcessError, match="the fork server is gone"):
             await asking[1]
+        child.send_signal(signal.SIGKILL)
+        await child.wait()
 
 
 async def test_server_that_reads_nothing() -> None:
@@ -230,7 +236,8 @@ async def test_nobody_waits_for_the_child_any_more(tmp_path: Path) -> None:
         await asyncio.sleep(0)  # it has begun
         await until(lambda: server._process)
         asking.cancel()
-        await until(lambda: not server._asked and not server._children)
+        await until(lambda: not server._asked)
+        await until(lambda: not forked_by(server))
 
 
 def test_what_cannot_be_forked_is_refused_and_the_server_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,25 +251,44 @@ def test_what_cannot_be_forked_is_refused_and_the_server_stays(monkeypatch: pyte
         assert json.loads(ours.recv(1000)) == {"refused": "fork: Resource temporarily unavailable"}
 
 
-def test_child_without_a_pidfd_is_refused_and_the_server_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_pidfd(pid: int) -> int:
-        raise OSError(23, f"Too many open files in system, and {pid}")
+@pytest.mark.parametrize(
+    ("broken", "expected"),
+    [
+        ("os.pidfd_open", "pidfd_open: Too many open files in system"),
+        ("second fork", "fork: Too many open files in system"),
+        ("killed", "it was gone before it had begun"),
+    ],
+)
+def test_child_that_does_not_begin_is_refused_and_the_server_stays(
+    monkeypatch: pytest.MonkeyPatch, broken: str, expected: str
+) -> None:
+    """Whoever in the line of forks it is that fails, there is one answer."""
+    fork, forks = os.fork, []
+
+    def fails(*_: int) -> int:
+        raise OSError(23, "Too many open files in system")
 
     def forked() -> int:
-        if (pid := fork()) == 0:
-            signal.pause()
+        forks.append(1)
+        if broken == "second fork" and len(forks) == 2:
+            fails()
+        pid = fork()
+        if broken == "killed" and len(forks) == 2 and pid == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
         return pid
 
-    fork = os.fork
     monkeypatch.setattr(os, "fork", forked)
-    monkeypatch.setattr(os, "pidfd_open", no_pidfd)
+    if broken == "os.pidfd_open":
+        monkeypatch.setattr(os, "pidfd_open", fails)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
+        before = len([*Path("/proc/self/fd").iterdir()])
         assert fork_server._forked(theirs) is False
-        refused = json.loads(ours.recv(1000))["refused"]
-    assert refused.startswith("pidfd_open: Too many open files in system")
-    pid = int(refused.rpartition(" ")[2])
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+        assert len([*Path("/proc/self/fd").iterdir()]) == before
+        assert json.loads(ours.recv(1000)) == {"refused": expected}
+        ours.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            ours.recv(1000)
 
 
 async def test_refusal_reaches_who_asked() -> None:
@@ -284,4 +310,4 @@ def test_words_to_a_supervisor_that_is_gone_are_no_error() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.close()
     with theirs:
-        fork_server._say(theirs, {"ended": 1, "status": 0})
+        fork_server._say(theirs, {"refused": "fork"})

@@ -28,7 +28,7 @@ from envoy.service.ext_proc.v3 import external_processor_pb2_grpc
 
 from ext_proc import cli
 from ext_proc.app import registry
-from ext_proc.app.process import read_states
+from ext_proc.app.process import adopt_orphans, read_states
 from ext_proc.app.serving import supervisor
 from ext_proc.app.serving.fork_server import Child
 from ext_proc.app.serving.supervisor import _Role, _Supervisor
@@ -62,8 +62,11 @@ def _is_running(pid: int) -> bool:
         return False
 
 
-def _parent_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+def _fork_server_of(pids: dict[str, int]) -> int:
+    """The one child of the supervisor's that says nothing of itself."""
+    children = Path(f"/proc/{pids['supervisor']}/task/{pids['supervisor']}/children").read_text().split()
+    [pid] = {int(child) for child in children} - set(pids.values())
+    return pid
 
 
 @dataclass(frozen=True)
@@ -257,15 +260,35 @@ def test_process_that_dies_is_started_again(gate: Gate, name: str) -> None:
 
 
 def test_fork_server_that_dies(own: Gate) -> None:
-    """What it had forked ends with it, in order, and is started again by another one."""
+    """What it had forked goes on, and the next worker comes from another one."""
     before = own.pids()
-    os.kill(_parent_of(before["worker-0"]), signal.SIGKILL)
-    forked = ("worker-0", "worker-1", "shipper")
-    _wait(lambda: all(own.pids()[name] != before[name] for name in forked), "processes of the old server")
+    os.kill(_fork_server_of(before), signal.SIGKILL)
+    _wait(
+        lambda: "fork server is gone, starting another when it is needed" in [line.get("event") for line in own.log()],
+        "not noticed",
+    )
+    assert own.is_ready()
+    os.kill(before["worker-0"], signal.SIGKILL)
+    _wait(lambda: own.pids()["worker-0"] != before["worker-0"], "no other worker")
     _wait(own.is_ready, "not ready again")
-    assert own.pids()["supervisor"] == before["supervisor"]
-    assert len({_parent_of(own.pids()[name]) for name in forked}) == 1
-    assert "fork server is gone, starting another when it is needed" in [line.get("event") for line in own.log()]
+    others = ("supervisor", "worker-1", "shipper")
+    assert {name: own.pids()[name] for name in others} == {name: before[name] for name in others}
+
+
+async def test_adopted_process_that_died_is_buried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A helper of a worker that died is the supervisor's, and nobody else waits for it."""
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(_configuration(tmp_path, 1)))
+    monkeypatch.setattr(supervisor, "LOOK_SECONDS", 0.1)
+    adopt_orphans()
+    script = ["sh", "-c", "sleep 0.1 > /dev/null & echo $!"]
+    said = await asyncio.to_thread(subprocess.run, script, capture_output=True, text=True, check=True)
+    over = asyncio.Event()
+    burying = asyncio.create_task(_Supervisor(tmp_path / "config.yaml")._bury(over))
+    async with asyncio.timeout(WAIT_SECONDS):
+        while Path(f"/proc/{said.stdout.strip()}").exists():  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.05)
+    over.set()
+    await burying
 
 
 async def test_process_that_dies_at_once_is_started_ever_more_slowly(tmp_path: Path) -> None:
@@ -280,9 +303,7 @@ async def test_process_that_dies_at_once_is_started_ever_more_slowly(tmp_path: P
             starts.append(time.monotonic())
             if len(starts) == 5:
                 over.set()
-            child = Child(1, os.open("/", os.O_RDONLY))
-            child.ended(1)
-            return child
+            return await _ended(1)
 
     await Failing(tmp_path / "config.yaml")._keep(_Role("worker-0", ()), over)
     gaps = [after - before for before, after in itertools.pairwise(starts)]
@@ -312,6 +333,17 @@ async def test_start_that_takes_long_and_fails_is_tried_ever_more_slowly(
     assert [gap >= least for gap, least in zip(gaps, (0.35, 0.55, 0.95), strict=True)] == [True] * 3
 
 
+def _spawned(*command: str) -> int:
+    return os.posix_spawnp(command[0], command, os.environ)
+
+
+async def _ended(status: int) -> Child:
+    pid = _spawned("sh", "-c", f"exit {status}")
+    child = Child(pid, os.pidfd_open(pid))
+    assert await child.wait() == status
+    return child
+
+
 def _waited_for() -> Child:
     """It is gone, and so is what the kernel knew of it."""
     pid = os.posix_spawnp("true", ["true"], os.environ)
@@ -323,7 +355,7 @@ def _waited_for() -> Child:
 async def test_worker_that_has_just_died_does_not_refuse_a_reload(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That it has, the fork server may not have said yet. Its successor reads the new file."""
+    """That it has, the loop may not have seen yet. Its successor reads the new file."""
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(_configuration(tmp_path, 1)))
     died = _waited_for()
     gate = _Supervisor(tmp_path / "config.yaml")
@@ -332,7 +364,7 @@ async def test_worker_that_has_just_died_does_not_refuse_a_reload(
     monkeypatch.setattr("ext_proc.app.edge_files.write_routes", lambda _: None)
     gate._call_workers()
     assert await gate._is_followed(gate._config, "digest", 1)
-    died.ended(0)
+    assert await died.wait() == -1  # the test has taken what the kernel would have told
 
 
 async def test_worker_that_follows_late_gets_its_routes_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -391,9 +423,7 @@ async def test_worker_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.Mo
     (states / "worker-0.json").write_text(json.dumps({"pid": pid, "at": 1.0}))
     over = asyncio.Event()
     watching = asyncio.create_task(gate._watch(_Role("worker-0", ()), child, asyncio.ensure_future(over.wait())))
-    _, status = await asyncio.to_thread(os.waitpid, pid, 0)
-    assert os.WTERMSIG(status) == signal.SIGKILL
-    child.ended(-9)
+    assert await child.wait() == -signal.SIGKILL
     over.set()
     await watching
 
@@ -402,8 +432,7 @@ async def test_process_that_ends_while_it_is_stopped_is_no_error(tmp_path: Path)
     """The others would be cancelled in mid-exchange."""
 
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(_configuration(tmp_path, 1)))
-    child = Child(1, os.open("/", os.O_RDONLY))
-    child.ended(0)
+    child = await _ended(0)
     await _Supervisor(tmp_path / "config.yaml")._end(_Role("worker-0", ()), child)
     assert child.returncode == 0
 
@@ -561,7 +590,7 @@ def test_stops_in_order_when_asked(own: Gate) -> None:
 def test_stops_where_all_are_asked_to_end_at_once(own: Gate) -> None:
     """As by an init that knows a group only: the shipper comes from a new fork server, and does its last round."""
     pids = own.pids()
-    for pid in {_parent_of(pids["worker-0"]), *pids.values()}:
+    for pid in {_fork_server_of(pids), *pids.values()}:
         os.kill(pid, signal.SIGTERM)
     assert own.program.process.wait(WAIT_SECONDS) == 0
     assert [name for name, pid in pids.items() if _is_running(pid)] == []

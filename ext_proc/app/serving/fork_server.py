@@ -4,9 +4,12 @@ To start Python and import what a worker needs costs more than a second of CPU. 
 would be missed for that long and longer, on a machine that is then at its busiest. Forked, it is back in a fraction of
 it, and what was imported is in memory once, not once in each process. (The supervisor cannot fork: it has threads.)
 
+A child is not the server's but the supervisor's: it is forked twice, the process in between ends at once, and the
+supervisor adopts it (`PR_SET_CHILD_SUBREAPER`). So the server can die, or be killed because it hangs: no child ends.
+
 Two ends of a socket pair (`AF_UNIX`, `SOCK_SEQPACKET`: one JSON object a packet): `ForkServer` is the supervisor's,
-`serve` the process's. ``{"arguments": [...]}`` asks for a child. ``{"started": pid}`` answers, with its pidfd beside it
-(pidfd_open(2)), or ``{"refused": why}``; ``{"ended": pid, "status": n}`` follows when it has ended.
+`serve` the process's. ``{"arguments": [...]}`` asks for a child. The child itself answers ``{"started": pid}``, with
+its pidfd beside it (pidfd_open(2)): there is none that the supervisor was not told of. Or ``{"refused": why}``.
 """
 
 from __future__ import annotations
@@ -16,41 +19,43 @@ import ctypes
 import gc
 import json
 import os
-import select
 import signal
 import socket
 import sys
+import time
 from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc import redaction, telemetry
-from ext_proc.app.process import PARENT_VARIABLE, end_with_parent, hold_sigterm, release_sigterm
+from ext_proc.app.process import PARENT_VARIABLE, adopt_orphans, end_with_parent, hold_sigterm, release_sigterm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ARENAS_MAX: Final = "2"
 """Of glibc's allocator (``MALLOC_ARENA_MAX``). It would have eight for each core, and each keeps what it had once."""
-TELL_SECONDS: Final = 5.0
-"""For the server to say how a child ended that the kernel says has ended. One that hangs never does."""
+ANSWER_SECONDS: Final = 60.0
+"""For a child to be there, on a busy machine and with all to be imported first. A server that takes longer hangs."""
 CLOSE_SECONDS: Final = 5.0
 """For the server to end when it is asked to."""
 _PACKET_MAX: Final = 65_536
 _PR_SET_NAME: Final = 15
+_YIELD_SECONDS: Final = 0.0005
 
 _log = telemetry.logger()
 
 
 class Child:
-    """A process that the server has forked. All from the supervisor's event loop."""
+    """A process that was forked for us, and is our own. All from the supervisor's event loop."""
 
     def __init__(self, pid: int, pidfd: int) -> None:
         self.pid = pid
         self.returncode: int | None = None
-        """Its exit status, or minus the signal that ended it; -1 where nobody is left who could know."""
+        """Its exit status, or minus the signal that ended it; -1 where the kernel does not tell (it is not ours)."""
         self._pidfd = pidfd
         self._over = asyncio.Event()
+        asyncio.get_running_loop().add_reader(pidfd, self._gone)
 
     async def wait(self) -> int | None:
         """Until it has ended."""
@@ -67,27 +72,21 @@ class Child:
             raise ProcessLookupError(self.pid)
         signal.pidfd_send_signal(self._pidfd, number)
 
-    def ended(self, status: int) -> None:
-        """It is gone."""
-        if not self._over.is_set():
-            self.returncode = status
-            asyncio.get_running_loop().remove_reader(self._pidfd)
-            os.close(self._pidfd)
-            self._over.set()
+    def _gone(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        self.returncode = _status_of(self._pidfd)
+        os.close(self._pidfd)
+        self._over.set()
 
-    def watch(self, patience: float) -> None:
-        """That it has ended, the kernel tells. How, the server, within so many seconds: else nobody."""
-        if self._over.is_set():  # and its descriptor closed
-            return
-        loop = asyncio.get_running_loop()
 
-        def gone() -> None:
-            loop.remove_reader(self._pidfd)
-            with suppress(ChildProcessError):  # not ours; but process 1 inherits it from a server that died
-                os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
-            loop.call_later(patience, self.ended, -1)
-
-        loop.add_reader(self._pidfd, gone)
+def _status_of(pidfd: int) -> int:
+    try:
+        told = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+    except ChildProcessError:
+        return -1
+    if told is None:
+        return -1
+    return told.si_status if told.si_code == os.CLD_EXITED else -told.si_status
 
 
 class ForkServer:
@@ -102,7 +101,6 @@ class ForkServer:
         self._process: asyncio.subprocess.Process | None = None
         self._channel: socket.socket | None = None
         self._asked: list[asyncio.Future[Child]] = []
-        self._children: dict[int, Child] = {}
 
     async def start(self, arguments: Sequence[str]) -> Child:
         """A child that runs our command with ``arguments``.
@@ -118,18 +116,23 @@ class ForkServer:
             channel.send(json.dumps({"arguments": list(arguments)}).encode())
         except OSError as error:  # it is gone, or reads nothing: no answer would come
             raise ChildProcessError(f"the fork server: {error.strerror}") from None
-        answer: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Child] = loop.create_future()
         self._asked.append(answer)
-        return await answer
+        late = loop.call_later(ANSWER_SECONDS, self.give_up)
+        try:
+            return await answer
+        finally:
+            late.cancel()
 
     def give_up(self) -> None:
-        """Kill a server that still owes an answer: who asked would wait for ever."""
+        """Kill a server that still owes an answer: who asked would wait for ever. What it has forked goes on."""
         if self._asked:
             _log.error("fork server does not answer, killing it")
             self._kill()
 
     async def close(self) -> None:
-        """End the server, whose children have ended before."""
+        """End the server."""
         process, channel = self._process, self._channel
         if channel is not None:
             self._lost(channel)
@@ -147,6 +150,7 @@ class ForkServer:
                 self._process.kill()
 
     async def _open(self) -> socket.socket:
+        adopt_orphans()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)  # noqa: FBT003 - its only way
         self._channel = ours
@@ -184,10 +188,6 @@ class ForkServer:
             self._lost(channel)
             return
         told = json.loads(said)
-        if "ended" in told:
-            if (over := self._children.pop(told["ended"], None)) is not None:
-                over.ended(told["status"])
-            return
         answer = self._asked.pop(0)
         if "refused" in told:
             _fail(answer, told["refused"])
@@ -197,8 +197,7 @@ class ForkServer:
                 os.kill(told["started"], signal.SIGKILL)  # nobody could end it later
             _fail(answer, "no file descriptor is left for it")
             return
-        child = self._children[told["started"]] = Child(told["started"], pidfds[0])
-        child.watch(TELL_SECONDS)
+        child = Child(told["started"], pidfds[0])
         if answer.done():  # whoever asked has left
             with suppress(ProcessLookupError):
                 child.send_signal(signal.SIGTERM)
@@ -206,16 +205,13 @@ class ForkServer:
             answer.set_result(child)
 
     def _lost(self, channel: socket.socket) -> None:
-        """Its children get SIGTERM from the kernel (`end_with_parent`), and are waited for."""
+        """What it has forked goes on; what it was asked for will not come."""
         asyncio.get_running_loop().remove_reader(channel)
         channel.close()
         self._channel = None
         asked, self._asked = self._asked, []
         for answer in asked:
             _fail(answer, "the fork server is gone")
-        children, self._children = self._children, {}
-        for child in children.values():
-            child.watch(0)
 
 
 def _fail(answer: asyncio.Future[Child], why: str) -> None:
@@ -234,30 +230,18 @@ def serve(channel: socket.socket) -> list[str] | None:
     """
     end_with_parent()
     _import_all()
-    woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(wake)
-    news = select.poll()  # not select(2), which knows no number above 1023, and the channel's is the supervisor's
-    for descriptor in (channel.fileno(), woken):
-        news.register(descriptor, select.POLLIN)
-    while True:
-        ready = [descriptor for descriptor, _ in news.poll()]
-        if woken in ready:
-            os.read(woken, 4096)
-            for pid, status in _ended():
-                _say(channel, {"ended": pid, "status": status})
-        if channel.fileno() in ready:
-            asked = b""
-            with suppress(ConnectionResetError):  # the supervisor is gone, and has not read all
-                asked = channel.recv(_PACKET_MAX)
-            if not asked:
-                return None
-            arguments: list[str] = json.loads(asked)["arguments"]
-            if _forked(channel):
-                os.close(woken)
-                os.close(wake)
-                _name(arguments)
-                return arguments
+    while asked := _asked(channel):
+        arguments: list[str] = json.loads(asked)["arguments"]
+        if _forked(channel):
+            _name(arguments)
+            return arguments
+    return None
+
+
+def _asked(channel: socket.socket) -> bytes:
+    with suppress(ConnectionResetError):  # the supervisor is gone, and has not read all
+        return channel.recv(_PACKET_MAX)
+    return b""
 
 
 def _import_all() -> None:
@@ -270,45 +254,70 @@ def _import_all() -> None:
 
 
 def _forked(channel: socket.socket) -> bool:
-    """Is this the child?"""
-    parent = os.getpid()
+    """Is this the child?
+
+    1. It is forked twice. The one in between ends, and so the child is the supervisor's.
+    2. It tells the supervisor that it is there. If it cannot, or if it was killed before, somebody else answers.
+    """
+    supervisor = os.getppid()
+    answered, answering = os.pipe2(os.O_CLOEXEC)
     hold_sigterm()  # it may come at once, and what a child does when it is asked to end it must do then too
     try:
-        pid = os.fork()
+        between = os.fork()
     except OSError as error:  # no memory, or too many processes: those that run must not end of it
         release_sigterm()
         _say(channel, {"refused": f"fork: {error.strerror}"})
+        os.close(answering)
+        os.close(answered)
         return False
-    if pid == 0:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        channel.close()
-        os.setpgid(0, 0)
-        os.environ[PARENT_VARIABLE] = str(parent)
+    if between == 0:
+        os.close(answered)
+        _fork_again(channel, answering)
+        _begin(channel, answering, supervisor)
         return True
     release_sigterm()
-    try:
-        pidfd = os.pidfd_open(pid)  # before it is waited for: so the number is its own
-    except OSError as error:
-        os.kill(pid, signal.SIGKILL)
-        _say(channel, {"refused": f"pidfd_open: {error.strerror}"})
-        return False
-    _say(channel, {"started": pid}, pidfd)
-    os.close(pidfd)
+    os.close(answering)
+    os.waitpid(between, 0)
+    if not os.read(answered, 1):
+        _say(channel, {"refused": "it was gone before it had begun"})
+    os.close(answered)
     return False
+
+
+def _fork_again(channel: socket.socket, answering: int) -> None:
+    """Returns in the child alone, when its parent is gone."""
+    between = os.getpid()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        _say(channel, {"refused": f"fork: {error.strerror}"})
+        os.write(answering, b"1")
+        os._exit(1)
+    if pid:
+        os._exit(0)
+    while os.getppid() == between:
+        time.sleep(_YIELD_SECONDS)
+
+
+def _begin(channel: socket.socket, answering: int, supervisor: int) -> None:
+    try:
+        pidfd = os.pidfd_open(os.getpid())
+    except OSError as error:
+        _say(channel, {"refused": f"pidfd_open: {error.strerror}"})
+        os.write(answering, b"1")
+        os._exit(1)
+    _say(channel, {"started": os.getpid()}, pidfd)
+    os.write(answering, b"1")
+    for descriptor in (pidfd, answering):
+        os.close(descriptor)
+    channel.close()
+    os.setpgid(0, 0)
+    os.environ[PARENT_VARIABLE] = str(supervisor)
 
 
 def _say(channel: socket.socket, told: Mapping[str, Any], *descriptors: int) -> None:
     with suppress(BrokenPipeError, ConnectionResetError):  # the supervisor is gone: the next look says so
         socket.send_fds(channel, [json.dumps(told).encode()], descriptors)
-
-
-def _ended() -> list[tuple[int, int]]:
-    found = []
-    with suppress(ChildProcessError):  # none is left
-        while (one := os.waitpid(-1, os.WNOHANG))[0]:
-            found.append((one[0], os.waitstatus_to_exitcode(one[1])))
-    return found
 
 
 def _name(arguments: Sequence[str]) -> None:

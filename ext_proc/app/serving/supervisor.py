@@ -24,7 +24,7 @@ from prometheus_client import multiprocess
 from ext_proc import files, telemetry
 from ext_proc.app import edge_files, registry
 from ext_proc.app.exchange.rule_packs import detector_of
-from ext_proc.app.process import LOCK_FILE, RELOAD_SECONDS, clock, read_states, tell
+from ext_proc.app.process import LOCK_FILE, RELOAD_SECONDS, Orphans, clock, read_states, tell
 from ext_proc.app.serving.bundle_fetch import fetch_first
 from ext_proc.app.serving.daily import Daily, run_command
 from ext_proc.app.serving.distribution import write_opa_config
@@ -98,6 +98,7 @@ class _Supervisor:
                 shipping_over = asyncio.Event()
                 kept = [group.create_task(self._keep(role, self._stop)) for role in workers]
                 group.create_task(self._keep(shipper, shipping_over))
+                group.create_task(self._bury(shipping_over))
                 if config.audit.daily_hour is not None:
                     group.create_task(self._daily(config).live(self._stop))
                 await self._stop.wait()
@@ -180,6 +181,15 @@ class _Supervisor:
             pause = 0.0 if lived >= STEADY_SECONDS else min(max(2 * pause, 0.2), BACKOFF_MAX_SECONDS)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
+                    await over.wait()
+
+    async def _bury(self, over: asyncio.Event) -> None:
+        """Who was adopted of a child that died (a recogniser of names), once it has ended itself."""
+        orphans = Orphans()
+        while not over.is_set():
+            orphans.look()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
                     await over.wait()
 
     async def _watch(self, role: _Role, child: Child, *over: asyncio.Future[Any]) -> None:

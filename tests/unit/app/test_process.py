@@ -104,6 +104,30 @@ def test_parent_that_is_gone_already_is_noticed() -> None:
         assert ("on" in done.stdout) is (expected == 0)
 
 
+_ADOPTING = """
+import os, subprocess, time
+from ext_proc.app.process import Orphans, adopt_orphans
+adopt_orphans()
+orphans = Orphans()
+orphans.look()
+said = subprocess.run(["sh", "-c", "sleep 0 & echo $!"], capture_output=True, text=True)
+mine = subprocess.Popen(["sh", "-c", "exit 3"])
+for pid in (int(said.stdout), mine.pid):
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+orphans.look()
+assert mine.wait() == 3, "somebody waited for it, and it was buried at the first look"
+orphans.look()
+orphans.look()
+print(os.path.exists(f"/proc/{said.stdout.strip()}"))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux is asked")
+def test_dead_orphan_is_buried_and_nobody_elses_child() -> None:
+    done = subprocess.run([sys.executable, "-c", _ADOPTING], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 def _is_running(pid: int) -> bool:
     """Not gone, and not only waiting to be collected."""
     try:
