@@ -268,10 +268,13 @@ def _postgresql(url: URL, password_file: Path | None) -> Engine:
         except (OSError, UnicodeDecodeError):
             raise ConfigError(f"registry: password file {password_file} cannot be read") from None
     milliseconds = _SERVER_SECONDS * 1000
+    # A commit that was answered must outlive the server, whatever its default is: a leaf may name the key as soon as it
+    # is inserted, and an approval that was used must stay so.
+    settings = {"statement_timeout": milliseconds, "lock_timeout": milliseconds, "synchronous_commit": "on"}
     bounds = {
         "connect_timeout": _SERVER_SECONDS,
         "tcp_user_timeout": milliseconds,
-        "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}",
+        "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
     }
     try:
         return create_engine(

@@ -13,7 +13,7 @@ from ext_proc.audit import note, resume, segments
 from ext_proc.audit.desk import OtherBytes
 from ext_proc.audit.epoch import STATE, Draft, EpochState
 from ext_proc.audit.record import build_leaf
-from ext_proc.audit.recovery import recover
+from ext_proc.audit.recovery import forget_end, reach_of, recover
 from ext_proc.audit.roster import birth_of, origin_of
 from ext_proc.audit.seal import Sealed, SealedObject, named_object, seal, seal_leaves
 from ext_proc.errors import IntegrityError
@@ -37,11 +37,15 @@ class Delivery:
         desk: where objects are handed in.
         made: what is done is told there.
         is_fresh: this process has shipped nothing of the epoch yet: the store may hold more than the state says.
+        is_inherited: the folder was there before this process, and was not held against the store yet.
     """
 
-    def __init__(self, folder: Path, desk: Desk, made: ShipReport, *, is_fresh: bool) -> None:
+    def __init__(
+        self, folder: Path, desk: Desk, made: ShipReport, *, is_fresh: bool, is_inherited: bool = False
+    ) -> None:
         self.folder = folder
         self.is_fresh = is_fresh
+        self.is_inherited = is_inherited
         self.is_stuck = False
         """It needs a person: asking again each round would not help."""
         self._desk = desk
@@ -115,7 +119,7 @@ class Delivery:
     # Records -------------------------------------------------------------------------------------------------------
 
     def ship(self) -> None:
-        """Steps 2 to 5, as far as this epoch has come; and its end.
+        """Steps 2 to 5, as far as this epoch has come; and its end. First, whether it is ours to end at all.
 
         Raises:
             StoreUnavailable: an object is not known to be there.
@@ -126,6 +130,7 @@ class Delivery:
             OSError: the disk does not let us.
         """
         state = self._state
+        self._leave_if_overtaken()
         is_complete = self._is_complete()
         if is_complete and state.roster_sha256 is None and not state.is_over and not self.is_stuck:
             self._put_birth()  # a command may begin and end its log between our first step and this one
@@ -145,6 +150,36 @@ class Delivery:
                 self._end()
         if is_complete:
             _remove_if_done(self.folder)
+
+    def _leave_if_overtaken(self) -> None:
+        """Does the store hold more of this log than the disk? Then the log went on elsewhere: this folder is a copy of
+        its writer's, or the disk was put back to what it was. Whatever was written on here, the end of a log whose
+        writer may live, and outcomes that were others, would be a second history under the same name, locked for years.
+        Nothing of it is shipped, and nobody hears that it ended: what it tells of who passed is not all.
+        """
+        origin = self._state.origin or origin_of(self.folder)
+        is_asked = self.is_inherited and origin is not None and not self._state.is_over
+        lock = segments.take_lock(self.folder) if is_asked else None
+        if origin is not None and lock is not None:
+            try:
+                held = resume.newest_size(self._desk.store, origin)
+                if held > (reach := reach_of(self.folder, self._state.frontier.size)):
+                    self._state.origin = origin
+                    self._leave(f"the store holds {held} records of this log, this disk {reach}: a copy, or put back")
+            finally:
+                os.close(lock)
+        self.is_inherited = False
+
+    def _leave(self, why: str) -> None:
+        """Put all of the epoch aside, and have it never looked at again. A crash on the way: it is said once more."""
+        for path in sorted([*self.folder.glob(f"*{segments.SEALED}"), *self.folder.glob(f"*{segments.WRITING}")]):
+            self._tell_incident(path.name, why)
+            path.rename(path.with_name(f"{path.name}{segments.QUARANTINE}"))
+            files.sync_folder(self.folder)
+        forget_end(self.folder)
+        segments.mark_ended(self.folder)
+        self._state.is_over = True
+        self._state.save(self.folder)
 
     def _is_complete(self) -> bool:
         """Has the epoch its end? What is sealed can be shipped all the same: it does not change any more."""

@@ -137,11 +137,29 @@ def recover(folder: Path, now: datetime, on_end: Callable[[EndedLog], None] = la
         os.close(lock)
 
 
+def reach_of(folder: Path, shipped: int) -> int:
+    """How many records of the log this disk knows of: what its segments hold; if there are none, what was shipped.
+
+    Raises:
+        OSError: the disk does not let us.
+    """
+    reach = 0
+    for path in sorted([*folder.glob(f"*{segments.SEALED}"), *folder.glob(f"*{segments.WRITING}")]):
+        for frame in frames.scan(path.read_bytes()).frames:
+            reach = max(reach, frame.sequence + (frame.type == frames.LEAF))
+    return reach or shipped
+
+
+def forget_end(folder: Path) -> None:
+    """An end that has no name yet gets none."""
+    (folder / _END).unlink(missing_ok=True)
+
+
 def _finish(folder: Path, now: datetime, on_end: Callable[[EndedLog], None]) -> Recovered:
     for leftover in (segments.SPARE, "spare.tmp"):
         (folder / leftover).unlink(missing_ok=True)
     if not (folder / segments.ENDED).exists():
-        (folder / _END).unlink(missing_ok=True)
+        forget_end(folder)
         _end(folder, now, on_end)
     if (folder / _END).exists():
         _name_end(folder)

@@ -1,6 +1,8 @@
 """From this disk to the store, exactly once, without believing the store.
 
-For every epoch (`delivery`): end it if its worker is dead (`recovery`; where that fails, a later round tries again):
+For every epoch (`delivery`): end it if its worker is dead (`recovery`; where that fails, a later round tries again).
+One that was there before this process is held against the store first: a disk that was put back, or a copy of another
+replica's, ends nothing and ships nothing of a log that went on without it. The steps:
 
  1. its birth record goes to the store before anything else of any epoch, and before its worker says that it is ready;
  2. for each sealed segment, oldest first, the objects are made: pack, events, checkpoint. A segment that does not check
@@ -72,6 +74,7 @@ class Shipper:
         self.on_failure: Callable[[ShipReport], None] = lambda _: None
         """Told of each failure at once: with a store that hangs, a round is over only after minutes."""
         self._known: set[str] = set()  # epochs of which this process has shipped something
+        self._inherited: set[str] | None = None  # those that it found, until they were held against the store
         self._resting: dict[str, tuple[int, int]] = {}  # epochs that are stuck: times, and rounds still to wait
 
     def tell_ends_to(self, on_end: Callable[[EndedLog], None]) -> None:
@@ -116,9 +119,18 @@ class Shipper:
         if lock is None:  # another shipper is at work: the supervisor's that is about to end
             return made
         try:
+            folders = sorted(path for path in self._directory.iterdir() if _is_epoch(path))
+            if self._inherited is None:
+                self._inherited = {folder.name for folder in folders}
             due = [
-                Delivery(folder, self._desk, made, is_fresh=folder.name not in self._known)
-                for folder in sorted(path for path in self._directory.iterdir() if _is_epoch(path))
+                Delivery(
+                    folder,
+                    self._desk,
+                    made,
+                    is_fresh=folder.name not in self._known,
+                    is_inherited=folder.name in self._inherited,
+                )
+                for folder in folders
                 if self._is_due(folder.name)
             ]
             for one in [one for one in due if self._is_done(one, one.announce, made)]:
@@ -127,6 +139,8 @@ class Shipper:
                     self._resting.pop(one.folder.name, None)
                 if not one.is_fresh:
                     self._known.add(one.folder.name)
+                if not one.is_inherited:
+                    self._inherited.discard(one.folder.name)
             for one in due:
                 if one.is_stuck:
                     times = self._resting.get(one.folder.name, (0, 0))[0] + 1

@@ -399,3 +399,14 @@ def test_other_keys_of_the_same_people_are_no_mistake_to_make_good(two: tuple[Sq
     with pytest.raises(ConfigError, match="other keys of the same people"):
         new.take_over(old)
     assert new.key("bob", 0) is None, "all of it, or nothing"
+
+
+def test_a_server_that_answers_before_it_is_durable_is_asked_to_wait(open_database: Callable[[str], Database]) -> None:
+    """By its default it loses the last keys when it dies, and what they sealed with them."""
+    found = open_database("postgresql")
+    found.execute("ALTER DATABASE postgres SET synchronous_commit = off")
+    try:
+        with closing(SqlRegistry.from_url(found.url)) as registry, registry._tables.writing() as connection:
+            assert connection.exec_driver_sql("SHOW synchronous_commit").scalar_one() == "on"
+    finally:
+        found.execute("ALTER DATABASE postgres RESET synchronous_commit")

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -251,7 +252,8 @@ def test_only_the_first_segment_after_a_start_asks_the_store_what_it_has(tmp_pat
     real = FakeStore.keys
     monkeypatch.setattr(FakeStore, "keys", lambda self, prefix: asked.append(prefix) or real(self, prefix))
     a_shipper(tmp_path, store, clock).run_once()
-    assert len(asked) == 2, "events (it has no payload), checkpoint"
+    assert [key.split("/")[1] for key in asked] == ["log", "events", "log"]
+    assert asked[0].endswith("/checkpoint/"), "how far the log is; then events (it has no payload), checkpoint"
 
 
 def test_a_birth_record_that_says_something_else_is_an_incident_and_the_worker_is_not_born(tmp_path, clock, store):
@@ -602,3 +604,63 @@ async def test_what_a_worker_wrote_and_what_it_promised_verify(tmp_path, clock, 
     assert report.leaves == 12
     forged = promises[0].replace(";1;", ";2;") if ";1;" in promises[0] else promises[0][:-6] + "AAAA=="
     assert [one.code for one in audit(store, receipts=forged).findings] == ["receipt_forged"]
+
+
+# A disk that was put back to what it was, or copied ------------------------------------------------------------------
+
+
+async def put_back(tmp_path):
+    """A copy of a disk on which two exchanges are open, and the writer, which goes on elsewhere."""
+    writer = await a_writer(tmp_path)
+    await writer.record(intent(1), AT)
+    await writer.record(intent(2), AT)
+    shutil.copytree(tmp_path / "evidence", tmp_path / "copy" / "evidence")
+    return writer
+
+
+async def test_what_went_on_elsewhere_gets_no_second_history(tmp_path, clock, store):
+    """A volume restored from a snapshot: the log was closed and shipped after it was taken."""
+    writer = await put_back(tmp_path)
+    await writer.record(outcome(1), AT)
+    await writer.record(outcome(2), AT)
+    await writer.close(AT)
+    ship_all(a_shipper(tmp_path, store, clock))
+    before, ends, notes = dict(store.objects), [], Notes()
+    shipping = a_shipper(tmp_path / "copy", store, clock, notes)
+    shipping.tell_ends_to(ends.append)
+    notes.is_down = True
+    assert shipping.run_once().failures == [f"audit_unavailable: disk: OSError: {E1}"]
+    notes.is_down = False
+    made = ship_all(shipping)
+    assert (made.failures, ends) == ([], []), "whom it let pass is not all that is known here"
+    assert store.objects == before and findings(store) == []
+    [(kind, facts)] = [one for one in notes.told if one[0] != "epoch.born"]
+    assert kind == "segment.quarantined" and facts["of_origin"] == NAME
+    assert facts["reason"] == "the store holds 6 records of this log, this disk 3: a copy, or put back"
+    aside = tmp_path / "copy" / "evidence" / E1
+    assert [one.name for one in aside.glob("*.quarantine")] == [facts["file"] + ".quarantine"]
+    assert not list(aside.glob("*.wal")) and not list(aside.glob("*.sealed"))
+    again = a_shipper(tmp_path / "copy", store, clock, notes)
+    again.tell_ends_to(ends.append)
+    again.run_once()
+    assert store.objects == before and ends == [], "nor by the next process"
+
+
+async def test_while_the_store_is_away_nobody_says_how_a_log_of_before_ended(tmp_path, clock, store):
+    await put_back(tmp_path)
+    ends = []
+    shipping = a_shipper(tmp_path / "copy", store, clock)
+    shipping.tell_ends_to(ends.append)
+    shipping.run_once()
+    store.is_open = False
+    again = a_shipper(tmp_path / "copy", store, clock)
+    copied = tmp_path / "copy" / "evidence"
+    assert ends and not list(copied.iterdir()), "the store has less than this disk: it is ended and shipped"
+    shutil.copytree(tmp_path / "evidence", copied, dirs_exist_ok=True)
+    ends.clear()
+    again.tell_ends_to(ends.append)
+    again.run_once()
+    assert ends == [] and list(copied.glob("*/*.wal"))
+    store.is_open = True
+    assert again.run_once().quarantined and ends == []
+    assert findings(store) == []
