@@ -34,25 +34,15 @@ _required := {
 default _is_allowed := false
 
 _is_allowed if {
-	count(_required - _agreeing) == 0
-	not _is_refused
+	count(_required - object.keys(_said)) == 0
+	{said | some said in _said} == {true}
 	count(_codes) == 0
 }
 
 # One look at each: `data.inference.concerns` is walked once for what they say, once for why.
-_said[name] := data.inference.concerns[name].allow
+_said := {name: said | said := data.inference.concerns[name].allow}
 
-_agreeing contains name if {
-	some name, said in _said
-	said == true
-}
-
-_is_refused if {
-	some said in _said
-	said != true
-}
-
-_codes contains code if some code in data.inference.concerns[_].reasons
+_codes := {code | some code in data.inference.concerns[_].reasons}
 
 _reasons := _codes if {
 	count(_codes) > 0

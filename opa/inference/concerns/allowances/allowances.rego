@@ -18,7 +18,7 @@ _without_answer := {"count_tokens", "embedding", "models"}
 # description: the call is within an allowance of its caller
 default allow := false
 
-allow if is_null(data.inference.allowances)
+allow if data.inference.allowances == null
 
 allow if {
 	_is_well_formed

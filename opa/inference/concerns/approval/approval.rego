@@ -54,21 +54,22 @@ break_glass := data.inference.approval.break_glass.code if {
 }
 
 _lines contains line if {
-	is_string(input.request.model) # asked strictly, lower(null) would be an error, and an error allows nobody to list models
 	some name, line in data.inference.approval.models
-	_is_named(lower(name), lower(input.request.model))
+	lower(name) == _model
+}
+
+_lines contains line if {
+	some name, line in data.inference.approval.models
+	contains(name, "*")
+	glob.match(lower(name), null, _model)
 }
 
 _lines contains data.inference.approval.tags[tag] if some tag in input.connection.tags
 
 _lines contains line if some line in data.inference.concerns[_].demands
 
-_is_named(name, model) if name == model
-
-_is_named(name, model) if {
-	contains(name, "*")
-	glob.match(name, null, model)
-}
+# Asked strictly, lower(null) would be an error, and an error allows nobody to list models.
+_model := lower(input.request.model) if is_string(input.request.model)
 
 _clear_to := {} if count(_readers) == 0
 

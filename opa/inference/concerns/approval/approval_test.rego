@@ -30,7 +30,7 @@ test_models_without_regard_to_case if {
 }
 
 test_models_by_pattern if {
-	named := {"models": {"*restricted*": _line, "*": _other}, "tags": {}}
+	named := {"models": {"*Restricted*": _line, "*": _other}, "tags": {}}
 	approval.demand.reason == "R1. R2." with input as _asks_for("openai/Demo.Restricted-2") with data.inference.approval as named
 	approval.demand.reason == "R2." with input as _asks_for("any.thing") with data.inference.approval as named
 	approval.demand == null with input as _asks_for(null) with data.inference.approval as named

@@ -11,7 +11,7 @@ package inference.concerns.data_classes
 # description: each class of data that was found may go there
 default allow := false
 
-allow if is_null(data.inference.data_classes)
+allow if data.inference.data_classes == null
 
 allow if {
 	_is_well_formed

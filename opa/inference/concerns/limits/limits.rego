@@ -40,22 +40,19 @@ _body_fits if _fits(input.request.body_bytes, data.inference.limits.body_bytes)
 
 _tokens_fit if {
 	is_object(input.request.parameters)
-	not _asks_too_much
+	every value in asked.output_tokens {
+		_fits(value, data.inference.limits.max_tokens)
+	}
 }
 
-_asks_too_much if {
-	some value in asked.output_tokens
-	not _fits(value, data.inference.limits.max_tokens)
-}
-
-_fits(_, limit) if is_null(limit)
+_fits(_, null)
 
 _fits(value, limit) if {
 	is_number(value)
 	value <= limit
 }
 
-_is_limit(value) if is_null(value)
+_is_limit(null)
 
 _is_limit(value) if {
 	is_number(value)

@@ -29,10 +29,9 @@ _field_actions := {"mask", "hash", "drop", "partial", "block", "include", "exclu
 default allow := false
 
 allow if {
-	every direction in ["request", "response"] {
-		_are_lines(direction, data.inference.masking[direction])
-		_has_fields(direction)
-	}
+	_are_lines("request", data.inference.masking.request)
+	_are_lines("response", data.inference.masking.response)
+	_are_fields
 	is_object(_roles)
 	every lines in _roles {
 		is_object(lines)
@@ -65,6 +64,7 @@ redact := object.union(
 
 # Said only where something is restored: the decision has the key for that alone.
 _restored := {"restore": sort(_mine)} if {
+	_restore != {}
 	count(_mine) > 0
 } else := {}
 
@@ -79,13 +79,19 @@ default _restore := {}
 _restore := data.inference.masking.restore
 
 _rules(direction) := array.concat(
-	[{"entity": entity, "action": action} | some entity, action in object.union({"*": "mask"}, _lines(direction))],
+	[{"entity": entity, "action": action} | some entity, action in object.union({"*": "mask"}, _lines[direction])],
 	[rule | some rule in data.inference.masking.fields[direction]; _is_field(rule)],
 )
 
-_lines(direction) := _of(direction, data.inference.masking) if _roles == {}
-
-_lines(direction) := object.union(_of(direction, data.inference.masking), _of_roles(direction)) if _roles != {}
+# The lines by direction. Where the data are well formed and no role has its own, they are as they are written: `allow` has
+# looked at each. Else line by line, without what is none.
+_lines := data.inference.masking if {
+	allow
+	_roles == {}
+} else := {direction: lines |
+	some direction, _ in _actions
+	lines := object.union(_of(direction, data.inference.masking), _of_roles(direction))
+}
 
 _of(direction, lines) := {entity: action |
 	some entity, action in lines[direction]
@@ -112,7 +118,8 @@ _are_lines(direction, lines) if {
 	_actions[direction]
 	is_object(lines)
 	every entity, action in lines {
-		_is_line(direction, entity, action)
+		_is_entity(entity)
+		action in _actions[direction]
 	}
 }
 
@@ -122,6 +129,13 @@ _is_line(direction, entity, action) if {
 }
 
 # No rules for fields, or well-formed ones. (The gate reads paths, and refuses what is none.)
+_are_fields if not data.inference.masking.fields
+
+_are_fields if {
+	_has_fields("request")
+	_has_fields("response")
+}
+
 _has_fields(direction) if not data.inference.masking.fields[direction]
 
 _has_fields(direction) if {

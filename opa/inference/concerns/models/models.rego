@@ -25,11 +25,9 @@ allow if {
 # description: codes of what is against the call
 reasons contains "not_permitted" if not allow
 
-_line := data.inference.models[_listed]
-
-_listed := input.request.model if {
+_line := data.inference.models[input.request.model] if {
 	data.inference.models[input.request.model]
-} else := "*"
+} else := data.inference.models["*"]
 
 _is_granted(groups) if {
 	some group in input.identity.groups

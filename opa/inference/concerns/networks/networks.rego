@@ -10,7 +10,7 @@ package inference.concerns.networks
 # description: the call comes from where it may come from
 default allow := false
 
-allow if is_null(data.inference.networks)
+allow if data.inference.networks == null
 
 allow if {
 	_is_well_formed

@@ -12,7 +12,7 @@ _weekdays := {"monday", "tuesday", "wednesday", "thursday", "friday", "saturday"
 # description: it is a time at which this may be called
 default allow := false
 
-allow if is_null(data.inference.office_hours)
+allow if data.inference.office_hours == null
 
 allow if {
 	_is_well_formed

@@ -13,7 +13,7 @@ _weighed := {"findings", "groups", "tags", "models", "operations"}
 # description: the score is known, and not too high
 default allow := false
 
-allow if is_null(data.inference.risk)
+allow if data.inference.risk == null
 
 allow if {
 	_is_well_formed

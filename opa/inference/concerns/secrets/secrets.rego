@@ -9,18 +9,16 @@ default allow := false
 
 allow if {
 	is_object(input.findings)
-	every entity, _ in input.findings {
-		not _is_secret(entity)
-	}
+	count(_secrets) == 0
 }
 
 # METADATA
 # description: codes of what is against the call
-reasons contains "secret_in_prompt" if {
+reasons contains "secret_in_prompt" if count(_secrets) > 0
+
+_secrets contains entity if {
 	some entity, _ in input.findings
-	_is_secret(entity)
+	startswith(entity, "SECRET_")
 }
 
-_is_secret(entity) if startswith(entity, "SECRET_")
-
-_is_secret("URL_CREDENTIALS")
+_secrets contains "URL_CREDENTIALS" if some "URL_CREDENTIALS", _ in input.findings

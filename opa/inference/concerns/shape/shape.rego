@@ -11,11 +11,27 @@ default allow := false
 
 allow if {
 	input.schema == "affidavit/question/v1"
-	_kinds(_texts) == {"string"}
-	not "" in _texts
-	_kinds(_counts) == {"number"}
-	min(_counts) >= 0
-	_counts == [floor(one) | some one in _counts]
+	texts := [
+		input.exchange_id,
+		input.identity.issuer,
+		input.identity.subject,
+		input.connection.name,
+		input.connection.protocol,
+		input.request.method,
+		input.request.path,
+		input.request.operation,
+		input.time.now,
+	]
+	{type_name(one) | some one in texts} == {"string"}
+	not "" in texts
+
+	counts := array.concat(
+		[input.request.body_bytes, input.request.text_bytes, input.time.hour],
+		[found | some found in input.findings],
+	)
+	{type_name(one) | some one in counts} == {"number"}
+	min(counts) >= 0
+	counts == [floor(one) | some one in counts]
 
 	count(input.time.now) >= 20 # with milliseconds and `Z`: texts then compare as instants do
 
@@ -33,35 +49,17 @@ allow if {
 	is_array(input.identity.groups)
 	is_array(input.connection.tags)
 	is_array(input.request.betas)
-	{one | some one in input.identity.groups; not is_string(one)} == set()
-	{one | some one in input.connection.tags; not is_string(one)} == set()
-	{one | some one in input.request.betas; not is_string(one)} == set()
-	is_object(input.findings)
+	words := array.concat(array.concat(input.identity.groups, input.connection.tags), input.request.betas)
+	{type_name(one) | some one in words} - {"string"} == set()
+
+	is_object(input.findings) # each of them is a number: they are among the counts
 	is_object(input.request.parameters)
-	{one | some one in input.findings; not is_number(one)} == set()
-	{one | some one in input.request.parameters; not type_name(one) in {"string", "number", "boolean", "null"}} == set()
+	{type_name(one) | some one in input.request.parameters} - {"string", "number", "boolean", "null"} == set()
 }
 
 # METADATA
 # description: codes of what is against the call
 reasons contains "question_malformed" if not allow
-
-_texts := [
-	input.exchange_id,
-	input.identity.issuer,
-	input.identity.subject,
-	input.connection.name,
-	input.connection.protocol,
-	input.request.method,
-	input.request.path,
-	input.request.operation,
-	input.time.now,
-]
-
-_counts := array.concat(
-	[input.request.body_bytes, input.request.text_bytes, input.time.hour],
-	[found | some found in input.findings],
-)
 
 _is_model if {
 	is_string(input.request.model)
@@ -73,5 +71,3 @@ _is_model if {
 	is_null(input.request.model)
 	input.request.operation in {"models", "generic", "opaque"}
 }
-
-_kinds(values) := {type_name(value) | some value in values}

@@ -10,7 +10,7 @@ package inference.concerns.tools
 # description: the request offers no more tools than the model may have
 default allow := false
 
-allow if is_null(data.inference.tools)
+allow if data.inference.tools == null
 
 allow if {
 	_is_well_formed
