@@ -25,6 +25,7 @@ from ext_proc.audit.note import vkey_of
 from ext_proc.audit.roster import opened_log
 from ext_proc.audit.writer import WalLimits, Writer
 from ext_proc.errors import AuditUnavailable, ConfigError
+from ext_proc.record_kinds import LeafKind
 from ext_proc.redaction.rules import version_of
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ async def beat_forever(writer: Writer, config: Config, envoy_requests: Callable[
             "envoy_requests": counted,
         }
         try:
-            await writer.note("heartbeat", facts, clock())
+            await writer.note(LeafKind.HEARTBEAT, facts, clock())
         except AuditUnavailable:
             writer.give_back_counts(counts)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from ext_proc.errors import IntegrityError
+from ext_proc.record_kinds import LeafKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -113,7 +114,7 @@ def build_leaf(
 
 def claims_release(kind: str, fields: Mapping[str, Any]) -> bool:
     """Does the record say that an answer was released? It is written before that, so it may have said too much."""
-    said = fields.get("outcome") if kind == "inference.outcome" else None
+    said = fields.get("outcome") if kind == LeafKind.INFERENCE_OUTCOME else None
     return said is not None and said["status"] in ("completed", "error") and said.get("code") is None
 
 

@@ -11,6 +11,7 @@ from ext_proc.audit import frames, segments
 from ext_proc.audit.note import public_key_of, sign_json
 from ext_proc.audit.seal import SealedObject
 from ext_proc.errors import IntegrityError
+from ext_proc.record_kinds import LeafKind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +45,7 @@ def birth_of(folder: Path, signer: Signer) -> Birth | None:
         return None
     try:
         told = json.loads(leaf)
-        if told["kind"] != "log.open" or told["sequence"] != 0:
+        if told["kind"] != LeafKind.LOG_OPEN or told["sequence"] != 0:
             raise IntegrityError("log does not begin with log.open")
         origin, at, receipt_key = told["origin"], told["at"], told["receipt_key"]
         fields = {

@@ -18,6 +18,7 @@ import zstandard
 from ext_proc.audit import frames
 from ext_proc.audit.merkle import hash_leaf
 from ext_proc.errors import IntegrityError
+from ext_proc.record_kinds import LOG_ENDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -60,7 +61,7 @@ class Sealed:
     @property
     def end(self) -> str | None:
         """How the log ends in this segment; None if it goes on."""
-        return "close" if self.counts["log.close"] else "recovered" if self.counts["log.recovered"] else None
+        return next((end for kind, end in LOG_ENDS.items() if self.counts[kind]), None)
 
 
 def seal(segment: bytes) -> Sealed | None:

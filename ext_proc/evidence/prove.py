@@ -20,6 +20,7 @@ from ext_proc.evidence import names
 from ext_proc.evidence.events import damaged, objects, objects_of, parse_leaf, read_ahead, window
 from ext_proc.evidence.names import LogName
 from ext_proc.evidence.versions import EvidenceError, fetch, firsts
+from ext_proc.record_kinds import LeafKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -243,7 +244,7 @@ def _log_key(store: VersionedStore, log: LogName, origin: str) -> bytes:
 def _of_exchange(leaf: bytes, exchange_id: str, key: str) -> dict[str, Any] | None:
     """The leaf if it is about the exchange; that somebody read it later does not belong to it."""
     told = parse_leaf(leaf, key)
-    is_about = told.get("exchange_id") == exchange_id and told.get("kind") != "access.read"
+    is_about = told.get("exchange_id") == exchange_id and told.get("kind") != LeafKind.ACCESS_READ
     return told if is_about else None
 
 

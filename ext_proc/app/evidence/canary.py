@@ -16,6 +16,7 @@ from ext_proc.audit.canary_s3 import run_canary
 from ext_proc.audit.store import StoreRefused, StoreUnavailable
 from ext_proc.config import load
 from ext_proc.errors import AuditUnavailable
+from ext_proc.record_kinds import LeafKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,4 +51,4 @@ def _run(path: Path) -> tuple[CanaryReport, Receipt]:
             report = run_canary(store.client, bucket, store.prefix, epoch, clock)
         except (StoreUnavailable, StoreRefused) as error:
             raise AuditUnavailable(f"bucket {bucket}: {error}; nothing is known of the store") from None
-        return report, journal.note("worm.canary", report.leaf_fields())
+        return report, journal.note(LeafKind.WORM_CANARY, report.leaf_fields())

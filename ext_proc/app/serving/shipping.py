@@ -34,6 +34,7 @@ from ext_proc.audit.store import StoreRefused, StoreUnavailable
 from ext_proc.config import load
 from ext_proc.errors import ApprovalUnavailable, AuditUnavailable, ConfigError, GateError
 from ext_proc.model import ExchangeId
+from ext_proc.record_kinds import LeafKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -196,7 +197,7 @@ class _Shipping:
             self._untold.append((kind, facts))
         else:
             raise AuditUnavailable("no log of the shipper's own")
-        if kind == "epoch.born":
+        if kind == LeafKind.EPOCH_BORN:
             remember_born(self._config, facts["born_origin"])
 
     # Each round ----------------------------------------------------------------------------------------------------
@@ -300,7 +301,7 @@ class _Shipping:
         self._access_due.again_in(min(ACCESS_LOG_SECONDS, 4 * self._config.audit.wal.seal_seconds))
         while (part := self._access.next_part(clock())) is not None:
             self._shipper.put(part.sealed, made)
-            self._note("access.shipped", part.facts())
+            self._note(LeafKind.ACCESS_SHIPPED, part.facts())
             self._access.shipped(part)
         if self._access.rotate_if_large():
             ask_envoy(self._config.listen.admin, "/reopen_logs", "POST")
@@ -324,7 +325,7 @@ class _Shipping:
             return
         epoch = self._journal.origin.rpartition("/")[2]
         report = run_canary(self._store.client, self._config.audit.s3.bucket, self._store.prefix, epoch, clock)
-        self._note("worm.canary", report.leaf_fields())
+        self._note(LeafKind.WORM_CANARY, report.leaf_fields())
         self._canary_holes, self._canary_at = report.holes, now.timestamp()
         self._canary_due.again_in(3600 * self._config.audit.canary_hours)
         if report.holes:
