@@ -12,6 +12,7 @@ from ext_proc import files, telemetry
 from ext_proc.audit import note, resume, segments
 from ext_proc.audit.desk import OtherBytes
 from ext_proc.audit.epoch import STATE, Draft, EpochState
+from ext_proc.audit.origin import Origin
 from ext_proc.audit.record import build_leaf
 from ext_proc.audit.recovery import recover
 from ext_proc.audit.roster import birth_of, origin_of
@@ -197,7 +198,8 @@ class Delivery:
                     raise IntegrityError("sealed segment is empty")
                 return None
             origin = self._state.origin or sealed.origin
-            if sealed.first != first or sealed.origin != origin or origin.rpartition("/")[2] != self.folder.name:
+            name = Origin.find(origin)
+            if sealed.first != first or sealed.origin != origin or name is None or name.epoch != self.folder.name:
                 raise IntegrityError("segment of another place")
         except IntegrityError as error:
             self._put_aside(segment, error.detail)
@@ -258,7 +260,7 @@ class Delivery:
         frontier.append(sealed.leaf_hashes)
         signer = self._desk.terms.signer
         text = note.checkpoint_text(state.origin, frontier.size, frontier.root())
-        place = "/".join(state.origin.rsplit("/", 2)[-2:])
+        place = Origin.read(state.origin).name
         stem = f"v1/log/{place}/checkpoint/{frontier.size:016d}"
         self._put_note(named_object(stem, note.sign(text, state.origin, signer).encode(), "note"), sealed_at)
         state.frontier = frontier

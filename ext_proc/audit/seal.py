@@ -17,6 +17,7 @@ import zstandard
 
 from ext_proc.audit import frames
 from ext_proc.audit.merkle import hash_leaf
+from ext_proc.audit.origin import Origin
 from ext_proc.errors import IntegrityError
 from ext_proc.record_kinds import LOG_ENDS
 
@@ -154,8 +155,8 @@ def read_pack(body: bytes) -> Iterator[tuple[str, bytes]]:
 
 def place_of(origin: str, at: str) -> str:
     """Hive partitions, so that query engines find their way."""
-    replica, epoch = origin.rsplit("/", 2)[-2:]
-    return f"dt={at[:10]}/hour={at[11:13]}/replica={replica}/epoch={epoch}"
+    name = Origin.read(origin)
+    return f"dt={at[:10]}/hour={at[11:13]}/replica={name.log}/epoch={name.epoch}"
 
 
 def named_object(stem: str, body: bytes, suffix: str) -> SealedObject:

@@ -23,6 +23,7 @@ from rich.console import Console
 from ext_proc.app import registry
 from ext_proc.app.serving.shipping import store_of
 from ext_proc.audit import reader
+from ext_proc.audit.origin import Origin
 from ext_proc.config import load
 from ext_proc.demo.people import People
 from ext_proc.demo.telling import StoryError
@@ -286,7 +287,7 @@ class Story:
         def look() -> str | None:
             for _, leaf in reader.leaves(self._store):
                 if leaf["kind"] == LeafKind.INFERENCE_INTENT and leaf["exchange_id"] not in before:
-                    return f"worker-{leaf['origin'].split('/')[-2].rpartition('-')[2]}"
+                    return f"worker-{Origin.read(leaf['origin']).role}"
             return None
 
         return self.wait_for(look, "the call's intent is not in the bucket")

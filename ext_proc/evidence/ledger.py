@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import orjson
 
+from ext_proc.audit.origin import Origin
 from ext_proc.evidence.envoy_lines import Line
 from ext_proc.record_kinds import LeafKind
 
@@ -59,7 +60,7 @@ class Exchange:
     @property
     def replica(self) -> str:
         """Whose log: ``<replica>-<role>`` without the role."""
-        return replica_of(self.origin)
+        return Origin.read(self.origin).replica
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +71,6 @@ class Pair:
     starts: list[Line] = field(default_factory=list)
     ends: list[Line] = field(default_factory=list)
     exchange: Exchange | None = None
-
-
-def replica_of(origin: str) -> str:
-    """The replica of a log, from the log's unique name."""
-    return origin.rsplit("/", 2)[-2].rpartition("-")[0]
 
 
 class Ledger:

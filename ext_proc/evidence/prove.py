@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ext_proc.audit import receipt as receipts
 from ext_proc.audit.merkle import hash_leaf, inclusion_proof, root_of
 from ext_proc.audit.note import is_signed, json_of, open_note, read_checkpoint, vkey_of
+from ext_proc.audit.origin import Origin
 from ext_proc.errors import IntegrityError
 from ext_proc.evidence import names
 from ext_proc.evidence.events import damaged, objects, objects_of, parse_leaf, read_ahead, window
@@ -254,4 +255,4 @@ def _check_id(exchange_id: str) -> None:
 
 
 def _file(origin: str, exchange_id: str, proofs: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"schema": SCHEMA, "gateway": origin.rsplit("/", 2)[0], "exchange_id": exchange_id, "proofs": proofs}
+    return {"schema": SCHEMA, "gateway": Origin.read(origin).gateway, "exchange_id": exchange_id, "proofs": proofs}

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from ext_proc.audit.origin import Origin
 from ext_proc.evidence import names
 from ext_proc.evidence.access import Hole
-from ext_proc.evidence.ledger import replica_of
 from ext_proc.evidence.verdicts import SLACK, Surroundings
 from ext_proc.evidence.versions import firsts
 from ext_proc.record_kinds import LOG_ENDS, LeafKind
@@ -55,10 +55,10 @@ class Listener:
         at, kind, origin = datetime.fromisoformat(leaf["at"]), leaf["kind"], leaf["origin"]
         known = self._logs.setdefault(log, _Log(origin, at))
         if kind == LeafKind.LOG_RECOVERED:
-            self._deaths[replica_of(origin)].append((known.last_at, at))
+            self._deaths[Origin.read(origin).replica].append((known.last_at, at))
             self._died.add(origin)
-        elif kind == LeafKind.HEARTBEAT and origin.rsplit("/", 2)[-2].endswith("-shipper"):
-            self.beats[replica_of(origin)].append(Beat(at, leaf["envoy_requests"]))
+        elif kind == LeafKind.HEARTBEAT and Origin.read(origin).role == "shipper":
+            self.beats[Origin.read(origin).replica].append(Beat(at, leaf["envoy_requests"]))
         elif kind == LeafKind.LOG_LOST:
             self.holes.append(Hole("log_lost", key, f"Records of {leaf['lost_origin']} are lost: {leaf['reason']}."))
         elif kind == LeafKind.SEGMENT_QUARANTINED:

@@ -24,6 +24,7 @@ from ext_proc.app.process import clock
 from ext_proc.app.serving.shipping import store_of
 from ext_proc.audit import frames, segments
 from ext_proc.audit.desk import Desk, NotKept, ShipReport, Terms
+from ext_proc.audit.origin import Origin
 from ext_proc.audit.store import StoreRefused, StoreUnavailable
 from ext_proc.config import load
 from ext_proc.errors import ConfigError
@@ -246,7 +247,8 @@ def unshipped_refusals(directory: Path) -> Iterator[str]:
 
 def _is_commands(frame: frames.Frame) -> bool:
     origin = frame.origin or str(json.loads(frame.leaf).get("origin"))
-    return origin.rpartition("/")[0].endswith("-command")
+    name = Origin.find(origin)
+    return name is not None and name.role == "command"
 
 
 def _tell(account: Account, made: SealedObject, *, as_json: bool) -> None:

@@ -28,6 +28,7 @@ from ext_proc.audit.access_log import AccessLogTail
 from ext_proc.audit.attest import Attestor
 from ext_proc.audit.canary_s3 import run_canary
 from ext_proc.audit.desk import Desk, NotKept, code_of
+from ext_proc.audit.origin import Origin
 from ext_proc.audit.s3 import S3Store
 from ext_proc.audit.shipper import Shipper, ShipReport, Terms
 from ext_proc.audit.store import StoreRefused, StoreUnavailable
@@ -287,7 +288,7 @@ class _Shipping:
         """
         while self._ended:
             one = self._ended[0]
-            if one.origin.rsplit("/", 2)[-2].rpartition("-")[2].isdecimal():  # a worker's: the others hold nothing
+            if Origin.read(one.origin).is_of_worker:  # the others hold nothing
                 self._register = self._register or registry.register_of_holds(self._config)
                 passed = frozenset(map(ExchangeId, one.intents))
                 self._register.recovered(one.origin, one.first_sequence, passed, clock())
@@ -323,7 +324,7 @@ class _Shipping:
         self._canary_due.again_in(CANARY_RETRY_SECONDS)
         if self._journal is None:
             return
-        epoch = self._journal.origin.rpartition("/")[2]
+        epoch = Origin.read(self._journal.origin).epoch
         report = run_canary(self._store.client, self._config.audit.s3.bucket, self._store.prefix, epoch, clock)
         self._note(LeafKind.WORM_CANARY, report.leaf_fields())
         self._canary_holes, self._canary_at = report.holes, now.timestamp()
