@@ -6,13 +6,13 @@ fields are in ``docs/record-format.md``.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from ext_proc.audit.merkle import hash_leaf
 from ext_proc.errors import IntegrityError
 from ext_proc.record_kinds import LeafKind
 
@@ -74,7 +74,7 @@ def _check(value: Any, *, has_ascii_keys: bool = True) -> None:
 
 def leaf_hash(leaf: bytes) -> str:
     """RFC 6962 section 2.1: SHA-256 of a zero byte and the leaf, in lower-case hex."""
-    return hashlib.sha256(b"\0" + leaf).hexdigest()
+    return hash_leaf(leaf).hex()
 
 
 def instant(at: datetime) -> str:
