@@ -525,8 +525,7 @@ class Asking:
 class Payload:
     """One body for the evidence, in clear: it is encrypted before it touches a disk.
 
-    ``role`` is one of ``request.raw``, ``request.forwarded``, ``response.upstream``, ``response.released``,
-    ``policy.question``, ``approval.justification``.
+    ``role`` is one of `record_kinds.PayloadRole`.
     """
 
     role: str
@@ -534,17 +533,16 @@ class Payload:
     content_type: str
 
     def __repr__(self) -> str:
-        return f"Payload(role={self.role!r}, {len(self.body)} bytes)"
+        return f"Payload(role={str(self.role)!r}, {len(self.body)} bytes)"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What the session asks the log to keep. ``facts`` hold no content: codes, counts, digests, ids and times.
 
-    ``kind`` is ``inference.intent``, ``inference.outcome``, ``inference.part`` (of a streamed answer),
-    ``inference.undelivered``, ``approval.requested`` or ``approval.break_glass``. ``identity`` is kept as keyed
-    references, never in clear, and so are the ids of tool calls: ``tool_calls`` are those that an answer asks for, each
-    a record of its own before this one, ``tool_results`` those whose results a request brings.
+    ``kind`` is one of `record_kinds.LeafKind` that tells of an exchange. ``identity`` is kept as keyed references,
+    never in clear, and so are the ids of tool calls: ``tool_calls`` are those that an answer asks for, each a record of
+    its own before this one, ``tool_results`` those whose results a request brings.
     """
 
     kind: str

@@ -22,9 +22,11 @@ from ext_proc.app import registry
 from ext_proc.app.exchange.rule_packs import rules_of
 from ext_proc.app.process import clock
 from ext_proc.audit.note import vkey_of
+from ext_proc.audit.origin import Origin
 from ext_proc.audit.roster import opened_log
 from ext_proc.audit.writer import WalLimits, Writer
 from ext_proc.errors import AuditUnavailable, ConfigError
+from ext_proc.record_kinds import LeafKind
 from ext_proc.redaction.rules import version_of
 
 if TYPE_CHECKING:
@@ -122,7 +124,7 @@ async def beat_forever(writer: Writer, config: Config, envoy_requests: Callable[
             "envoy_requests": counted,
         }
         try:
-            await writer.note("heartbeat", facts, clock())
+            await writer.note(LeafKind.HEARTBEAT, facts, clock())
         except AuditUnavailable:
             writer.give_back_counts(counts)
 
@@ -134,7 +136,7 @@ def remember_born(config: Config, origin: str) -> None:
     Raises:
         OSError: the disk does not let us.
     """
-    known = _known(config, origin.rsplit("/", 2)[-2])
+    known = _known(config, Origin.read(origin).log)
     known.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _held(known):
         if _epoch_of(origin) > _epoch_of(_told(known)):
@@ -159,14 +161,16 @@ def _previous(config: Config, known: Path) -> str | None:
     found = [_told(known)]
     for folder in registry.evidence_directory(config).glob("[!.]*"):
         origin = opened_log(folder) if folder.is_dir() else None
-        if origin is not None and origin.rpartition("/")[0] == f"{config.audit.origin}/{known.name}":
+        name = Origin.find(origin or "")
+        if origin is not None and name and (name.gateway, name.log) == (config.audit.origin, known.name):
             found.append(origin)
     return max(found, key=_epoch_of) or None
 
 
 def _epoch_of(origin: str) -> str:
     """Epochs' names sort as they began."""
-    return origin.rpartition("/")[2]
+    name = Origin.find(origin)
+    return name.epoch if name else ""
 
 
 def _told(known: Path) -> str:

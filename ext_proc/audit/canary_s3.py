@@ -20,7 +20,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumError
+from botocore.exceptions import ClientError, FlexibleChecksumError
 
 from ext_proc.audit.canary import (
     COMPLIANCE,
@@ -35,6 +35,7 @@ from ext_proc.audit.canary import (
     judge,
     judge_race,
 )
+from ext_proc.audit.s3 import NO_ANSWER, code_of
 from ext_proc.audit.store import StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -70,9 +71,9 @@ def run_canary(client: Any, bucket: str, prefix: str, epoch: str, clock: Callabl
     try:
         return _Run(client, bucket, f"{prefix}v1/canary/{epoch}/", clock).report()
     except ClientError as error:
-        code = _code(error)
+        code = code_of(error)
         raise (StoreRefused(code) if code in _DENIED else StoreUnavailable(code)) from None
-    except (BotoCoreError, OSError) as error:
+    except NO_ANSWER as error:
         raise StoreUnavailable(type(error).__name__) from None
 
 
@@ -136,7 +137,7 @@ class _Run:
         try:
             found = self._client.get_object(Bucket=self._bucket, Key=key, **which)
         except ClientError as error:
-            if _code(error) in _ABSENT:
+            if code_of(error) in _ABSENT:
                 return None
             raise
         try:
@@ -179,7 +180,7 @@ class _Run:
         except ClientError as error:
             if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500:
                 raise
-            code = _code(error) or "unnamed"
+            code = code_of(error) or "unnamed"
             return Answer(code, _refuser(code))
         return Answer()
 
@@ -315,7 +316,3 @@ def _refuser(code: str) -> Refuser:
     if code in _CONDITION:
         return Refuser.CONDITION
     return Refuser.LOCK if code in _BY_LOCK else Refuser.STORE
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))

@@ -12,11 +12,13 @@ from ext_proc import files, telemetry
 from ext_proc.audit import note, resume, segments
 from ext_proc.audit.desk import OtherBytes
 from ext_proc.audit.epoch import STATE, Draft, EpochState
+from ext_proc.audit.origin import Origin
 from ext_proc.audit.record import build_leaf
 from ext_proc.audit.recovery import forget_end, reach_of, recover
 from ext_proc.audit.roster import birth_of, origin_of
 from ext_proc.audit.seal import Sealed, SealedObject, named_object, seal, seal_leaves
 from ext_proc.errors import IntegrityError
+from ext_proc.record_kinds import LeafKind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,7 +113,7 @@ class Delivery:
         except IntegrityError as error:
             self._fail("epoch", error.detail)
             return False
-        self._desk.note("epoch.born", {"born_origin": birth.origin, "roster_sha256": sealed.sha256})
+        self._desk.note(LeafKind.EPOCH_BORN, {"born_origin": birth.origin, "roster_sha256": sealed.sha256})
         self._state.roster_sha256, self._state.origin = sealed.sha256, birth.origin
         self._state.save(self.folder)
         return True
@@ -231,7 +233,8 @@ class Delivery:
                     raise IntegrityError("sealed segment is empty")
                 return None
             origin = self._state.origin or sealed.origin
-            if sealed.first != first or sealed.origin != origin or origin.rpartition("/")[2] != self.folder.name:
+            name = Origin.find(origin)
+            if sealed.first != first or sealed.origin != origin or name is None or name.epoch != self.folder.name:
                 raise IntegrityError("segment of another place")
         except IntegrityError as error:
             self._put_aside(segment, error.detail)
@@ -249,7 +252,7 @@ class Delivery:
 
     def _tell_incident(self, file: str, why: str) -> None:
         self._made.quarantined.append(f"{self.folder.name}/{file}: {why}")
-        self._desk.note("segment.quarantined", {"of_origin": self._state.origin, "file": file, "reason": why})
+        self._desk.note(LeafKind.SEGMENT_QUARANTINED, {"of_origin": self._state.origin, "file": file, "reason": why})
 
     def _catch_up(self) -> None:
         """The next segment is not the next one by the state. Does the store have more than the state knows?"""
@@ -274,7 +277,7 @@ class Delivery:
         while state.frontier.size < following.first:
             size = state.frontier.size
             leaves = [
-                build_leaf("log.lost", origin=state.origin, sequence=sequence, at=at, fields=facts)
+                build_leaf(LeafKind.LOG_LOST, origin=state.origin, sequence=sequence, at=at, fields=facts)
                 for sequence in range(size, min(size + _LOST_MAX, following.first))
             ]
             self._add(seal_leaves(size, leaves, ()), self._desk.clock(), None)
@@ -292,7 +295,7 @@ class Delivery:
         frontier.append(sealed.leaf_hashes)
         signer = self._desk.terms.signer
         text = note.checkpoint_text(state.origin, frontier.size, frontier.root())
-        place = "/".join(state.origin.rsplit("/", 2)[-2:])
+        place = Origin.read(state.origin).name
         stem = f"v1/log/{place}/checkpoint/{frontier.size:016d}"
         self._put_note(named_object(stem, note.sign(text, state.origin, signer).encode(), "note"), sealed_at)
         state.frontier = frontier
@@ -334,7 +337,7 @@ class Delivery:
         digest = self._put_note(made)
         number = state.draft.number
         facts: dict[str, Any] = {"key": digest.key, "sha256": digest.sha256, "of_origin": state.origin}
-        self._desk.note("digest.made", {**facts, "number": number})
+        self._desk.note(LeafKind.DIGEST_MADE, {**facts, "number": number})
         state.draft = Draft.after(number, digest.body)
         state.save(self.folder)
 
@@ -344,14 +347,14 @@ class Delivery:
         self._digest(is_last=state.end is not None)
         if state.end is None:  # its last words were put aside
             lost = {"lost_origin": state.origin, "first_sequence": state.frontier.size, "last_sequence": None}
-            self._desk.note("log.lost", {**lost, "reason": "segment_quarantined"})
+            self._desk.note(LeafKind.LOG_LOST, {**lost, "reason": "segment_quarantined"})
         facts = {
             "ended_origin": state.origin,
             "leaves": state.frontier.size,
             "root_hash": state.frontier.root().hex(),
             "end": state.end,
         }
-        self._desk.note("epoch.ended", facts)
+        self._desk.note(LeafKind.EPOCH_ENDED, facts)
         state.is_over = True
         state.save(self.folder)
 

@@ -17,6 +17,7 @@ from ext_proc.audit.keys import KEPT_SECONDS, NOBODY
 from ext_proc.audit.record import instant
 from ext_proc.audit.registry import LegalHold, Place
 from ext_proc.errors import ConfigError, IntegrityError
+from ext_proc.record_kinds import LeafKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -130,7 +131,7 @@ def erase(
     standing = registry.holds(subject_ref, clock())
     if standing:
         return _refuse(subject_ref, standing[0], order, journal)
-    requested = journal.note("erasure.requested", order.fields(subject_ref))
+    requested = journal.note(LeafKind.ERASURE_REQUESTED, order.fields(subject_ref))
     destroyed = registry.destroy(subject_ref, requested, clock())
     if isinstance(destroyed, LegalHold):  # placed since
         return _refuse(subject_ref, destroyed, order, journal)
@@ -149,13 +150,13 @@ def _complete(
     generations = registry.unfinished(subject_ref)
     registry.scrub()
     wait(KEPT_SECONDS)
-    completed = journal.note("erasure.completed", order.fields(subject_ref, generations=list(generations)))
+    completed = journal.note(LeafKind.ERASURE_COMPLETED, order.fields(subject_ref, generations=list(generations)))
     registry.finish(subject_ref, generations, completed)
     return ErasureResult("erased", Place(completed.origin, completed.sequence), generations)
 
 
 def _refuse(subject_ref: str, hold: LegalHold, order: Order, journal: Journal) -> ErasureResult:
-    refused = journal.note("erasure.refused", order.fields(subject_ref, hold=hold.name))
+    refused = journal.note(LeafKind.ERASURE_REFUSED, order.fields(subject_ref, hold=hold.name))
     return ErasureResult("held", Place(refused.origin, refused.sequence), hold=hold)
 
 
@@ -184,7 +185,7 @@ def place_hold(
         until = until.astimezone(UTC)
     registry.hold(LegalHold(subject_ref, name, until))
     told = None if until is None else instant(until)
-    return journal.note("legalhold.placed", order.fields(subject_ref, hold=name, until=told))
+    return journal.note(LeafKind.LEGALHOLD_PLACED, order.fields(subject_ref, hold=name, until=told))
 
 
 def release_hold(
@@ -198,6 +199,6 @@ def release_hold(
     """
     if name not in {hold.name for hold in registry.holds(subject_ref, at)}:
         raise ConfigError(f"no hold {name} is in force on this subject")
-    receipt = journal.note("legalhold.released", order.fields(subject_ref, hold=name))
+    receipt = journal.note(LeafKind.LEGALHOLD_RELEASED, order.fields(subject_ref, hold=name))
     registry.release(subject_ref, name)
     return receipt

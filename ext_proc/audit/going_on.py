@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.audit import frames
-from ext_proc.audit.parts import PART
+from ext_proc.record_kinds import LeafKind
 
 if TYPE_CHECKING:
     from ext_proc.audit.waiting import Waiting
@@ -37,16 +37,16 @@ class GoingOn:
     def follow(self, written: Waiting) -> None:
         """What a frame that was written begins, goes on with, or ends."""
         exchange_id = written.exchange_id
-        if written.kind == "inference.intent":
+        if written.kind == LeafKind.INFERENCE_INTENT:
             self._open[exchange_id] = {"exchange_id": exchange_id, "intent_sequence": written.sequence}
-        elif written.kind in (PART, FRAME):
+        elif written.kind in (LeafKind.INFERENCE_PART, FRAME):
             self._open.get(exchange_id, {})["part"] = written.part
             unsealed = self._unsealed.setdefault(exchange_id, [])
             if written.kind == FRAME:
                 unsealed.append(written.frame)
             else:
                 unsealed.clear()
-        elif written.kind in ("inference.outcome", "inference.undelivered"):
+        elif written.kind in (LeafKind.INFERENCE_OUTCOME, LeafKind.INFERENCE_UNDELIVERED):
             self._open.pop(exchange_id, None)
             self._unsealed.pop(exchange_id, None)
             self._untaken.pop(exchange_id, None)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ext_proc.audit.record import LEAF_MAX_BYTES, PART_PAYLOADS_MAX, SCHEMA
 from ext_proc.errors import RECOGNISER_FAILURES
 from ext_proc.model import HoldState
+from ext_proc.record_kinds import BODY_ROLES, LeafKind, PayloadRole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,8 +73,7 @@ _CODE: Final = _text("^[a-z][a-z0-9_.-]{0,63}$")
 _LABEL: Final = _text(r"^([A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}|)$")
 _BUNDLE: Final = _fields({"revision": _TEXT, "digest": _SHA256})
 _TICKS: Final = _text(r"^\d+$")
-QUESTION: Final = "policy.question"
-_ROLE: Final = _one_of("request.raw", "request.forwarded", "response.upstream", "response.released", QUESTION)
+_ROLE: Final = _one_of(*BODY_ROLES, PayloadRole.POLICY_QUESTION)
 
 # The parts of an exchange (record-format, section 6) ------------------------------------------------------------------
 
@@ -219,11 +219,11 @@ _PAYLOAD: Final = _fields(
 )
 
 
-def _of_role(role: str) -> Shape:
+def _of_role(role: PayloadRole) -> Shape:
     return {**_PAYLOAD, "properties": {**_PAYLOAD["properties"], "role": {"const": role}}}
 
 
-_JUSTIFICATION: Final = _of_role("approval.justification")
+_JUSTIFICATION: Final = _of_role(PayloadRole.APPROVAL_JUSTIFICATION)
 
 
 def _times(*needed: str) -> Shape:
@@ -268,7 +268,7 @@ _HOLD: Final = _text("^[A-Za-z0-9][A-Za-z0-9._/-]{0,99}$")
 # Needed fields, and those that are there only where there was something to say. ---------------------------------------
 
 KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
-    "log.open": (
+    LeafKind.LOG_OPEN: (
         {
             "version": _TEXT,
             "python": _TEXT,
@@ -285,8 +285,8 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
         },
         {},
     ),
-    "log.close": ({"leaves": _number(1)}, {}),
-    "log.recovered": (
+    LeafKind.LOG_CLOSE: ({"leaves": _number(1)}, {}),
+    LeafKind.LOG_RECOVERED: (
         {
             "last_good_sequence": _number(-1),
             "dropped_bytes": _COUNT,
@@ -296,11 +296,11 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
         },
         {},
     ),
-    "log.lost": (
+    LeafKind.LOG_LOST: (
         {"lost_origin": _ORIGIN, "first_sequence": _COUNT, "last_sequence": _or_null(_COUNT), "reason": _TEXT},
         {},
     ),
-    "heartbeat": (
+    LeafKind.HEARTBEAT: (
         {
             "in_flight": _COUNT,
             "counts": _counted(f"^({'|'.join(OUTCOMES)})$"),
@@ -312,7 +312,7 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
         },
         {},
     ),
-    "inference.intent": (
+    LeafKind.INFERENCE_INTENT: (
         {
             **_EXCHANGE,
             "request": _REQUEST,
@@ -321,19 +321,19 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
         },
         {"request_redaction": _REDACTION, "approval": _APPROVAL, "tool_results": {**_list(_REF), "maxItems": 32}},
     ),
-    "approval.requested": (
+    LeafKind.APPROVAL_REQUESTED: (
         {
             **_EXCHANGE,
             "request": _REQUEST,
             "policy": _POLICY,
             "approval": _APPROVAL,
             "terms": _TERMS,
-            "payloads": {**_list(_of_role(QUESTION)), "maxItems": 1},
+            "payloads": {**_list(_of_role(PayloadRole.POLICY_QUESTION)), "maxItems": 1},
             "time": _times("received", "decided", "recorded"),
         },
         {"request_redaction": _REDACTION},
     ),
-    "approval.break_glass": (
+    LeafKind.APPROVAL_BREAK_GLASS: (
         {
             **_EXCHANGE,
             "payloads": {**_list(_JUSTIFICATION), "maxItems": 1},
@@ -343,10 +343,10 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
         },
         {"request_redaction": _REDACTION},
     ),
-    "approval.viewed": ({**_OF_PERSON, "is_clear": _YES}, {"repeated": _COUNT}),
-    "approval.resolved": ({**_OF_PERSON, "action": _ACTION}, {}),
-    "approval.refused": ({**_OF_PERSON, "action": _ACTION, "code": _text("^[a-z_]+$")}, {"repeated": _COUNT}),
-    "inference.part": (
+    LeafKind.APPROVAL_VIEWED: ({**_OF_PERSON, "is_clear": _YES}, {"repeated": _COUNT}),
+    LeafKind.APPROVAL_RESOLVED: ({**_OF_PERSON, "action": _ACTION}, {}),
+    LeafKind.APPROVAL_REFUSED: ({**_OF_PERSON, "action": _ACTION, "code": _text("^[a-z_]+$")}, {"repeated": _COUNT}),
+    LeafKind.INFERENCE_PART: (
         {
             "exchange_id": _EXCHANGE["exchange_id"],
             "intent_sequence": _or_null(_COUNT),
@@ -356,7 +356,7 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
         },
         {"upstream": _or_null(_UPSTREAM)},
     ),
-    "inference.outcome": (
+    LeafKind.INFERENCE_OUTCOME: (
         _ENDED,
         {
             **{name: _EXCHANGE[name] for name in ("actor", "source")},
@@ -366,7 +366,7 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
             "model": _MODEL,
         },
     ),
-    "effect.tool_call": (
+    LeafKind.EFFECT_TOOL_CALL: (
         {
             "exchange_id": _EXCHANGE["exchange_id"],
             "intent_sequence": _or_null(_COUNT),
@@ -382,7 +382,7 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
         },
         {},
     ),
-    "inference.undelivered": (
+    LeafKind.INFERENCE_UNDELIVERED: (
         {
             "exchange_id": _EXCHANGE["exchange_id"],
             "outcome_sequence": _COUNT,
@@ -395,7 +395,7 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
             "delivery": _one_of("unknown"),
         },
     ),
-    "inference.refused_by_envoy": (
+    LeafKind.INFERENCE_REFUSED_BY_ENVOY: (
         {
             "request_id": _or_null(_TEXT),
             "details": _TEXT,
@@ -407,7 +407,7 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
         },
         {},
     ),
-    "policy.shadow_differed": (
+    LeafKind.POLICY_SHADOW_DIFFERED: (
         {
             "exchange_id": _EXCHANGE["exchange_id"],
             "decision_id": _TEXT,
@@ -418,7 +418,7 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
         },
         {},
     ),
-    "policy.refused": (
+    LeafKind.POLICY_REFUSED: (
         {
             "digest": _SHA256,
             "reason": _text("^[a-z_]+$"),
@@ -427,7 +427,7 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
         },
         {},
     ),
-    "policy.activated": (
+    LeafKind.POLICY_ACTIVATED: (
         {
             **_BUNDLE["properties"],
             "key": _KEY,
@@ -437,10 +437,10 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
         },
         {},
     ),
-    "policy.kept": ({**_BUNDLE["properties"], "key": _KEY}, {}),
-    "config.changed": ({"config_sha256": _SHA256, "connections": _list(_TEXT)}, {}),
-    "epoch.born": ({"born_origin": _ORIGIN, "roster_sha256": _SHA256}, {}),
-    "epoch.ended": (
+    LeafKind.POLICY_KEPT: ({**_BUNDLE["properties"], "key": _KEY}, {}),
+    LeafKind.CONFIG_CHANGED: ({"config_sha256": _SHA256, "connections": _list(_TEXT)}, {}),
+    LeafKind.EPOCH_BORN: ({"born_origin": _ORIGIN, "roster_sha256": _SHA256}, {}),
+    LeafKind.EPOCH_ENDED: (
         {
             "ended_origin": _ORIGIN,
             "leaves": _COUNT,
@@ -449,7 +449,7 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
         },
         {},
     ),
-    "access.shipped": (
+    LeafKind.ACCESS_SHIPPED: (
         {
             "key": _KEY,
             "sha256": _SHA256,
@@ -460,8 +460,8 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
         },
         {},
     ),
-    "digest.made": ({"key": _KEY, "sha256": _SHA256, "of_origin": _ORIGIN, "number": _COUNT}, {}),
-    "worm.canary": (
+    LeafKind.DIGEST_MADE: ({"key": _KEY, "sha256": _SHA256, "of_origin": _ORIGIN, "number": _COUNT}, {}),
+    LeafKind.WORM_CANARY: (
         {
             "checks": _list(_fields({"name": _TEXT, "expected": _TEXT, "found": _TEXT, "ok": _YES})),
             "ok": _YES,
@@ -469,8 +469,8 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
         },
         {},
     ),
-    "segment.quarantined": ({"of_origin": _TEXT, "file": _TEXT, "reason": _TEXT}, {}),
-    "reconcile.result": (
+    LeafKind.SEGMENT_QUARANTINED: ({"of_origin": _TEXT, "file": _TEXT, "reason": _TEXT}, {}),
+    LeafKind.RECONCILE_RESULT: (
         {
             "day": _DAY,
             "envoy": _COUNT,
@@ -481,22 +481,22 @@ KINDS: Final[Mapping[str, tuple[Mapping[str, Shape], Mapping[str, Shape]]]] = {
         },
         {},
     ),
-    "rollup.made": ({"day": _DAY, "key": _KEY, "sha256": _SHA256}, {}),
-    "key.rotated": ({"number": _COUNT, "public_key": _BASE64, "manifest_sha256": _SHA256}, {}),
-    "erasure.requested": ({"subject_ref": _SUBJECT, **_BY}, {}),
-    "erasure.completed": ({"subject_ref": _SUBJECT, **_BY, "generations": _list(_number(1))}, {}),
-    "erasure.refused": ({"subject_ref": _SUBJECT, **_BY, "hold": _HOLD}, {}),
-    "legalhold.placed": ({"subject_ref": _SUBJECT, **_BY, "hold": _HOLD, "until": _or_null(_AT)}, {}),
-    "legalhold.released": ({"subject_ref": _SUBJECT, **_BY, "hold": _HOLD}, {}),
-    "access.span_read": (
+    LeafKind.ROLLUP_MADE: ({"day": _DAY, "key": _KEY, "sha256": _SHA256}, {}),
+    LeafKind.KEY_ROTATED: ({"number": _COUNT, "public_key": _BASE64, "manifest_sha256": _SHA256}, {}),
+    LeafKind.ERASURE_REQUESTED: ({"subject_ref": _SUBJECT, **_BY}, {}),
+    LeafKind.ERASURE_COMPLETED: ({"subject_ref": _SUBJECT, **_BY, "generations": _list(_number(1))}, {}),
+    LeafKind.ERASURE_REFUSED: ({"subject_ref": _SUBJECT, **_BY, "hold": _HOLD}, {}),
+    LeafKind.LEGALHOLD_PLACED: ({"subject_ref": _SUBJECT, **_BY, "hold": _HOLD, "until": _or_null(_AT)}, {}),
+    LeafKind.LEGALHOLD_RELEASED: ({"subject_ref": _SUBJECT, **_BY, "hold": _HOLD}, {}),
+    LeafKind.ACCESS_SPAN_READ: (
         {"roles": _list(_ROLE), "since": _or_null(_AT), "until": _or_null(_AT), "by": _TEXT, "purpose": _TEXT},
         {},
     ),
-    "access.read": (
+    LeafKind.ACCESS_READ: (
         {"exchange_id": _EXCHANGE["exchange_id"], "roles": _list(_ROLE), "by": _TEXT, "purpose": _TEXT},
         {},
     ),
-    "access.refused": (
+    LeafKind.ACCESS_REFUSED: (
         {
             "by": _REF,
             "page": _text("^[a-z_]{1,32}$"),

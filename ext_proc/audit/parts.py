@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from ext_proc.model import Payload
+from ext_proc.record_kinds import LeafKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from ext_proc.model import Entry
 
-PART: Final = "inference.part"
 LEAF_AFTER: Final = timedelta(seconds=4)
 LEAF_BYTES: Final = 16 * 1024
 """So much of one answer at most is only in frames: it is written again where a new segment begins."""
@@ -69,7 +69,7 @@ class Parts:
 
     def told(self, entry: Entry, now: datetime) -> None:
         """A leaf tells of everything until now."""
-        if entry.kind == PART:
+        if entry.kind == LeafKind.INFERENCE_PART:
             self._since[entry.exchange_id] = _Since(now)
         else:
             self._since.pop(entry.exchange_id, None)

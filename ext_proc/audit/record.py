@@ -6,14 +6,15 @@ fields are in ``docs/record-format.md``.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from ext_proc.audit.merkle import hash_leaf
 from ext_proc.errors import IntegrityError
+from ext_proc.record_kinds import LeafKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,7 +74,7 @@ def _check(value: Any, *, has_ascii_keys: bool = True) -> None:
 
 def leaf_hash(leaf: bytes) -> str:
     """RFC 6962 section 2.1: SHA-256 of a zero byte and the leaf, in lower-case hex."""
-    return hashlib.sha256(b"\0" + leaf).hexdigest()
+    return hash_leaf(leaf).hex()
 
 
 def instant(at: datetime) -> str:
@@ -113,7 +114,7 @@ def build_leaf(
 
 def claims_release(kind: str, fields: Mapping[str, Any]) -> bool:
     """Does the record say that an answer was released? It is written before that, so it may have said too much."""
-    said = fields.get("outcome") if kind == "inference.outcome" else None
+    said = fields.get("outcome") if kind == LeafKind.INFERENCE_OUTCOME else None
     return said is not None and said["status"] in ("completed", "error") and said.get("code") is None
 
 

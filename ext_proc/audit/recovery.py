@@ -26,6 +26,7 @@ from ext_proc import files
 from ext_proc.audit import frames, segments
 from ext_proc.audit.record import PART_PAYLOADS_MAX, build_leaf, claims_release, instant
 from ext_proc.errors import IntegrityError
+from ext_proc.record_kinds import LeafKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -94,21 +95,21 @@ class _Told:
             return
         self.origin, self.next_sequence = leaf["origin"], frame.sequence + 1
         match leaf["kind"]:
-            case "inference.intent":
+            case LeafKind.INFERENCE_INTENT:
                 told = {"exchange_id": leaf["exchange_id"], "intent_sequence": frame.sequence}
                 self.open[leaf["exchange_id"]] = told
                 self.intents.add(leaf["exchange_id"])
-            case "inference.part":
+            case LeafKind.INFERENCE_PART:
                 self.open[leaf["exchange_id"]]["part"] = leaf["part"]
                 self.parts.pop(leaf["exchange_id"], None)
-            case "inference.outcome" | "inference.undelivered":
+            case LeafKind.INFERENCE_OUTCOME | LeafKind.INFERENCE_UNDELIVERED:
                 self.open.pop(leaf["exchange_id"], None)
                 self.parts.pop(leaf["exchange_id"], None)
                 self.untaken.pop(leaf["exchange_id"], None)
                 if claims_release(leaf["kind"], leaf):
                     told = {"exchange_id": leaf["exchange_id"], "outcome_sequence": frame.sequence}
                     self.untaken[leaf["exchange_id"]] = told
-            case "log.close" | "log.recovered":
+            case LeafKind.LOG_CLOSE | LeafKind.LOG_RECOVERED:
                 self.is_ended = True
             case _:
                 pass
@@ -193,10 +194,10 @@ def _last_words(told: _Told, dropped: int, now: datetime) -> bytes:
     said: list[_Words] = []
     for one in told.open.values():
         said += _parts(told.parts.get(one["exchange_id"], []), now)
-        said.append(("inference.outcome", _interrupted(one, now), ()))
+        said.append((LeafKind.INFERENCE_OUTCOME, _interrupted(one, now), ()))
     for one in told.untaken.values():
         fields = {**one, "delivery": "unknown", "time": {"recorded": instant(now)}, "payloads": []}
-        said.append(("inference.undelivered", fields, ()))
+        said.append((LeafKind.INFERENCE_UNDELIVERED, fields, ()))
     counts = {
         "last_good_sequence": first - 1,
         "dropped_bytes": dropped,
@@ -204,7 +205,7 @@ def _last_words(told: _Told, dropped: int, now: datetime) -> bytes:
         "parts": len(said) - len(told.open) - len(told.untaken),
         "undelivered": len(told.untaken),
     }
-    said.insert(0, ("log.recovered", counts, ()))
+    said.insert(0, (LeafKind.LOG_RECOVERED, counts, ()))
     return b"".join(
         frames.encode_leaf(
             first + index,
@@ -228,7 +229,7 @@ def _parts(parts: list[frames.Frame], now: datetime) -> Iterator[_Words]:
             "time": {"recorded": instant(now)},
             "payloads": [payload for one in every for payload in one["payloads"]],
         }
-        yield "inference.part", fields, tuple(c for frame in some for c in frame.ciphertexts)
+        yield LeafKind.INFERENCE_PART, fields, tuple(c for frame in some for c in frame.ciphertexts)
 
 
 def _interrupted(one: dict[str, Any], now: datetime) -> dict[str, Any]:

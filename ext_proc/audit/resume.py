@@ -16,6 +16,7 @@ from zstandard import ZstdError
 
 from ext_proc.audit.epoch import Draft, EpochState
 from ext_proc.audit.note import json_of, open_note, read_checkpoint
+from ext_proc.audit.origin import Origin
 from ext_proc.audit.seal import SealedObject, read_events, reopen
 from ext_proc.errors import IntegrityError
 
@@ -75,8 +76,8 @@ def newest_size(store: Store, origin: str) -> int:
         StoreUnavailable: no answer.
         StoreRefused: we may not list.
     """
-    replica, epoch = origin.rsplit("/", 2)[-2:]
-    sizes = [int(_name(key)[:16]) for key in store.keys(f"v1/log/{replica}/{epoch}/checkpoint/")]
+    name = Origin.read(origin).name
+    sizes = [int(_name(key)[:16]) for key in store.keys(f"v1/log/{name}/checkpoint/")]
     return max(sizes, default=0)
 
 
@@ -118,10 +119,10 @@ def rebuild(store: Store, origin: str, now: datetime) -> EpochState:
 
 def _compare(store: Store, state: EpochState, size: int) -> None:
     """Is the tree of these leaves the one that was signed?"""
-    replica, epoch = state.origin.rsplit("/", 2)[-2:]
+    name = Origin.read(state.origin).name
     roots = {
         read_checkpoint(open_note(store.fetch(key).decode()))[2]
-        for key in store.keys(f"v1/log/{replica}/{epoch}/checkpoint/{size:016d}-")
+        for key in store.keys(f"v1/log/{name}/checkpoint/{size:016d}-")
     }
     if state.frontier.size != size or (size and roots != {state.frontier.root()}):
         raise IntegrityError("the log in the store is not the one that was signed")
@@ -129,12 +130,12 @@ def _compare(store: Store, state: EpochState, size: int) -> None:
 
 def _objects(store: Store, origin: str, now: datetime) -> dict[str, list[str]]:
     """Keys by room. Only the days of the epoch are listed: the bucket is large."""
-    replica, epoch = origin.rsplit("/", 2)[-2:]
+    name = Origin.read(origin)
     try:
-        day = date.fromisoformat(epoch[:8])
+        day = date.fromisoformat(name.epoch[:8])
     except ValueError:
         raise IntegrityError("the epoch's name is not a time") from None
-    place = f"/replica={replica}/epoch={epoch}/"
+    place = f"/replica={name.log}/epoch={name.epoch}/"
     found: dict[str, list[str]] = defaultdict(list)
     while day <= now.date() + timedelta(days=1):
         for room in ("events", "payload", "digest"):
@@ -148,8 +149,8 @@ def _listed(store: Store, prefix: str) -> Iterator[str]:
 
 
 def _birth_sha256(store: Store, origin: str, at: str) -> str:
-    replica, epoch = origin.rsplit("/", 2)[-2:]
-    stored = store.read_back(f"v1/roster/dt={at[:10]}/{replica}.{epoch}.note")
+    name = Origin.read(origin)
+    stored = store.read_back(f"v1/roster/dt={at[:10]}/{name.log}.{name.epoch}.note")
     return stored.sha256 if stored else "missing"
 
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from ext_proc.audit import frames, segments
 from ext_proc.audit.note import public_key_of, sign_json
+from ext_proc.audit.origin import Origin
 from ext_proc.audit.seal import SealedObject
 from ext_proc.errors import IntegrityError
+from ext_proc.record_kinds import LeafKind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +46,7 @@ def birth_of(folder: Path, signer: Signer) -> Birth | None:
         return None
     try:
         told = json.loads(leaf)
-        if told["kind"] != "log.open" or told["sequence"] != 0:
+        if told["kind"] != LeafKind.LOG_OPEN or told["sequence"] != 0:
             raise IntegrityError("log does not begin with log.open")
         origin, at, receipt_key = told["origin"], told["at"], told["receipt_key"]
         fields = {
@@ -56,13 +58,13 @@ def birth_of(folder: Path, signer: Signer) -> Birth | None:
             "receipt_key": base64.b64encode(public_key_of(receipt_key)).decode() if receipt_key else None,
             "config_sha256": told["config_sha256"],
         }
-        replica, epoch = origin.rsplit("/", 2)[-2:]
-        if epoch != folder.name:
+        name = Origin.read(origin)
+        if name.epoch != folder.name:
             raise IntegrityError("log of another epoch")
     except (ValueError, LookupError, TypeError, AttributeError):
         raise IntegrityError("first leaf is not a leaf") from None
     body = sign_json(fields, origin, signer)
-    return Birth(origin, SealedObject.named(f"v1/roster/dt={at[:10]}/{replica}.{epoch}.note", body))
+    return Birth(origin, SealedObject.named(f"v1/roster/dt={at[:10]}/{name.log}.{name.epoch}.note", body))
 
 
 def origin_of(folder: Path) -> str | None:
@@ -72,7 +74,7 @@ def origin_of(folder: Path) -> str | None:
             found = frames.scan(file.read(_CARRY_MAX_BYTES)).frames
         for frame in found[:1]:
             origin = frame.origin or _origin_in(frame.leaf)
-            if origin.rpartition("/")[2] == folder.name:
+            if (name := Origin.find(origin)) and name.epoch == folder.name:
                 return origin
     return None
 

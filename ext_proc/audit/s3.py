@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _EXISTS: Final = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 _ABSENT: Final = ("NoSuchKey", "404", "NotFound")
 _UNCHANGED: Final = ("304", "NotModified")
-_NO_ANSWER: Final = (BotoCoreError, ResponseParserError, OSError, RecursionError)
+NO_ANSWER: Final = (BotoCoreError, ResponseParserError, OSError, RecursionError)
 """Nothing came, or something that is not S3's: a proxy's page, a redirect (botocore asks about one without end)."""
 _FINAL: Final = ("AccessDenied", "NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403")
 _LOCKS_NOTHING: Final = ("ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration")
@@ -90,9 +90,9 @@ class S3Store:
                 ChecksumSHA256=base64.b64encode(bytes.fromhex(sha256)).decode(),
             )
         except ClientError as error:
-            if _code(error) not in _EXISTS:
+            if code_of(error) not in _EXISTS:
                 raise _translated(error) from None
-        except _NO_ANSWER as error:
+        except NO_ANSWER as error:
             raise _unanswered(error) from None
 
     def read_back(self, key: str) -> Stored | None:
@@ -105,10 +105,10 @@ class S3Store:
             body = self.client.get_object(**where)["Body"].read()
             head = self.client.head_object(**where)
         except ClientError as error:
-            if _code(error) in _ABSENT:
+            if code_of(error) in _ABSENT:
                 return None
             raise _translated(error) from None
-        except _NO_ANSWER as error:
+        except NO_ANSWER as error:
             raise _unanswered(error) from None
         return Stored(
             sha256=hashlib.sha256(body).hexdigest(),
@@ -128,7 +128,7 @@ class S3Store:
             body: bytes = self.client.get_object(**where)["Body"].read()
         except ClientError as error:
             raise _translated(error) from None
-        except _NO_ANSWER as error:
+        except NO_ANSWER as error:
             raise _unanswered(error) from None
         return body
 
@@ -150,10 +150,10 @@ class S3Store:
             with found["Body"] as body:
                 raw: bytes = body.read(most + 1)
         except ClientError as error:
-            if _code(error) in _UNCHANGED:
+            if code_of(error) in _UNCHANGED:
                 return None
             raise _translated(error) from None
-        except _NO_ANSWER as error:
+        except NO_ANSWER as error:
             raise _unanswered(error) from None
         return str(found.get("ETag", "")), raw
 
@@ -176,7 +176,7 @@ class S3Store:
                     yield item["Key"][len(self.prefix) :]
         except ClientError as error:
             raise _translated(error) from None
-        except _NO_ANSWER as error:
+        except NO_ANSWER as error:
             raise _unanswered(error) from None
 
 
@@ -213,7 +213,7 @@ class BucketSettings:
             return ask(self._store.client)
         except ClientError as error:
             raise _translated(error) from None
-        except _NO_ANSWER as error:
+        except NO_ANSWER as error:
             raise _unanswered(error) from None
 
 
@@ -222,12 +222,13 @@ def _unanswered(error: Exception) -> StoreUnavailable:
     return StoreUnavailable(f"{type(error).__name__}{hint}")
 
 
-def _code(error: ClientError) -> str:
+def code_of(error: ClientError) -> str:
+    """What S3 calls it; empty where it gave it no name."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def _translated(error: ClientError) -> StoreUnavailable | StoreRefused:
-    code = _code(error)
+    code = code_of(error)
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     is_final = code in _FINAL or (400 <= status < 500 and status not in _PASSING and code not in _PASSING_CODES)
     return StoreRefused(code) if is_final else StoreUnavailable(code)

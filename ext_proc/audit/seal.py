@@ -17,7 +17,9 @@ import zstandard
 
 from ext_proc.audit import frames
 from ext_proc.audit.merkle import hash_leaf
+from ext_proc.audit.origin import Origin
 from ext_proc.errors import IntegrityError
+from ext_proc.record_kinds import LOG_ENDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -60,7 +62,7 @@ class Sealed:
     @property
     def end(self) -> str | None:
         """How the log ends in this segment; None if it goes on."""
-        return "close" if self.counts["log.close"] else "recovered" if self.counts["log.recovered"] else None
+        return next((end for kind, end in LOG_ENDS.items() if self.counts[kind]), None)
 
 
 def seal(segment: bytes) -> Sealed | None:
@@ -153,8 +155,8 @@ def read_pack(body: bytes) -> Iterator[tuple[str, bytes]]:
 
 def place_of(origin: str, at: str) -> str:
     """Hive partitions, so that query engines find their way."""
-    replica, epoch = origin.rsplit("/", 2)[-2:]
-    return f"dt={at[:10]}/hour={at[11:13]}/replica={replica}/epoch={epoch}"
+    name = Origin.read(origin)
+    return f"dt={at[:10]}/hour={at[11:13]}/replica={name.log}/epoch={name.epoch}"
 
 
 def named_object(stem: str, body: bytes, suffix: str) -> SealedObject:

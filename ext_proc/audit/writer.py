@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ext_proc import files, telemetry
 from ext_proc.audit import frames, segments
 from ext_proc.audit.going_on import FRAME, GoingOn
-from ext_proc.audit.parts import PART, Parts
+from ext_proc.audit.parts import Parts
 from ext_proc.audit.people import People
 from ext_proc.audit.receipt import issue
 from ext_proc.audit.record import build_leaf, canonical, claims_release, instant, leaf_hash
@@ -41,6 +41,7 @@ from ext_proc.audit.segment_files import LOOK_AGAIN_SECONDS, RESERVED_BYTES, Seg
 from ext_proc.audit.waiting import Waiting
 from ext_proc.errors import AuditUnavailable, GateError
 from ext_proc.model import Receipt
+from ext_proc.record_kinds import LeafKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,9 +55,8 @@ if TYPE_CHECKING:
 LISTED: Final = ("request_redaction", "response_redaction")
 _SPACE_CHECK_SECONDS: Final = 0.5
 _BATCH_MAX: Final = 256
-EFFECT: Final = "effect.tool_call"
 _TOOL_CALL: Final = "tool-call"
-_STREAMED: Final = frozenset({PART, "inference.outcome"})
+_STREAMED: Final = frozenset({LeafKind.INFERENCE_PART, LeafKind.INFERENCE_OUTCOME})
 """Kinds that tell of a streamed answer, and of which a caller gets a receipt: a stream's head goes before its end."""
 _MORE, _OVER = False, True  # what the thread is woken for: records; nothing comes any more
 _ENDS_SECONDS: Final = 0.05
@@ -164,7 +164,7 @@ class Writer:
                 os.close(lock)
             raise AuditUnavailable("cannot open log") from None
         try:
-            await writer.note("log.open", opening, now)
+            await writer.note(LeafKind.LOG_OPEN, opening, now)
         except AuditUnavailable:
             await writer.close(now)
             raise
@@ -198,7 +198,7 @@ class Writer:
 
     def _begin(self, entry: Entry, now: datetime, subject: str) -> asyncio.Future[Receipt]:
         self._raise_if_unusable()
-        is_part = entry.kind == PART
+        is_part = entry.kind == LeafKind.INFERENCE_PART
         is_leaf = not is_part or self._parts.is_leaf(entry, now)
         payloads = self._parts.whole(entry) if is_leaf else entry.payloads
         if payloads and (self._files.is_nearly_full or self._used_bytes() > self._limits.max_bytes):
@@ -217,7 +217,7 @@ class Writer:
         begun = self._append(entry.kind, fields, now, ciphertexts, str(entry.exchange_id), part=entry.facts.get("part"))
         if entry.kind in _STREAMED:
             _if_durable(begun, lambda: self._parts.told(entry, now))
-        if entry.kind == "inference.outcome":
+        if entry.kind == LeafKind.INFERENCE_OUTCOME:
             self._counts[str(entry.facts.get("outcome", {}).get("status"))] += 1
         return begun
 
@@ -237,7 +237,7 @@ class Writer:
                 "intent_sequence": entry.facts.get("intent_sequence"),
                 "tool_call": told,
             }
-            self._append(EFFECT, fields, now, [], str(entry.exchange_id)).add_done_callback(_heard)
+            self._append(LeafKind.EFFECT_TOOL_CALL, fields, now, [], str(entry.exchange_id)).add_done_callback(_heard)
 
     def _append_part(
         self, entry: Entry, fields: dict[str, Any], now: datetime, ciphertexts: list[bytes]
@@ -284,7 +284,7 @@ class Writer:
             return
         self._is_closed = True
         try:
-            await self._append("log.close", {"leaves": self._sequence + 1}, now, [], "", is_last=True)
+            await self._append(LeafKind.LOG_CLOSE, {"leaves": self._sequence + 1}, now, [], "", is_last=True)
         except AuditUnavailable as error:
             self._failure = self._failure or error.detail
         self._bell.put(_OVER)  # the thread may be refusing, and waits to be told that this is over

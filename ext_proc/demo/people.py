@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.app.approval.approving import API, Desk
 from ext_proc.demo.telling import StoryError
+from ext_proc.record_kinds import LeafKind
 
 if TYPE_CHECKING:
     from ext_proc.demo.story import Answer, Story
@@ -53,7 +54,7 @@ class People:
             "the caller got", f"{answer.status} {json.loads(answer.body)['choices'][0]['message']['content'][:60]}…"
         )
         story.expect(answer.status == _OK, f"status {answer.status}")
-        intent, outcome = story.records(answer.exchange_id, ("inference.intent", "inference.outcome"))
+        intent, outcome = story.records(answer.exchange_id, (LeafKind.INFERENCE_INTENT, LeafKind.INFERENCE_OUTCOME))
         [word] = intent[1]["approval"]["resolutions"]
         place = word["record"]
         resolved = story.wait_for(

@@ -23,9 +23,11 @@ from rich.console import Console
 from ext_proc.app import registry
 from ext_proc.app.serving.shipping import store_of
 from ext_proc.audit import reader
+from ext_proc.audit.origin import Origin
 from ext_proc.config import load
 from ext_proc.demo.people import People
 from ext_proc.demo.telling import StoryError
+from ext_proc.record_kinds import LeafKind, PayloadRole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,10 +127,10 @@ class Story:
         prompt = f"My name is Grace, {CALLER_EMAIL}, card {CALLER_CARD}. Who can help me?"
         answer = self.ask(prompt, self.analyst, max_tokens=80, grammar=GRAMMAR)
         self.say("asked", prompt)
-        intent, outcome = self.records(answer.exchange_id, ("inference.intent", "inference.outcome"))
-        saw = self._payload(intent, "request.forwarded")
+        intent, outcome = self.records(answer.exchange_id, (LeafKind.INFERENCE_INTENT, LeafKind.INFERENCE_OUTCOME))
+        saw = self._payload(intent, PayloadRole.REQUEST_FORWARDED)
         self.say("the model saw", json.loads(saw)["messages"][0]["content"])
-        said = json.loads(self._payload(outcome, "response.upstream"))["choices"][0]["message"]["content"]
+        said = json.loads(self._payload(outcome, PayloadRole.RESPONSE_UPSTREAM))["choices"][0]["message"]["content"]
         self.say("the model said", said)
         got = json.loads(answer.body)["choices"][0]["message"]["content"]
         self.say("the caller got", got)
@@ -269,21 +271,23 @@ class Story:
         """A refusal: what the caller got, and its record."""
         self.say("the caller got", f"{answer.status} {answer.body}")
         self.expect(answer.status == http_status, f"status {answer.status}")
-        [outcome] = self.records(answer.exchange_id, ("inference.outcome",))
+        [outcome] = self.records(answer.exchange_id, (LeafKind.INFERENCE_OUTCOME,))
         self.proof(outcome)
         said = outcome[1]["outcome"]
         self.expect((said["status"], said["http_status"]) == (status, http_status), f"the record says {said}")
 
     def _intents(self) -> set[str]:
-        return {leaf["exchange_id"] for _, leaf in reader.leaves(self._store) if leaf["kind"] == "inference.intent"}
+        return {
+            leaf["exchange_id"] for _, leaf in reader.leaves(self._store) if leaf["kind"] == LeafKind.INFERENCE_INTENT
+        }
 
     def _busy_worker(self, before: set[str]) -> str:
         """The worker that wrote the newest intent; found in the bucket, like everything that is told here."""
 
         def look() -> str | None:
             for _, leaf in reader.leaves(self._store):
-                if leaf["kind"] == "inference.intent" and leaf["exchange_id"] not in before:
-                    return f"worker-{leaf['origin'].split('/')[-2].rpartition('-')[2]}"
+                if leaf["kind"] == LeafKind.INFERENCE_INTENT and leaf["exchange_id"] not in before:
+                    return f"worker-{Origin.read(leaf['origin']).role}"
             return None
 
         return self.wait_for(look, "the call's intent is not in the bucket")

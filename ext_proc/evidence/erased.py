@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.evidence.events import objects_of, parse_leaf, read_ahead
 from ext_proc.evidence.names import LogName
+from ext_proc.record_kinds import LeafKind
 
 if TYPE_CHECKING:
     from ext_proc.audit.keys import Shredded
@@ -61,7 +62,7 @@ def _says_so(leaf: dict[str, Any], shredded: Shredded, key: str) -> bool:
         return False
     subject = f"subject:{leaf.get('subject_ref')}"
     if not shredded.is_complete:
-        return leaf["kind"] == "erasure.requested" and key.rpartition("#")[0] == subject
+        return leaf["kind"] == LeafKind.ERASURE_REQUESTED and key.rpartition("#")[0] == subject
     generations = leaf.get("generations")
     listed = generations if isinstance(generations, list) else []
-    return leaf["kind"] == "erasure.completed" and key in {f"{subject}#{number}" for number in listed}
+    return leaf["kind"] == LeafKind.ERASURE_COMPLETED and key in {f"{subject}#{number}" for number in listed}

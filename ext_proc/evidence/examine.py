@@ -25,6 +25,7 @@ from ext_proc.evidence.events import SPOOL_BYTES, parse_leaf, read_leaves
 from ext_proc.evidence.names import LogName
 from ext_proc.evidence.prove import prove_places
 from ext_proc.evidence.versions import Absent, EvidenceError, Hashed, fetch, firsts
+from ext_proc.record_kinds import LeafKind
 from ext_proc.verify import VerifyError, verify
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Records:
 
     def add(self, record: Record, parts_max: int) -> None:
         """One more, unless there are too many. How it began and ended is never left out for its parts."""
-        is_part = record.leaf["kind"] == "inference.part"
+        is_part = record.leaf["kind"] == LeafKind.INFERENCE_PART
         if self._parts >= parts_max if is_part else len(self.records) - self._parts >= _OTHERS_MAX:
             self.left_out += 1
             return
@@ -90,7 +91,7 @@ class Records:
         """The exchange's last record in each log; that somebody read it later does not belong to it."""
         last: dict[str, int] = {}
         for one in self.records:
-            if one.leaf["kind"] != "access.read":
+            if one.leaf["kind"] != LeafKind.ACCESS_READ:
                 origin = one.leaf["origin"]
                 last[origin] = max(one.leaf["sequence"], last.get(origin, 0))
         return last
@@ -242,7 +243,7 @@ def _tree(store: VersionedStore, exchange_id: str, found: Records, policy: Mappi
             report = verify(str(paths[0]), paths[1], jobs=1)
         except VerifyError as error:
             return Finding(name, is_ok=False, detail=error.detail)
-    wanted = sum(one.leaf["kind"] != "access.read" for one in found.records)
+    wanted = sum(one.leaf["kind"] != LeafKind.ACCESS_READ for one in found.records)
     if report.ok and report.leaves < wanted:
         return Finding(name, is_ok=False, detail=f"only {report.leaves} of {wanted} records are in the signed tree")
     told = "; ".join(f"{one.code}: {one.explanation}" for one in report.findings)

@@ -13,6 +13,7 @@ from math import log
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.evidence.names import LogName
+from ext_proc.record_kinds import LOG_ENDS, LeafKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +32,13 @@ _EFFECTS_MAX: Final = 16
 _NOTES_MAX: Final = 1_000
 _OF_POLICIES: Final = "policy."
 _CALLERS: Final = frozenset(
-    {"inference.intent", "inference.outcome", "inference.undelivered", "inference.part", "approval.requested"}
+    {
+        LeafKind.INFERENCE_INTENT,
+        LeafKind.INFERENCE_OUTCOME,
+        LeafKind.INFERENCE_UNDELIVERED,
+        LeafKind.INFERENCE_PART,
+        LeafKind.APPROVAL_REQUESTED,
+    }
 )
 """Kinds that make something an exchange. In others (who read it, who approved it) ``actor`` is somebody else."""
 
@@ -176,10 +183,10 @@ class Gathered:
             one.clear()
 
     def _hear_log(self, leaf: Mapping[str, Any], kind: str, sequence: int, at: int) -> None:
-        if kind in {"log.close", "log.recovered"}:
+        if kind in LOG_ENDS:
             self.ended = kind.removeprefix("log.")
         role, told = _text(leaf.get("role")) or "", _part(leaf, "policy_bundle")
-        if kind == "log.open" and role.isdecimal():
+        if kind == LeafKind.LOG_OPEN and role.isdecimal():
             self._decided(told.get("revision"), told.get("digest"), sequence, at)
         policy = _part(leaf, "policy")
         if policy and kind in _CALLERS:
@@ -226,19 +233,19 @@ class Gathered:
             model=_text(request.get("model")),
             decision=(ALLOW if policy.get("allow") is True else DENY) if policy else None,
             masked_in=masked(_part(leaf, "request_redaction")),
-            masked_out=masked(_part(leaf, "response_redaction")) if kind == "inference.outcome" else None,
+            masked_out=masked(_part(leaf, "response_redaction")) if kind == LeafKind.INFERENCE_OUTCOME else None,
             hold=_text(approval.get("hold_id")),
         )
-        if kind in {"inference.intent", "inference.outcome"} and not approval:
+        if kind in {LeafKind.INFERENCE_INTENT, LeafKind.INFERENCE_OUTCOME} and not approval:
             heard.gate_step = gate_step(time, is_stream=request.get("is_stream") is True)
-        if kind == "inference.outcome":
+        if kind == LeafKind.INFERENCE_OUTCOME:
             said = _part(leaf, "outcome")
             heard.outcome, heard.code, heard.told_at = _text(said.get("status")), _text(said.get("code")), at
             heard.http_status = _count(said.get("http_status"), 999)
         known.join(heard)
 
     def _hear_hold(self, leaf: Mapping[str, Any], kind: str, known: Known, at: int) -> None:
-        approval, resolved = _part(leaf, "approval"), kind == "approval.resolved"
+        approval, resolved = _part(leaf, "approval"), kind == LeafKind.APPROVAL_RESOLVED
         hold_id = _text(leaf.get("hold_id")) if resolved else _text(approval.get("hold_id"))
         if hold_id is None or not (resolved or kind in _CALLERS):
             return
@@ -253,11 +260,11 @@ class Gathered:
         self.holds.setdefault(hold_id, Held()).join(heard)
 
     def _hear_tools(self, leaf: Mapping[str, Any], kind: str, exchange_id: str) -> None:
-        ref = _text(_part(leaf, "tool_call").get("call_ref")) if kind == "effect.tool_call" else None
+        ref = _text(_part(leaf, "tool_call").get("call_ref")) if kind == LeafKind.EFFECT_TOOL_CALL else None
         if ref is not None:
             self.calls[ref] = exchange_id
         results = leaf.get("tool_results")
-        if kind == "inference.intent" and isinstance(results, list):
+        if kind == LeafKind.INFERENCE_INTENT and isinstance(results, list):
             for one in results[:_RESULTS_MAX]:
                 if (brought := _text(one)) is not None:
                     self.results.setdefault(brought, exchange_id)

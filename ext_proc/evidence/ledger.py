@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import orjson
 
+from ext_proc.audit.origin import Origin
 from ext_proc.evidence.envoy_lines import Line
+from ext_proc.record_kinds import LeafKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +60,7 @@ class Exchange:
     @property
     def replica(self) -> str:
         """Whose log: ``<replica>-<role>`` without the role."""
-        return replica_of(self.origin)
+        return Origin.read(self.origin).replica
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +71,6 @@ class Pair:
     starts: list[Line] = field(default_factory=list)
     ends: list[Line] = field(default_factory=list)
     exchange: Exchange | None = None
-
-
-def replica_of(origin: str) -> str:
-    """The replica of a log, from the log's unique name."""
-    return origin.rsplit("/", 2)[-2].rpartition("-")[0]
 
 
 class Ledger:
@@ -198,14 +195,14 @@ def _heard(known: Exchange | None, request_id: str, began_at: datetime, told: di
     exchange = known or Exchange(request_id, told["origin"], began_at, at)
     exchange.began_at = min(exchange.began_at, began_at)
     exchange.ended_at = max(exchange.ended_at, at)
-    if told["kind"] == "inference.intent":
+    if told["kind"] == LeafKind.INFERENCE_INTENT:
         exchange.has_intent = True
-    elif told["kind"] == "inference.outcome":
+    elif told["kind"] == LeafKind.INFERENCE_OUTCOME:
         exchange.has_intent = exchange.has_intent or told["intent"]
         if exchange.told_at is None or at >= exchange.told_at:
             exchange.status, exchange.details, exchange.told_at = told["status"], told["details"], at
             exchange.released_bytes = told["released"] or 0
-    elif told["kind"] == "inference.undelivered":
+    elif told["kind"] == LeafKind.INFERENCE_UNDELIVERED:
         exchange.is_undelivered = True
     return exchange
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from ext_proc.audit.origin import Origin
+
 EVENTS: Final = "v1/events/"
 LOG: Final = "v1/log/"
 ROSTER: Final = "v1/roster/"
@@ -35,8 +37,8 @@ class LogName:
     @classmethod
     def of_origin(cls, origin: str) -> LogName | None:
         """Of a log's unique name; None if it is none."""
-        parts = origin.rsplit("/", 2)
-        return cls(parts[1], parts[2]) if len(parts) == 3 and re.fullmatch(_EPOCH, parts[2], re.ASCII) else None
+        name = Origin.find(origin)
+        return cls(name.log, name.epoch) if name and re.fullmatch(_EPOCH, name.epoch, re.ASCII) else None
 
     @property
     def born_at(self) -> datetime | None:

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc import __version__
+from ext_proc.record_kinds import LeafKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,32 +36,32 @@ _DISPOSITIONS: Final = {_ALLOWED: "Allowed", _DENIED: "Blocked"}
 _ACTIONS: Final = {_ALLOWED: "Allowed", _DENIED: "Denied"}
 
 KINDS: Final[Mapping[str, tuple[int, int]]] = {
-    "inference.outcome": (_OTHER, INFORMATIONAL),
-    "inference.undelivered": (_OTHER, LOW),
-    "inference.refused_by_envoy": (_OTHER, LOW),
-    "effect.tool_call": (_OTHER, INFORMATIONAL),
-    "approval.requested": (_CREATE, INFORMATIONAL),
-    "approval.resolved": (_UPDATE, INFORMATIONAL),
-    "approval.refused": (_UPDATE, LOW),
-    "approval.viewed": (_READ, INFORMATIONAL),
-    "approval.break_glass": (_OTHER, HIGH),
-    "access.read": (_READ, LOW),
-    "access.refused": (_READ, MEDIUM),
-    "access.span_read": (_READ, LOW),
-    "erasure.requested": (_DELETE, LOW),
-    "erasure.completed": (_DELETE, LOW),
-    "erasure.refused": (_DELETE, MEDIUM),
-    "legalhold.placed": (_CREATE, LOW),
-    "legalhold.released": (_DELETE, MEDIUM),
-    "config.changed": (_UPDATE, LOW),
-    "key.rotated": (_UPDATE, LOW),
-    "policy.activated": (_UPDATE, LOW),
-    "policy.refused": (_UPDATE, HIGH),
-    "reconcile.result": (_OTHER, INFORMATIONAL),
-    "worm.canary": (_OTHER, INFORMATIONAL),
-    "segment.quarantined": (_OTHER, CRITICAL),
-    "log.lost": (_OTHER, CRITICAL),
-    "log.recovered": (_OTHER, MEDIUM),
+    LeafKind.INFERENCE_OUTCOME: (_OTHER, INFORMATIONAL),
+    LeafKind.INFERENCE_UNDELIVERED: (_OTHER, LOW),
+    LeafKind.INFERENCE_REFUSED_BY_ENVOY: (_OTHER, LOW),
+    LeafKind.EFFECT_TOOL_CALL: (_OTHER, INFORMATIONAL),
+    LeafKind.APPROVAL_REQUESTED: (_CREATE, INFORMATIONAL),
+    LeafKind.APPROVAL_RESOLVED: (_UPDATE, INFORMATIONAL),
+    LeafKind.APPROVAL_REFUSED: (_UPDATE, LOW),
+    LeafKind.APPROVAL_VIEWED: (_READ, INFORMATIONAL),
+    LeafKind.APPROVAL_BREAK_GLASS: (_OTHER, HIGH),
+    LeafKind.ACCESS_READ: (_READ, LOW),
+    LeafKind.ACCESS_REFUSED: (_READ, MEDIUM),
+    LeafKind.ACCESS_SPAN_READ: (_READ, LOW),
+    LeafKind.ERASURE_REQUESTED: (_DELETE, LOW),
+    LeafKind.ERASURE_COMPLETED: (_DELETE, LOW),
+    LeafKind.ERASURE_REFUSED: (_DELETE, MEDIUM),
+    LeafKind.LEGALHOLD_PLACED: (_CREATE, LOW),
+    LeafKind.LEGALHOLD_RELEASED: (_DELETE, MEDIUM),
+    LeafKind.CONFIG_CHANGED: (_UPDATE, LOW),
+    LeafKind.KEY_ROTATED: (_UPDATE, LOW),
+    LeafKind.POLICY_ACTIVATED: (_UPDATE, LOW),
+    LeafKind.POLICY_REFUSED: (_UPDATE, HIGH),
+    LeafKind.RECONCILE_RESULT: (_OTHER, INFORMATIONAL),
+    LeafKind.WORM_CANARY: (_OTHER, INFORMATIONAL),
+    LeafKind.SEGMENT_QUARANTINED: (_OTHER, CRITICAL),
+    LeafKind.LOG_LOST: (_OTHER, CRITICAL),
+    LeafKind.LOG_RECOVERED: (_OTHER, MEDIUM),
 }
 """Kinds of leaves that become events, with OCSF's activity and severity. The others are the log's own bookkeeping."""
 
@@ -127,15 +128,20 @@ def event_of(leaf: Mapping[str, Any]) -> dict[str, Any] | None:
 def _judged(leaf: Mapping[str, Any], severity: int) -> tuple[int, int | None, int]:
     """Status, disposition and severity."""
     match leaf["kind"]:
-        case "inference.outcome":
+        case LeafKind.INFERENCE_OUTCOME:
             return _OUTCOMES.get(str(_part(leaf, "outcome").get("status")), (_UNKNOWN, None, LOW))
-        case "inference.refused_by_envoy" | "approval.refused" | "access.refused" | "erasure.refused":
+        case (
+            LeafKind.INFERENCE_REFUSED_BY_ENVOY
+            | LeafKind.APPROVAL_REFUSED
+            | LeafKind.ACCESS_REFUSED
+            | LeafKind.ERASURE_REFUSED
+        ):
             return _FAILURE, _DENIED, severity
-        case "approval.break_glass":
+        case LeafKind.APPROVAL_BREAK_GLASS:
             return _SUCCESS, _ALLOWED, severity
-        case "worm.canary":
+        case LeafKind.WORM_CANARY:
             return (_SUCCESS, None, severity) if leaf.get("ok") is True else (_FAILURE, None, CRITICAL)
-        case "policy.refused" | "segment.quarantined" | "log.lost":
+        case LeafKind.POLICY_REFUSED | LeafKind.SEGMENT_QUARANTINED | LeafKind.LOG_LOST:
             return _FAILURE, None, severity
         case _:
             return _SUCCESS, None, severity
@@ -143,7 +149,7 @@ def _judged(leaf: Mapping[str, Any], severity: int) -> tuple[int, int | None, in
 
 def _sentence(kind: str, leaf: Mapping[str, Any]) -> str:
     said = _part(leaf, "outcome")
-    if kind != "inference.outcome":
+    if kind != LeafKind.INFERENCE_OUTCOME:
         return kind
     model = _part(leaf, "request").get("model") or "no model"
     code = f" ({said['code']})" if said.get("code") else ""

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 from ext_proc.audit import receipt as receipts
 from ext_proc.audit.merkle import hash_leaf, inclusion_proof, root_of
 from ext_proc.audit.note import is_signed, json_of, open_note, read_checkpoint, vkey_of
+from ext_proc.audit.origin import Origin
 from ext_proc.errors import IntegrityError
 from ext_proc.evidence import names
 from ext_proc.evidence.events import damaged, objects, objects_of, parse_leaf, read_ahead, window
 from ext_proc.evidence.names import LogName
 from ext_proc.evidence.versions import EvidenceError, fetch, firsts
+from ext_proc.record_kinds import LeafKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -243,7 +245,7 @@ def _log_key(store: VersionedStore, log: LogName, origin: str) -> bytes:
 def _of_exchange(leaf: bytes, exchange_id: str, key: str) -> dict[str, Any] | None:
     """The leaf if it is about the exchange; that somebody read it later does not belong to it."""
     told = parse_leaf(leaf, key)
-    is_about = told.get("exchange_id") == exchange_id and told.get("kind") != "access.read"
+    is_about = told.get("exchange_id") == exchange_id and told.get("kind") != LeafKind.ACCESS_READ
     return told if is_about else None
 
 
@@ -253,4 +255,4 @@ def _check_id(exchange_id: str) -> None:
 
 
 def _file(origin: str, exchange_id: str, proofs: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"schema": SCHEMA, "gateway": origin.rsplit("/", 2)[0], "exchange_id": exchange_id, "proofs": proofs}
+    return {"schema": SCHEMA, "gateway": Origin.read(origin).gateway, "exchange_id": exchange_id, "proofs": proofs}

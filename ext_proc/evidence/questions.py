@@ -15,7 +15,8 @@ from ext_proc.audit.writer import binding_of
 from ext_proc.errors import IntegrityError
 from ext_proc.evidence.erased import UNEXPLAINED, Erasures
 from ext_proc.evidence.events import SPOOL_BYTES, damaged, objects, parse_leaf, read_ahead, window
-from ext_proc.evidence.show import QUESTION, entries, packs_of
+from ext_proc.evidence.show import entries, packs_of
+from ext_proc.record_kinds import LeafKind, PayloadRole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ext_proc.evidence.versions import VersionedStore
 
 _POLICY: Final = b'"policy":{'
-_KINDS: Final = frozenset({"inference.intent", "approval.requested", "inference.outcome"})
+_KINDS: Final = frozenset({LeafKind.INFERENCE_INTENT, LeafKind.APPROVAL_REQUESTED, LeafKind.INFERENCE_OUTCOME})
 
 State = Literal["read", "shredded", "none", "damaged"]
 
@@ -117,7 +118,7 @@ def _is_wanted(leaf: dict[str, Any], exchange_id: str | None, since: datetime | 
         return False
     if (since is not None and leaf["at"] < instant(since)) or (until is not None and leaf["at"] > instant(until)):
         return False
-    if leaf["kind"] != "inference.outcome" or _question_of(leaf) is not None:
+    if leaf["kind"] != LeafKind.INFERENCE_OUTCOME or _question_of(leaf) is not None:
         return True
     # Its decision is told of before: in the intent, or in the asking of people.
     return leaf.get("intent_sequence") is None and "approval" not in leaf
@@ -126,7 +127,9 @@ def _is_wanted(leaf: dict[str, Any], exchange_id: str | None, since: datetime | 
 def _question_of(leaf: dict[str, Any]) -> dict[str, Any] | None:
     told = leaf.get("payloads")
     listed = told if isinstance(told, list) else []
-    return next((one for one in listed if isinstance(one, dict) and one.get("role") == QUESTION), None)
+    return next(
+        (one for one in listed if isinstance(one, dict) and one.get("role") == PayloadRole.POLICY_QUESTION), None
+    )
 
 
 def _opened(

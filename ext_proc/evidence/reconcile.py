@@ -20,6 +20,7 @@ from ext_proc.evidence.ledger import Ledger, Pair
 from ext_proc.evidence.surroundings import Listener, miscounts
 from ext_proc.evidence.verdicts import SLACK, Kind, Verdict, judge, judge_end
 from ext_proc.evidence.versions import EvidenceError
+from ext_proc.record_kinds import LeafKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -37,11 +38,12 @@ LASTING: Final = timedelta(days=1)
 """How long after the span the end of a request is looked for."""
 LISTED_MAX: Final = 20_000
 """Requests told one by one in a statement; the rest is counted."""
-REFUSED: Final = "inference.refused_by_envoy"
-_ASKED: Final = ("approval.requested", "approval.break_glass")
+REFUSED: Final = LeafKind.INFERENCE_REFUSED_BY_ENVOY
+_ASKED: Final = (LeafKind.APPROVAL_REQUESTED, LeafKind.APPROVAL_BREAK_GLASS)
 """Written before an intent is: whoever died or failed right after it has heard of the request all the same."""
 _EXCHANGE: Final = tuple(
-    f'"kind":"{kind}"'.encode() for kind in ("inference.intent", "inference.outcome", "inference.undelivered", *_ASKED)
+    f'"kind":"{kind}"'.encode()
+    for kind in (LeafKind.INFERENCE_INTENT, LeafKind.INFERENCE_OUTCOME, LeafKind.INFERENCE_UNDELIVERED, *_ASKED)
 )
 _OTHER: Final = (
     b'"kind":"heartbeat"', b'"kind":"log.', b'"kind":"segment.quarantined"', b'"kind":"inference.refused_by_envoy"',

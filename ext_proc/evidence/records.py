@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from ext_proc.audit.record import instant
 from ext_proc.evidence.events import damaged, end_of, objects, parse_leaf, read_ahead, window
 from ext_proc.evidence.names import LogName
+from ext_proc.record_kinds import LeafKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,10 +123,10 @@ def _rows(
                 continue
             leaf = parse_leaf(line, version.key)
             exchange_id = str(leaf.get("exchange_id"))
-            if leaf.get("kind") == "inference.intent":
+            if leaf.get("kind") == LeafKind.INFERENCE_INTENT:
                 if not is_late:
                     begun[exchange_id] = line
-            elif leaf.get("kind") == "inference.outcome":
+            elif leaf.get("kind") == LeafKind.INFERENCE_OUTCOME:
                 first = begun.pop(exchange_id, None)
                 if first is None and (is_late or (wanted.since and leaf.get("intent_sequence") is not None)):
                     continue  # begun outside the span

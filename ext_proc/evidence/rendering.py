@@ -17,9 +17,10 @@ from ext_proc.evidence.aligning import aligned
 from ext_proc.evidence.visible import visible
 from ext_proc.model import Edit
 from ext_proc.protocols import read_request, read_response
+from ext_proc.record_kinds import PayloadRole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ext_proc.evidence.show import Located, Opened
     from ext_proc.protocols import Channel, Document
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
 _PATH_PART: Final = re.compile(r"[a-z_]{1,32}|[0-9]{1,6}|\+?[a-z]{1,16}")
 _PIECE: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^"{}\[\],:\s]+')
 _INDENT: Final = "  "
-_REDACTION_OF: Final = {"request.raw": "request_redaction", "response.upstream": "response_redaction"}
+_REDACTION_OF: Final[Mapping[str, str]] = {
+    PayloadRole.REQUEST_RAW: "request_redaction",
+    PayloadRole.RESPONSE_UPSTREAM: "response_redaction",
+}
 """Bodies before masking, and what a record says of their masking."""
 _BODY_MAX_BYTES: Final = 256 << 20
 

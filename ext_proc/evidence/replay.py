@@ -18,6 +18,7 @@ from ext_proc.evidence.compare import Answer, compare
 from ext_proc.evidence.show import open_payloads
 from ext_proc.evidence.versions import EvidenceError
 from ext_proc.model import Secret
+from ext_proc.record_kinds import PayloadRole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -119,12 +120,14 @@ def replay(
             located,
             by=by,
             purpose=PURPOSE,
-            roles=("request.forwarded", "response.upstream"),
+            roles=(PayloadRole.REQUEST_FORWARDED, PayloadRole.RESPONSE_UPSTREAM),
         )
     }
-    sent, answered = _body(opened, "request.forwarded"), _body(opened, "response.upstream")
-    recorded = Answer(_part(located, "upstream").get("status"), opened["response.upstream"].content_type, answered)
-    kind = opened["request.forwarded"].content_type
+    sent, answered = _body(opened, PayloadRole.REQUEST_FORWARDED), _body(opened, PayloadRole.RESPONSE_UPSTREAM)
+    recorded = Answer(
+        _part(located, "upstream").get("status"), opened[PayloadRole.RESPONSE_UPSTREAM].content_type, answered
+    )
+    kind = opened[PayloadRole.REQUEST_FORWARDED].content_type
     replayed = asyncio.run(_send(method, address, headers, kind, sent, upstream.timeout_seconds))
     return compare(str(request.get("protocol") or "generic"), sent, recorded, replayed)
 

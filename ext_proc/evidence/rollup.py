@@ -21,6 +21,7 @@ from ext_proc.evidence import names
 from ext_proc.evidence.events import damaged, objects, parse_leaf, read_leaves
 from ext_proc.evidence.statement import note_of_day
 from ext_proc.evidence.versions import EvidenceError, fetch, firsts
+from ext_proc.record_kinds import LOG_ENDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -156,7 +157,7 @@ def _row(store: VersionedStore, log: LogName, head: tuple[int, Version], gateway
     for leaf in _leaves(store, last[1]):
         if leaf["sequence"] < size:
             closing = leaf
-            end = "recovered" if leaf["kind"] == "log.recovered" else "close" if leaf["kind"] == "log.close" else end
+            end = LOG_ENDS.get(leaf["kind"], end)
     if opening is None or closing is None or opening["sequence"] != 0 or closing["sequence"] != size - 1:
         raise damaged(version.key, "its leaves are not where they must be")
     return {

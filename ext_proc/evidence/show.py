@@ -20,6 +20,7 @@ from ext_proc.evidence import names
 from ext_proc.evidence.erased import UNEXPLAINED, is_on_record
 from ext_proc.evidence.events import SPOOL_BYTES, objects, parse_leaf, read_ahead, window
 from ext_proc.evidence.versions import firsts
+from ext_proc.record_kinds import BODY_ROLES, LeafKind, PayloadRole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,12 +30,8 @@ if TYPE_CHECKING:
     from ext_proc.audit.keys import KeyRing
     from ext_proc.evidence.versions import Version, VersionedStore
 
-ROLES: Final = ("request.raw", "request.forwarded", "response.upstream", "response.released")
-"""Bodies."""
-QUESTION: Final = "policy.question"
-"""What the policy was asked, and its answer."""
-_KNOWN: Final = (*ROLES, QUESTION)
-_OF_KINDS: Final = ("inference.", "approval.requested")
+_KNOWN: Final = (*BODY_ROLES, PayloadRole.POLICY_QUESTION)
+_OF_KINDS: Final = ("inference.", LeafKind.APPROVAL_REQUESTED)
 _ENTRY: Final = struct.Struct(">32sQ")
 
 
@@ -57,7 +54,7 @@ class Opened:
     why: str = ""
 
     def __repr__(self) -> str:
-        return f"Opened(role={self.role!r}, state={self.state!r})"
+        return f"Opened(role={str(self.role)!r}, state={self.state!r})"
 
 
 def find(
@@ -146,13 +143,13 @@ def _of(located: Located) -> str:
 
 def _calls(located: Sequence[Located]) -> set[str]:
     """References of the tool calls that are asked for."""
-    told = [one.leaf.get("tool_call") for one in located if one.leaf.get("kind") == "effect.tool_call"]
+    told = [one.leaf.get("tool_call") for one in located if one.leaf.get("kind") == LeafKind.EFFECT_TOOL_CALL]
     return {ref for one in told if isinstance(one, dict) and isinstance(ref := one.get("call_ref"), str)}
 
 
 def _results(located: Sequence[Located]) -> set[str]:
     """References of the tool calls whose results are brought."""
-    told = [one.leaf.get("tool_results") for one in located if one.leaf.get("kind") == "inference.intent"]
+    told = [one.leaf.get("tool_results") for one in located if one.leaf.get("kind") == LeafKind.INFERENCE_INTENT]
     return {ref for refs in told if isinstance(refs, list) for ref in refs if isinstance(ref, str)}
 
 
@@ -164,7 +161,7 @@ def open_payloads(
     *,
     by: str,
     purpose: str,
-    roles: Sequence[str] = ROLES,
+    roles: Sequence[str] = BODY_ROLES,
 ) -> list[Opened]:
     """The exchange's payloads in clear, one for each role. That they are read is on record before they are.
 
@@ -191,11 +188,11 @@ def open_payloads(
                     told.setdefault(payload["role"], []).append((one, payload))
     if not told:
         return []
-    if QUESTION in told:  # asked again after people agreed: the question of the last decision
-        told[QUESTION] = told[QUESTION][-1:]
+    if PayloadRole.POLICY_QUESTION in told:  # asked again after people agreed: the question of the last decision
+        told[PayloadRole.POLICY_QUESTION] = told[PayloadRole.POLICY_QUESTION][-1:]
     named = sorted(told, key=_KNOWN.index)
     exchange_id = located[0].leaf["exchange_id"]
-    journal.note("access.read", {"exchange_id": exchange_id, "roles": named, "by": by, "purpose": purpose})
+    journal.note(LeafKind.ACCESS_READ, {"exchange_id": exchange_id, "roles": named, "by": by, "purpose": purpose})
     return [_joined([_opened(store, keyring, one, payload) for one, payload in told[role]]) for role in named]
 
 

@@ -20,6 +20,7 @@ from ext_proc.evidence import ocsf
 from ext_proc.evidence.events import PUT_BACK, damaged, objects, parse_leaf, read_ahead, window
 from ext_proc.evidence.names import LogName
 from ext_proc.evidence.versions import EvidenceError
+from ext_proc.record_kinds import LOG_ENDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,7 +34,6 @@ LATE: Final = timedelta(days=7)
 SILENT: Final = timedelta(days=30)
 """For so long an end is waited for that a log does not have: its disk is gone, else it had been recovered."""
 _SCHEMA: Final = "affidavit/siem-cursor/v1"
-_ENDS: Final = ("log.close", "log.recovered")
 _VERIFY: Final = "run `affidavit verify`"
 
 
@@ -262,7 +262,7 @@ def _events(leaves: Iterator[bytes], name: EventsName, key: str, first: int) -> 
         leaf = parse_leaf(line, key)
         if leaf["sequence"] != number or LogName.of_origin(leaf["origin"]) != name.log:
             raise damaged(key, f"record {number} is not the one that its key says")
-        is_ended = is_ended or leaf["kind"] in _ENDS
+        is_ended = is_ended or leaf["kind"] in LOG_ENDS
         event = ocsf.event_of(leaf) if number >= first else None
         if event is not None:
             events.append(event)

@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from ext_proc.audit.origin import Origin
 from ext_proc.evidence import names
 from ext_proc.evidence.access import Hole
-from ext_proc.evidence.ledger import replica_of
 from ext_proc.evidence.verdicts import SLACK, Surroundings
 from ext_proc.evidence.versions import firsts
+from ext_proc.record_kinds import LOG_ENDS, LeafKind
 
 if TYPE_CHECKING:
     from ext_proc.evidence.ledger import Ledger
     from ext_proc.evidence.names import LogName
     from ext_proc.evidence.verdicts import Span
     from ext_proc.evidence.versions import VersionedStore
-
-_ENDS: Final = ("log.close", "log.recovered")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +54,18 @@ class Listener:
         """
         at, kind, origin = datetime.fromisoformat(leaf["at"]), leaf["kind"], leaf["origin"]
         known = self._logs.setdefault(log, _Log(origin, at))
-        if kind == "log.recovered":
-            self._deaths[replica_of(origin)].append((known.last_at, at))
+        if kind == LeafKind.LOG_RECOVERED:
+            self._deaths[Origin.read(origin).replica].append((known.last_at, at))
             self._died.add(origin)
-        elif kind == "heartbeat" and origin.rsplit("/", 2)[-2].endswith("-shipper"):
-            self.beats[replica_of(origin)].append(Beat(at, leaf["envoy_requests"]))
-        elif kind == "log.lost":
+        elif kind == LeafKind.HEARTBEAT and Origin.read(origin).role == "shipper":
+            self.beats[Origin.read(origin).replica].append(Beat(at, leaf["envoy_requests"]))
+        elif kind == LeafKind.LOG_LOST:
             self.holes.append(Hole("log_lost", key, f"Records of {leaf['lost_origin']} are lost: {leaf['reason']}."))
-        elif kind == "segment.quarantined":
+        elif kind == LeafKind.SEGMENT_QUARANTINED:
             what = f"Records of {leaf['of_origin']} could not be read on the disk and wait for a person."
             self.holes.append(Hole("segment_quarantined", key, what))
         known.last_at = max(known.last_at, at)
-        known.has_ended = known.has_ended or kind in _ENDS
+        known.has_ended = known.has_ended or kind in LOG_ENDS
 
     def expect_born(self, store: VersionedStore, since: datetime) -> None:
         """Logs that were born since then and of which nothing else is in the store.

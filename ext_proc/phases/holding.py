@@ -26,6 +26,7 @@ from ext_proc.phases import facts
 from ext_proc.phases.head import Preference, read_preference
 from ext_proc.phases.session import Session
 from ext_proc.phases.table import State
+from ext_proc.record_kinds import LeafKind, PayloadRole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,8 +89,8 @@ class HoldingSession(Session):
         if not self._passing.emergency or self._known_head.is_upgrade:  # the caller never said so, or nobody sees it
             return super()._ask_people(at)
         self.state = State.RECORDING_BREAK_GLASS
-        why = Payload("approval.justification", self._passing.emergency.encode(), "text/plain")
-        entry = self._entry("approval.break_glass", {"time": self._times(at)}, ())
+        why = Payload(PayloadRole.APPROVAL_JUSTIFICATION, self._passing.emergency.encode(), "text/plain")
+        entry = self._entry(LeafKind.APPROVAL_BREAK_GLASS, {"time": self._times(at)}, ())
         return (do.Record(replace(entry, payloads=(why,))),)
 
     def on_break_glass_recorded(self, event: ev.Recorded) -> tuple[do.Effect, ...]:
@@ -117,7 +118,7 @@ class HoldingSession(Session):
             raise PeerError("held without terms")
         self.state = State.RECORDING_HOLD
         parts = {"time": self._times(event.at), "terms": facts.terms_facts(terms)}
-        return (do.Record(self._with_question(self._entry("approval.requested", parts, ()))),)
+        return (do.Record(self._with_question(self._entry(LeafKind.APPROVAL_REQUESTED, parts, ()))),)
 
     def on_hold_recorded(self, event: ev.Recorded) -> tuple[do.Effect, ...]:
         """Step 3b. It is on record that people are asked: wait for them, as long as the caller and Envoy do."""

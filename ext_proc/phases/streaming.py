@@ -23,6 +23,7 @@ from ext_proc.phases import facts
 from ext_proc.phases.holding import HoldingSession
 from ext_proc.phases.session import ANSWER_BLOCKED
 from ext_proc.phases.table import State
+from ext_proc.record_kinds import LeafKind, PayloadRole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from ext_proc.model import Connection, Headers, Redaction, ToolCall
     from ext_proc.ports import AnswerStream
 
-PART: Final = "inference.part"
 STREAMS: Final = frozenset({"text/event-stream", "application/x-ndjson", "application/jsonl"})
 """Media types of answers that come in pieces. Anything else is waited for, as a whole."""
 
@@ -208,7 +208,7 @@ class StreamingSession(HoldingSession):
             parts["upstream"] = self._upstream
         payloads = self._response_payloads(None) if self._decision.record_payloads else ()
         self._came = b""
-        return Entry(PART, self.exchange_id, self._identity, None, parts, payloads)
+        return Entry(LeafKind.INFERENCE_PART, self.exchange_id, self._identity, None, parts, payloads)
 
     def _outcome_told(self, status: str, http_status: int, released: Redaction | None) -> dict[str, Any]:
         told = super()._outcome_told(status, http_status, released)
@@ -230,7 +230,7 @@ class StreamingSession(HoldingSession):
         if self._answer is None:
             return super()._response_payloads(released)
         kind = _media_type(self._answer_headers)
-        bodies = (("response.upstream", self._came), ("response.released", self._piece.body))
+        bodies = ((PayloadRole.RESPONSE_UPSTREAM, self._came), (PayloadRole.RESPONSE_RELEASED, self._piece.body))
         return tuple(Payload(role, body, kind) for role, body in bodies if body)
 
     @property

@@ -20,6 +20,7 @@ from ext_proc.audit.record import instant
 from ext_proc.audit.vault import Sealer
 from ext_proc.errors import ApprovalUnavailable
 from ext_proc.model import Entry, ExchangeId, HoldId, Payload, Resolution
+from ext_proc.record_kinds import LeafKind, PayloadRole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from ext_proc.audit.keys import KeyRing
     from ext_proc.model import Identity, Receipt
 
-JUSTIFICATION: Final = "approval.justification"
 _SAID: Final = "said"
 _ACTIONS: Final = {True: "approve", False: "deny"}
 
@@ -161,10 +161,10 @@ class Approvals:
         hold = self._found(person, hold_id)
         is_clear = wants_clear and hold.sealed_clear is not None and rules.may_read_clear(hold, person)
         if person.ref == hold.caller_ref:
-            about = ("approval.viewed", person.ref, hold_id, channel, hold.state.value)
+            about = (LeafKind.APPROVAL_VIEWED, person.ref, hold_id, channel, hold.state.value)
             self._note_quietly(about, identity, hold, channel, is_clear=is_clear)
         else:
-            self._record("approval.viewed", identity, hold, channel, is_clear=is_clear)
+            self._record(LeafKind.APPROVAL_VIEWED, identity, hold, channel, is_clear=is_clear)
         return self._view(hold, person, wants_clear=is_clear)
 
     def resolve(self, identity: Identity, hold_id: HoldId, channel: str, justification: str, *, is_yes: bool) -> View:
@@ -180,23 +180,24 @@ class Approvals:
         if reason is None and is_yes and self._shown(hold) is None:
             reason = "unreadable"
         if reason is not None:
-            about = ("approval.refused", person.ref, hold_id, channel, action, reason)
+            about = (LeafKind.APPROVAL_REFUSED, person.ref, hold_id, channel, action, reason)
             self._note_quietly(about, identity, hold, channel, action=action, code=reason)
             raise Objection(reason, self._least)
         sealed = self._sealed(identity, person, hold, justification)  # before the record: it can fail
-        written = Payload(JUSTIFICATION, justification.encode(errors="replace"), "text/plain")
-        receipt = self._record("approval.resolved", identity, hold, channel, (written,), action=action)
+        written = Payload(PayloadRole.APPROVAL_JUSTIFICATION, justification.encode(errors="replace"), "text/plain")
+        receipt = self._record(LeafKind.APPROVAL_RESOLVED, identity, hold, channel, (written,), action=action)
         now = self._clock()
         resolution = Resolution(is_yes, person.ref, now, receipt.origin, receipt.sequence)
         try:
             changed = self._register.resolve(hold_id, resolution, sealed, now)
         except ApprovalUnavailable:  # nobody knows whether it counted: an intent that names it says that it did
-            self._record("approval.refused", identity, hold, channel, action=action, code="unavailable")
+            self._record(LeafKind.APPROVAL_REFUSED, identity, hold, channel, action=action, code="unavailable")
             raise
         if changed is None:
             reason = rules.objection(self._known(hold_id), person, justification, self._least)
             reason = reason or "already_said"
-            self._record("approval.refused", identity, hold, channel, action=action, code=reason)  # always: see above
+            # Always: see above.
+            self._record(LeafKind.APPROVAL_REFUSED, identity, hold, channel, action=action, code=reason)
             raise Objection(reason, self._least)
         return self._view(self._known(hold_id), person, wants_clear=False)
 
@@ -213,14 +214,14 @@ class Approvals:
         shown = self._shown(hold)
         if shown is None:
             return None
-        self._record("approval.viewed", None, hold, channel, is_clear=False)
+        self._record(LeafKind.APPROVAL_VIEWED, None, hold, channel, is_clear=False)
         return str(shown["text"])
 
     def refuse_stranger(self, hold_id: HoldId, channel: str, action: str, code: str) -> None:
         """A message that cannot count said so of a hold: on record, if there is such a hold."""
         hold = self._register.find(hold_id, self._clock())
         if hold is not None:
-            self._record("approval.refused", None, hold, channel, action=action, code=code)
+            self._record(LeafKind.APPROVAL_REFUSED, None, hold, channel, action=action, code=code)
 
     # ---------------------------------------------------------------------------------------------------------------
 

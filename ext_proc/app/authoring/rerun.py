@@ -21,7 +21,6 @@ from ext_proc.audit.erasure import Order
 from ext_proc.audit.record import instant
 from ext_proc.errors import ConfigError
 from ext_proc.evidence.questions import recorded
-from ext_proc.evidence.show import QUESTION
 from ext_proc.evidence.times import parse_time
 from ext_proc.evidence.visible import visible
 from ext_proc.policy import bundle
@@ -30,6 +29,7 @@ from ext_proc.policy.bundle import Signing
 from ext_proc.policy.differing import contradictions, differences
 from ext_proc.policy.question import NotAskedError, read_asked
 from ext_proc.policy.trial.opa_program import find_opa
+from ext_proc.record_kinds import LeafKind, PayloadRole
 
 if TYPE_CHECKING:
     import argparse
@@ -102,12 +102,12 @@ def put_on_record(
         AuditUnavailable: it cannot be recorded.
     """
     Order(purpose, by)
-    facts = {"roles": [QUESTION], "by": by, "purpose": purpose}
+    facts = {"roles": [PayloadRole.POLICY_QUESTION], "by": by, "purpose": purpose}
     if exchange_id is not None:
-        journal.note("access.read", {**facts, "exchange_id": exchange_id})
+        journal.note(LeafKind.ACCESS_READ, {**facts, "exchange_id": exchange_id})
         return
     ends = {"since": instant(since) if since else None, "until": instant(until) if until else None}
-    journal.note("access.span_read", {**facts, **ends})
+    journal.note(LeafKind.ACCESS_SPAN_READ, {**facts, **ends})
 
 
 def reruns(found: Iterable[Recorded], bundles: ArchivedBundles) -> Iterator[Rerun]:

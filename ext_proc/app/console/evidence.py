@@ -31,6 +31,7 @@ from ext_proc.evidence.index_file import IndexFile, NotBuilt
 from ext_proc.evidence.indexing import IndexThread
 from ext_proc.evidence.rollup import keys_of
 from ext_proc.evidence.versions import EvidenceError
+from ext_proc.record_kinds import PayloadRole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -52,7 +53,10 @@ PURPOSE_MAX: Final = 200
 _BODIES_MAX: Final = 20_000
 """Records that may hold pieces of one streamed body: days of streaming have more, and are for `affidavit show`."""
 _PROOFS_MAX: Final = 50
-_BEFORE: Final = {"request.forwarded": "request.raw", "response.released": "response.upstream"}
+_BEFORE: Final[Mapping[str, str]] = {
+    PayloadRole.REQUEST_FORWARDED: PayloadRole.REQUEST_RAW,
+    PayloadRole.RESPONSE_RELEASED: PayloadRole.RESPONSE_UPSTREAM,
+}
 _QUICK: Final = 4
 _SLOW: Final = 3
 _LINKS: Final = {"called_in": "Tool called in", "brought_by": "Tool's result in", "held_with": "Same hold"}

@@ -7,9 +7,10 @@ fills the log so: of one person and page there is a leaf in ten minutes, and the
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ext_proc.app.quiet import Quiet
+from ext_proc.record_kinds import LeafKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from ext_proc.audit.erasure import Journal
     from ext_proc.audit.keys import KeyRing
     from ext_proc.console.people import Viewer
-
-KIND: Final = "access.refused"
 
 
 class NotedRefusals:
@@ -43,4 +42,6 @@ class NotedRefusals:
     def _note(self, viewer: Viewer, page: str, code: str, channel: str) -> None:
         who = self._keyring.subject_reference(viewer.identity)
         told = {"by": who, "page": page, "channel": channel, "code": code}
-        self._quiet.note((who, page), lambda repeated: self._journal.note(KIND, {**told, "repeated": repeated}))
+        self._quiet.note(
+            (who, page), lambda repeated: self._journal.note(LeafKind.ACCESS_REFUSED, {**told, "repeated": repeated})
+        )

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.console.seen import Fact, Place, Step
+from ext_proc.record_kinds import BODY_ROLES, LeafKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -33,16 +34,18 @@ _ENDINGS: Final = {
     "unrecorded": "Refused: it could not be put on record in time",
 }
 _APPROVALS: Final = {
-    "approval.requested": "People are asked",
-    "approval.viewed": "Somebody looked at it",
-    "approval.refused": "Somebody was not let resolve it",
+    LeafKind.APPROVAL_REQUESTED: "People are asked",
+    LeafKind.APPROVAL_VIEWED: "Somebody looked at it",
+    LeafKind.APPROVAL_REFUSED: "Somebody was not let resolve it",
 }
 
 
 def steps_of(records: Sequence[Record]) -> tuple[Step, ...]:
     """Every step, the earliest first."""
-    first = next((one for one in records if one.leaf["kind"] in {"inference.intent", "approval.requested"}), None)
-    last = [one for one in records if one.leaf["kind"] == "inference.outcome"]
+    first = next(
+        (one for one in records if one.leaf["kind"] in {LeafKind.INFERENCE_INTENT, LeafKind.APPROVAL_REQUESTED}), None
+    )
+    last = [one for one in records if one.leaf["kind"] == LeafKind.INFERENCE_OUTCOME]
     found = [*_asked(first or (last[0] if last else None))]
     for one in records:
         found += _of_record(one)
@@ -89,32 +92,34 @@ def _asked(record: Record | None) -> Iterator[Step]:
 def _of_record(record: Record) -> Iterator[Step]:
     kind, leaf = record.leaf["kind"], record.leaf
     # What was asked of people (``approval.requested``) says the same again when it goes on, or ends.
-    if kind in {"inference.intent", "inference.outcome"} and (masking := _masking(leaf, "request_redaction")):
+    if kind in {LeafKind.INFERENCE_INTENT, LeafKind.INFERENCE_OUTCOME} and (
+        masking := _masking(leaf, "request_redaction")
+    ):
         yield Step(_at(leaf), "masked", "Masked before the model sees it", None, masking, _place(record))
-    if kind == "inference.intent":
+    if kind == LeafKind.INFERENCE_INTENT:
         yield from _resolutions(leaf)
         at = _instant(_part(leaf, "time").get("forwarded")) or _at(leaf)
         yield Step(at, "forwarded", "On record, and passed on to the model", None, (), _place(record))
-    elif kind == "inference.outcome":
+    elif kind == LeafKind.INFERENCE_OUTCOME:
         yield from _ended(record)
     elif kind.startswith("approval."):
         yield _approval(record)
-    elif kind == "effect.tool_call":
+    elif kind == LeafKind.EFFECT_TOOL_CALL:
         told = _part(leaf, "tool_call")
         yield Step(_at(leaf), "answered", "The answer asks for a tool", _text(told.get("name")), tuple(_facts(
             ("Call", told.get("call_ref")), ("Arguments", told.get("arguments_ref")),
         )), _place(record))  # fmt: skip
-    elif kind == "inference.undelivered":
+    elif kind == LeafKind.INFERENCE_UNDELIVERED:
         is_unknown = leaf.get("delivery") == "unknown"
         title = "Nobody knows whether the answer was taken" if is_unknown else "The answer was not taken"
         yield Step(_at(leaf), "ended", title, "undelivered", (), _place(record))
-    elif kind == "access.read":
+    elif kind == LeafKind.ACCESS_READ:
         roles = leaf.get("roles")
-        yield Step(_at(leaf), "ended", "Somebody read its bodies", "access.read", tuple(_facts(
+        yield Step(_at(leaf), "ended", "Somebody read its bodies", LeafKind.ACCESS_READ, tuple(_facts(
             ("By", leaf.get("by")), ("Why", leaf.get("purpose")),
             ("Bodies", ", ".join(map(str, roles)) if isinstance(roles, list) else None),
         )), _place(record))  # fmt: skip
-    elif kind != "inference.part":
+    elif kind != LeafKind.INFERENCE_PART:
         yield Step(
             _at(leaf), "ended", "A record of a kind that this console does not know", _text(kind), (), _place(record)
         )
@@ -146,13 +151,13 @@ def _approval(record: Record) -> Step:
     groups = terms.get("groups")
     told = tuple(_facts(
         ("Hold", leaf.get("hold_id") or _part(leaf, "approval").get("hold_id")),
-        ("Who", _part(leaf, "actor").get("subject_ref") if kind != "approval.requested" else None),
+        ("Who", _part(leaf, "actor").get("subject_ref") if kind != LeafKind.APPROVAL_REQUESTED else None),
         ("By way of", leaf.get("channel")),
         ("In clear", "yes" if leaf.get("is_clear") is True else None),
         ("Whom", ", ".join(map(str, groups)) if isinstance(groups, list) else None),
         ("How many", terms.get("count")), ("Why", terms.get("reason")),
     ))  # fmt: skip
-    is_refusal = kind == "approval.resolved" and action == "deny"
+    is_refusal = kind == LeafKind.APPROVAL_RESOLVED and action == "deny"
     return Step(_at(leaf), "held", title, _text(leaf.get("code")) or action, told, _place(record), is_refusal)
 
 
@@ -173,7 +178,7 @@ def _resolutions(leaf: dict[str, Any]) -> Iterator[Step]:
 
 
 def _streamed(records: Sequence[Record]) -> Iterator[Step]:
-    parts = [one for one in records if one.leaf["kind"] == "inference.part"]
+    parts = [one for one in records if one.leaf["kind"] == LeafKind.INFERENCE_PART]
     if parts:
         title = "The answer streams: each part is on record before it is released"
         facts = tuple(
@@ -239,11 +244,10 @@ def _bytes(told: object) -> str | None:
 
 def roles_of(records: Iterable[Record]) -> tuple[str, ...]:
     """The bodies that are kept of it, in their order."""
-    order = ("request.raw", "request.forwarded", "response.upstream", "response.released")
     found = set()
     for one in records:
         told = one.leaf.get("payloads")
         found |= {
             _text(each.get("role")) for each in (told if isinstance(told, list) else ()) if isinstance(each, dict)
         }
-    return tuple(role for role in order if role in found)
+    return tuple(role for role in BODY_ROLES if role in found)

@@ -31,6 +31,7 @@ from ext_proc.evidence.events import objects_of
 from ext_proc.evidence.names import LogName
 from ext_proc.evidence.prove import prove
 from ext_proc.evidence.versions import EvidenceError
+from ext_proc.record_kinds import LeafKind
 from ext_proc.verify import VerifyError, verify
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from ext_proc.config import Config
     from ext_proc.evidence.versions import VersionedStore
 
-KINDS: Final = ("inference.intent", "inference.outcome")
+KINDS: Final = (LeafKind.INFERENCE_INTENT, LeafKind.INFERENCE_OUTCOME)
 _CALL_SECONDS: Final = 120.0
 _POLL_SECONDS: Final = 2.0
 _BEFORE: Final = timedelta(minutes=5)

@@ -13,9 +13,11 @@ from ext_proc.app.process import clock
 from ext_proc.app.serving.shipping import store_of
 from ext_proc.audit.canary_report import compare
 from ext_proc.audit.canary_s3 import run_canary
+from ext_proc.audit.origin import Origin
 from ext_proc.audit.store import StoreRefused, StoreUnavailable
 from ext_proc.config import load
 from ext_proc.errors import AuditUnavailable
+from ext_proc.record_kinds import LeafKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,9 +47,9 @@ def _run(path: Path) -> tuple[CanaryReport, Receipt]:
     config, digest = load(path)
     store, bucket = store_of(config), config.audit.s3.bucket
     with Journal(config, digest, "command", registry.keyring(config)) as journal:
-        epoch = journal.origin.rpartition("/")[2]
+        epoch = Origin.read(journal.origin).epoch
         try:
             report = run_canary(store.client, bucket, store.prefix, epoch, clock)
         except (StoreUnavailable, StoreRefused) as error:
             raise AuditUnavailable(f"bucket {bucket}: {error}; nothing is known of the store") from None
-        return report, journal.note("worm.canary", report.leaf_fields())
+        return report, journal.note(LeafKind.WORM_CANARY, report.leaf_fields())

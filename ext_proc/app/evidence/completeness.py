@@ -24,6 +24,7 @@ from ext_proc.app.process import clock
 from ext_proc.app.serving.shipping import store_of
 from ext_proc.audit import frames, segments
 from ext_proc.audit.desk import Desk, NotKept, ShipReport, Terms
+from ext_proc.audit.origin import Origin
 from ext_proc.audit.store import StoreRefused, StoreUnavailable
 from ext_proc.config import load
 from ext_proc.errors import ConfigError
@@ -33,6 +34,7 @@ from ext_proc.evidence.s3 import S3Versions
 from ext_proc.evidence.statement import refused_leaf, result_leaf, statement
 from ext_proc.evidence.times import parse_time
 from ext_proc.evidence.versions import EvidenceError
+from ext_proc.record_kinds import LeafKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -183,7 +185,7 @@ def reconcile_requests(path: Path, day: str | None, since: str | None, until: st
                 progress,
             )
         made = statement(account, config.audit.origin, registry.log_signer(config), now)
-        recording.leave(made, "reconcile.result", result_leaf(account, made))
+        recording.leave(made, LeafKind.RECONCILE_RESULT, result_leaf(account, made))
     _tell(account, made, as_json=as_json)
     return _WHOLE if account.is_whole else _NOT_WHOLE
 
@@ -245,7 +247,8 @@ def unshipped_refusals(directory: Path) -> Iterator[str]:
 
 def _is_commands(frame: frames.Frame) -> bool:
     origin = frame.origin or str(json.loads(frame.leaf).get("origin"))
-    return origin.rpartition("/")[0].endswith("-command")
+    name = Origin.find(origin)
+    return name is not None and name.role == "command"
 
 
 def _tell(account: Account, made: SealedObject, *, as_json: bool) -> None:
@@ -303,7 +306,7 @@ def roll_up_day(path: Path, day: str | None, *, so_far: bool, as_json: bool) -> 
             raise EvidenceError(f"the bucket holds no log with a record of {wanted}")
         is_stored = made.is_new and not so_far
         if is_stored:
-            recording.leave(made.sealed, "rollup.made", made.leaf())
+            recording.leave(made.sealed, LeafKind.ROLLUP_MADE, made.leaf())
     told = {"day": wanted, "epochs": made.epochs, "key": None if so_far else made.sealed.key, "is_new": is_stored}
     if as_json:
         print(json.dumps(told))

@@ -21,6 +21,7 @@ from ext_proc.audit.seal import named_object
 from ext_proc.audit.store import StoreRefused, StoreUnavailable
 from ext_proc.config import load
 from ext_proc.errors import AuditUnavailable, ConfigError, IntegrityError
+from ext_proc.record_kinds import LeafKind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -185,7 +186,7 @@ def rotate_keys(path: Path, new_path: Path, handover_hours: int) -> int:
             desk.put(named_object(f"v1/keys/{number:06d}", made, "note"), ShipReport())
             public_key = base64.b64encode(new.public_key).decode()
             facts = {"number": number, "public_key": public_key, "manifest_sha256": hashlib.sha256(made).hexdigest()}
-            placed = journal.note("key.rotated", facts)
+            placed = journal.note(LeafKind.KEY_ROTATED, facts)
     except (StoreUnavailable, StoreRefused, NotKept) as error:
         raise AuditUnavailable(f"bucket {config.audit.s3.bucket}: {error}; run it again") from None
     print(f"key {number + 1}: {public_key} follows {base64.b64encode(old.public_key).decode()}")

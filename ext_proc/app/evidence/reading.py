@@ -22,6 +22,7 @@ from ext_proc.evidence.records import Filter, filtered
 from ext_proc.evidence.replay import Upstream, replay
 from ext_proc.evidence.times import parse_time
 from ext_proc.evidence.visible import visible
+from ext_proc.record_kinds import BODY_ROLES, PayloadRole
 
 if TYPE_CHECKING:
     import argparse
@@ -147,7 +148,7 @@ def run_show(
     linked = show.links(store, located, **_span(options))
     opened: list[show.Opened] = []
     if keyring is not None and journal is not None:
-        roles = (*show.ROLES, show.QUESTION)
+        roles = (*BODY_ROLES, PayloadRole.POLICY_QUESTION)
         by, purpose = options.by, options.purpose
         opened = show.open_payloads(store, keyring, journal, located, by=by, purpose=purpose, roles=roles)
     if options.json:

@@ -15,6 +15,7 @@ from ext_proc import telemetry
 from ext_proc.errors import GateError, PolicyUndefined
 from ext_proc.policy.differing import differences, effects
 from ext_proc.policy.question import NotAskedError, read_asked
+from ext_proc.record_kinds import LeafKind
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from ext_proc.model import Call, Decision, PolicyVersion
     from ext_proc.ports import Policy
 
-DIFFERED: Final = "policy.shadow_differed"
 WAITING_MAX: Final = 256
 AT_ONCE: Final = 4
 
@@ -91,7 +91,7 @@ class ShadowedPolicy:
                 "active": _told(before.policy),
                 "candidate": None if candidate is None else _told(candidate),
             }
-            await self._note(DIFFERED, told)
+            await self._note(LeafKind.POLICY_SHADOW_DIFFERED, told)
         except NotAskedError:
             return "failed"
         except GateError as error:  # the candidate does not answer, or the log has no room: nobody's call suffers

@@ -13,7 +13,7 @@ import secrets
 import stat
 from dataclasses import asdict, dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -23,6 +23,7 @@ from ext_proc.errors import ConfigError
 from ext_proc.policy.bundle import BUNDLE_MAX_BYTES, SCOPE, read_file
 from ext_proc.policy.opa import PERSISTED
 from ext_proc.policy.publishing import BUNDLE, Offer, Publishing, Refusal
+from ext_proc.record_kinds import LeafKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from ext_proc.config import Config, DistributionSection
 
-REFUSED: Final = "policy.refused"
 _log = telemetry.logger()
 
 
@@ -126,7 +126,7 @@ class Distributor:
             with self._lock:
                 self._consider(raw)
         while self._untold:
-            self._note(REFUSED, self._leaf(self._untold[0]))
+            self._note(LeafKind.POLICY_REFUSED, self._leaf(self._untold[0]))
             del self._untold[0]
 
     @property

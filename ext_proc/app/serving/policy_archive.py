@@ -24,13 +24,12 @@ from ext_proc.audit.seal import SealedObject
 from ext_proc.errors import AuditUnavailable
 from ext_proc.model import PolicyVersion
 from ext_proc.policy.bundle import read_facts, read_file
+from ext_proc.record_kinds import LeafKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-ACTIVATED: Final = "policy.activated"
-KEPT: Final = "policy.kept"
 RENEWAL: Final = timedelta(days=1)
 """A policy that decides is put again this long after it was put last, and one that does not any more this long after
 that: streams and calls that waited for people end on record later than they were decided."""
@@ -128,7 +127,7 @@ class PolicyArchive:
         key = self._put_first(raw, active.digest)
         facts, before = read_facts(raw), known.active
         self.note(
-            ACTIVATED,
+            LeafKind.POLICY_ACTIVATED,
             {
                 "revision": active.revision,
                 "digest": active.digest,
@@ -147,7 +146,7 @@ class PolicyArchive:
     def _keep_again(self, one: _Put) -> _Put:
         version = one.version
         key = self._put_again(self._bytes_of(version.digest), version.digest)
-        self.note(KEPT, {"revision": version.revision, "digest": version.digest, "key": key})
+        self.note(LeafKind.POLICY_KEPT, {"revision": version.revision, "digest": version.digest, "key": key})
         return _Put(version, key, self.clock())
 
     def _put_first(self, raw: bytes, digest: str) -> str:

@@ -28,12 +28,14 @@ from ext_proc.audit.access_log import AccessLogTail
 from ext_proc.audit.attest import Attestor
 from ext_proc.audit.canary_s3 import run_canary
 from ext_proc.audit.desk import Desk, NotKept, code_of
+from ext_proc.audit.origin import Origin
 from ext_proc.audit.s3 import S3Store
 from ext_proc.audit.shipper import Shipper, ShipReport, Terms
 from ext_proc.audit.store import StoreRefused, StoreUnavailable
 from ext_proc.config import load
 from ext_proc.errors import ApprovalUnavailable, AuditUnavailable, ConfigError, GateError
 from ext_proc.model import ExchangeId
+from ext_proc.record_kinds import LeafKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -196,7 +198,7 @@ class _Shipping:
             self._untold.append((kind, facts))
         else:
             raise AuditUnavailable("no log of the shipper's own")
-        if kind == "epoch.born":
+        if kind == LeafKind.EPOCH_BORN:
             remember_born(self._config, facts["born_origin"])
 
     # Each round ----------------------------------------------------------------------------------------------------
@@ -286,7 +288,7 @@ class _Shipping:
         """
         while self._ended:
             one = self._ended[0]
-            if one.origin.rsplit("/", 2)[-2].rpartition("-")[2].isdecimal():  # a worker's: the others hold nothing
+            if Origin.read(one.origin).is_of_worker:  # the others hold nothing
                 self._register = self._register or registry.register_of_holds(self._config)
                 passed = frozenset(map(ExchangeId, one.intents))
                 self._register.recovered(one.origin, one.first_sequence, passed, clock())
@@ -300,7 +302,7 @@ class _Shipping:
         self._access_due.again_in(min(ACCESS_LOG_SECONDS, 4 * self._config.audit.wal.seal_seconds))
         while (part := self._access.next_part(clock())) is not None:
             self._shipper.put(part.sealed, made)
-            self._note("access.shipped", part.facts())
+            self._note(LeafKind.ACCESS_SHIPPED, part.facts())
             self._access.shipped(part)
         if self._access.rotate_if_large():
             ask_envoy(self._config.listen.admin, "/reopen_logs", "POST")
@@ -322,9 +324,9 @@ class _Shipping:
         self._canary_due.again_in(CANARY_RETRY_SECONDS)
         if self._journal is None:
             return
-        epoch = self._journal.origin.rpartition("/")[2]
+        epoch = Origin.read(self._journal.origin).epoch
         report = run_canary(self._store.client, self._config.audit.s3.bucket, self._store.prefix, epoch, clock)
-        self._note("worm.canary", report.leaf_fields())
+        self._note(LeafKind.WORM_CANARY, report.leaf_fields())
         self._canary_holes, self._canary_at = report.holes, now.timestamp()
         self._canary_due.again_in(3600 * self._config.audit.canary_hours)
         if report.holes:

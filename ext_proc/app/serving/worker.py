@@ -30,6 +30,7 @@ from ext_proc.config import load
 from ext_proc.errors import GateError
 from ext_proc.identity.authenticator import Authenticator
 from ext_proc.ner.pool import WAITING_MAX
+from ext_proc.record_kinds import LeafKind
 from ext_proc.server.listener import Listener
 from ext_proc.server.stream import Rooms
 
@@ -185,7 +186,9 @@ class _Worker:
         try:
             config, digest = load(self._path)
             changed = registry.connections(config)
-            await writer.note("config.changed", {"config_sha256": digest, "connections": sorted(changed)}, clock())
+            await writer.note(
+                LeafKind.CONFIG_CHANGED, {"config_sha256": digest, "connections": sorted(changed)}, clock()
+            )
         except GateError as error:  # the exchanges in flight must not die of it
             _log.error("configuration not taken over", code=error.code, detail=error.detail)
             return

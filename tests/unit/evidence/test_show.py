@@ -8,8 +8,9 @@ import pytest
 from ext_proc.audit.erasure import Order, erase
 from ext_proc.errors import AuditUnavailable, ConfigError
 from ext_proc.evidence.rendering import indented, shown
-from ext_proc.evidence.show import ROLES, Link, Opened, find, links, open_payloads
+from ext_proc.evidence.show import Link, Opened, find, links, open_payloads
 from ext_proc.model import Receipt
+from ext_proc.record_kinds import BODY_ROLES
 from tests.fakes.recorded import ADA, ANSWER, MASKED, NOON, QUESTION, SPAN, FakeJournal, LogJournal, Recorded, as_json
 
 
@@ -52,9 +53,9 @@ def test_four_payloads_and_the_reading_is_on_record(recorded, journal):
     located = find(recorded.store, "wanted", quiet)
     assert [one.leaf["kind"] for one in located] == ["inference.intent", "inference.outcome"]
     opened = read(recorded, journal, located)
-    assert [one.role for one in opened] == list(ROLES)
+    assert [one.role for one in opened] == list(BODY_ROLES)
     assert [json.loads(one.body) for one in opened] == [QUESTION, MASKED, ANSWER, ANSWER]
-    fields = {"exchange_id": "wanted", "roles": list(ROLES), "by": "audit/17", "purpose": "sample 3 of 25"}
+    fields = {"exchange_id": "wanted", "roles": list(BODY_ROLES), "by": "audit/17", "purpose": "sample 3 of 25"}
     assert journal.notes == [("access.read", fields)]
     assert "ada@example.com" not in repr(opened)
 
