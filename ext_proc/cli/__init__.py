@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ext_proc import __version__
 from ext_proc.cli.approvals import add_approvals
 from ext_proc.cli.auditing import add_auditing, add_completeness
+from ext_proc.cli.building import Prose
 from ext_proc.cli.cluster import add_cluster
 from ext_proc.cli.custody import add_custody
 from ext_proc.cli.demo import add_demo
@@ -56,9 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Every command with its options."""
-    parser = argparse.ArgumentParser(
-        prog="affidavit", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog="affidavit", description=_ABOUT, formatter_class=Prose)
     parser.add_argument("--version", action="version", version=f"affidavit {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_serving(commands)
