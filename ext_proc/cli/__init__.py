@@ -6,6 +6,7 @@ Each command imports what it needs when it runs: a worker must not pay for the d
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -52,6 +53,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains when it flushes at its end
         return 141
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # likewise
+        print(
+            f"affidavit: output could not be written: {error.strerror}: make room, run it again",
+            file=sys.stderr,
+        )
+        return 2
     return status
 
 

@@ -465,3 +465,12 @@ def test_help_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -
         assert not [line for line in told.splitlines() if len(line) > columns and line[0] != " "], parser.prog
         typed = [line for line in (parser.description or "").splitlines() if line.startswith(" ")]
         assert set(typed) <= set(told.splitlines()), parser.prog
+
+
+def test_output_that_has_no_room_is_said(config: Path) -> None:
+    command = [sys.executable, "-m", "ext_proc", "check-config", "--config", str(config)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "could not be written: No space left on device: make room" in done.stderr
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
