@@ -211,6 +211,7 @@ class Journal:
     ) -> None:
         self._answer_seconds = answer_seconds
         self._overdue: Future[Any] | None = None
+        self._overdue_count = 0
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="journal", daemon=True)
         self._thread.start()
@@ -250,6 +251,13 @@ class Journal:
         """Why nothing can be written any more; None: all is well."""
         return self._writer.failure
 
+    @property
+    def waits_for(self) -> int | None:
+        """What the disk has not taken yet: another number whenever something went on; None: nothing waits."""
+        if self._overdue is not None and not self._overdue.done():
+            return -self._overdue_count
+        return self._writer.waits_for
+
     def __enter__(self) -> Self:
         return self
 
@@ -279,6 +287,7 @@ class Journal:
             return begun.result(seconds)
         except TimeoutError:
             self._overdue = begun
+            self._overdue_count += 1
             raise AuditUnavailable("journal deadline") from None
 
     def _stop(self) -> None:

@@ -115,6 +115,7 @@ class Writer:
         self._used_lock = Lock()  # guards _used: the event loop and health checks from a thread read it
         self._order_lock = Lock()  # guards _sequence and _pending together: giving records back rewinds both
         self._last_written = -1
+        self._last_durable = -1
         self._people = People(keyring)
         self._parts = Parts()
         self._going_on = GoingOn(self.origin)  # the thread's own
@@ -304,6 +305,12 @@ class Writer:
         return self._failure
 
     @property
+    def waits_for(self) -> int | None:
+        """The number of the leaf that the disk has not taken yet; None: nothing waits. The disk is not asked."""
+        durable = self._last_durable
+        return durable + 1 if durable + 1 < self._sequence else None
+
+    @property
     def in_flight(self) -> int:
         """Exchanges with an intent and no outcome yet."""
         return self._going_on.open_count
@@ -400,6 +407,7 @@ class Writer:
                 began = monotonic()
                 is_last = self._write(batch)
                 took, made_durable = monotonic() - began, len(batch)
+                self._last_durable = self._last_written
                 self._tell(batch, None)
                 batch = []
                 if made_durable:  # counted once everybody knows: whatever a counter does, they are durable

@@ -6,6 +6,7 @@ Each command imports what it needs when it runs: a worker must not pay for the d
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from ext_proc import __version__
 from ext_proc.cli.approvals import add_approvals
 from ext_proc.cli.auditing import add_auditing, add_completeness
+from ext_proc.cli.building import Prose
 from ext_proc.cli.cluster import add_cluster
 from ext_proc.cli.custody import add_custody
 from ext_proc.cli.demo import add_demo
@@ -51,14 +53,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains when it flushes at its end
         return 141
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # likewise
+        print(
+            f"affidavit: output could not be written: {error.strerror}: make room, run it again",
+            file=sys.stderr,
+        )
+        return 2
     return status
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Every command with its options."""
-    parser = argparse.ArgumentParser(
-        prog="affidavit", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog="affidavit", description=_ABOUT, formatter_class=Prose)
     parser.add_argument("--version", action="version", version=f"affidavit {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_serving(commands)

@@ -4,8 +4,22 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import textwrap
+from itertools import groupby
 from pathlib import Path
 from urllib.parse import urlsplit
+
+
+class Prose(argparse.HelpFormatter):
+    """Paragraphs are wrapped to the terminal; what is indented (a command to type, a file) stays as it is written."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        wrapping = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
+        lines: list[str] = []
+        for is_prose, some in groupby(text.strip().splitlines(), lambda line: bool(line) and not line[0].isspace()):
+            block = list(some)
+            lines += wrapping.wrap(" ".join(block)) if is_prose else block
+        return textwrap.indent("\n".join(lines), indent)
 
 
 def add(
@@ -17,7 +31,7 @@ def add(
         name,
         help=summary,
         description=f"{about}\n\n{more}" if more else about,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Prose,
     )
 
 

@@ -13,8 +13,8 @@ the main container of a pod (helm/affidavit) it makes the pod leave in order.
 
   affidavit drain --config gateway.yaml && kill $ENVOY && kill $SERVE
 
-Exit status: 0 nobody is in there any more (or there is no Envoy), 1 some still are after the deadline, 2 could not
-run."""
+Exit status: 0 nobody is in there any more, 1 some still are after the deadline, or Envoy ended under them, 2 could not
+run (with --at-end, 0 where there is no Envoy: a pod that ends has nobody in there then)."""
 
 _CHECK = """A call through the gateway, as a caller makes it; then the bucket is read: are its records there, do their
 proofs hold, are they locked? What `helm test` runs. The token is one that the policy lets through: in a file, or from

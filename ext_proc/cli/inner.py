@@ -21,6 +21,7 @@ def inner_parser() -> argparse.ArgumentParser:
     work.set_defaults(run=_work)
     ship = commands.add_parser("ship")
     with_config(ship)
+    ship.add_argument("--listen", metavar="HOST:PORT")
     ship.set_defaults(run=_ship)
     forks = commands.add_parser("fork-server")
     forks.add_argument("--channel", type=int, required=True)
@@ -37,7 +38,7 @@ def _work(options: argparse.Namespace) -> int:
 def _ship(options: argparse.Namespace) -> int:
     from ext_proc.app.serving import shipping
 
-    return shipping.run(options.config)
+    return shipping.run(options.config, options.listen)
 
 
 def _fork_server(options: argparse.Namespace) -> int:

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from ext_proc.approval.channels.address import LOOPBACK, BadAddress, check_url
-from ext_proc.config.fields import Like, Name, Section, Text, once, url_without_user
+from ext_proc.config.addresses import url_without_user
+from ext_proc.config.fields import Like, Name, Section, Text, once
 
 
 def _receiver(url: str) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final
-from urllib.parse import parse_qs, urlsplit
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from ext_proc.config.fields import MIB, Bytes, Like, Name, PositiveSeconds, Section, once, url_without_user
+from ext_proc.config.addresses import has_password, secret_parameter, url_without_user
+from ext_proc.config.fields import MIB, Bytes, Like, Name, PositiveSeconds, Section, once
 
 
 class S3Section(Section):
@@ -120,10 +120,6 @@ class WitnessSection(Section):
     """Its verifier key (`name+id+base64`)."""
 
 
-_PASSWORDS: Final = {"password", "sslpassword"}
-"""What PostgreSQL's driver takes behind the question mark."""
-
-
 class AuditSection(Section):
     """The evidence."""
 
@@ -180,8 +176,8 @@ class AuditSection(Section):
     def _keeps_the_password_elsewhere(self) -> AuditSection:
         """What is in this file is in its copies, in tickets and in the cluster's own configuration."""
         try:
-            parts = urlsplit(self.registry_url or "")
-            is_open = parts.password is not None or bool(_PASSWORDS & parse_qs(parts.query).keys())
+            url = self.registry_url or ""
+            is_open = has_password(url) or secret_parameter(url) is not None
         except ValueError:  # no address at all: the message of who opens it would have it
             raise ValueError("registry_url: not an address") from None
         if is_open:

@@ -32,8 +32,8 @@ class Upstream(Section):
     url: Annotated[
         str,
         Like(
-            r"https?://[^/\s@]+",
-            "scheme, host and port without a path, a user or a password (credential.file is for those), "
+            r"https?://[^/?#\s@]+",
+            "scheme, host and port without a path, a query, a user or a password (credential.file is for those), "
             "for example https://api.example.com or http://10.0.0.7:8000",
         ),
     ]

@@ -98,18 +98,6 @@ class Like:
         return text
 
 
-def url_without_user(where: str) -> Like:
-    """An address of HTTP's, with no password in it: what is in this file is in its copies, in tickets, in a ConfigMap.
-
-    Args:
-        where: a sentence that says where a credential belongs instead.
-    """
-    return Like(
-        r"https?://[^\s/?#@]+([/?#]\S*)?",
-        f"https://host:port/path (or http), without a user or a password: {where}",
-    )
-
-
 PositiveSeconds = Annotated[float, Field(gt=0, le=31_536_000)]
 """A year at most: longer than a clock or a timer can count is no time."""
 Bytes = Annotated[int, Field(gt=0)]

@@ -7,7 +7,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from ext_proc.config.fields import Algorithm, Like, Name, Section, Text, url_without_user
+from ext_proc.config.addresses import Open, url_without_user
+from ext_proc.config.fields import Algorithm, Name, Section, Text
 
 PAIRWISE_HOSTS: Final = frozenset(
     {"login.microsoftonline.com", "sts.windows.net", "login.microsoftonline.us", "login.partner.microsoftonline.cn"}
@@ -36,9 +37,10 @@ class Issuer(Section):
 
     issuer: Annotated[
         Text,
-        Like(  # a name may have an @, an address before its host may not
+        Open(  # a name may have an @, an address before its host may not
             r"[^/]*(/([^/].*)?)?|[^/]*//[^/?#@]*([/?#].*)?",
             "the token's iss; an address without a user or a password: a token belongs in bearer_token_file",
+            "a token belongs in bearer_token_file",
         ),
     ]
     """Exactly the token's `iss`."""

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from ext_proc.config.fields import Like, PositiveSeconds, Section, url_without_user, with_port
+from ext_proc.config.addresses import url_without_user
+from ext_proc.config.fields import Like, PositiveSeconds, Section, with_port
 
 
 class BundleS3Section(Section):

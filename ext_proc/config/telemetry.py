@@ -8,7 +8,8 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from ext_proc.approval.channels.address import BadAddress, check_url
-from ext_proc.config.fields import Section, Text, url_without_user
+from ext_proc.config.addresses import url_without_user
+from ext_proc.config.fields import Section, Text
 
 
 class OtlpSection(Section):

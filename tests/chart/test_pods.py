@@ -286,6 +286,19 @@ def test_verification_is_by_somebody_else() -> None:
     ]  # fmt: skip
 
 
+def test_shipper_of_the_console_is_asked_whether_it_goes_on() -> None:
+    """No supervisor would see that it hangs. Not whether the store takes anything: a restart would not help."""
+    spec = rendered(ci_values("whole")).one("StatefulSet", "gw-affidavit-console")["spec"]["template"]["spec"]
+    [shipper] = spec["initContainers"]
+    [port] = shipper["ports"]
+    assert f"--listen=0.0.0.0:{port['containerPort']}" in shipper["args"]
+    for probe in ("startupProbe", "livenessProbe"):
+        assert shipper[probe]["httpGet"] == {"path": "/live", "port": port["name"]}
+    assert "readinessProbe" not in shipper
+    others = {one["containerPort"] for each in spec["containers"] for one in each["ports"]}
+    assert port["containerPort"] not in others
+
+
 def test_console_has_a_shipper_and_no_bundles_to_give() -> None:
     objects = rendered(ci_values("whole"))
     spec = objects.one("StatefulSet", "gw-affidavit-console")["spec"]["template"]["spec"]

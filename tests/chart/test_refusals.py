@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.chart.rendering import Refused, changed, ci_values, rendered
+from tests.unit.test_config import SECRET_PARAMETERS
 
 GATEWAY, SIDECAR, EGRESS, WHOLE = (ci_values(name) for name in ("gateway", "sidecar", "egress", "whole"))
 
@@ -31,6 +32,31 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         EGRESS,
         {"config/audit/registry_url": "postgresql://a@db/a?password=secret"},
         "config.audit.registry_url: there is a password in it",
+    ),
+    "a key behind an address": (
+        GATEWAY,
+        {"config/audit/s3/endpoint": "https://s3.example.com/?X-Amz-Signature=secret"},
+        "config.audit.s3.endpoint: there is a credential behind the address (X-Amz-Signature)",
+    ),
+    "a key behind an address in a list": (
+        GATEWAY,
+        {"config/audit/witnesses": [{"url": "https://w.example/?a=b&token=secret", "key": "w+1+k"}]},
+        "config.audit.witnesses.0.url: there is a credential behind the address (token)",
+    ),
+    "a key behind the token endpoint": (
+        WHOLE,
+        {"test/clientCredentials/tokenEndpoint": "https://login.example.com/token?client_secret=s"},
+        "test.clientCredentials.tokenEndpoint: there is a credential behind the address (client_secret)",
+    ),
+    "a password in a pod": (
+        WHOLE,
+        {"test/clientCredentials/form": {"client_secret": "s"}},
+        "test.clientCredentials.form.client_secret: it would stand in the pod",
+    ),
+    "a password in a variable": (
+        GATEWAY,
+        {"gate/extraEnv": [{"name": "HTTPS_PROXY", "value": "http://user:secret@proxy:3128"}]},
+        "gate.extraEnv: HTTPS_PROXY: there is a credential in this address",
     ),
     "no bundle": (GATEWAY, {"policy/bundle": ...}, "policy.bundle.existingConfigMap: name the ConfigMap"),
     "two bundles": (GATEWAY, {"policy/bundle/existingSecret": "b"}, "policy.bundle: both existingConfigMap and"),
@@ -242,6 +268,21 @@ def test_contradiction_is_refused_with_a_sentence(what: str) -> None:
     for path, value in changes.items():
         values = changed(values, path, value)
     assert sentence in _refusal(values)
+
+
+@pytest.mark.parametrize("name", SECRET_PARAMETERS)
+def test_chart_knows_credentials_by_the_gates_names(name: str) -> None:
+    """The gate would refuse them too, but from a ConfigMap that is there."""
+    url = f"https://s3.example.com/?region=eu&{name}=hidden"
+    said = _refusal(changed(GATEWAY, "config/audit/s3/endpoint", url))
+    assert f"config.audit.s3.endpoint: there is a credential behind the address ({name})" in said
+    assert "hidden" not in said
+
+
+def test_what_is_no_credential_stays() -> None:
+    url = "https://s3.example.com/token=1/?country_code=de&keyword=a&password"
+    rendered(changed(GATEWAY, "config/audit/s3/endpoint", url))
+    rendered(changed(GATEWAY, "gate/extraEnv", [{"name": "HTTPS_PROXY", "value": "http://proxy.example.com:3128"}]))
 
 
 @pytest.mark.parametrize("path", NO_NULLS)

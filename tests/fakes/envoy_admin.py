@@ -15,14 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass
 class FakeAdmin:
-    """Says ``counts`` one after the other, the last one for ever; before that, ``refusals`` times nothing of use."""
+    """Says ``counts`` one after the other, the last one for ever; before that, ``refusals`` times nothing of use. Asked
+    for ``ends_at``, it is gone.
+    """
 
     counts: list[int] = field(default_factory=lambda: [0])
     asked: list[str] = field(default_factory=list)
     is_live: bool = True
     refusals: int = 0
+    ends_at: str | None = None
     address: str = ""
     socket: Path | None = None
+    _site: web.BaseSite | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[FakeAdmin]:
@@ -33,6 +37,7 @@ class FakeAdmin:
         site = web.UnixSite(runner, self.socket) if self.socket else web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         self.address = f"unix:{self.socket}" if self.socket else f"127.0.0.1:{runner.addresses[0][1]}"
+        self._site = site
         try:
             yield self
         finally:
@@ -40,6 +45,9 @@ class FakeAdmin:
 
     async def _answer(self, request: web.Request) -> web.Response:
         self.asked.append(f"{request.method} {request.path_qs}")
+        if request.path == self.ends_at and self._site is not None:
+            await self._site.stop()
+            raise web.HTTPServiceUnavailable(headers={"connection": "close"})
         if self.refusals:
             self.refusals -= 1
             return web.Response(status=503)

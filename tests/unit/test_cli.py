@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -9,7 +10,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -18,6 +19,9 @@ from ext_proc import __version__
 from ext_proc.app.evidence import auditing
 from ext_proc.cli import build_parser, main
 from tests.unit.test_config import VALID
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Said = pytest.CaptureFixture[str]
 
@@ -440,3 +444,33 @@ def test_reload_leaves_a_stranger_alone(config: Path, tmp_path: Path, capsys: Sa
     finally:
         stranger.kill()
         stranger.wait()
+
+
+def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in {id(one): one for one in action.choices.values()}.values():
+                yield from _parsers(inner)
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_help_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prose is wrapped; what is to be typed stays on its line."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    parsers = list(_parsers(build_parser()))
+    assert len(parsers) > 40
+    for parser in parsers:
+        told = parser.format_help()
+        assert not [line for line in told.splitlines() if len(line) > columns and line[0] != " "], parser.prog
+        typed = [line for line in (parser.description or "").splitlines() if line.startswith(" ")]
+        assert set(typed) <= set(told.splitlines()), parser.prog
+
+
+def test_output_that_has_no_room_is_said(config: Path) -> None:
+    command = [sys.executable, "-m", "ext_proc", "check-config", "--config", str(config)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "could not be written: No space left on device: make room" in done.stderr
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr

@@ -12,6 +12,7 @@ import yaml
 
 from ext_proc.app import edge_files
 from ext_proc.config import MIB, Config, load
+from ext_proc.config.addresses import secret_parameter
 from ext_proc.config.fields import Section
 from ext_proc.errors import ConfigError
 from tests.fakes.changing import changed
@@ -425,6 +426,49 @@ def test_no_credential_stands_in_an_address(tmp_path: Path, field: str, url: str
     _load(tmp_path, _changed(path, _put(value, "https://a.example:8443")))
 
 
+@pytest.mark.parametrize("field", URLS)
+def test_no_credential_stands_behind_an_address(tmp_path: Path, field: str) -> None:
+    path, value, sentence = URLS[field]
+    said = _refusal(tmp_path, _changed(path, _put(value, "https://a.example/x?region=eu&api_key=SECRET")))
+    assert f"{field}" in said and sentence in said and "SECRET" not in said
+
+
+SECRET_PARAMETERS = (
+    "password",
+    "token",
+    "access_token",
+    "api-key",
+    "apiKey",
+    "key",
+    "client_secret",
+    "X-Amz-Signature",
+    "X-Amz-Security-Token",
+    "X-Amz-Credential",
+    "AWSAccessKeyId",
+    "sig",
+    "code",
+    "pass%77ord",
+)
+
+
+@pytest.mark.parametrize("name", SECRET_PARAMETERS)
+@pytest.mark.parametrize("before", ["?", "?a=b&", "?a=b;", "#", "/path?"])
+def test_credential_is_known_by_its_name(name: str, before: str) -> None:
+    assert secret_parameter(f"https://a.example{before}{name}=SECRET")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://a.example/token=1/password=2",
+        "https://a.example/?country_code=de&keyword=a&max_tokens=5&sslkey=/k&password",
+        "postgresql://u@h/db?sslmode=verify-full&passfile=/p&sslcert=/c",
+    ],
+)
+def test_what_is_no_credential_stays(url: str) -> None:
+    assert secret_parameter(url) is None
+
+
 @pytest.mark.parametrize("name", ["https://a.example/realms/a@b", "sa@project.example.com", "kubernetes/sa", "a?b@//c"])
 def test_name_of_an_issuer_may_have_what_is_no_password(tmp_path: Path, name: str) -> None:
     assert _load(tmp_path, _changed("identity.issuers.0.issuer", name)).identity.issuers[0].issuer == name
@@ -454,6 +498,7 @@ def test_no_address_in_the_schema_takes_a_credential() -> None:
         "postgresql+psycopg://u:@h/db",
         "postgresql://u@h/db?password=SECRET",
         "postgresql://u@h/db?sslmode=verify-full&sslpassword=SECRET",
+        "postgresql://u@h/db?oauth_client_secret=SECRET",
     ],
 )
 def test_no_password_stands_in_the_registrys_address(tmp_path: Path, url: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -23,6 +24,8 @@ from ext_proc.app.console.refusals import NotedRefusals
 from ext_proc.app.console.shipped import Shipped
 from ext_proc.app.logs import Journal
 from ext_proc.app.process import clock
+from ext_proc.app.serving.pulse import LOOK_SECONDS as DISK_LOOK_SECONDS
+from ext_proc.app.serving.pulse import WORKER_SECONDS, Pulse
 from ext_proc.approval.bell import Bell
 from ext_proc.config import load
 from ext_proc.console.people import Role
@@ -53,6 +56,8 @@ _API = Connection("console", (), None, 1, 1)
 TIDY_SECONDS: Final = 30.0
 LOOK_SECONDS: Final = 1.0
 """Between looks at the log: so long a probe that asks meanwhile is told why the console ends."""
+END_SECONDS: Final = 10.0
+"""For who is being answered, once the disk is known to hang."""
 ANSWER_SECONDS: Final = 10.0
 """A record that takes longer is taken as failed, as in the gate: whoever asked is told so while they still wait."""
 KEPT: Final = timedelta(days=30)
@@ -73,7 +78,9 @@ class TokenBearers:
 
 
 def run(path: Path) -> int:
-    """Serve until SIGTERM or SIGINT, or until the log fails: a new process begins a new one. Returns 1 then."""
+    """Serve until SIGTERM or SIGINT, or until the log fails: a new process begins a new one. Returns 1 then; where the
+    disk hangs, the process ends with 1.
+    """
     telemetry.set_up_logging()
     config, digest = load(path)
     if config.console is None:
@@ -150,6 +157,7 @@ async def _serve(config: Config, section: ConsoleSection, joined: _Joined) -> No
             aside |= {"courier": joined.courier.run_forever} if joined.courier is not None else {}
             running = [group.create_task(keep_running(name, live)) for name, live in aside.items()]
             running.append(group.create_task(end_with_log(joined.journal, stop)))
+            running.append(group.create_task(end_with_disk(joined.journal, stop)))
             await stop.wait()
             for task in running:
                 task.cancel()
@@ -180,6 +188,27 @@ async def end_with_log(journal: Journal, stop: asyncio.Event) -> None:
         await asyncio.sleep(LOOK_SECONDS)
     _log.error("log failed, ending the console", failure=journal.failure)
     stop.set()
+
+
+async def end_with_disk(journal: Journal, stop: asyncio.Event) -> None:
+    """A disk that hangs has no error that would end the log: until it goes on nothing can be approved, nor read, and
+    whoever started this again might have another disk. A worker of the gate is ended as soon.
+    """
+    pulse = Pulse(WORKER_SECONDS)
+    while not pulse.is_gone(journal.waits_for):  # noqa: ASYNC110 - its writer is a thread of another loop's
+        await asyncio.sleep(DISK_LOOK_SECONDS)
+    _log.error("the disk of the log hangs, ending the console", hangs_seconds=WORKER_SECONDS)
+    end = threading.Timer(END_SECONDS, _end_at_once)
+    end.daemon = True
+    end.start()
+    stop.set()
+
+
+def _end_at_once() -> None:
+    """Closing the log would wait for the disk, and so would Python for the threads that do. Its log is ended by the
+    shipper, like that of a worker that was killed.
+    """
+    os._exit(1)
 
 
 async def _tidy_forever(register: Register) -> None:

@@ -33,9 +33,12 @@ if TYPE_CHECKING:
     from ext_proc.audit.keys import KeyRing
     from ext_proc.evidence.export import ExportProgress
     from ext_proc.evidence.query import Answered
+    from ext_proc.evidence.records import Row
     from ext_proc.evidence.versions import VersionedStore
 
 _COLUMNS: Final = ("at", "exchange", "connection", "model", "decision", "outcome", "http_status", "code", "masked")
+_FIRST_TO_GO: Final = ("http_status", "connection", "decision", "masked", "code", "model")
+"""Columns of a list, as a terminal gets too narrow for them."""
 _WIDTH_MAX: Final = 10_000
 
 
@@ -118,22 +121,48 @@ def run_list(store: VersionedStore, options: argparse.Namespace) -> int:
             told = row.to_json() | {"exchange": row.exchange_id, "masked": masked, "masked_by_entity": row.masked}
             print(json.dumps(told, sort_keys=True))
         return 0
-    table = Table(*_COLUMNS, box=None)
-    for row in rows:
-        removed = " ".join(f"{name}:{count}" for name, count in row.masked.items())
-        code = ": ".join(filter(None, (row.code, ", ".join(row.reasons))))  # what the policy said of it
-        told = row.to_json() | {"exchange": row.exchange_id, "masked": removed, "code": code}
-        table.add_row(*(visible(str(told[name] if told[name] is not None else "")) for name in _COLUMNS))
-    _print_whole(table)
+    lines = [_line(row) for row in rows]
+    console = Console()
+    columns = _fitting(lines, console) if console.is_terminal else _COLUMNS
+    _print_whole(_table(lines, columns))
+    if left_out := [name for name in _COLUMNS if name not in columns]:
+        print(f"too narrow for {', '.join(left_out)}: --json has all", file=sys.stderr)
     return 0
+
+
+def _line(row: Row) -> dict[str, str]:
+    removed = " ".join(f"{name}:{count}" for name, count in row.masked.items())
+    code = ": ".join(filter(None, (row.code, ", ".join(row.reasons))))  # what the policy said of it
+    told = row.to_json() | {"exchange": row.exchange_id, "masked": removed, "code": code}
+    return {name: visible(str(told[name] if told[name] is not None else "")) for name in _COLUMNS}
+
+
+def _table(lines: list[dict[str, str]], columns: tuple[str, ...]) -> Table:
+    table = Table(*columns, box=None)
+    for line in lines:
+        table.add_row(*(line[name] for name in columns))
+    return table
+
+
+def _fitting(lines: list[dict[str, str]], console: Console) -> tuple[str, ...]:
+    """The columns that a terminal has room for. The exchange and how it ended always stay, in whole."""
+    columns: tuple[str, ...] = _COLUMNS
+    for name in _FIRST_TO_GO:
+        if _whole_width(_table(lines, columns), console) <= console.width:
+            break
+        columns = tuple(one for one in columns if one != name)
+    return columns
 
 
 def _print_whole(table: Table) -> None:
     """As wide as it is: an id that is cut off is of no use, nor one in a pipe of 80 columns."""
     console = Console()
-    whole = console.measure(table, options=console.options.update(max_width=_WIDTH_MAX)).maximum
-    console.width = max(console.width, whole)
+    console.width = max(console.width, _whole_width(table, console))
     console.print(table)
+
+
+def _whole_width(table: Table, console: Console) -> int:
+    return console.measure(table, options=console.options.update(max_width=_WIDTH_MAX)).maximum
 
 
 def run_show(

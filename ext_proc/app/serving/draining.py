@@ -144,27 +144,46 @@ async def _live(address: str, patience: Patience, *, at_end: bool, listen: str |
                 await ending.wait()
             ending.set()
             return await drained(admin, patience)
+        except EnvoyGoneError as gone:
+            if not at_end:
+                raise ConfigError(_no_envoy(address, gone)) from None
+            _log.warning("no Envoy to drain", detail=str(gone))  # the pod ends, and its other containers wait for us
+            return _DRAINED
         finally:
             if runner is not None:
                 await runner.cleanup()
 
 
+def _no_envoy(address: str, gone: EnvoyGoneError) -> str:
+    return (
+        f"listen.admin: no Envoy to drain: nobody listens at {address} ({gone}). Was Envoy started with the bootstrap "
+        "of this configuration? If it has ended already, nobody is in there: stop `affidavit serve`"
+    )
+
+
 async def drained(admin: Admin, patience: Patience) -> int:
-    """Let Envoy drain, and wait until nobody is in there. Exit status 0: nobody is, or there is no Envoy.
+    """Let Envoy drain, and wait until nobody is in there. Exit status 0: nobody is.
 
     An Envoy that is too busy to say is asked again, until the deadline: its callers are still in there.
+
+    Raises:
+        EnvoyGoneError: there was none from the start.
     """
     deadline = monotonic() + patience.deadline_seconds
+    was_told = False
     try:
         # It says so on every answer from now on (connection: close, GOAWAY).
         await _insisted(lambda: admin.tell("/healthcheck/fail"), deadline)
+        was_told = True
         _log.info("draining", in_flight=await _insisted(admin.in_flight, deadline))
         await asyncio.sleep(patience.settle_seconds)
         await _insisted(lambda: admin.tell("/drain_listeners?graceful"), deadline)
         left = await _left(admin, deadline)
     except EnvoyGoneError as gone:
-        _log.warning("no Envoy to drain", detail=str(gone))
-        return _DRAINED
+        if not was_told:
+            raise
+        _log.error("Envoy ended while it drained: whoever was in there was cut off, and recorded so", detail=str(gone))
+        return _LEFT
     except EnvoyUnclearError as unclear:
         _log.error("Envoy did not say in time who is in there: whoever is will be cut off", detail=str(unclear))
         return _LEFT

@@ -23,6 +23,7 @@ from ext_proc.app.serving.bundle_door import BundleDoor
 from ext_proc.app.serving.bundle_fetch import BundleFetcher
 from ext_proc.app.serving.distribution import Distribution, Distributor
 from ext_proc.app.serving.due import Due
+from ext_proc.app.serving.life_door import LifeDoor
 from ext_proc.app.serving.policy_archive import PolicyArchive, reported
 from ext_proc.audit.access_log import AccessLogTail
 from ext_proc.audit.attest import Attestor
@@ -69,8 +70,13 @@ def store_of(config: Config) -> S3Store:
     return S3Store(s3.bucket, s3.prefix, s3.region, s3.endpoint, s3.credentials_file)
 
 
-def run(config_path: Path) -> int:
-    """The shipper's whole life: until SIGTERM, then one last round."""
+def run(config_path: Path, listen: str | None = None) -> int:
+    """The shipper's whole life: until SIGTERM, then one last round.
+
+    Args:
+        config_path: the configuration's file.
+        listen: where ``/live`` says whether it goes on, for where no supervisor is that would see it.
+    """
     end_with_parent()
     stop = Event()
     for name in (signal.SIGTERM, signal.SIGINT):
@@ -81,7 +87,10 @@ def run(config_path: Path) -> int:
     _make_folders(config)
     for code in FROM_THE_START:
         telemetry.SHIPPING_FAILURES.labels(code)
-    _Shipping(config, digest).live(stop)
+    shipping = _Shipping(config, digest)
+    if listen is not None:
+        LifeDoor(lambda: shipping.said_at, listen)
+    shipping.live(stop)
     return 0
 
 
@@ -140,6 +149,8 @@ class _Shipping:
         self._was_born = False
         self._shipped = 0
         self._failed = Counter(dict.fromkeys(FROM_THE_START, 0))
+        self.said_at = 0.0
+        """When it last said how it stands; 0: it has not yet."""
         self._register: Register | None = None
         self._ended: list[EndedLog] = []  # logs whose ends the register of holds has not heard of
         self._shipper.tell_ends_to(self._ended.append)
@@ -242,8 +253,9 @@ class _Shipping:
     def _tell_state(self, made: ShipReport) -> None:
         """How the round is going, or went: a worker that was killed may be waiting to hear that the store is away."""
         self._was_born = self._was_born or any(_is_birth_of_worker(key) for key in made.shipped)
+        at = clock().timestamp()
         state = {
-            "at": clock().timestamp(),
+            "at": at,
             "is_ready": not made.failures,
             "failures": made.failures[:3],
             "shipped_total": self._shipped,
@@ -256,6 +268,7 @@ class _Shipping:
             "policy_refused": self._policy_degraded,
         }
         tell(self._config.run_dir, "shipper", state)
+        self.said_at = at
 
     def _clock_offset(self) -> float | None:
         """How far our clock is ahead of the store's. It says whole seconds: the middle of its second is taken."""

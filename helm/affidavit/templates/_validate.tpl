@@ -7,6 +7,7 @@
 {{- define "affidavit.validate" -}}
 {{- include "affidavit.validateNames" . -}}
 {{- include "affidavit.validateFiles" . -}}
+{{- include "affidavit.validateAddresses" . -}}
 {{- include "affidavit.validateListener" . -}}
 {{- include "affidavit.validateForm" . -}}
 {{- include "affidavit.validateReplicas" . -}}

@@ -184,6 +184,7 @@ def test_a_journal_whose_disk_hangs_answers_in_time_and_others_at_once(house, mo
             goes_on.wait(20)
             real(self, descriptor)
 
+        assert journal.waits_for is None
         monkeypatch.setattr(segments.FileOps, "sync", slow)
         began = time.monotonic()
         for number in range(20):
@@ -191,12 +192,14 @@ def test_a_journal_whose_disk_hangs_answers_in_time_and_others_at_once(house, mo
                 journal.note("digest.made", {"number": number})
         assert time.monotonic() - began < 5, "the first one waited, the others did not"
         assert journal.failure is None, "slow is not broken"
+        assert journal.waits_for is not None
         goes_on.set()
         while True:  # as soon as what was overdue is done
             with contextlib.suppress(AuditUnavailable):
                 journal.note("digest.made", {"number": 20})
                 break
             assert time.monotonic() - began < 20
+        assert journal.waits_for is None
     numbers = [leaf["number"] for leaf in leaves_of(config, journal.origin) if leaf["kind"] == "digest.made"]
     assert numbers == [0, 20], "who was told at once is not on record"
 

@@ -6,6 +6,8 @@ import http.client
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -112,3 +114,48 @@ def test_log_that_fails_ends_the_console_and_health_says_so(tmp_path: Path, monk
         watching.join(60)
     assert (200, "ok\ndegraded: evidence is not shipped\n") in told, "no shipper is there"
     assert told[-1] == (503, "failed: log: disk: OSError\n")
+
+
+_ON_A_DISK_THAT_HANGS = """
+import sys, threading
+from pathlib import Path
+
+from ext_proc.app.console import run
+from ext_proc.audit import segments
+
+config, word = map(Path, sys.argv[1:])
+run.DISK_LOOK_SECONDS = 0.05
+run.END_SECONDS = 1
+real = segments.FileOps.sync
+
+
+def sync(self, descriptor):
+    if word.exists():
+        threading.Event().wait()
+    real(self, descriptor)
+
+
+segments.FileOps.sync = sync
+sys.exit(run.run(config))
+"""
+
+
+def test_disk_that_hangs_ends_the_console(tmp_path: Path) -> None:
+    """It has no error that would end the log: people had 503 for as long as it hung, and no probe would know."""
+    path, port = _configured(tmp_path)
+    word = tmp_path / "hangs"
+    process = subprocess.Popen(
+        [sys.executable, "-c", _ON_A_DISK_THAT_HANGS, path, word], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while _health(port)[0] == 0 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert _health(port)[0] == 200
+        word.touch()
+        _, said = process.communicate(timeout=120)  # the next heartbeat meets it
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 1
+    assert "the disk of the log hangs, ending the console" in said

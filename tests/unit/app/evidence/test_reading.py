@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,6 +40,25 @@ def test_nothing_in_the_list_is_cut_off(
     assert heads.split()[:3] == ["at", "exchange", "connection"]
     assert EXCHANGE in row
     assert "\u2026" not in row
+
+
+@pytest.mark.parametrize("columns", [80, 100, 120, 200])
+def test_list_reads_well_in_a_terminal(
+    columns: int, recorded: Recorded, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was as wide as it is, and broke each line in two. The exchange and how it ended stay, in whole."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    options = build_parser().parse_args(["records", "list", "--from", "here"])
+    assert reading.run_list(recorded.store, options) == 0
+    said = capsys.readouterr()
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in said.out.splitlines()]
+    assert max(map(len, lines)) <= columns
+    assert {"at", "exchange", "outcome"} <= set(lines[0].split()) and EXCHANGE in lines[1] and "completed" in lines[1]
+    left_out = [one for one in reading._COLUMNS if one not in lines[0].split()]
+    assert (f"too narrow for {', '.join(left_out)}: --json has all\n" in said.err) == bool(left_out)
+    assert bool(left_out) == (columns < 140)
 
 
 def test_list_for_machines(recorded: Recorded, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,15 @@ from aiohttp import ClientSession
 from structlog.testing import capture_logs
 
 from ext_proc.app.serving import draining
-from ext_proc.app.serving.draining import Admin, EnvoyUnclearError, Patience, admin_session, drained
+from ext_proc.app.serving.draining import (
+    Admin,
+    EnvoyGoneError,
+    EnvoyUnclearError,
+    Patience,
+    admin_session,
+    drained,
+)
+from ext_proc.cli import main
 from ext_proc.demo.programs import free_ports
 from tests.fakes.envoy_admin import FakeAdmin
 from tests.unit.test_config import VALID
@@ -64,13 +72,53 @@ async def test_deadline_ends_the_waiting_and_says_who_is_left() -> None:
     assert lines[-1]["event"].startswith("not drained in time") and lines[-1]["in_flight"] == 2
 
 
-async def test_no_envoy_is_nothing_to_drain() -> None:
+@pytest.mark.parametrize("is_socket", [False, True])
+async def test_no_envoy_is_said_and_nothing_was_drained(*, is_socket: bool) -> None:
+    address = "unix:/nowhere/admin.sock" if is_socket else f"127.0.0.1:{free_ports(1)[0]}"
+    async with admin_session(address) as session:
+        admin = Admin(address, session)
+        with pytest.raises(EnvoyGoneError):
+            await drained(admin, SHORT)
+        assert not await admin.is_live()
+
+
+async def test_envoy_that_ends_while_it_drains_is_not_drained() -> None:
+    fake = FakeAdmin(counts=[2])
+    async with fake.running(), admin_session(fake.address) as session:
+        admin = Admin(fake.address, session)
+        fake.ends_at = "/drain_listeners"
+        with capture_logs() as lines:
+            assert await drained(admin, SHORT) == 1
+    assert lines[-1]["event"].startswith("Envoy ended while it drained")
+
+
+def _no_envoy(tmp_path: Path) -> tuple[str, Path]:
+    address, config = f"127.0.0.1:{free_ports(1)[0]}", tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({**VALID, "listen": {"admin": address}}))
+    return address, config
+
+
+def test_command_without_an_envoy_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It ended with 0: `drain && kill` went on although another Envoy than this one's had callers."""
+    address, config = _no_envoy(tmp_path)
+    assert main(["drain", "--config", str(config)]) == 2
+    said = capsys.readouterr().err
+    assert f"listen.admin: no Envoy to drain: nobody listens at {address}" in said and "`affidavit serve`" in said
+
+
+async def test_pod_without_an_envoy_ends_at_once(tmp_path: Path) -> None:
+    """The main container of a pod is no failure then: nobody is in there, and the others wait for its end."""
     [port] = free_ports(1)
-    for address in (f"127.0.0.1:{port}", "unix:/nowhere/admin.sock"):
-        async with admin_session(address) as session:
-            admin = Admin(address, session)
-            assert await drained(admin, SHORT) == 0
-            assert not await admin.is_live()
+    _, config = _no_envoy(tmp_path)
+    command = [sys.executable, "-m", "ext_proc", "drain", "--config", str(config), "--at-end"]
+    process = subprocess.Popen([*command, "--listen", f"127.0.0.1:{port}"])  # noqa: ASYNC220
+    try:
+        await _until(lambda: _status(port, "/live") == 200)
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, 120) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 async def test_socket_that_is_not_for_us_is_no_envoy_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,8 +206,6 @@ async def test_main_container_of_a_pod(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:http", "127.0.0.1:1"])
 def test_address_that_cannot_be_listened_on(address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from ext_proc.cli import main
-
     if address.endswith(":1"):
         address = "192.0.2.1:9"  # nobody's (RFC 5737)
     config = tmp_path / "config.yaml"

@@ -75,6 +75,15 @@ def test_what_it_counts_is_told(house, store):
     assert told(config)["failed_total"] == {"not_kept": 2, "quarantined": 1, "store_unavailable": 1}
 
 
+def test_each_word_is_a_sign_of_life(house, store):
+    _, made = house
+    assert made.said_at == 0
+    made._tell(ShipReport())
+    first = made.said_at
+    made._tell_state(ShipReport())
+    assert 0 < first < made.said_at
+
+
 def signer(config):
     return LocalSigner.from_file(config.audit.signing.file)
 
