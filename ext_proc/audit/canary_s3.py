@@ -20,7 +20,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumError
+from botocore.exceptions import ClientError, FlexibleChecksumError
 
 from ext_proc.audit.canary import (
     COMPLIANCE,
@@ -35,6 +35,7 @@ from ext_proc.audit.canary import (
     judge,
     judge_race,
 )
+from ext_proc.audit.s3 import NO_ANSWER
 from ext_proc.audit.store import StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def run_canary(client: Any, bucket: str, prefix: str, epoch: str, clock: Callabl
     except ClientError as error:
         code = _code(error)
         raise (StoreRefused(code) if code in _DENIED else StoreUnavailable(code)) from None
-    except (BotoCoreError, OSError) as error:
+    except NO_ANSWER as error:
         raise StoreUnavailable(type(error).__name__) from None
 
 
