@@ -101,9 +101,12 @@ def tell(run_dir: Path, name: str, state: dict[str, Any]) -> None:
 
 
 def read_states(run_dir: Path) -> dict[str, dict[str, Any]]:
-    """What each process last said, by name."""
+    """What each process last said, by name. What cannot be read says nothing: the supervisor must not end of it."""
     found: dict[str, dict[str, Any]] = {}
-    for path in sorted((run_dir / "state").glob("*.json")):
+    paths: list[Path] = []
+    with suppress(OSError):  # no file descriptor is left, the disk fails
+        paths = sorted((run_dir / "state").glob("*.json"))
+    for path in paths:
         with suppress(OSError, ValueError):  # removed meanwhile, or not ours
             found[path.stem] = json.loads(path.read_text())
     return found

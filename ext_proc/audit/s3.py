@@ -23,15 +23,16 @@ from ext_proc.audit.store import Stored, StoreRefused, StoreUnavailable
 from ext_proc.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
     from pathlib import Path
 
 _EXISTS: Final = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 _ABSENT: Final = ("NoSuchKey", "404", "NotFound")
 _UNCHANGED: Final = ("304", "NotModified")
-NO_ANSWER: Final = (BotoCoreError, ResponseParserError, OSError, RecursionError)
-"""Nothing came, or something that is not S3's: a proxy's page, a redirect (botocore asks about one without end)."""
+NO_ANSWER: Final = (BotoCoreError, ResponseParserError, OSError, RecursionError, ValueError, KeyError)
+"""Nothing came, or something that is not S3's: a proxy's page, a redirect (botocore asks about one without end), a
+number or a time that is none, a part that is missing."""
 _FINAL: Final = ("AccessDenied", "NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403")
 _LOCKS_NOTHING: Final = ("ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration")
 _PASSING: Final = (404, 408, 409, 412, 425, 429)
@@ -98,12 +99,11 @@ class S3Store:
     def read_back(self, key: str) -> Stored | None:
         """See `Store.read_back`."""
         try:
-            version = self._oldest(key)
-            if version is None:
+            oldest = self._oldest(key)
+            if oldest is None:
                 return None
-            where = {"Bucket": self._bucket, "Key": self.prefix + key, "VersionId": version}
-            body = self.client.get_object(**where)["Body"].read()
-            head = self.client.head_object(**where)
+            body = self._read(oldest)
+            head = self.client.head_object(**self._where(oldest))
         except ClientError as error:
             if code_of(error) in _ABSENT:
                 return None
@@ -115,22 +115,20 @@ class S3Store:
             size_bytes=len(body),
             lock_mode=head.get("ObjectLockMode"),
             retain_until=head.get("ObjectLockRetainUntilDate"),
-            version=version,
+            version=oldest["VersionId"],
         )
 
     def fetch(self, key: str) -> bytes:
         """See `Store.fetch`."""
         try:
-            version = self._oldest(key)
-            if version is None:
+            oldest = self._oldest(key)
+            if oldest is None:
                 raise StoreUnavailable("no such object")
-            where = {"Bucket": self._bucket, "Key": self.prefix + key, "VersionId": version}
-            body: bytes = self.client.get_object(**where)["Body"].read()
+            return self._read(oldest)
         except ClientError as error:
             raise _translated(error) from None
         except NO_ANSWER as error:
             raise _unanswered(error) from None
-        return body
 
     def changed(self, key: str, seen: str | None, most: int) -> tuple[str, bytes] | None:
         """The newest version of what may be written over, and its entity tag: no evidence. None: it is still ``seen``.
@@ -157,13 +155,23 @@ class S3Store:
             raise _unanswered(error) from None
         return str(found.get("ETag", "")), raw
 
-    def _oldest(self, key: str) -> str | None:
+    def _where(self, version: dict[str, Any]) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": version["Key"], "VersionId": version["VersionId"]}
+
+    def _read(self, version: dict[str, Any]) -> bytes:
+        """A version's bytes, as many as the store listed: what somebody between cut short is not what is there."""
+        body: bytes = self.client.get_object(**self._where(version))["Body"].read()
+        if len(body) != version["Size"]:
+            raise StoreUnavailable("an object came with another length than it is listed with")
+        return body
+
+    def _oldest(self, key: str) -> dict[str, Any] | None:
         """The version that was there first: the only one that is ours. Whoever writes over it makes a later one."""
         wanted = self.prefix + key
-        pages = self.client.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=wanted)
+        pages = _pages(self.client.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=wanted))
         found = [item for page in pages for item in page.get("Versions", ()) if item["Key"] == wanted]
         # Newest first by the API's contract; the time decides, and the order where times are equal.
-        return min(reversed(found), key=lambda item: item["LastModified"])["VersionId"] if found else None
+        return min(reversed(found), key=lambda item: item["LastModified"]) if found else None
 
     def keys(self, prefix: str) -> Iterator[str]:
         """See `Store.keys`."""
@@ -171,7 +179,7 @@ class S3Store:
             pages = self.client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=self.prefix + prefix
             )
-            for page in pages:
+            for page in _pages(pages):
                 for item in page.get("Contents", ()):
                     yield item["Key"][len(self.prefix) :]
         except ClientError as error:
@@ -215,6 +223,19 @@ class BucketSettings:
             raise _translated(error) from None
         except NO_ANSWER as error:
             raise _unanswered(error) from None
+
+
+def _pages(pages: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Only pages of a listing: anybody's XML reads like one of a bucket where nothing is. And none twice, for ever."""
+    seen: set[str] = set()
+    for page in pages:
+        if "IsTruncated" not in page:
+            raise StoreUnavailable("not a listing")
+        yield page
+        at = repr([page.get(name) for name in ("NextContinuationToken", "NextKeyMarker", "NextVersionIdMarker")])
+        if at in seen:
+            raise StoreUnavailable("a listing that begins again")
+        seen.add(at)
 
 
 def _unanswered(error: Exception) -> StoreUnavailable:

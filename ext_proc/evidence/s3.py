@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from ext_proc.evidence.versions import Absent, Bucket, EvidenceError, Lock, Version
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES: Final = 1 << 20
 _TRIES: Final = 3
+_NO_ANSWER: Final = (BotoCoreError, ResponseParserError, RecursionError, ValueError, KeyError)
+"""Nothing came, or something that is not S3's: a proxy's page, a redirect (botocore asks about one without end), a
+number or a time that is none, a part that is missing."""
 _UNLOCKED: Final = ("ObjectLockConfigurationNotFoundError", "NotImplemented", "InvalidRequest")
 _ABSENT: Final = ("NoSuchKey", "NoSuchVersion", "404", "NotFound")
 _HELP: Final = (
@@ -26,6 +30,10 @@ _HELP: Final = (
     "s3:GetBucketVersioning and s3:GetBucketObjectLockConfiguration; credentials, region and endpoint come from the "
     "configuration, or from the usual AWS variables and profiles (AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL)"
 )
+
+
+class _Cut(Exception):
+    """An object came with another length than it is listed with."""
 
 
 class S3Versions:
@@ -77,10 +85,11 @@ class S3Versions:
         try:
             told = self._client.get_bucket_versioning(Bucket=self._bucket)
             lock = self._lock_rule()
-        except (ClientError, BotoCoreError) as error:
+            date = told["ResponseMetadata"]["HTTPHeaders"].get("date")
+            at = parsedate_to_datetime(date).astimezone(UTC) if date else None
+        except (ClientError, *_NO_ANSWER) as error:
             raise self._failed(error) from None
-        date = told["ResponseMetadata"]["HTTPHeaders"].get("date")
-        if not date:
+        if at is None:
             raise EvidenceError(f"{self.name}: the store does not say what time it is (no Date header)")
         rule = lock.get("Rule", {}).get("DefaultRetention", {})
         days = rule.get("Days", rule["Years"] * 365 if "Years" in rule else None)
@@ -91,7 +100,7 @@ class S3Versions:
             is_lockable=lock.get("ObjectLockEnabled") == "Enabled",
             lock_mode=rule.get("Mode"),
             lock_days=days,
-            at=parsedate_to_datetime(date).astimezone(UTC),
+            at=at,
         )
 
     def versions(self, prefix: str, after: str = "") -> Iterator[Version]:
@@ -101,14 +110,14 @@ class S3Versions:
             where["KeyMarker"] = self._prefix + after
         waiting: list[Version] = []
         try:
-            for page in self._client.get_paginator("list_object_versions").paginate(**where):
+            for page in self._pages(where):
                 found = [self._version(item, is_marker=False) for item in page.get("Versions", ())]
                 found += [self._version(item, is_marker=True) for item in page.get("DeleteMarkers", ())]
                 waiting += [one for one in found if one.key > after]
                 last = max((one.key for one in waiting), default="")
                 yield from _ordered([one for one in waiting if one.key != last])
                 waiting = [one for one in waiting if one.key == last]
-        except (ClientError, BotoCoreError) as error:
+        except (ClientError, *_NO_ANSWER) as error:
             raise self._failed(error) from None
         yield from _ordered(waiting)
 
@@ -120,12 +129,16 @@ class S3Versions:
             left -= 1
             try:
                 told = self._client.get_object(**where)
-                into.writelines(told["Body"].iter_chunks(CHUNK_BYTES))
+                got = 0
+                for chunk in told["Body"].iter_chunks(CHUNK_BYTES):
+                    got += into.write(chunk)
+                if got != version.size_bytes:  # somebody between the store and us cut it short, or said it instead
+                    raise _Cut(f"{got} bytes came, {version.size_bytes} are listed")
             except ClientError as error:
                 if _code(error) in _ABSENT:
                     raise Absent(f"{self.name}/{version.key} was listed, and is not there any more") from None
                 raise self._failed(error, version.key) from None
-            except (BotoCoreError, HTTPClientError) as error:
+            except (_Cut, *_NO_ANSWER) as error:
                 if not left:
                     raise self._failed(error, version.key) from None
                 into.seek(0)
@@ -134,6 +147,18 @@ class S3Versions:
                 until = told.get("ObjectLockRetainUntilDate")
                 is_held = told.get("ObjectLockLegalHoldStatus") == "ON"
                 return Lock(told.get("ObjectLockMode"), until.astimezone(UTC) if until else None, is_held)
+
+    def _pages(self, where: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Only pages of a listing: anybody's XML reads like one of a bucket where nothing is. And none twice, for
+        ever.
+        """
+        seen: set[tuple[object, object]] = set()
+        for page in self._client.get_paginator("list_object_versions").paginate(**where):
+            at = (page.get("NextKeyMarker"), page.get("NextVersionIdMarker"))
+            if "IsTruncated" not in page or at in seen:
+                raise EvidenceError(f"{self.name} cannot be read: what came is not a listing, or begins again")
+            seen.add(at)
+            yield page
 
     def _lock_rule(self) -> dict[str, Any]:
         try:

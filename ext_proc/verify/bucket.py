@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from ext_proc.verify.findings import VerifyError
 from ext_proc.verify.source import Absent, BucketFacts, Lock, Opened, Version
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from ext_proc.verify.findings import Findings
 
 _ABSENT: Final = ("NoSuchKey", "NoSuchVersion", "404", "NotFound", "MethodNotAllowed", "405")
+_NO_ANSWER: Final = (BotoCoreError, ResponseParserError, OSError, RecursionError, ValueError, KeyError)
+"""Nothing came, or something that is not S3's: a proxy's page, a redirect (botocore asks about one without end), a
+number or a time that is none, a part that is missing."""
 _UNLOCKED: Final = ("ObjectLockConfigurationNotFoundError", "NotImplemented", "InvalidRequest")
 
 
@@ -63,27 +67,40 @@ class BucketSource:
         try:
             told = self._s3().get_bucket_versioning(Bucket=self._bucket)
             is_lockable = self._is_lockable()
-        except (ClientError, BotoCoreError, ValueError) as error:
+            date = told["ResponseMetadata"]["HTTPHeaders"].get("date")
+            at = parsedate_to_datetime(date).astimezone(UTC) if date else None
+        except (ClientError, *_NO_ANSWER) as error:
             raise self._failed(error) from None
-        date = told["ResponseMetadata"]["HTTPHeaders"].get("date")
-        if not date:
+        if at is None:
             raise VerifyError(f"s3://{self._bucket}: the store does not say what time it is (no Date header)")
-        self._start = parsedate_to_datetime(date).astimezone(UTC)
+        self._start = at
         return BucketFacts(f"s3://{self._bucket}", told.get("Status") == "Enabled", is_lockable, self._start)
 
     def versions(self, findings: Findings) -> Iterator[Version]:  # noqa: ARG002
         """See `Source.versions`."""
-        pages = self._s3().get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=self._prefix)
         try:
-            for page in pages:
+            for page in self._pages():
                 for item in page.get("Versions", ()):
                     if item["LastModified"] <= self._start:
                         yield self._version(item, is_marker=False)
                 for item in page.get("DeleteMarkers", ()):
                     if item["LastModified"] <= self._start:
                         yield self._version(item, is_marker=True)
-        except (ClientError, BotoCoreError) as error:
+        except (ClientError, *_NO_ANSWER) as error:
             raise self._failed(error) from None
+
+    def _pages(self) -> Iterator[dict[str, Any]]:
+        """Only pages of a listing: anybody's XML reads like one of a bucket where nothing is. And none twice, for
+        ever.
+        """
+        seen: set[tuple[object, object]] = set()
+        pages = self._s3().get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=self._prefix)
+        for page in pages:
+            at = (page.get("NextKeyMarker"), page.get("NextVersionIdMarker"))
+            if "IsTruncated" not in page or at in seen:
+                raise VerifyError(f"s3://{self._bucket}: what came is not a listing, or begins again. Try again")
+            seen.add(at)
+            yield page
 
     def open(self, version: Version) -> Opened:
         """See `Source.open`."""
@@ -102,7 +119,7 @@ class BucketSource:
             if _code(error) in _ABSENT:
                 raise Absent(version.key) from None
             raise self._failed(error) from None
-        except BotoCoreError as error:
+        except _NO_ANSWER as error:
             raise self._failed(error) from None
         return told
 
@@ -138,7 +155,7 @@ class BucketSource:
         return Version(key, version, bool(item.get("IsLatest")), is_marker, size, at, version)
 
     def _failed(self, error: Exception) -> VerifyError:
-        word = _code(error) if isinstance(error, ClientError) else str(error)
+        word = _code(error) if isinstance(error, ClientError) else f"{type(error).__name__}: {error}"
         return VerifyError(
             f"s3://{self._bucket} cannot be read: {word}. Credentials, region and endpoint come from the usual AWS "
             "variables and profiles (AWS_PROFILE, AWS_ENDPOINT_URL ...); reading needs s3:ListBucketVersions, "
@@ -157,7 +174,7 @@ class _Body:
     def read(self, size: int = -1, /) -> bytes:
         try:
             chunk: bytes = self._body.read(size if size >= 0 else None)
-        except (HTTPClientError, BotoCoreError, OSError) as error:
+        except _NO_ANSWER as error:
             raise VerifyError(f"s3://{self._bucket}: reading broke off ({type(error).__name__}). Try again") from None
         return chunk
 

@@ -4,53 +4,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import http.server
-import threading
+from datetime import UTC, datetime
 
 import pytest
 
+from ext_proc.audit.canary_s3 import run_canary
 from ext_proc.audit.s3 import S3Store
 from ext_proc.audit.store import StoreRefused, StoreUnavailable
 from ext_proc.errors import ConfigError
+from tests.fakes.s3_answers import PORTAL, Server, versions
 
 BODY = b"body"
 SHA256 = hashlib.sha256(BODY).hexdigest()
-
-
-class Server:
-    """Answers by method: (status, headers, body). ``seen`` are the requests."""
-
-    def __init__(self):
-        self.answers, self.seen = {}, []
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def answer(self):
-                body = self.rfile.read(int(self.headers.get("content-length", 0)))
-                outer.seen.append((self.command, self.path, dict(self.headers), body))
-                kind = "LIST" if self.command == "GET" and "versions" in self.path else self.command
-                status, headers, content = outer.answers.get(kind, (500, {}, b""))
-                if status == 0:
-                    self.close_connection = True
-                    return
-                self.send_response(status)
-                for name, value in ({"content-length": str(len(content))} | headers).items():
-                    self.send_header(name, value)
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(content)
-
-            do_GET = do_PUT = do_HEAD = answer  # noqa: N815
-
-            def log_message(self, *args):
-                pass
-
-        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
 
 
 @pytest.fixture(scope="module")
@@ -149,14 +114,38 @@ def test_a_redirect_is_no_answer(server, store):
         store.put("k", BODY, SHA256)
 
 
-def versions(*items):
-    listed = "".join(
-        f"<Version><Key>{key}</Key><VersionId>{version}</VersionId><IsLatest>false</IsLatest>"
-        f"<LastModified>{at}</LastModified><ETag>&quot;x&quot;</ETag><Size>4</Size></Version>"
-        for key, version, at in items
-    )
-    body = f"<?xml version='1.0'?><ListVersionsResult><IsTruncated>false</IsTruncated>{listed}</ListVersionsResult>"
-    return 200, {"content-type": "application/xml"}, body.encode()
+NOT_S3 = {
+    "a portal's page": (200, {}, PORTAL),
+    "a number that is none": (200, {}, versions(("p/k", "v", "2026-11-24T12:00:01Z"))[2].replace(b">4<", b">four<")),
+    "a version without a name": (200, {}, versions(("p/k", "v", "2026-11-24T12:00:01Z"))[2].replace(b"Key>", b"Quay>")),
+    "another length than listed": versions(("p/k", "v", "2026-11-24T12:00:01Z")),
+    "a redirect": (307, {"location": "http://portal.invalid/"}, b""),
+}
+
+
+@pytest.mark.parametrize("answer", NOT_S3)
+def test_what_only_looks_like_s3_is_no_answer(server, store, answer):
+    server.answers = dict.fromkeys(("LIST", "HEAD"), NOT_S3[answer]) | {"GET": (200, {}, PORTAL)}
+    for ask in (store.read_back, store.fetch, lambda key: list(store.keys(key))):
+        with pytest.raises(StoreUnavailable):
+            ask("k")
+
+
+def test_a_listing_that_begins_again_ends(server, store):
+    pages = [
+        versions(more=f"<NextKeyMarker>{at}</NextKeyMarker><NextVersionIdMarker>{at}</NextVersionIdMarker>")
+        for at in ("a", "b", "a")
+    ]
+    server.answers["LIST"] = iter([*pages, *pages, *pages])
+    with pytest.raises(StoreUnavailable, match="begins again"):
+        store.read_back("k")
+
+
+@pytest.mark.parametrize("answer", ["a portal's page", "a redirect"])
+def test_of_a_store_that_is_none_the_canary_says_nothing(server, store, answer):
+    server.answers = dict.fromkeys(("LIST", "HEAD", "GET", "PUT", "POST", "DELETE"), NOT_S3[answer])
+    with pytest.raises(StoreUnavailable):
+        run_canary(store.client, "evidence", "p/", "epoch", lambda: datetime.now(UTC))
 
 
 def test_the_oldest_version_is_the_one_that_is_read(server, store):
