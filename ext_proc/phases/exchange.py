@@ -7,12 +7,13 @@ record is made of that: the *intent*, the *outcome*, a record of a hold. Nothing
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from ext_proc.errors import PeerError
 from ext_proc.model import Entry, Payload
 from ext_proc.phases import facts
 from ext_proc.phases.fields import JSON, Passing
+from ext_proc.record_kinds import LeafKind, PayloadRole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
         ToolCall,
     )
     from ext_proc.phases.head import Head
-
-_QUESTION: Final = "policy.question"
 
 
 class Exchange:
@@ -142,7 +141,7 @@ class Exchange:
             requested = self._inspection.model if self._inspection else None
             parts["model"] = facts.model_facts(self._released, requested)
         calls = self._calls_released(released)[: facts.EFFECTS_MAX]
-        entry = replace(self._entry("inference.outcome", parts, bodies), tool_calls=calls)
+        entry = replace(self._entry(LeafKind.INFERENCE_OUTCOME, parts, bodies), tool_calls=calls)
         return entry if self._question_recorded else self._with_question(entry)
 
     def _calls_released(self, released: Redaction | None) -> tuple[ToolCall, ...]:
@@ -168,9 +167,9 @@ class Exchange:
             "outcome": self._outcome_told(status, http_status, None),
         }
         source = self._head.source if self._head else None
-        return Entry("inference.outcome", self.exchange_id, self._identity, source, said)
+        return Entry(LeafKind.INFERENCE_OUTCOME, self.exchange_id, self._identity, source, said)
 
-    def _entry(self, kind: str, parts: Mapping[str, Any], payloads: tuple[Payload, ...]) -> Entry:
+    def _entry(self, kind: LeafKind, parts: Mapping[str, Any], payloads: tuple[Payload, ...]) -> Entry:
         if self.exchange_id is None:
             raise PeerError("no exchange id")
         whole: dict[str, Any] = dict(parts)
@@ -193,7 +192,9 @@ class Exchange:
         """
         if self._decision is None or not self._decision.asked:
             return entry
-        return replace(entry, payloads=(*entry.payloads, Payload(_QUESTION, self._decision.asked, JSON)))
+        return replace(
+            entry, payloads=(*entry.payloads, Payload(PayloadRole.POLICY_QUESTION, self._decision.asked, JSON))
+        )
 
     def _request_facts(self, head: Head) -> dict[str, Any]:
         """The same in both records, once the question was put: then nothing about the request changes any more."""
@@ -207,18 +208,20 @@ class Exchange:
         if not self._body:
             return ()
         kind = self._head.content_type if self._head else ""
-        raw = Payload("request.raw", self._body, kind)
+        raw = Payload(PayloadRole.REQUEST_RAW, self._body, kind)
         if self._forwarded is None or self._forwarded.blocked:
             return (raw,)
-        return (raw, Payload("request.forwarded", self._forwarded.body, kind))
+        return (raw, Payload(PayloadRole.REQUEST_FORWARDED, self._forwarded.body, kind))
 
     def _response_payloads(self, released: Redaction | None) -> tuple[Payload, ...]:
         if not self._answer_body:
             return ()
         kind = next((v.decode("latin-1") for k, v in self._answer_headers if k == "content-type"), "")
         decoded = self._released.decoded if self._released else self._answer_body
-        upstream = Payload("response.upstream", decoded, kind)
-        return (upstream,) if released is None else (upstream, Payload("response.released", released.body, kind))
+        upstream = Payload(PayloadRole.RESPONSE_UPSTREAM, decoded, kind)
+        return (
+            (upstream,) if released is None else (upstream, Payload(PayloadRole.RESPONSE_RELEASED, released.body, kind))
+        )
 
     # What must be there by now -------------------------------------------------------------------------------------
 

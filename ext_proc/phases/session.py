@@ -44,6 +44,7 @@ from ext_proc.phases.fields import (
 )
 from ext_proc.phases.head import read_credential, read_head, status_of
 from ext_proc.phases.table import TABLE, State
+from ext_proc.record_kinds import LeafKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -224,7 +225,7 @@ class Session(Exchange):
         self._unlocked = tuple(event.headers.items())
         self.state = State.RECORDING_INTENT
         roles = self._request_payloads()
-        entry = self._with_question(self._entry("inference.intent", {"time": self._times(event.at)}, roles))
+        entry = self._with_question(self._entry(LeafKind.INFERENCE_INTENT, {"time": self._times(event.at)}, roles))
         brought = self._inspection.tool_results[-facts.RESULTS_MAX :] if self._inspection else ()
         return (do.Record(replace(entry, tool_results=brought)),)
 
@@ -460,7 +461,7 @@ class Session(Exchange):
         """The outcome says what was about to be released, but nobody was there to take it: say so (L7)."""
         self.state = State.RECORDING_END
         facts_ = {"outcome_sequence": self._outcome_sequence, "time": {"ended": facts.instant(at)}}
-        return (do.Record(self._entry("inference.undelivered", facts_, ())),)
+        return (do.Record(self._entry(LeafKind.INFERENCE_UNDELIVERED, facts_, ())),)
 
     def on_end_recorded(self, event: ev.Recorded | ev.Failed) -> tuple[do.Effect, ...]:
         """Nothing more can be said to anyone."""

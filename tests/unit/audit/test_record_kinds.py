@@ -10,8 +10,8 @@ from ext_proc.audit import kinds
 from ext_proc.record_kinds import LeafKind, PayloadRole
 
 PACKAGE = Path(ext_proc.__file__).parent
-OWN_WORDS = ("record_kinds.py", "verify/", "console/seen.py", "phases/session.py", "phases/exchange.py")
-"""The verifier shares nothing; the API's types are read as they stand; the session goes last."""
+OWN_WORDS = ("record_kinds.py", "verify/", "console/seen.py")
+"""The verifier shares nothing; the API's types are read as they stand."""
 
 
 def _literals(file: Path) -> set[str]:

@@ -14,6 +14,9 @@
 #   names none, and that is so unless you write it, tokens stay tokens.
 package inference.concerns.masking
 
+# What has another name is a misspelt one: it must not be a setting that is off.
+_settings := {"request", "response", "fields", "roles", "restore"}
+
 _actions := {
 	"request": {"mask", "tokenise", "hash", "drop", "partial", "block", "allow"},
 	"response": {"mask", "hash", "drop", "partial", "block", "allow"},
@@ -29,6 +32,7 @@ _field_actions := {"mask", "hash", "drop", "partial", "block", "include", "exclu
 default allow := false
 
 allow if {
+	count(object.keys(data.inference.masking) - _settings) == 0
 	_are_lines("request", data.inference.masking.request)
 	_are_lines("response", data.inference.masking.response)
 	_are_fields
@@ -80,7 +84,7 @@ _restore := data.inference.masking.restore
 
 _rules(direction) := array.concat(
 	[{"entity": entity, "action": action} | some entity, action in object.union({"*": "mask"}, _lines[direction])],
-	[rule | some rule in data.inference.masking.fields[direction]; _is_field(rule)],
+	[rule | some rule in _fields[direction]; _is_field(rule)],
 )
 
 # The lines by direction. Where the data are well formed and no role has its own, they are as they are written: `allow` has
@@ -110,6 +114,10 @@ _strictest(actions) := action if {
 	_strictness[action] == max({_strictness[one] | some one in actions})
 }
 
+default _fields := {}
+
+_fields := data.inference.masking.fields
+
 default _roles := {}
 
 _roles := data.inference.masking.roles
@@ -128,20 +136,15 @@ _is_line(direction, entity, action) if {
 	action in _actions[direction]
 }
 
-# No rules for fields, or well-formed ones. (The gate reads paths, and refuses what is none.)
-_are_fields if not data.inference.masking.fields
-
+# (The gate reads paths, and refuses what is none.)
 _are_fields if {
-	_has_fields("request")
-	_has_fields("response")
-}
-
-_has_fields(direction) if not data.inference.masking.fields[direction]
-
-_has_fields(direction) if {
-	is_array(data.inference.masking.fields[direction])
-	every rule in data.inference.masking.fields[direction] {
-		_is_field(rule)
+	is_object(_fields)
+	every direction, rules in _fields {
+		_actions[direction]
+		is_array(rules)
+		every rule in rules {
+			_is_field(rule)
+		}
 	}
 }
 

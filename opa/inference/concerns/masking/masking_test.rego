@@ -39,6 +39,13 @@ test_malformed_fields if {
 		{"response": [{"path": "$.a"}]},
 		{"response": [{"path": "$.a", "action": "mask", "why": "so"}]},
 		{"response": ["$.a"]},
+		{"requests": [{"path": "$.a", "action": "mask"}]},
+		{"request": null},
+		{"response": false},
+		[],
+		"$.a",
+		null,
+		false,
 	] {
 		lists := {"request": {}, "response": {}, "fields": fields}
 		masking.reasons == {"masking_malformed"} with data.inference.masking as lists
@@ -55,6 +62,9 @@ test_malformed if {
 		{"request": {"*": "maks"}, "response": {}},
 		{"request": {"email": "mask"}, "response": {}},
 		{"request": {}, "response": {"EMAIL": "tokenise"}},
+		{"request": {}, "response": {}, "field": {}},
+		{"request": {}, "response": {}, "role": {}},
+		{"request": {}, "response": {}, "restores": {}},
 		{"request": {}, "response": {}, "restore": ["EMAIL"]},
 		{"request": {}, "response": {}, "restore": null},
 		{"request": {}, "response": {}, "restore": {"support": "EMAIL"}},
