@@ -572,7 +572,8 @@ class Receipt:
 class Refusal:
     """An answer of ours instead of the model's: ``text`` is safe to show; ``reasons`` are the policy's codes.
 
-    ``held``: not a refusal but "come back later" (202), said with how the hold stands.
+    ``held``: not a refusal but "come back later" (202), said with how the hold stands. ``is_event``: said as an event
+    of a stream, to a client that reads nothing else.
     """
 
     status: int
@@ -582,3 +583,4 @@ class Refusal:
     retry_after_seconds: int | None = None
     headers: tuple[tuple[str, str], ...] = field(default=())
     held: Standing | None = None
+    is_event: bool = False

@@ -192,9 +192,8 @@ class Exchange:
         """
         if self._decision is None or not self._decision.asked:
             return entry
-        return replace(
-            entry, payloads=(*entry.payloads, Payload(PayloadRole.POLICY_QUESTION, self._decision.asked, JSON))
-        )
+        question = Payload(PayloadRole.POLICY_QUESTION, self._decision.asked, JSON)
+        return replace(entry, payloads=(*entry.payloads, question))
 
     def _request_facts(self, head: Head) -> dict[str, Any]:
         """The same in both records, once the question was put: then nothing about the request changes any more."""
@@ -219,9 +218,9 @@ class Exchange:
         kind = next((v.decode("latin-1") for k, v in self._answer_headers if k == "content-type"), "")
         decoded = self._released.decoded if self._released else self._answer_body
         upstream = Payload(PayloadRole.RESPONSE_UPSTREAM, decoded, kind)
-        return (
-            (upstream,) if released is None else (upstream, Payload(PayloadRole.RESPONSE_RELEASED, released.body, kind))
-        )
+        if released is None:
+            return (upstream,)
+        return (upstream, Payload(PayloadRole.RESPONSE_RELEASED, released.body, kind))
 
     # What must be there by now -------------------------------------------------------------------------------------
 

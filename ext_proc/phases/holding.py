@@ -168,7 +168,15 @@ class HoldingSession(Session):
 
     def _come_back(self, at: datetime) -> tuple[do.Effect, ...]:
         said = "This call waits for approval. Send the same request again to get its answer."
-        refusal = Refusal(_ACCEPTED, "approval_pending", said, (), COME_BACK_SECONDS, held=self._known_standing)
+        refusal = Refusal(
+            _ACCEPTED,
+            "approval_pending",
+            said,
+            (),
+            COME_BACK_SECONDS,
+            held=self._known_standing,
+            is_event=self._known_inspection.is_stream and self._preference == Preference(),
+        )
         return self._record_refusal(refusal, "held", at)
 
     @property

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ext_proc.model import Refusal, Standing
 
 _JSON: Final = "application/json"
+_EVENTS: Final = "text/event-stream"
 
 # Anthropic, "Errors": https://docs.anthropic.com/en/api/errors
 _ANTHROPIC: Final = {
@@ -32,7 +33,16 @@ _SERVER: Final = 500
 
 
 def refusal_body(protocol: str, refusal: Refusal) -> tuple[str, bytes]:
-    """Content type and body."""
+    """Content type and body.
+
+    A client that asked for a stream reads a 2xx as one and finds no event in JSON: an empty answer, and no error.
+    """
+    if refusal.is_event and refusal.held is not None:
+        if protocol.startswith("openai."):
+            return _EVENTS, f"data: {render(_held(refusal, refusal.held))}\n\n".encode()
+        if protocol.startswith("anthropic."):
+            told = {"type": "error", **_held(refusal, refusal.held)}
+            return _EVENTS, f"event: error\ndata: {render(told)}\n\n".encode()
     return _JSON, render(refusal_object(protocol, refusal)).encode()
 
 

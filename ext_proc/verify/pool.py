@@ -120,10 +120,10 @@ class _Reader:
         except Absent:
             return PackFacts(is_absent=True)
         if facts.payloads_sha256 != leaf.payloads_sha256:
-            self._compare(task, pack, facts)
+            self._compare(task, pack, facts, leaf)
         return facts
 
-    def _compare(self, task: Task, pack: Version, facts: PackFacts) -> None:
+    def _compare(self, task: Task, pack: Version, facts: PackFacts, leaf: LeafFacts) -> None:
         """Pack and leaves differ: read both again and name what is missing."""
         committed: set[str] = set()
         with self._source.open(task.events) as opened:
@@ -133,7 +133,9 @@ class _Reader:
         for one in sorted(committed - found)[:_NAMED_MAX]:
             what = f"The records commit to the ciphertext {one}; the pack has it not."
             facts.faults.append(("payload_missing", what))
-        for one in sorted(found - committed)[:_NAMED_MAX]:
+        # Records that cannot be read name nothing. The fault is theirs, and told of: nobody added to the pack.
+        is_whole = all(code != "object_unreadable" for code, _ in leaf.faults)
+        for one in sorted(found - committed)[:_NAMED_MAX] if is_whole else ():
             facts.faults.append(("object_unexpected", f"The pack holds the ciphertext {one}, which no record names."))
         if committed == found:
             what = "The pack holds the right ciphertexts in another order than the log."

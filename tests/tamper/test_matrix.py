@@ -28,7 +28,7 @@ from tests.fakes.forge import (
     standard_plans,
     write_sums,
 )
-from tests.tamper.tampers import BUCKET, OTHER, SIGNED, checkpoints, only, rewrite, truncate
+from tests.tamper.tampers import BUCKET, OTHER, SIGNED, break_events, checkpoints, only, rewrite, truncate
 
 TRIED: set[str] = set()
 
@@ -68,6 +68,15 @@ def test_who_holds_the_bucket(forge, tmp_path, name):
     tamper, code = BUCKET[name]
     tamper(forge)
     assert code in codes_of(forge, tmp_path)
+
+
+def test_ciphertexts_of_records_that_cannot_be_read_are_not_said_to_be_added(forge, tmp_path):
+    """Nobody put them there: what named them was changed, and that is told."""
+    break_events(forge)
+    forge.bucket.export(tmp_path / "export", NOW)
+    found = verify(str(tmp_path / "export"), forge.policy(tmp_path / "policy.yaml"), jobs=1).findings
+    assert "object_unreadable" in {one.code for one in found}
+    assert not [one for one in found if one.object.endswith(".pack") and one.code == "object_unexpected"]
 
 
 def test_what_is_sealed_while_the_bucket_is_listed_is_no_finding(forge, tmp_path):

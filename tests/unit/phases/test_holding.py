@@ -23,6 +23,7 @@ from tests.fakes.exchange import (
     CREDENTIAL,
     HELD,
     ID,
+    INSPECTION,
     SENT,
     TERMS,
     TO_BE_APPROVED,
@@ -41,11 +42,15 @@ if TYPE_CHECKING:
 REQUEST = ev.RequestBody(AT, BODY)
 
 
-def held(asked: Standing = HELD, resolved: Standing | None = AGREED) -> Conversation:
+def held(
+    asked: Standing = HELD, resolved: Standing | None = AGREED, *, is_stream: bool = INSPECTION.is_stream
+) -> Conversation:
     """A conversation where people must agree. ``resolved`` None: nobody says anything while it waits."""
 
     def room(effect: do.Effect) -> ev.AnswerEvent:
         match effect:
+            case do.Inspect():
+                return ev.Inspected(AT, replace(INSPECTION, is_stream=is_stream))
             case do.Decide():
                 return ev.Decided(AT, TO_BE_APPROVED)
             case do.AskApproval():
@@ -222,6 +227,22 @@ def test_nobody_answers_in_time() -> None:
     assert (outcome(told)["status"], outcome(told)["http_status"]) == ("held", 202)
     assert told.say(ev.StreamEnded(AT)) is None
     assert told.session.hold_ending is HoldEnding.TOLD
+
+
+@pytest.mark.parametrize(
+    ("is_stream", "prefer", "is_event"),
+    [
+        (True, (), True),
+        (False, (), False),
+        (True, (("prefer", b"respond-async"),), False),
+        (True, (("prefer", b"wait=10"),), False),
+    ],
+)
+def test_told_as_an_event(is_stream: bool, prefer: tuple[tuple[str, bytes], ...], is_event: bool) -> None:
+    """Whoever reads a stream, and has not said that they know the other answer."""
+    effect = held(resolved=None, is_stream=is_stream).settle(head(*prefer), REQUEST)
+    assert isinstance(effect, do.Refuse)
+    assert (effect.refusal.code, effect.refusal.is_event) == ("approval_pending", is_event)
 
 
 @pytest.mark.parametrize(
