@@ -115,9 +115,17 @@ class Shipper:
     def run_once(self) -> ShipReport:
         """One round over all epochs: births first, for a worker waits for its own."""
         made = ShipReport()
+        try:
+            self._go_round(made)
+        except OSError as error:  # no descriptor is left, or the disk does not answer: there is another round
+            made.failures.append(f"{code_of(error)}: {type(error).__name__}: {self._directory.name}")
+            self.on_failure(made)
+        return made
+
+    def _go_round(self, made: ShipReport) -> None:
         lock = _locked(self._directory)
         if lock is None:  # another shipper is at work: the supervisor's that is about to end
-            return made
+            return
         try:
             folders = sorted(path for path in self._directory.iterdir() if _is_epoch(path))
             if self._inherited is None:
@@ -147,7 +155,6 @@ class Shipper:
                     self._resting[one.folder.name] = (times, min(2**times, REST_MAX_ROUNDS))
         finally:
             os.close(lock)
-        return made
 
     def put(self, one: SealedObject, made: ShipReport) -> None:
         """Steps 3 and 4, for an object that belongs to no epoch; see `Desk.put`."""

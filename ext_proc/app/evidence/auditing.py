@@ -91,7 +91,8 @@ def _tell(report: Report) -> None:
     if report.ok:
         console.print(f"✓ {what}: nothing was changed, nothing is missing", highlight=False)
     else:
-        console.print(f"✗ {what}: {len(report.findings)} findings", highlight=False)
+        count = len(report.findings)
+        console.print(f"✗ {what}: {count} finding{'' if count == 1 else 's'}", highlight=False)
 
 
 def store_of_source(source: str | None, config: Config | None) -> VersionedStore:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import threading
 from datetime import timedelta
@@ -148,6 +149,23 @@ def test_a_disk_that_cannot_be_read_is_told_and_does_not_stop_the_others(tmp_pat
     assert report.failures == [f"disk: OSError: {E1}"]
     assert report.freed == 1
     assert bad.exists()
+
+
+@pytest.mark.parametrize("call", ["open", "listdir"])
+def test_a_round_that_cannot_even_begin_is_told_and_the_next_one_ships(tmp_path, clock, store, monkeypatch, call):
+    """No file descriptor is left: a shipper that ended of it would begin another log each time it was started again."""
+    a_dead_log(tmp_path, [2])
+    shipping = a_shipper(tmp_path, store, clock)
+
+    def no_descriptor(*_: object, **__: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, call, no_descriptor)
+        report = shipping.run_once()
+    assert (report.failures, report.freed) == (["disk: OSError: evidence"], 0)
+    report = shipping.run_once()
+    assert (report.failures, report.freed) == ([], 1)
 
 
 def test_an_object_that_the_store_will_not_take_stops_its_own_log_and_no_other(tmp_path, clock):
