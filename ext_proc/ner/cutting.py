@@ -37,6 +37,7 @@ _SENTENCE_END: Final = re.compile(
     + r"(?<!\b[^\W\d_]\.))[.!?\"'\u201d\u2019)\]]*(?=\s)"
 )
 _WORD: Final = re.compile(r"\S+")
+_FIRST_LETTER: Final = re.compile(r"(?<![^\W_])[^\W\d_]")
 _BLANK: Final = re.compile(r"\s+")
 
 _LETTER: Final = re.compile(r"[^\W\d_]")
@@ -82,11 +83,16 @@ def window_end(text: str) -> int | None:
             return sentence
         if word.end() == len(text):
             return None  # the word may go on
-        is_name_going_on = before[:1].isupper() and word[0][:1].isupper() and count < _WINDOW_WORDS_MAX
+        is_name_going_on = _has_capital(before) and _has_capital(word[0]) and count < _WINDOW_WORDS_MAX
         if count >= WINDOW_WORDS and not is_name_going_on:
             return word.start()
         before = word[0]
     return sentence
+
+
+def _has_capital(word: str) -> bool:
+    """Does a word of it begin with one? A bracket, a quotation mark or a placeholder may stand before the name."""
+    return any(found[0].isupper() for found in _FIRST_LETTER.finditer(word))
 
 
 def _at_limit(text: str, limit: int) -> int:

@@ -60,9 +60,11 @@ def test_windows() -> None:
     ]
 
 
-def test_a_window_does_not_end_within_a_name() -> None:
-    text = "and then on that day it was Ada Lovelace Byron who came here to see us"
-    assert cut(text, "window")[0] == "and then on that day it was Ada Lovelace Byron "
+@pytest.mark.parametrize("before", ["", "(", "\u201c", "[EMAIL]", "<PERSON_7Q2K>"])
+def test_a_window_does_not_end_within_a_name(before: str) -> None:
+    """Nor where something stands right before it."""
+    text = f"and then on that day it was {before}Ada Lovelace Byron who came here to see us"
+    assert cut(text, "window")[0] == f"and then on that day it was {before}Ada Lovelace Byron "
 
 
 def test_a_list_of_names_has_an_end() -> None:

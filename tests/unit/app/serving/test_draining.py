@@ -16,6 +16,7 @@ import yaml
 from aiohttp import ClientSession
 from structlog.testing import capture_logs
 
+from ext_proc import telemetry
 from ext_proc.app.serving import draining
 from ext_proc.app.serving.draining import (
     Admin,
@@ -38,6 +39,7 @@ SHORT = Patience(settle_seconds=0, deadline_seconds=60)
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draining, "_log", telemetry.logger())  # one that was used before is heard by nobody
     monkeypatch.setattr(draining, "QUIET_SECONDS", 0.05)
     monkeypatch.setattr(draining, "_POLL_SECONDS", 0.01)
     ticks = count()
