@@ -373,6 +373,16 @@ def test_openai_client_loses_patience_and_gets_its_answer_once(desk: Desk) -> No
     assert sent(desk) == before + 1
 
 
+def test_openai_client_that_streams_is_told_that_it_is_held(desk: Desk) -> None:
+    """It reads a 202 as a stream, and in JSON it would find no event: an answer of nothing, and no error."""
+    client = openai.OpenAI(base_url=f"{desk.gateway.stack.gateway}/v1", api_key=desk.gateway.analyst, max_retries=0)
+    messages: Any = [{"role": "user", "content": "fifteenth"}]
+    with pytest.raises(openai.APIError, match="waits for approval") as told:
+        list(client.chat.completions.create(model=RESTRICTED, messages=messages, stream=True))
+    assert told.value.code == "approval_pending"
+    assert desk.state(desk.held("fifteenth")) is HoldState.PENDING
+
+
 def test_the_auditor_finds_nothing(desk: Desk) -> None:
     """After all of this: every record is as it was written, and every body is named by one."""
     stack = desk.gateway.stack
