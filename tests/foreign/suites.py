@@ -83,11 +83,9 @@ def write_policy(folder: Path, *, is_masking: bool) -> None:
         data["inference"]["masking"] = {direction: {"*": "allow"} for direction in ("request", "response")}
     path.write_text(json.dumps(data))
     path = folder / "inference" / "concerns" / "secrets" / "secrets.rego"
-    shipped = '_is_secret(entity) if startswith(entity, "SECRET_")'
+    shipped = '\tstartswith(entity, "SECRET_")\n'
     assert path.read_text().count(shipped) == 1
-    milder = (
-        f'_is_secret(entity) if {{\n\tstartswith(entity, "SECRET_")\n\tinput.request.model != "{SECRETS_MASKED}"\n}}'
-    )
+    milder = f'{shipped}\tinput.request.model != "{SECRETS_MASKED}"\n'
     path.write_text(path.read_text().replace(shipped, milder))
 
 
