@@ -240,15 +240,20 @@ async def test_nobody_waits_for_the_child_any_more(tmp_path: Path) -> None:
         await until(lambda: not forked_by(server))
 
 
-def test_what_cannot_be_forked_is_refused_and_the_server_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_fork() -> int:
+@pytest.mark.parametrize(("call", "what"), [("fork", "fork"), ("pipe2", "pipe")])
+def test_what_cannot_be_forked_is_refused_and_the_server_stays(
+    monkeypatch: pytest.MonkeyPatch, call: str, what: str
+) -> None:
+    def fails(*_: int) -> int:
         raise OSError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(os, "fork", no_fork)
+    before = len([*Path("/proc/self/fd").iterdir()])
+    monkeypatch.setattr(os, call, fails)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         assert fork_server._forked(theirs) is False
-        assert json.loads(ours.recv(1000)) == {"refused": "fork: Resource temporarily unavailable"}
+        assert json.loads(ours.recv(1000)) == {"refused": f"{what}: Resource temporarily unavailable"}
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
 
 
 @pytest.mark.parametrize(

@@ -260,14 +260,17 @@ def _forked(channel: socket.socket) -> bool:
     2. It tells the supervisor that it is there. If it cannot, or if it was killed before, somebody else answers.
     """
     supervisor = os.getppid()
-    answered, answering = os.pipe2(os.O_CLOEXEC)
+    try:
+        answered, answering = os.pipe2(os.O_CLOEXEC)
+    except OSError as error:  # too many files are open: who asks later may have better luck
+        _say(channel, {"refused": f"pipe: {error.strerror}"})
+        return False
     hold_sigterm()  # it may come at once, and what a child does when it is asked to end it must do then too
     try:
         between = os.fork()
-    except OSError as error:  # no memory, or too many processes: those that run must not end of it
+    except OSError as error:  # no memory, or too many processes: who asks later may have better luck
         release_sigterm()
-        _say(channel, {"refused": f"fork: {error.strerror}"})
-        os.close(answering)
+        _answer(channel, answering, {"refused": f"fork: {error.strerror}"})
         os.close(answered)
         return False
     if between == 0:
@@ -290,8 +293,7 @@ def _fork_again(channel: socket.socket, answering: int) -> None:
     try:
         pid = os.fork()
     except OSError as error:
-        _say(channel, {"refused": f"fork: {error.strerror}"})
-        os.write(answering, b"1")
+        _answer(channel, answering, {"refused": f"fork: {error.strerror}"})
         os._exit(1)
     if pid:
         os._exit(0)
@@ -303,16 +305,20 @@ def _begin(channel: socket.socket, answering: int, supervisor: int) -> None:
     try:
         pidfd = os.pidfd_open(os.getpid())
     except OSError as error:
-        _say(channel, {"refused": f"pidfd_open: {error.strerror}"})
-        os.write(answering, b"1")
+        _answer(channel, answering, {"refused": f"pidfd_open: {error.strerror}"})
         os._exit(1)
-    _say(channel, {"started": os.getpid()}, pidfd)
-    os.write(answering, b"1")
-    for descriptor in (pidfd, answering):
-        os.close(descriptor)
+    _answer(channel, answering, {"started": os.getpid()}, pidfd)
+    os.close(pidfd)
     channel.close()
     os.setpgid(0, 0)
     os.environ[PARENT_VARIABLE] = str(supervisor)
+
+
+def _answer(channel: socket.socket, answering: int, told: Mapping[str, Any], *descriptors: int) -> None:
+    """Tell the supervisor, and then the server that it was told."""
+    _say(channel, told, *descriptors)
+    os.write(answering, b"1")
+    os.close(answering)
 
 
 def _say(channel: socket.socket, told: Mapping[str, Any], *descriptors: int) -> None:
