@@ -8,10 +8,9 @@ from __future__ import annotations
 import hmac
 import json
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
+from ext_proc.app.serving.door import Door, Handler
 from ext_proc.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,10 +19,9 @@ if TYPE_CHECKING:
     from ext_proc.app.serving.distribution import Distributor
 
 STATUS_MAX_BYTES: Final = 4 << 20
-_ANSWER_SECONDS: Final = 10
 
 
-class BundleDoor(ThreadingHTTPServer):
+class BundleDoor(Door):
     """Open from when it is made until `close`.
 
     Args:
@@ -35,35 +33,20 @@ class BundleDoor(ThreadingHTTPServer):
         ConfigError: it cannot listen, or the word cannot be read.
     """
 
-    daemon_threads = True
-
     def __init__(self, distributor: Distributor, address: str, token_file: Path) -> None:
         self.distributor = distributor
-        host, _, port = address.rpartition(":")
         try:
             self.word = f"Bearer {token_file.read_text().strip()}".encode()
-            super().__init__((host, int(port)), _Handler)
+            super().__init__(address, _Handler)
         except OSError as error:
             raise ConfigError(f"policy.distribution.listen: {address}: {error.strerror}") from None
-        Thread(target=self.serve_forever, name="bundles", daemon=True).start()
-
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        return int(self.server_address[1])
-
-    def close(self) -> None:
-        """Stop listening."""
-        self.shutdown()
-        self.server_close()
+        self.open("bundles")
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    timeout = _ANSWER_SECONDS
+class _Handler(Handler):
     server: BundleDoor
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - the name that the library calls
         """The bundle, unless OPA has it already."""
         found = self.server.distributor.serving() if self._may("/bundle") else None
         if found is None:
@@ -76,7 +59,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(HTTPStatus.OK, raw, digest)
         self.server.distributor.gave(digest)
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 - likewise
         """OPA's status."""
         length = self.headers.get("content-length", "")
         if not self._may("/status") or not length.isdecimal() or int(length) > STATUS_MAX_BYTES:
@@ -107,9 +90,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
-        """Nothing: what happened is logged where it is known."""
 
 
 def _read(body: bytes) -> dict[str, Any] | None:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from ext_proc.app.serving.door import Door, Handler
 from ext_proc.app.serving.pulse import LOOK_SECONDS, SHIPPER_SECONDS, Pulse
 from ext_proc.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_ANSWER_SECONDS: Final = 10
 
-
-class LifeDoor(ThreadingHTTPServer):
+class LifeDoor(Door):
     """Open from when it is made until `close`. Threads of its own answer: what hangs is the thread that ships.
 
     Args:
@@ -28,26 +26,18 @@ class LifeDoor(ThreadingHTTPServer):
         ConfigError: it cannot listen.
     """
 
-    daemon_threads = True
-
     def __init__(self, said_at: Callable[[], float], address: str) -> None:
         self._said_at = said_at
         self._pulse = Pulse(SHIPPER_SECONDS)
         self._is_closed = Event()
         self.is_live = True
-        host, _, port = address.rpartition(":")
         try:
-            super().__init__((host.strip("[]"), int(port)), _Handler)
+            super().__init__(address, _Handler)
         except (OSError, ValueError, OverflowError) as error:
             why = getattr(error, "strerror", None) or "host:port is wanted"
             raise ConfigError(f"--listen {address}: {why}") from None
-        for work in (self.serve_forever, self._look_forever):
-            Thread(target=work, name="life", daemon=True).start()
-
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        return int(self.server_address[1])
+        self.open("life")
+        Thread(target=self._look_forever, name="life", daemon=True).start()
 
     def look(self) -> None:
         """Look once."""
@@ -60,16 +50,13 @@ class LifeDoor(ThreadingHTTPServer):
     def close(self) -> None:
         """Stop listening."""
         self._is_closed.set()
-        self.shutdown()
-        self.server_close()
+        super().close()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    timeout = _ANSWER_SECONDS
+class _Handler(Handler):
     server: LifeDoor
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - the name that the library calls
         """Does it go on?"""
         if self.path.partition("?")[0] != "/live":
             self._answer(HTTPStatus.NOT_FOUND, {})
@@ -84,6 +71,3 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
-        """Nothing: it would be a line every ten seconds."""

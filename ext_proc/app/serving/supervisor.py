@@ -179,18 +179,14 @@ class _Supervisor:
                 self._died(role, child)
                 lived = monotonic() - started
             pause = 0.0 if lived >= STEADY_SECONDS else min(max(2 * pause, 0.2), BACKOFF_MAX_SECONDS)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await over.wait()
+            await _pause(pause, over)
 
     async def _bury(self, over: asyncio.Event) -> None:
         """Who was adopted of a child that died (a recogniser of names), once it has ended itself."""
         orphans = Orphans()
         while not over.is_set():
             orphans.look()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await over.wait()
+            await _pause(LOOK_SECONDS, over)
 
     async def _watch(self, role: _Role, child: Child, *over: asyncio.Future[Any]) -> None:
         """Until one of ``over``; meanwhile a process that hangs is ended."""
@@ -320,6 +316,12 @@ class _Supervisor:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         return await asyncio.to_thread(scraped, self._config, self._digest, request.headers.get("accept", ""))
+
+
+async def _pause(seconds: float, over: asyncio.Event) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await over.wait()
 
 
 def _check_files(config: Config) -> None:
