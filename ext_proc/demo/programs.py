@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -23,6 +25,8 @@ READY_SECONDS: Final = 180.0
 STOP_SECONDS: Final = 30.0
 """The gate's own way out is the longest: exchanges in flight end, then the rest of the evidence is shipped."""
 _LOG_LINES: Final = 15
+_PORTS: Final = itertools.cycle(random.sample(range(10000, 20000), 10000))
+"""In an order of each process's own, so that two that run side by side seldom ask for the same."""
 
 
 class ProgramError(Exception):
@@ -114,21 +118,14 @@ def start(
 
 
 def free_ports(count: int, *, with_grpc: bool = False) -> list[int]:
-    """Ports on loopback that nobody listens on; ``with_grpc``: the port 10,000 higher is free too."""
-    held: list[socket.socket] = []
-    found: list[int] = []
-    try:
-        while len(found) < count:
-            held.append(probe := socket.socket())
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-            if with_grpc and not (port + 10000 < 65536 and _is_free(port + 10000)):
-                continue
-            found.append(port)
-    finally:
-        for probe in held:
-            probe.close()
-    return found
+    """Ports on loopback that nobody listens on; ``with_grpc``: the port 10,000 higher is free too.
+
+    None is of the range that the kernel takes the near end of connections from (32768 and up where nobody changed it):
+    a server that starts a minute later, or anew, would find its port taken by a connection of its own neighbours. And
+    none is given twice by one process, as long as there are others.
+    """
+    free = (port for port in _PORTS if _is_free(port) and (not with_grpc or _is_free(port + 10000)))
+    return list(itertools.islice(free, count))
 
 
 def _is_free(port: int) -> bool:

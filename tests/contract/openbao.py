@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import time
 import urllib.request
 from pathlib import Path
 from typing import Any
+
+from ext_proc.demo.programs import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "root-of-this-test"
@@ -31,8 +32,7 @@ class OpenBao:
         self.token_file.write_text(TOKEN + "\n")
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.create_server(("127.0.0.1", 0)) as held:
-            self.port: int = held.getsockname()[1]
+        [self.port] = free_ports(1)
 
     @property
     def url(self) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +13,7 @@ from moto.server import ThreadedMotoServer
 from ext_proc.audit.canary import GOALS
 from ext_proc.audit.canary_s3 import run_canary
 from ext_proc.audit.store import StoreRefused, StoreUnavailable
+from ext_proc.demo.programs import free_ports
 from ext_proc.demo.seaweed import Seaweed, start_seaweed
 
 if TYPE_CHECKING:
@@ -155,8 +154,7 @@ def test_motos_holes_are_named(moto: Any):
 
 
 def test_no_answer_says_nothing_of_the_store(seaweed: Seaweed):
-    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
-        port = probe.getsockname()[1]
+    [port] = free_ports(1)
     nobody = boto3.client(
         "s3",
         endpoint_url=f"http://127.0.0.1:{port}",

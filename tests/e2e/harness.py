@@ -19,6 +19,7 @@ import h2.connection
 import h2.events
 
 from ext_proc.demo.envoy import start_envoy
+from ext_proc.demo.programs import free_ports
 from ext_proc.edge import EdgeConnection, EdgeSettings, TlsSettings, write_connections, write_edge
 from tests.e2e.stub import Stub
 from tests.e2e.upstream import Upstream
@@ -31,13 +32,6 @@ if TYPE_CHECKING:
 
 DEADLINE_SECONDS: Final = 15.0
 """For any single wait: a test that takes longer is broken."""
-
-
-def free_port() -> int:
-    """A port of loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class LoopThread:
@@ -243,9 +237,9 @@ def running_edge(
         settings = EdgeSettings(
             directory=directory,
             http_host="127.0.0.1",
-            http_port=free_port(),
+            http_port=free_ports(1)[0],
             admin_host="127.0.0.1",
-            admin_port=free_port(),
+            admin_port=free_ports(1)[0],
             access_log=directory / "access.jsonl",
             worker_sockets=tuple(sockets),
             hold_seconds=hold_seconds,

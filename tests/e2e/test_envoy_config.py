@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from ext_proc.demo.programs import tool
+from ext_proc.demo.programs import free_ports, tool
 from ext_proc.edge import UNMATCHED_ROUTE, TlsSettings, connections, write_connections, write_edge
 from tests.e2e import stub as gate
 from tests.e2e.harness import (
@@ -29,7 +29,6 @@ from tests.e2e.harness import (
     call,
     call_http2,
     connection,
-    free_port,
     request,
     running_edge,
 )
@@ -131,7 +130,7 @@ SCRIPTS: Final[dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> TlsSettings:
     certificate, key = _certificate(tmp_path_factory.mktemp("tls"))
-    return TlsSettings("127.0.0.1", free_port(), certificate, key, certificate)
+    return TlsSettings("127.0.0.1", free_ports(1)[0], certificate, key, certificate)
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +139,9 @@ def edge(tmp_path_factory: pytest.TempPathFactory, tls: TlsSettings) -> Iterator
         tmp_path_factory.mktemp("config"),
         answers={"/large": (plain(b"x" * (HELD_BYTES + 1)),)},
         scripts=SCRIPTS,
-        connections=[connection("refused", f"http://127.0.0.1:{free_port()}", "/refused", limit_bytes=LIMIT_BYTES)],
+        connections=[
+            connection("refused", f"http://127.0.0.1:{free_ports(1)[0]}", "/refused", limit_bytes=LIMIT_BYTES)
+        ],
         tls=tls,
         limit_bytes=LIMIT_BYTES,
         buffer_bytes=HELD_BYTES,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from ext_proc.demo import programs
 from ext_proc.demo.programs import Program, ProgramError, answers, free_ports, start, tool
 
 SLEEPS = (sys.executable, "-c", "import time; print('here', flush=True); time.sleep(60)")
@@ -102,12 +104,26 @@ def test_program_ends_with_us(tmp_path: Path) -> None:
 
 
 def test_free_ports() -> None:
-    ports = free_ports(5, with_grpc=True)
-    assert len(set(ports)) == 5
-    assert all(port + 10000 < 65536 for port in ports)
+    ports = free_ports(5, with_grpc=True) + free_ports(5)
+    assert len(set(ports)) == 10
     for port in ports:
         with socket.create_server(("127.0.0.1", port)):
             pass
+
+
+def test_free_ports_are_not_those_that_connections_take() -> None:
+    """A gateway's own connections once took the port that its upstream was to listen on."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert all(port + 10000 < first for port in free_ports(50, with_grpc=True))
+
+
+def test_free_ports_passes_over_what_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    with contextlib.ExitStack() as stack:
+        first, second, third = free_ports(3, with_grpc=True)
+        monkeypatch.setattr(programs, "_PORTS", iter([first, second, third]))
+        stack.enter_context(socket.create_server(("127.0.0.1", first)))
+        stack.enter_context(socket.create_server(("127.0.0.1", second + 10000)))
+        assert free_ports(1, with_grpc=True) == [third]
 
 
 def test_answers() -> None:
