@@ -65,7 +65,7 @@ def start_edge(folder: Path, url: str, *, has_gate: bool) -> tuple[Program, int]
         buffer_bytes=4 * 1024 * 1024,
     )
     folder.mkdir(exist_ok=True)
-    connection = EdgeConnection("demo", ("*",), "/v1/", url, None, 5, 4 << 20, 4 << 20)
+    connection = EdgeConnection("demo", ("*",), "/v1/", url, None, 5, 4 << 20, 4 << 20, 600)
     bootstrap = write_edge(settings, [connection]).bootstrap
     if not has_gate:
         told = yaml.safe_load(bootstrap.read_text())

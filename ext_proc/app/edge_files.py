@@ -11,6 +11,7 @@ from ext_proc.edge import (
     EdgePaths,
     EdgeSettings,
     TlsSettings,
+    idle_seconds,
     render_bootstrap,
     render_clusters,
     render_routes,
@@ -101,6 +102,9 @@ def connections(config: Config) -> list[EdgeConnection]:
             connect_timeout_seconds=section.upstream.connect_timeout_seconds,
             request_limit_bytes=section.request_limit_bytes,
             response_limit_bytes=section.response_limit_bytes,
+            idle_timeout_seconds=max(section.upstream.idle_timeout_seconds, idle_seconds(config.listen.hold_seconds)),
+            server_name=section.upstream.server_name,
+            is_http2=section.upstream.http2,
             unsafe_allow_upgrade=section.unsafe_allow_upgrade,
         )
         for section in config.connections

@@ -12,6 +12,7 @@ from ext_proc.config.fields import (
     MIB,
     Bytes,
     HeaderName,
+    HostName,
     HostPattern,
     Like,
     Name,
@@ -40,8 +41,16 @@ class Upstream(Section):
     """Scheme, host and port; the request's own path is kept."""
     ca_file: Path | None = None
     """PEM authorities to verify the service with. Left out: the system's."""
+    server_name: HostName | None = None
+    """The service's own name, where `url` only says where it is (a private endpoint, an address): it is asked for by
+    this name (Host and SNI), and its certificate must bear it. Left out: the host of `url`."""
+    http2: bool = False
+    """Speak HTTP/2 with it, without TLS too. Left out: HTTP/1.1, which every service speaks."""
     connect_timeout_seconds: PositiveSeconds = 5.0
     """Time to open a connection."""
+    idle_timeout_seconds: PositiveSeconds = 600.0
+    """A call on which nothing moves for this long, either way, is ended with 504: raise it for a model that thinks
+    longer before it says anything. A call that is held for an approval is never ended by it."""
 
 
 class CredentialSection(Section):

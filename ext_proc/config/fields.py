@@ -122,6 +122,9 @@ HostPattern = Annotated[
         "a host name in lower case without a port, *.example.com for any below, or * for any",
     ),
 ]
+HostName = Annotated[
+    str, Like(r"[a-z0-9-]+(\.[a-z0-9-]+)*", "a host name in lower case without a port, for example api.example.com")
+]
 HeaderName = Annotated[
     str, Like(r"[a-z0-9-]+", "a header's name in lower case, for example x-api-key"), AfterValidator(_settable)
 ]

@@ -23,6 +23,11 @@ _LONGEST_HOLD_SECONDS: Final = 3600.0
 """The ceiling of ``ExternalProcessor.message_timeout`` in Envoy's proto."""
 
 
+def idle_seconds(hold_seconds: float) -> float:
+    """How long a call must be let stand still for the hold's own time-out to come first."""
+    return hold_seconds + _MARGIN_SECONDS
+
+
 @dataclass(frozen=True, slots=True)
 class TlsSettings:
     """The TLS listener. PEM files; with ``client_ca_file`` a caller may show a certificate of that authority."""
@@ -78,7 +83,7 @@ def render_bootstrap(settings: EdgeSettings) -> str:
         http_port=settings.http_port,
         access_log=settings.access_log,
         hold_seconds=f"{settings.hold_seconds:.3f}",
-        idle_seconds=f"{settings.hold_seconds + _MARGIN_SECONDS:.3f}",
+        idle_seconds=f"{idle_seconds(settings.hold_seconds):.3f}",
         buffer_bytes=settings.buffer_bytes,
     )
 

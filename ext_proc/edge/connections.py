@@ -102,9 +102,9 @@ class EdgeConnection:
     ``hosts`` are names without port; ``*`` is any, ``*.example.com`` any below. ``path_prefix`` matches whole path
     segments unless it ends in a slash. ``url`` is scheme, host and port: a request keeps its path, its host becomes
     this one. The two limits are the gate's to enforce; Envoy's own (413 for requests, 502 for answers) is the largest
-    of them and of ``EdgeSettings.buffer_bytes``. ``sni`` is the name to ask for and to verify, where it is not the
-    host of ``url``. ``idle_timeout_seconds``: time without a byte either way before the exchange is ended; longer than
-    a hold.
+    of them and of ``EdgeSettings.buffer_bytes``. ``server_name`` is the service's, where ``url`` only says where it is:
+    it is asked for by it (Host and SNI), and its certificate must bear it. ``idle_timeout_seconds``: time without a
+    byte either way before the exchange is ended; longer than a hold (`bootstrap.idle_seconds`).
     """
 
     name: str
@@ -115,10 +115,10 @@ class EdgeConnection:
     connect_timeout_seconds: float
     request_limit_bytes: int
     response_limit_bytes: int
-    unsafe_allow_upgrade: bool = False
-    sni: str | None = None
+    idle_timeout_seconds: float
+    server_name: str | None = None
     is_http2: bool = False
-    idle_timeout_seconds: float = 600.0
+    unsafe_allow_upgrade: bool = False
 
 
 def render_routes(connections: Sequence[EdgeConnection]) -> str:
@@ -197,7 +197,7 @@ def _route(connection: EdgeConnection) -> Route:
         route=RouteAction(
             cluster=connection.name,
             # The service is asked under its own name: the caller's says nothing to it, and TLS needs the same.
-            host_rewrite_literal=_parts(connection).netloc,
+            host_rewrite_literal=connection.server_name or _parts(connection).netloc,
             # No limit on the whole answer: a long stream would be cut (measured: 15 s by default).
             timeout=timedelta(0),
             idle_timeout=timedelta(seconds=connection.idle_timeout_seconds),
@@ -294,7 +294,7 @@ def public_authorities() -> Path:
 
 def _tls(connection: EdgeConnection, host: str) -> TransportSocket:
     """TLS towards the service: its certificate must lead to the authorities and bear its name."""
-    name = connection.sni or host
+    name = connection.server_name or host
     kind = SubjectAltNameMatcherSanType.IP_ADDRESS if _is_ip_address(name) else SubjectAltNameMatcherSanType.DNS
     named = [SubjectAltNameMatcher(san_type=kind, matcher=StringMatcher(exact=name))]
     authorities = CertificateValidationContext(

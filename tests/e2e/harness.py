@@ -285,6 +285,7 @@ def connection(
             "connect_timeout_seconds": 2.0,
             "request_limit_bytes": limit_bytes,
             "response_limit_bytes": limit_bytes,
+            "idle_timeout_seconds": 600.0,
             **more,
         }
     )

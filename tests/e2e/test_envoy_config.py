@@ -8,6 +8,7 @@ import socket
 import ssl
 import string
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
@@ -192,7 +193,7 @@ def test_envoy_validates_what_is_rendered(tmp_path: Path, edge: Edge, *, with_tl
         connection("plain", "http://127.0.0.1:9"),
         connection("named", "https://model.example.com", "/named", hosts=("a.example.com", "*.example.org")),
         connection("authority", "https://10.0.0.1:8443", "/authority", ca_file=certificate),
-        connection("http2", "https://model.example.com", "/http2", is_http2=True, sni="other.example.com"),
+        connection("http2", "https://model.example.com", "/http2", is_http2=True, server_name="other.example.com"),
         connection("upgrades", "http://localhost:9", "/upgrades/", unsafe_allow_upgrade=True),
     ]
     paths = write_edge(settings, connections)
@@ -250,6 +251,7 @@ class _Secure(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
         self.send_response(200)
+        self.send_header("asked-as", self.headers["host"])
         self.send_header("content-length", "2")
         self.end_headers()
         self.wfile.write(b"{}")
@@ -274,6 +276,24 @@ def test_services_of_public_authorities_are_reached(
         edge.register(*edge.connections, service)
         edge.wait(lambda: edge.post("/secure/x").status == 200)
         assert edge.counter(rejected) == before
+    finally:
+        edge.register(*edge.connections)
+
+
+def test_a_service_behind_another_address_is_asked_under_its_own_name(
+    edge: Edge, tls: TlsSettings, secure: int
+) -> None:
+    """As with a private endpoint: `url` only says where it is."""
+    url = f"https://127.0.0.1:{secure}"
+    asked = connection("private", url, "/private", ca_file=tls.certificate_file, server_name="localhost")
+    try:
+        edge.register(*edge.connections, asked)
+        edge.wait(lambda: edge.post("/private/x").status == 200)
+        assert ("asked-as", "localhost") in edge.post("/private/x").headers
+
+        edge.register(*edge.connections, replace(asked, server_name="another.example"))
+        edge.wait(lambda: edge.post("/private/x").status == 503)
+        assert edge.counter("cluster.private.ssl.fail_verify_san") > 0
     finally:
         edge.register(*edge.connections)
 

@@ -49,7 +49,14 @@ FULL: dict[str, Any] = {
             "name": "first",
             "hosts": ["a.example", "*.b.example"],
             "path_prefix": "/v1/",
-            "upstream": {"url": "https://model.example:8443", "ca_file": "/uca", "connect_timeout_seconds": 2},
+            "upstream": {
+                "url": "https://model.example:8443",
+                "ca_file": "/uca",
+                "connect_timeout_seconds": 2,
+                "server_name": "api.model.example",
+                "http2": True,
+                "idle_timeout_seconds": 1800,
+            },
             "credential": {"header": "x-api-key", "prefix": "", "file": "/cred"},
             "accepts": ["oidc", "mtls"],
             "request_limit_bytes": 1 * MIB,
@@ -110,6 +117,15 @@ def test_connections_of_envoy(config: Config) -> None:
     assert (first.request_limit_bytes, first.response_limit_bytes) == (1 * MIB, 2 * MIB)
     assert (first.unsafe_allow_upgrade, second.unsafe_allow_upgrade) == (True, False)
     assert (second.ca_file, second.request_limit_bytes, second.response_limit_bytes) == (None, 10, 4 * MIB)
+    assert (first.server_name, first.is_http2, first.idle_timeout_seconds) == ("api.model.example", True, 1800)
+    assert (second.server_name, second.is_http2, second.idle_timeout_seconds) == (None, False, 600)
+
+
+def test_no_hold_is_cut_by_the_time_that_a_call_may_stand_still(tmp_path: Path) -> None:
+    """Envoy's route counts while the gate holds a call, too: 600 seconds once ended all that people took longer for."""
+    longest = _config(tmp_path, {**FULL, "listen": {**FULL["listen"], "hold_seconds": 3600}})
+
+    assert all(one.idle_timeout_seconds > 3600 for one in edge_files.connections(longest))
 
 
 def test_settings_of_envoy(config: Config) -> None:

@@ -22,6 +22,7 @@ ONE = EdgeConnection(
     connect_timeout_seconds=2.5,
     request_limit_bytes=1000,
     response_limit_bytes=2000,
+    idle_timeout_seconds=600.0,
 )
 
 
@@ -103,10 +104,11 @@ def test_tls_cluster_verifies_name_and_authority() -> None:
 
 
 def test_tls_cluster_with_authority_and_name_of_its_own() -> None:
-    cluster = _cluster(replace(ONE, url="https://10.0.0.1:8443", ca_file=Path("/ca.pem"), sni="api.internal"))
-    context = cluster["transport_socket"]["typed_config"]
+    connection = replace(ONE, url="https://10.0.0.1:8443", ca_file=Path("/ca.pem"), server_name="api.internal")
+    context = _cluster(connection)["transport_socket"]["typed_config"]
 
     assert context["sni"] == "api.internal"
+    assert _routes(connection)["*"][0]["route"]["host_rewrite_literal"] == "api.internal"
     assert context["common_tls_context"]["validation_context"]["trusted_ca"] == {"filename": "/ca.pem"}
 
 

@@ -36,7 +36,7 @@ SETTINGS = EdgeSettings(
 )
 MODEL = EdgeConnection(
     name="model", hosts=("*",), path_prefix="/v1/", url="https://model.example.com", ca_file=Path("/tls/ca.pem"),
-    connect_timeout_seconds=1, request_limit_bytes=1, response_limit_bytes=1,
+    connect_timeout_seconds=1, request_limit_bytes=1, response_limit_bytes=1, idle_timeout_seconds=1,
 )  # fmt: skip
 TYPES = "type.googleapis.com/envoy.extensions.filters"
 OFF = {"envoy.filters.http.ext_proc": {"@type": f"{TYPES}.http.ext_proc.v3.ExtProcPerRoute", "disabled": True}}
