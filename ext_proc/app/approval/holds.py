@@ -11,12 +11,14 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc import telemetry
 from ext_proc.app.approval.passages import marks_of
 from ext_proc.approval import hold as rules
 from ext_proc.approval.hold import Hold
+from ext_proc.approval.silence import BEAT_SECONDS, Silence
 from ext_proc.audit.vault import Sealer
 from ext_proc.errors import ApprovalUnavailable, TooLargeToApprove
 from ext_proc.model import HoldId, HoldState
@@ -37,9 +39,6 @@ SHOWN, CLEAR = "shown", "clear"
 """The two texts that are sealed: as the model would get it, and as it came."""
 TEXT_MAX: Final = 256 * 1024
 """Characters of a body that people can be asked about. Nobody agrees to what they cannot read to its end."""
-BEAT_SECONDS: Final = 5.0
-SILENT_SECONDS: Final = 20.0
-"""A worker that was not heard of for so long does not hold anything any more."""
 _RETRY_SECONDS: Final = 1.0
 _LOST_MAX: Final = 1000
 _THREADS: Final = 4
@@ -57,6 +56,7 @@ class HoldDesk:
         holder: the worker's log, as it stands now.
         status_url: where a caller can ask how a hold stands, if anywhere.
         clock: aware UTC.
+        ticks: seconds of a clock that only goes on.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class HoldDesk:
         holder: Callable[[], Holder],
         status_url: Callable[[HoldId], str | None],
         clock: Callable[[], datetime],
+        ticks: Callable[[], float] = monotonic,
     ) -> None:
         self._keyring = keyring
         self._register = register
@@ -74,6 +75,8 @@ class HoldDesk:
         self._holder = holder
         self._status_url = status_url
         self._clock = clock
+        self._ticks = ticks
+        self._silence = Silence()
         self._asked: dict[ExchangeId, asyncio.Future[Hold]] = {}  # what the register last said to each, or will say
         self._held: dict[ExchangeId, HoldId] = {}
         self._demanded: dict[ExchangeId, _Demanded] = {}
@@ -163,9 +166,9 @@ class HoldDesk:
         return found
 
     def _beat(self) -> None:
-        now = self._clock()
-        self._register.beat(self._holder().origin, now)
-        self._register.abandon_silent(now - timedelta(seconds=SILENT_SECONDS), now)
+        self._register.beat(self._holder().origin, self._clock())
+        silent = self._silence.after(self._register.beats(), self._ticks())
+        self._register.abandon_silent(silent, self._clock())
 
     async def _end(
         self, asked: asyncio.Future[Hold], held: HoldId | None, exchange_id: ExchangeId, ending: HoldEnding

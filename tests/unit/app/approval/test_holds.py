@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +17,7 @@ from ext_proc.app.approval.approvals import Approvals, Objection
 from ext_proc.app.approval.holds import HoldDesk
 from ext_proc.approval.bell import Bell
 from ext_proc.approval.register import Holder
+from ext_proc.approval.silence import BEAT_SECONDS
 from ext_proc.audit import erasure
 from ext_proc.audit.keys import KEPT_SECONDS, KeyRing
 from ext_proc.errors import ApprovalUnavailable, AuditUnavailable, TooLargeToApprove
@@ -243,6 +245,55 @@ async def test_register_is_away(house: House, monkeypatch: pytest.MonkeyPatch) -
     house.register.is_down = False
     await house.desk.settle(5)
     assert house.register.kept[hold_id].hold.state is HoldState.WITHDRAWN
+
+
+class Others:
+    """Two replicas' desks over one register. The clock of one is an hour ahead; what they count of time agrees."""
+
+    def __init__(self, house: House) -> None:
+        self.register = house.register
+        self.seconds = 0.0
+        self.ahead = self.desk(house, Holder("demo/gw-0/1", 7), house.now + timedelta(hours=1))
+        self.right = self.desk(house, Holder("demo/gw-1/1", 7), house.now)
+
+    def desk(self, house: House, holder: Holder, at: datetime) -> HoldDesk:
+        def clock() -> datetime:
+            return at + timedelta(seconds=self.seconds)
+
+        return HoldDesk(
+            house.keyring, house.register, house.bell, lambda: holder, house.url, clock, lambda: self.seconds
+        )
+
+    def beat(self, *desks: HoldDesk, for_seconds: float = 60.0) -> None:
+        """They say that they live, and look who is silent, as often as they do."""
+        until = self.seconds + for_seconds
+        while self.seconds < until:
+            self.seconds += BEAT_SECONDS
+            for one in desks:
+                with suppress(ApprovalUnavailable):
+                    one._beat()
+
+
+async def test_a_replica_whose_clock_is_ahead_takes_nobody_for_dead(house: House) -> None:
+    others = Others(house)
+    hold_id = (await others.right.ask(house.asking(within_seconds=7200), NOW)).hold_id
+    others.beat(others.right, others.ahead)
+    assert house.register.kept[hold_id].hold.state is HoldState.PENDING
+    others.beat(others.ahead)  # alone
+    assert house.register.kept[hold_id].hold.state is HoldState.ABANDONED
+
+
+async def test_nobody_is_taken_for_dead_because_the_register_was_away(house: House) -> None:
+    """Whoever finds it back first has heard nothing of the others for as long as nobody could say anything."""
+    others = Others(house)
+    hold_id = (await others.right.ask(house.asking(within_seconds=7200), NOW)).hold_id
+    others.beat(others.right, others.ahead)
+    house.register.is_down = True
+    others.beat(others.right, others.ahead)
+    house.register.is_down = False
+    others.beat(others.ahead, for_seconds=BEAT_SECONDS)
+    others.beat(others.right, others.ahead)
+    assert house.register.kept[hold_id].hold.state is HoldState.PENDING
 
 
 async def test_what_is_too_long_to_read_is_not_asked_about(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
