@@ -39,6 +39,11 @@ SHOWN, CLEAR = "shown", "clear"
 """The two texts that are sealed: as the model would get it, and as it came."""
 TEXT_MAX: Final = 256 * 1024
 """Characters of a body that people can be asked about. Nobody agrees to what they cannot read to its end."""
+ANSWER_SECONDS: Final = 30.0
+"""How long a call waits to be held: a register that stands still (its disk hangs) refuses nobody by itself."""
+LATE_SECONDS: Final = 3.0
+"""How much later than its time an exchange that waits may hear how the hold stands. Envoy's patience is five seconds
+longer than the longest wait (`listen.longest_wait_seconds`): ours must end first, or the caller is told nothing."""
 _RETRY_SECONDS: Final = 1.0
 _LOST_MAX: Final = 1000
 _THREADS: Final = 4
@@ -92,7 +97,7 @@ class HoldDesk:
             raise TooLargeToApprove
         caller_ref = self._keyring.subject_reference(asking.call.identity)
         demanded = self._demanded[exchange_id] = (rules.binding_of(asking, caller_ref), caller_ref, asking.terms)
-        hold = await self._kept(exchange_id, lambda: self._ask(asking, demanded, now))
+        hold = await self._kept(exchange_id, lambda: self._ask(asking, demanded, now), ANSWER_SECONDS)
         return self._stands(hold, exchange_id)
 
     async def wait(self, hold_id: HoldId, exchange_id: ExchangeId, until: datetime) -> Standing:
@@ -101,7 +106,8 @@ class HoldDesk:
         seen = HoldState.PENDING
         while True:
             await self._bell.changed(hold_id, seen, until)
-            hold = await self._kept(exchange_id, lambda: self._claim(hold_id, exchange_id))
+            seconds = max(0.0, (until - self._clock()).total_seconds()) + LATE_SECONDS
+            hold = await self._kept(exchange_id, lambda: self._claim(hold_id, exchange_id), seconds)
             is_others = hold.state is HoldState.CLAIMED and hold.claimed_by != exchange_id
             if not is_others or self._clock() >= until:
                 return self._stands(hold, exchange_id)
@@ -148,12 +154,18 @@ class HoldDesk:
     async def _apart(self, work: Callable[..., object], *told: Any) -> None:
         await asyncio.get_running_loop().run_in_executor(self._threads, work, *told)
 
-    async def _kept(self, exchange_id: ExchangeId, work: Callable[[], Hold]) -> Hold:
-        """What a question to the register says. It goes on where its caller leaves, and `ended` waits for it."""
+    async def _kept(self, exchange_id: ExchangeId, work: Callable[[], Hold], seconds: float) -> Hold:
+        """What a question to the register says. It goes on where its caller leaves, or has waited for so long, and
+        `ended` waits for it.
+        """
         asked = asyncio.get_running_loop().run_in_executor(self._threads, work)
         self._asked[exchange_id] = asked
         asked.add_done_callback(lambda done: done.cancelled() or done.exception())  # perhaps nobody asks
-        return await asyncio.shield(asked)
+        try:
+            async with asyncio.timeout(seconds):
+                return await asyncio.shield(asked)
+        except TimeoutError:
+            raise ApprovalUnavailable("approval_register: no answer") from None
 
     def _ask(self, asking: Asking, demanded: _Demanded, now: datetime) -> Hold:
         holder = self._holder()

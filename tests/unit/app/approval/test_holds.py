@@ -197,6 +197,35 @@ async def test_caller_leaves_while_the_register_is_asked(house: House) -> None:
     assert kept.hold.state is HoldState.WITHDRAWN
 
 
+async def test_a_register_that_stands_still_holds_nobody(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its disk hangs: no error, no answer. The caller is told so in time; what is kept in the end is withdrawn."""
+    monkeypatch.setattr(desk_module, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(desk_module, "LATE_SECONDS", 0.05)
+    hold_id = (await house.desk.ask(house.asking(X), NOW)).hold_id
+    thawed = threading.Event()
+    house.register.ask = after(thawed, house.register.ask)  # type: ignore[method-assign]
+    house.register.claim = after(thawed, house.register.claim)  # type: ignore[method-assign]
+    with pytest.raises(ApprovalUnavailable, match="no answer"):
+        await house.desk.wait(hold_id, X, NOW)
+    with pytest.raises(ApprovalUnavailable, match="no answer"):
+        await house.desk.ask(house.asking(Y, body=b"another"), NOW)
+    house.desk.ended(X, HoldEnding.LEFT)
+    house.desk.ended(Y, HoldEnding.LEFT)
+    thawed.set()
+    await house.desk.settle(5)
+    assert [one.hold.state for one in house.register.kept.values()] == [HoldState.WITHDRAWN] * 2
+
+
+def after(begun: threading.Event, work: Any) -> Any:
+    """``work``, once something has happened."""
+
+    def late(*told: Any) -> Any:
+        begun.wait(20)
+        return work(*told)
+
+    return late
+
+
 async def test_answer_that_got_lost_may_have_been_a_claim(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """The claim was kept, its answer never came: what the exchange claimed is given back when it ends."""
     monkeypatch.setattr(desk_module, "_RETRY_SECONDS", 0.01)
