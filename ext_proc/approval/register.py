@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from ext_proc.approval.hold import Hold
@@ -140,10 +140,22 @@ class Register(Protocol):
         """The worker with this log lives. Whoever asks lives too."""
         ...
 
-    def abandon_silent(self, before: datetime, now: datetime) -> int:
-        """Waiting exchanges of workers that were last heard of earlier are gone (`hold.abandoned`).
+    def beats(self) -> dict[str, str]:
+        """What each worker said last to say that it lives, by its log: another text each time (`silence`).
 
-        ``before`` must lie further back than the clocks of two replicas lie apart. How many holds were abandoned.
+        It has no other meaning: each is made with the clock of its worker, and clocks lie apart.
+        """
+        ...
+
+    def abandon_silent(self, silent: Mapping[str, str], now: datetime) -> int:
+        """Waiting exchanges of workers that have said nothing since are gone (`hold.abandoned`).
+
+        Args:
+            silent: what each said last (`beats`). Who has said something else by now lives.
+            now: the time.
+
+        Returns:
+            How many holds were abandoned.
         """
         ...
 

@@ -37,7 +37,7 @@ from ext_proc.errors import ApprovalUnavailable, TooManyHolds
 from ext_proc.model import ExchangeId, HoldState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from sqlalchemy import ColumnElement, Connection, Engine
@@ -249,16 +249,22 @@ class SqlRegister:
             with self._tables.writing() as connection:
                 _greet(connection, self._tables, origin, now)
 
-    def abandon_silent(self, before: datetime, now: datetime) -> int:
-        """See `Register.abandon_silent`."""
+    def beats(self) -> dict[str, str]:
+        """See `Register.beats`."""
         if not self._tables.is_set_up():
+            return {}
+        with self._tables.reading() as connection:
+            return {one.origin: one.beat_at for one in connection.execute(select(workers))}
+
+    def abandon_silent(self, silent: Mapping[str, str], now: datetime) -> int:
+        """See `Register.abandon_silent`."""
+        if not silent or not self._tables.is_set_up():
             return 0
-        silent = select(workers.c.origin).where(workers.c.beat_at < as_text(before))
-        is_silent = waiting.c.origin.in_(silent)
-        count = self._abandon(is_silent, now)
+        is_silent = tuple_(workers.c.origin, workers.c.beat_at).in_(list(silent.items()))
+        count = self._abandon(waiting.c.origin.in_(select(workers.c.origin).where(is_silent)), now)
         is_waited = select(waiting.c.hold_id).where(waiting.c.origin == workers.c.origin).exists()
         with self._tables.writing() as connection:
-            connection.execute(delete(workers).where(workers.c.beat_at < as_text(before), ~is_waited))
+            connection.execute(delete(workers).where(is_silent, ~is_waited))
         return count
 
     def recovered(self, origin: str, first_sequence: int, passed: frozenset[ExchangeId], now: datetime) -> int:

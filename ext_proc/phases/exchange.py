@@ -64,6 +64,7 @@ class Exchange:
         self._released: Redaction | None = None
         # When.
         self._received_at: datetime | None = None
+        self._patient_since: datetime | None = None  # Envoy, for the answer that it waits for while people are asked
         self._decided_at: datetime | None = None
         self._forwarded_at: datetime | None = None
         self._answered_at: datetime | None = None

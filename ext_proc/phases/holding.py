@@ -131,10 +131,11 @@ class HoldingSession(Session):
         seconds = self._known_connection.hold_seconds
         if prefers.wait_seconds is not None:
             seconds = min(seconds, prefers.wait_seconds)
-        if self.exchange_id is None:
+        if self.exchange_id is None or self._patient_since is None:
             raise PeerError("held before begun")
         self.state = State.HOLDING
-        return (do.AwaitApproval(standing.hold_id, self.exchange_id, event.at + timedelta(seconds=seconds)),)
+        until = self._patient_since + timedelta(seconds=seconds)  # a slow register must not cost the caller the answer
+        return (do.AwaitApproval(standing.hold_id, self.exchange_id, until),)
 
     def on_hold_resolved(self, event: ev.HoldStands) -> tuple[do.Effect, ...]:
         """Step 3c."""

@@ -102,7 +102,8 @@ class Session(Exchange):
 
     def on_request_headers(self, event: ev.RequestHeaders) -> tuple[do.Effect, ...]:
         """Read the head, find the connection, and see that there is room for the records."""
-        self._received_at, self.exchange_id = event.at, event.attributes.exchange_id
+        self._received_at = self._patient_since = event.at
+        self.exchange_id = event.attributes.exchange_id
         self.connection = self._connections.get(event.attributes.route)
         self._body_is_to_come = not event.is_last
         try:
@@ -142,7 +143,7 @@ class Session(Exchange):
         """The whole body (BUFFERED). ``is_last`` is False where trailers follow; they go unseen, and so are dropped."""
         if len(event.body) > self._known_connection.request_limit_bytes:
             return self._refuse(BodyTooLarge("body"), event.at)
-        self._body = event.body
+        self._body, self._patient_since = event.body, event.at
         return self._inspect()
 
     def _inspect(self) -> tuple[do.Effect, ...]:

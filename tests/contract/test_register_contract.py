@@ -363,8 +363,7 @@ def test_an_exchange_ends_whose_hold_nobody_knows(register: Register) -> None:
     other = register.ask(a_hold("b"), Z, THERE, NOW)
     assert register.ended_anywhere(Z, HoldEnding.LEFT, NOW) == 1
     assert register.find(other.hold_id, NOW).state is WITHDRAWN
-    silent = NOW + timedelta(minutes=1)
-    register.abandon_silent(silent, silent)
+    register.abandon_silent(register.beats(), NOW)
     assert register.find(hold.hold_id, NOW).waiting == ()
     assert register.ended_anywhere(X, HoldEnding.LEFT, NOW) == 1, "it does not wait any more, and claims still"
     assert register.find(hold.hold_id, NOW).state is APPROVED
@@ -445,13 +444,15 @@ def test_a_silent_workers_exchanges_are_gone(register: Register) -> None:
     told = register.ask(a_hold("c"), X, HERE, NOW)
     register.ended(told.hold_id, X, HoldEnding.TOLD, NOW)
     register.ask(a_hold("c"), Z, HERE, NOW)
+    before = register.beats()
     register.beat(THERE.origin, LATER)
-    assert register.abandon_silent(NOW, LATER) == 0
-    assert register.abandon_silent(LATER, LATER) == 1
+    assert register.abandon_silent({}, LATER) == 0
+    assert register.abandon_silent(before, LATER) == 1
     assert [state(register, one) for one in (alone, shared, told)] == [ABANDONED, PENDING, PENDING]
     found = register.find(shared.hold_id, LATER)
     assert found is not None and found.waiting == (Y,)
-    assert register.abandon_silent(LATER, LATER) == 0
+    assert register.abandon_silent(before, LATER) == 0
+    assert register.beats().keys() == {THERE.origin}, "the dead are forgotten"
     late = register.claim(alone.hold_id, X, HERE, LATER)
     assert late is not None and late.state is ABANDONED
     assert register.ask(a_hold("a"), X, HERE, LATER).state is PENDING  # it lived after all: it asks again
@@ -459,14 +460,31 @@ def test_a_silent_workers_exchanges_are_gone(register: Register) -> None:
 
 def test_whoever_asks_lives(register: Register) -> None:
     register.ask(a_hold("a"), X, HERE, NOW)
+    before = register.beats()
     register.ask(a_hold("b"), Y, HERE, LATER)
-    assert register.abandon_silent(LATER, LATER) == 0
+    assert register.abandon_silent(before, LATER) == 0
     assert state(register, a_hold("a"), LATER) is PENDING
+
+
+def test_clocks_of_workers_lie_apart(register: Register) -> None:
+    """What a worker says tells only whether it said something since, also where its clock went back."""
+    register.ask(a_hold("a"), X, HERE, NOW)
+    register.ask(a_hold("b"), Y, THERE, NOW - timedelta(days=1))
+    before = register.beats()
+    register.beat(HERE.origin, NOW - timedelta(hours=1))
+    register.beat(THERE.origin, NOW - timedelta(days=1) + 2 * SECOND)
+    after = register.beats()
+    assert before.keys() == after.keys() == {HERE.origin, THERE.origin}
+    assert all(before[one] != after[one] for one in before)
+    assert register.abandon_silent(before, NOW + timedelta(minutes=1)) == 0
+    assert register.abandon_silent({HERE.origin: after[THERE.origin]}, NOW) == 0
+    assert register.abandon_silent({HERE.origin: after[HERE.origin]}, NOW) == 1
+    assert [state(register, a_hold(what)) for what in "ab"] == [ABANDONED, PENDING]
 
 
 def test_silence_tells_nothing_of_a_claim(register: Register) -> None:
     hold = claimed(register)
-    register.abandon_silent(LATER, LATER)
+    register.abandon_silent(register.beats(), LATER)
     assert state(register, hold, LATER) is CLAIMED
 
 
@@ -567,7 +585,8 @@ def test_out_of_reach_and_back(here: Setting) -> None:
             lambda: register.oldest_pending(NOW),
             lambda: register.states([hold.hold_id], NOW),
             lambda: register.beat(HERE.origin, NOW),
-            lambda: register.abandon_silent(NOW, NOW),
+            register.beats,
+            lambda: register.abandon_silent({HERE.origin: "a"}, NOW),
             lambda: register.recovered(HERE.origin, 0, frozenset(), NOW),
             lambda: register.expire(NOW),
             lambda: register.sweep(NOW),

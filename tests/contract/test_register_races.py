@@ -29,7 +29,6 @@ from tests.fakes.holds import (
     HERE,
     KIM,
     NOW,
-    SECOND,
     TWO,
     WITHIN,
     X,
@@ -164,7 +163,7 @@ def test_everybody_does_everything_at_once(register: SqlRegister) -> None:
                 register.recovered(holders[1].origin, 0, frozenset(), NOW)
             if number == 1:
                 register.expire(NOW)
-                register.abandon_silent(NOW - SECOND, NOW)
+                register.abandon_silent(register.beats(), NOW)
             register.ended(hold.hold_id, mine, (HoldEnding.PASSED, HoldEnding.LEFT)[step % 2], NOW)
             register.pending(None, APPROVERS, NOW, 9)
 
@@ -304,7 +303,7 @@ def test_no_look_goes_through_all_holds(register: SqlRegister) -> None:
     register.states([hold.hold_id], NOW)
     register.beat(HERE.origin, NOW)
     register.recovered(HERE.origin, 0, frozenset({X}), NOW)
-    register.abandon_silent(NOW, NOW)
+    register.abandon_silent(register.beats(), NOW)
     register.expire(NOW + WITHIN)
     with closing(register._tables.engine.raw_connection()) as connection, closing(connection.cursor()) as cursor:
         for statement, told in [(one, told) for one, told in looks if one.startswith(("SELECT", "UPDATE", "DELETE"))]:
@@ -368,7 +367,8 @@ def test_tables_of_another_version_are_told_apart(database: Database, register: 
 
 def test_nobody_makes_tables_to_look_after_them(database: Database, register: SqlRegister) -> None:
     register.beat(HERE.origin, NOW)
-    assert register.sweep(NOW) == register.expire(NOW) == register.abandon_silent(NOW, NOW) == 0
+    assert register.sweep(NOW) == register.expire(NOW) == register.abandon_silent({HERE.origin: "a"}, NOW) == 0
+    assert register.beats() == {}
     assert register.recovered(HERE.origin, 0, frozenset(), NOW) == 0
     assert database._tables() == []
     with closing(SqlRegistry.from_url(database.url)) as keys:  # they stand side by side

@@ -13,7 +13,7 @@ from ext_proc.errors import ApprovalUnavailable, TooManyHolds
 from ext_proc.model import ExchangeId, HoldState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from ext_proc.approval.hold import Hold
@@ -33,7 +33,7 @@ class FakeRegister:
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.kept: dict[HoldId, _Kept] = {}
-        self.beats: dict[str, datetime] = {}
+        self._beats: dict[str, str] = {}
         self.is_down = False
         self.asked_states = 0
         self.watch = FakeWatch(self)
@@ -84,10 +84,10 @@ class FakeRegister:
                 if found.binding_sha256 != hold.binding_sha256 or not rules.is_found_again(found, now):
                     continue
                 after = rules.claimed(rules.joined(found, exchange_id), exchange_id)
-                self.beats[holder.origin] = now
+                self._beats[holder.origin] = now.isoformat()
                 return self._keep(one, after, holder)
             self._admit(hold.caller_ref, now)
-            self.beats[holder.origin] = now
+            self._beats[holder.origin] = now.isoformat()
             one = self.kept[hold.hold_id] = _Kept(replace(hold, state=HoldState.EXPIRED), {}, None, {})
             return self._keep(one, rules.joined(hold, exchange_id), holder)
 
@@ -191,14 +191,19 @@ class FakeRegister:
         """See `Register.beat`."""
         with self._alone():
             if any(origin in one.origins.values() for one in self.kept.values()):
-                self.beats[origin] = now
+                self._beats[origin] = now.isoformat()
 
-    def abandon_silent(self, before: datetime, now: datetime) -> int:
+    def beats(self) -> dict[str, str]:
+        """See `Register.beats`."""
+        with self._alone():
+            return dict(self._beats)
+
+    def abandon_silent(self, silent: Mapping[str, str], now: datetime) -> int:
         """See `Register.abandon_silent`."""
         with self._alone():
-            silent = {origin for origin, at in self.beats.items() if at < before}
-            self.beats = {origin: at for origin, at in self.beats.items() if origin not in silent}
-            return self._abandon(silent, now)
+            gone = {origin for origin, said in silent.items() if self._beats.get(origin) == said}
+            self._beats = {origin: said for origin, said in self._beats.items() if origin not in gone}
+            return self._abandon(gone, now)
 
     def recovered(self, origin: str, first_sequence: int, passed: frozenset[ExchangeId], now: datetime) -> int:
         """See `Register.recovered`."""
@@ -210,7 +215,7 @@ class FakeRegister:
                     before, is_readable = one.hold, claim.next_sequence >= first_sequence
                     self._keep(one, rules.settled(rules.at(before, now), passed, is_readable=is_readable))
                     count += one.hold != before
-            self.beats.pop(origin, None)
+            self._beats.pop(origin, None)
             return count + self._abandon({origin}, now)
 
     def _abandon(self, origins: set[str], now: datetime) -> int:

@@ -82,6 +82,7 @@ class World(RuleBasedStateMachine):
         self.passed: list[ExchangeId] = []
         self.lost: set[HoldId] = set()
         self.told: dict[HoldId, Hold] = {}
+        self.beats: dict[str, str] = {}
 
     def new_worker(self) -> Worker:
         self.count += 1
@@ -207,11 +208,14 @@ class World(RuleBasedStateMachine):
             self.lost |= {self.held[one] for one in self.held}
         self.register.recovered(worker.origin, first, passed, self.now)
 
-    @rule(seconds=st.sampled_from([0, 20, 300]))
-    def housekeeping(self, seconds: int) -> None:
+    @rule(is_wrong=st.booleans())
+    def housekeeping(self, is_wrong: bool) -> None:
+        """Who has said nothing since the last time is taken for dead; or somebody looks who is wrong about everybody."""
+        silent = self.register.beats() if is_wrong else self.beats
         self.register.beat(self.workers[0].origin, self.now)
-        self.register.abandon_silent(self.now - timedelta(seconds=seconds), self.now)
+        self.register.abandon_silent(silent, self.now)
         self.register.expire(self.now)
+        self.beats = self.register.beats()
 
     # Laws
 

@@ -11,12 +11,14 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc import telemetry
 from ext_proc.app.approval.passages import marks_of
 from ext_proc.approval import hold as rules
 from ext_proc.approval.hold import Hold
+from ext_proc.approval.silence import BEAT_SECONDS, Silence
 from ext_proc.audit.vault import Sealer
 from ext_proc.errors import ApprovalUnavailable, TooLargeToApprove
 from ext_proc.model import HoldId, HoldState
@@ -37,9 +39,11 @@ SHOWN, CLEAR = "shown", "clear"
 """The two texts that are sealed: as the model would get it, and as it came."""
 TEXT_MAX: Final = 256 * 1024
 """Characters of a body that people can be asked about. Nobody agrees to what they cannot read to its end."""
-BEAT_SECONDS: Final = 5.0
-SILENT_SECONDS: Final = 20.0
-"""A worker that was not heard of for so long does not hold anything any more."""
+ANSWER_SECONDS: Final = 30.0
+"""How long a call waits to be held: a register that stands still (its disk hangs) refuses nobody by itself."""
+LATE_SECONDS: Final = 3.0
+"""How much later than its time an exchange that waits may hear how the hold stands. Envoy's patience is five seconds
+longer than the longest wait (`listen.longest_wait_seconds`): ours must end first, or the caller is told nothing."""
 _RETRY_SECONDS: Final = 1.0
 _LOST_MAX: Final = 1000
 _THREADS: Final = 4
@@ -57,6 +61,7 @@ class HoldDesk:
         holder: the worker's log, as it stands now.
         status_url: where a caller can ask how a hold stands, if anywhere.
         clock: aware UTC.
+        ticks: seconds of a clock that only goes on.
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class HoldDesk:
         holder: Callable[[], Holder],
         status_url: Callable[[HoldId], str | None],
         clock: Callable[[], datetime],
+        ticks: Callable[[], float] = monotonic,
     ) -> None:
         self._keyring = keyring
         self._register = register
@@ -74,6 +80,8 @@ class HoldDesk:
         self._holder = holder
         self._status_url = status_url
         self._clock = clock
+        self._ticks = ticks
+        self._silence = Silence()
         self._asked: dict[ExchangeId, asyncio.Future[Hold]] = {}  # what the register last said to each, or will say
         self._held: dict[ExchangeId, HoldId] = {}
         self._demanded: dict[ExchangeId, _Demanded] = {}
@@ -89,7 +97,7 @@ class HoldDesk:
             raise TooLargeToApprove
         caller_ref = self._keyring.subject_reference(asking.call.identity)
         demanded = self._demanded[exchange_id] = (rules.binding_of(asking, caller_ref), caller_ref, asking.terms)
-        hold = await self._kept(exchange_id, lambda: self._ask(asking, demanded, now))
+        hold = await self._kept(exchange_id, lambda: self._ask(asking, demanded, now), ANSWER_SECONDS)
         return self._stands(hold, exchange_id)
 
     async def wait(self, hold_id: HoldId, exchange_id: ExchangeId, until: datetime) -> Standing:
@@ -98,7 +106,8 @@ class HoldDesk:
         seen = HoldState.PENDING
         while True:
             await self._bell.changed(hold_id, seen, until)
-            hold = await self._kept(exchange_id, lambda: self._claim(hold_id, exchange_id))
+            seconds = max(0.0, (until - self._clock()).total_seconds()) + LATE_SECONDS
+            hold = await self._kept(exchange_id, lambda: self._claim(hold_id, exchange_id), seconds)
             is_others = hold.state is HoldState.CLAIMED and hold.claimed_by != exchange_id
             if not is_others or self._clock() >= until:
                 return self._stands(hold, exchange_id)
@@ -145,12 +154,18 @@ class HoldDesk:
     async def _apart(self, work: Callable[..., object], *told: Any) -> None:
         await asyncio.get_running_loop().run_in_executor(self._threads, work, *told)
 
-    async def _kept(self, exchange_id: ExchangeId, work: Callable[[], Hold]) -> Hold:
-        """What a question to the register says. It goes on where its caller leaves, and `ended` waits for it."""
+    async def _kept(self, exchange_id: ExchangeId, work: Callable[[], Hold], seconds: float) -> Hold:
+        """What a question to the register says. It goes on where its caller leaves, or has waited for so long, and
+        `ended` waits for it.
+        """
         asked = asyncio.get_running_loop().run_in_executor(self._threads, work)
         self._asked[exchange_id] = asked
         asked.add_done_callback(lambda done: done.cancelled() or done.exception())  # perhaps nobody asks
-        return await asyncio.shield(asked)
+        try:
+            async with asyncio.timeout(seconds):
+                return await asyncio.shield(asked)
+        except TimeoutError:
+            raise ApprovalUnavailable("approval_register: no answer") from None
 
     def _ask(self, asking: Asking, demanded: _Demanded, now: datetime) -> Hold:
         holder = self._holder()
@@ -163,9 +178,9 @@ class HoldDesk:
         return found
 
     def _beat(self) -> None:
-        now = self._clock()
-        self._register.beat(self._holder().origin, now)
-        self._register.abandon_silent(now - timedelta(seconds=SILENT_SECONDS), now)
+        self._register.beat(self._holder().origin, self._clock())
+        silent = self._silence.after(self._register.beats(), self._ticks())
+        self._register.abandon_silent(silent, self._clock())
 
     async def _end(
         self, asked: asyncio.Future[Hold], held: HoldId | None, exchange_id: ExchangeId, ending: HoldEnding

@@ -261,6 +261,27 @@ def test_waits_as_long_as_both_would(prefer: tuple[tuple[str, bytes], ...], seco
     assert (wait.hold_id, wait.exchange_id, wait.until) == (HELD.hold_id, ID, AT + timedelta(seconds=seconds))
 
 
+def test_the_wait_is_over_before_envoy_loses_patience() -> None:
+    """However long it took to ask: Envoy counts from the body on, and answers by itself when its time is over."""
+    late = AT + timedelta(seconds=25)
+
+    def room(effect: do.Effect) -> ev.AnswerEvent:
+        match effect:
+            case do.Decide():
+                return ev.Decided(late, TO_BE_APPROVED)
+            case do.AskApproval():
+                return ev.HoldStands(late, HELD)
+            case do.Record():
+                return ev.Recorded(late, receipt())
+            case _:
+                return done(effect)
+
+    told = Conversation(room)
+    told.settle(head())
+    wait = told.until(do.AwaitApproval, ev.RequestBody(AT + timedelta(seconds=2), BODY))
+    assert isinstance(wait, do.AwaitApproval) and wait.until == AT + timedelta(seconds=52)
+
+
 def test_caller_prefers_not_to_wait() -> None:
     told = held()
     effect = told.settle(head(("prefer", b"respond-async")), REQUEST)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +17,7 @@ from ext_proc.app.approval.approvals import Approvals, Objection
 from ext_proc.app.approval.holds import HoldDesk
 from ext_proc.approval.bell import Bell
 from ext_proc.approval.register import Holder
+from ext_proc.approval.silence import BEAT_SECONDS
 from ext_proc.audit import erasure
 from ext_proc.audit.keys import KEPT_SECONDS, KeyRing
 from ext_proc.errors import ApprovalUnavailable, AuditUnavailable, TooLargeToApprove
@@ -195,6 +197,35 @@ async def test_caller_leaves_while_the_register_is_asked(house: House) -> None:
     assert kept.hold.state is HoldState.WITHDRAWN
 
 
+async def test_a_register_that_stands_still_holds_nobody(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its disk hangs: no error, no answer. The caller is told so in time; what is kept in the end is withdrawn."""
+    monkeypatch.setattr(desk_module, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(desk_module, "LATE_SECONDS", 0.05)
+    hold_id = (await house.desk.ask(house.asking(X), NOW)).hold_id
+    thawed = threading.Event()
+    house.register.ask = after(thawed, house.register.ask)  # type: ignore[method-assign]
+    house.register.claim = after(thawed, house.register.claim)  # type: ignore[method-assign]
+    with pytest.raises(ApprovalUnavailable, match="no answer"):
+        await house.desk.wait(hold_id, X, NOW)
+    with pytest.raises(ApprovalUnavailable, match="no answer"):
+        await house.desk.ask(house.asking(Y, body=b"another"), NOW)
+    house.desk.ended(X, HoldEnding.LEFT)
+    house.desk.ended(Y, HoldEnding.LEFT)
+    thawed.set()
+    await house.desk.settle(5)
+    assert [one.hold.state for one in house.register.kept.values()] == [HoldState.WITHDRAWN] * 2
+
+
+def after(begun: threading.Event, work: Any) -> Any:
+    """``work``, once something has happened."""
+
+    def late(*told: Any) -> Any:
+        begun.wait(20)
+        return work(*told)
+
+    return late
+
+
 async def test_answer_that_got_lost_may_have_been_a_claim(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """The claim was kept, its answer never came: what the exchange claimed is given back when it ends."""
     monkeypatch.setattr(desk_module, "_RETRY_SECONDS", 0.01)
@@ -243,6 +274,55 @@ async def test_register_is_away(house: House, monkeypatch: pytest.MonkeyPatch) -
     house.register.is_down = False
     await house.desk.settle(5)
     assert house.register.kept[hold_id].hold.state is HoldState.WITHDRAWN
+
+
+class Others:
+    """Two replicas' desks over one register. The clock of one is an hour ahead; what they count of time agrees."""
+
+    def __init__(self, house: House) -> None:
+        self.register = house.register
+        self.seconds = 0.0
+        self.ahead = self.desk(house, Holder("demo/gw-0/1", 7), house.now + timedelta(hours=1))
+        self.right = self.desk(house, Holder("demo/gw-1/1", 7), house.now)
+
+    def desk(self, house: House, holder: Holder, at: datetime) -> HoldDesk:
+        def clock() -> datetime:
+            return at + timedelta(seconds=self.seconds)
+
+        return HoldDesk(
+            house.keyring, house.register, house.bell, lambda: holder, house.url, clock, lambda: self.seconds
+        )
+
+    def beat(self, *desks: HoldDesk, for_seconds: float = 60.0) -> None:
+        """They say that they live, and look who is silent, as often as they do."""
+        until = self.seconds + for_seconds
+        while self.seconds < until:
+            self.seconds += BEAT_SECONDS
+            for one in desks:
+                with suppress(ApprovalUnavailable):
+                    one._beat()
+
+
+async def test_a_replica_whose_clock_is_ahead_takes_nobody_for_dead(house: House) -> None:
+    others = Others(house)
+    hold_id = (await others.right.ask(house.asking(within_seconds=7200), NOW)).hold_id
+    others.beat(others.right, others.ahead)
+    assert house.register.kept[hold_id].hold.state is HoldState.PENDING
+    others.beat(others.ahead)  # alone
+    assert house.register.kept[hold_id].hold.state is HoldState.ABANDONED
+
+
+async def test_nobody_is_taken_for_dead_because_the_register_was_away(house: House) -> None:
+    """Whoever finds it back first has heard nothing of the others for as long as nobody could say anything."""
+    others = Others(house)
+    hold_id = (await others.right.ask(house.asking(within_seconds=7200), NOW)).hold_id
+    others.beat(others.right, others.ahead)
+    house.register.is_down = True
+    others.beat(others.right, others.ahead)
+    house.register.is_down = False
+    others.beat(others.ahead, for_seconds=BEAT_SECONDS)
+    others.beat(others.right, others.ahead)
+    assert house.register.kept[hold_id].hold.state is HoldState.PENDING
 
 
 async def test_what_is_too_long_to_read_is_not_asked_about(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
