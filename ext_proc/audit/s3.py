@@ -7,18 +7,17 @@ nor any delete permission; `read_back` shows whether it did.
 from __future__ import annotations
 
 import base64
-import configparser
 import hashlib
-from contextlib import suppress
+from contextlib import closing, suppress
 from email.utils import parsedate_to_datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-import boto3
 from botocore.config import Config as BotoConfig
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from botocore.parsers import ResponseParserError
 
+from ext_proc import aws
 from ext_proc.audit.store import Stored, StoreRefused, StoreUnavailable
 from ext_proc.errors import ConfigError
 
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+READ_SECONDS: Final = 30
+"""Until something of an answer comes, and for each piece of it: see `ext_proc.pace`."""
 _EXISTS: Final = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 _ABSENT: Final = ("NoSuchKey", "404", "NotFound")
 _UNCHANGED: Final = ("304", "NotModified")
@@ -59,18 +60,21 @@ class S3Store:
     ) -> None:
         self._bucket = bucket
         self.prefix = prefix
-        session = _session(credentials_file)
         options = BotoConfig(
             connect_timeout=5,
-            read_timeout=30,
+            read_timeout=READ_SECONDS,
             # One attempt: the shipper retries, and looks at what is there before it does.
             retries={"total_max_attempts": 1, "mode": "standard"},
             s3={"addressing_style": "path"} if endpoint else {},
         )
         try:
-            self.client: Any = session.client("s3", region_name=region, endpoint_url=endpoint, config=options)
+            session = aws.session(credentials_file)
+            made = session.client("s3", region_name=region, endpoint_url=endpoint, config=options)
+        except aws.NoCredentials as error:
+            raise ConfigError(str(error)) from None
         except ValueError:
             raise ConfigError(f"audit.s3.endpoint: {endpoint}: not a URL") from None
+        self.client: Any = aws.paced(made)
         self.said_at: tuple[datetime, float] | None = None
         """The store's clock as its newest answer had it (whole seconds), and ours then, as `monotonic` has it."""
         self.client.meta.events.register("after-call.s3", self._heard)
@@ -145,7 +149,7 @@ class S3Store:
         condition = {} if seen is None else {"IfNoneMatch": seen}
         try:
             found = self.client.get_object(Bucket=self._bucket, Key=key, **condition)
-            with found["Body"] as body:
+            with closing(found["Body"]) as body:  # as its own context manager it would raise what is not botocore's
                 raw: bytes = body.read(most + 1)
         except ClientError as error:
             if code_of(error) in _UNCHANGED:
@@ -253,17 +257,3 @@ def _translated(error: ClientError) -> StoreUnavailable | StoreRefused:
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     is_final = code in _FINAL or (400 <= status < 500 and status not in _PASSING and code not in _PASSING_CODES)
     return StoreRefused(code) if is_final else StoreUnavailable(code)
-
-
-def _session(credentials_file: Path | None) -> boto3.session.Session:
-    """Keys from the file; without one, from wherever the AWS libraries look (environment, profile, instance role)."""
-    if credentials_file is None:
-        return boto3.session.Session()
-    found = configparser.ConfigParser()
-    try:
-        found.read_string(credentials_file.read_text())
-        section = found["default"]
-        key_id, key = section["aws_access_key_id"], section["aws_secret_access_key"]
-    except (OSError, KeyError, configparser.Error):
-        raise ConfigError(f"{credentials_file}: not an AWS credentials file with a [default] section") from None
-    return boto3.session.Session(aws_access_key_id=key_id, aws_secret_access_key=key)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from ext_proc import aws
 from ext_proc.audit.signer import checked
 from ext_proc.errors import AuditUnavailable, ConfigError
 
@@ -40,9 +40,10 @@ class KmsSigner:
     def __init__(self, key_id: str, region: str | None = None, endpoint: str | None = None) -> None:
         settings = Config(connect_timeout=_SECONDS, read_timeout=_SECONDS, retries={"total_max_attempts": 2})
         try:
-            self._client: Any = boto3.client("kms", region_name=region, endpoint_url=endpoint, config=settings)
+            made = aws.session(None).client("kms", region_name=region, endpoint_url=endpoint, config=settings)
         except (BotoCoreError, ValueError) as error:
             raise ConfigError(f"KMS: {type(error).__name__}; name the key's region") from None
+        self._client: Any = aws.paced(made)
         told = self._ask("get_public_key", KeyId=key_id)
         if not {"KeyId", "KeySpec", "PublicKey"} <= set(told):
             raise AuditUnavailable("signer: KMS: an answer that cannot be read")

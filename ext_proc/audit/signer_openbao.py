@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 
 from ext_proc.audit.signer import SIGNATURE_BYTES, checked
 from ext_proc.errors import AuditUnavailable, ConfigError
+from ext_proc.pace import PacedResponse
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,6 +98,7 @@ class OpenBaoSigner:
         key = self._key
         body = None if asked is None else json.dumps(asked)
         connection = self._connection()
+        connection.response_class = PacedResponse
         try:
             connection.request(method, f"/v1/{quote(key.mount)}/{path}", body, self._headers())
             answer = connection.getresponse()

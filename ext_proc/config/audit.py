@@ -31,7 +31,9 @@ class S3Section(Section):
     endpoint: Annotated[str, url_without_user("keys belong in credentials_file")] | None = None
     """Another S3 server than AWS."""
     credentials_file: Path | None = None
-    """AWS credentials file (`[default]`). Left out: the usual AWS chain (pod identity, instance role)."""
+    """AWS credentials file (`[default]`; `aws_session_token` too), read again for each request. Left out: the usual AWS
+    chain (pod identity, instance role).
+    """
     retention_days: Annotated[int, Field(ge=1)] = 400
     """Every object must be locked at least this long (13 months: a year's audit and a bridge)."""
 

@@ -25,7 +25,7 @@ class BundleS3Section(Section):
     endpoint: Annotated[str, url_without_user("keys belong in credentials_file")] | None = None
     """Another S3 server than AWS."""
     credentials_file: Path | None = None
-    """AWS credentials file (`[default]`); `s3:GetObject` is enough. Left out: the usual AWS chain."""
+    """As `audit.s3.credentials_file`; `s3:GetObject` is enough."""
 
 
 class DistributionSection(Section):

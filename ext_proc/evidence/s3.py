@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import configparser
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
+from ext_proc import aws
 from ext_proc.evidence.versions import Absent, Bucket, EvidenceError, Lock, Version
 
 if TYPE_CHECKING:
@@ -19,6 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHUNK_BYTES: Final = 1 << 20
+READ_SECONDS: Final = 60
+"""Until something of an answer comes, and for each piece of it: see `ext_proc.pace`."""
+_RETRIES: Final[Any] = {"total_max_attempts": 5, "mode": "standard"}
 _TRIES: Final = 3
 _NO_ANSWER: Final = (BotoCoreError, ResponseParserError, RecursionError, ValueError, KeyError)
 """Nothing came, or something that is not S3's: a proxy's page, a redirect (botocore asks about one without end), a
@@ -180,10 +182,9 @@ class S3Versions:
         )
 
     def _connected(self, region: str | None, endpoint: str | None, credentials_file: Path | None) -> Any:
-        retries: Any = {"total_max_attempts": 5, "mode": "standard"}
-        config = Config(connect_timeout=10, read_timeout=60, retries=retries, max_pool_connections=32)
+        config = Config(connect_timeout=10, read_timeout=READ_SECONDS, retries=_RETRIES, max_pool_connections=32)
         try:
-            session = boto3.session.Session(**_credentials(credentials_file))
+            session = aws.session(credentials_file)
             where: dict[str, Any] = {
                 "region_name": region or session.region_name or "us-east-1",
                 "endpoint_url": endpoint,
@@ -192,9 +193,11 @@ class S3Versions:
             if not client.meta.endpoint_url.endswith(("amazonaws.com", "amazonaws.com.cn")):
                 # Other stores know no bucket as a host.
                 client = session.client("s3", config=config.merge(Config(s3={"addressing_style": "path"})), **where)
+        except aws.NoCredentials as error:
+            raise EvidenceError(str(error)) from None
         except (BotoCoreError, ValueError) as error:
             raise self._failed(error) from None
-        return client
+        return aws.paced(client)
 
     def _failed(self, error: Exception, key: str = "") -> EvidenceError:
         word = _code(error) if isinstance(error, ClientError) else str(error) or type(error).__name__
@@ -210,15 +213,3 @@ def _ordered(found: list[Version]) -> list[Version]:
 
 def _code(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", "unknown"))
-
-
-def _credentials(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    found = configparser.ConfigParser()
-    try:
-        found.read_string(path.read_text())
-        section = found["default"]
-        return {name: section[name] for name in ("aws_access_key_id", "aws_secret_access_key")}
-    except (OSError, KeyError, configparser.Error):
-        raise EvidenceError(f"{path}: not an AWS credentials file with a [default] section") from None

@@ -22,11 +22,12 @@ ANSWER_MAX_BYTES: Final = 1024 * 1024
 """Of head and body. A decision has about 1 KB; a list of rules at its longest 60 KB."""
 _HEAD_END: Final = b"\r\n\r\n"
 _CHUNK_SIZE: Final = re.compile(rb"[0-9a-fA-F]{1,8}")
-_ERROR_STATUS: Final = 400
+_ANSWERED: Final = 200
+"""OPA's one status for an answer. A redirect is another server's, a part is not all of it."""
 
 
 class StatusError(aiohttp.ClientError):
-    """OPA answered, with an error."""
+    """OPA answered, and that is no answer."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"status {status}")
@@ -43,12 +44,12 @@ class Answer:
         self._body = body
 
     def raise_for_status(self) -> None:
-        """Raise for an error.
+        """Raise for whatever is not an answer.
 
         Raises:
-            StatusError: it is one.
+            StatusError: it is none.
         """
-        if self.status >= _ERROR_STATUS:
+        if self.status != _ANSWERED:
             raise StatusError(self.status)
 
     async def json(self) -> Any:

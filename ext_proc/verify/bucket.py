@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
+from ext_proc import aws
 from ext_proc.verify.findings import VerifyError
 from ext_proc.verify.source import Absent, BucketFacts, Lock, Opened, Version
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from ext_proc.verify.findings import Findings
 
+READ_SECONDS: Final = 60
+"""Until something of an answer comes, and for each piece of it: see `ext_proc.pace`."""
+_RETRIES: Final[Any] = {"total_max_attempts": 6, "mode": "standard"}
 _ABSENT: Final = ("NoSuchKey", "NoSuchVersion", "404", "NotFound", "MethodNotAllowed", "405")
 _NO_ANSWER: Final = (BotoCoreError, ResponseParserError, OSError, RecursionError, ValueError, KeyError)
 """Nothing came, or something that is not S3's: a proxy's page, a redirect (botocore asks about one without end), a
@@ -125,16 +128,15 @@ class BucketSource:
 
     def _s3(self) -> Any:
         if self._client is None:
-            retries: Any = {"total_max_attempts": 6, "mode": "standard"}
-            config = Config(connect_timeout=10, read_timeout=60, retries=retries, max_pool_connections=32)
+            config = Config(connect_timeout=10, read_timeout=READ_SECONDS, retries=_RETRIES, max_pool_connections=32)
             try:
-                session = boto3.session.Session()
+                session = aws.session(None)
                 region = session.region_name or "us-east-1"
                 client = session.client("s3", region_name=region, config=config)
                 if not client.meta.endpoint_url.endswith("amazonaws.com"):  # other stores know no bucket as a host
                     by_path = config.merge(Config(s3={"addressing_style": "path"}))
                     client = session.client("s3", region_name=region, config=by_path)
-                self._client = client
+                self._client = aws.paced(client)
             except (BotoCoreError, ValueError) as error:
                 raise self._failed(error) from None
         return self._client

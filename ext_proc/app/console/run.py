@@ -22,6 +22,7 @@ from ext_proc.app.console.evidence import EvidenceHalf
 from ext_proc.app.console.metrics import ShippingCollector, metrics_app
 from ext_proc.app.console.refusals import NotedRefusals
 from ext_proc.app.console.shipped import Shipped
+from ext_proc.app.listening import serve_at
 from ext_proc.app.logs import Journal
 from ext_proc.app.process import clock
 from ext_proc.app.serving.pulse import LOOK_SECONDS as DISK_LOOK_SECONDS
@@ -175,7 +176,7 @@ async def listen(runner: web.AppRunner, address: str, setting: str = "console.li
     """
     host, _, port = address.rpartition(":")
     try:
-        await web.TCPSite(runner, host.strip("[]"), int(port)).start()
+        await serve_at(runner, host.strip("[]"), int(port))
     except OSError as error:
         number = error.errno or 0  # of names that are none it is below 0
         why = os.strerror(number) if number > 0 else error.strerror

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
-from typing import Final
+from time import sleep
+from typing import TYPE_CHECKING, Final
 
+if TYPE_CHECKING:
+    import socket
+
+_PAUSE_SECONDS: Final = 0.5
+"""Without a file descriptor, until somebody gave one back."""
 _ANSWER_SECONDS: Final = 10
 
 
@@ -31,6 +37,14 @@ class Door(ThreadingHTTPServer):
     def open(self, name: str) -> None:
         """Answer, in threads of this name."""
         Thread(target=self.serve_forever, name=name, daemon=True).start()
+
+    def get_request(self) -> tuple[socket.socket, object]:
+        """See `socketserver.BaseServer`, which would ask again at once, on a whole core."""
+        try:
+            return super().get_request()
+        except OSError:
+            sleep(_PAUSE_SECONDS)
+            raise
 
     @property
     def port(self) -> int:

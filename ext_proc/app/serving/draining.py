@@ -17,6 +17,7 @@ from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTime
 
 from ext_proc import telemetry
 from ext_proc.app.envoy_admin import read_stats, stats_path
+from ext_proc.app.listening import serve_at
 from ext_proc.config import load
 from ext_proc.config.fields import socket_of
 from ext_proc.errors import ConfigError
@@ -244,7 +245,7 @@ async def _serve(admin: Admin, ending: asyncio.Event, address: str) -> web.AppRu
     await runner.setup()
     host, _, port = address.rpartition(":")
     try:
-        await web.TCPSite(runner, host, int(port)).start()
+        await serve_at(runner, host, int(port))
     except (OSError, ValueError, OverflowError) as error:
         await runner.cleanup()
         raise ConfigError(f"--listen {address}: {getattr(error, 'strerror', None) or 'host:port is wanted'}") from None

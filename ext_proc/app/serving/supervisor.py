@@ -24,6 +24,7 @@ from prometheus_client import multiprocess
 from ext_proc import files, telemetry
 from ext_proc.app import edge_files, registry
 from ext_proc.app.exchange.rule_packs import detector_of
+from ext_proc.app.listening import serve_at
 from ext_proc.app.process import LOCK_FILE, RELOAD_SECONDS, Orphans, clock, read_states, tell
 from ext_proc.app.serving.bundle_fetch import fetch_first
 from ext_proc.app.serving.daily import Daily, run_command
@@ -296,7 +297,7 @@ class _Supervisor:
         await runner.setup()
         host, _, port = config.metrics.rpartition(":")
         try:
-            await web.TCPSite(runner, host, int(port)).start()
+            await serve_at(runner, host, int(port))
         except OSError as error:
             raise ConfigError(f"metrics: cannot listen on {config.metrics}: {error.strerror}") from None
         return runner

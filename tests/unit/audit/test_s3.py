@@ -202,3 +202,26 @@ def test_a_bad_endpoint_is_a_configuration_error(tmp_path):
     path.write_text("[default]\naws_access_key_id=a\naws_secret_access_key=b\n")
     with pytest.raises(ConfigError, match="endpoint"):
         S3Store("b", "", "us-east-1", "not a url", path)
+
+
+def test_who_rotates_credentials_writes_the_file_anew(server, tmp_path):
+    """And the token of a session goes with its keys. A file that is half written changes nothing."""
+    path = tmp_path / "credentials"
+    path.write_text("[default]\naws_access_key_id=one\naws_secret_access_key=b\naws_session_token=first\n")
+    rotated = S3Store("evidence", "", "us-east-1", server.url, path)
+    server.answers["PUT"] = (200, {}, b"")
+
+    def shown():
+        rotated.put("k", BODY, SHA256)
+        headers = {name.lower(): value for name, value in server.seen[-1][2].items()}
+        return headers["authorization"].split("Credential=")[1].split("/")[0], headers.get("x-amz-security-token")
+
+    assert shown() == ("one", "first")
+    path.write_text("[default]\naws_access_key_id=two\naws_secret_access_key=b\naws_session_token=second\n")
+    assert shown() == ("two", "second")
+    path.write_text("[default]\naws_access_key_id=thr")
+    assert shown() == ("two", "second")
+    path.unlink()
+    assert shown() == ("two", "second")
+    path.write_text("[default]\naws_access_key_id=four\naws_secret_access_key=b\n")
+    assert shown() == ("four", None)

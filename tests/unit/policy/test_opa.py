@@ -135,7 +135,14 @@ async def test_late_is_unavailable(fault: str) -> None:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("status", ["400 Bad Request", "401 Unauthorized", "404 Not Found", "500 Error", "503 Down"])
+@pytest.mark.parametrize(
+    "status",
+    [
+        *("201 Created", "202 Accepted", "204 No Content", "206 Partial Content", "226 IM Used", "299 Whatever"),
+        *("300 Multiple Choices", "301 Moved", "302 Found", "304 Not Modified", "307 Temporary Redirect", "308 Moved"),
+        *("400 Bad Request", "401 Unauthorized", "404 Not Found", "500 Error", "503 Down", "999 Beyond"),
+    ],
+)
 async def test_errors_are_unavailable_and_not_retried(status: str) -> None:
     async with running() as (opa, policy, _):
         opa.status = status
@@ -163,7 +170,14 @@ async def test_nobody_there() -> None:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'"allow"', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"{", b"\xff", b'"allow"', b"[" * 100_000, json.dumps(GOOD).encode() * 2),
+        *(json.dumps({**GOOD, "x": x}).encode() for x in (float("nan"), float("inf"), "x" * (1 << 20))),
+    ],
+    ids=lambda body: body[:12] + body[-12:],
+)
 async def test_garbage(body: bytes) -> None:
     async with running() as (opa, policy, _):
         opa.body = body
