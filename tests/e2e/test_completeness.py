@@ -75,7 +75,7 @@ def beating_gateway(folder: Path, upstream: Upstream, workers: int = 2) -> Itera
 
 @pytest.fixture(scope="module")
 def beating(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    upstream = Upstream({CHAT: (plain(ANSWER),), SLOW: (Pause(4.0), plain(ANSWER))})
+    upstream = Upstream({CHAT: (plain(ANSWER),), SLOW: (Pause(20.0), plain(ANSWER))})
     with beating_gateway(tmp_path_factory.mktemp("whole"), upstream) as made:
         yield made
 
