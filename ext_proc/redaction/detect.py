@@ -12,6 +12,7 @@ import base64
 import binascii
 import re
 from bisect import bisect_left, bisect_right
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ext_proc.model import Span
@@ -137,6 +138,16 @@ class Detector:
         return [
             [] if short and not any(anchor.search(text) for anchor in anchors) else self.scan(text, context)
             for (text, context), short in zip(texts, is_short, strict=True)
+        ]
+
+    def scan_parts(self, text: str, context: str, cuts: Sequence[int]) -> list[Span]:
+        """Spans of the parts of ``text``, each looked at by itself; ``cuts`` are where they end."""
+        begins = (0, *cuts[:-1])
+        parts = [(text[begin:end], context) for begin, end in zip(begins, cuts, strict=True)]
+        return [
+            replace(span, start=span.start + begin, end=span.end + begin)
+            for begin, spans in zip(begins, self.scan_all(parts), strict=True)
+            for span in spans
         ]
 
     def apart(

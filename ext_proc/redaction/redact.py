@@ -66,10 +66,12 @@ class Redactor:
         rules: Sequence[RedactionRule],
         context: str = "",
         minted: Minted = NONE_MINTED,
+        cuts: Sequence[int] = (),
     ) -> Edits:
         """What to do about ``spans`` of ``text``, the channel at ``path`` whose key is ``context``.
 
-        A rule that tokenises takes the value's token from ``minted``; a value that has none is masked.
+        A rule that tokenises takes the value's token from ``minted``; a value that has none is masked. ``cuts`` are
+        where parts end that could also be read apart: what is left of each is looked at by itself as well.
 
         What is left afterwards is looked at again, as a text of its own: taking a value out can join what stood on
         both sides of it. At the last look, everything from the first value on goes. (`stream` does the same as the
@@ -98,7 +100,10 @@ class Redactor:
             removals = sorted([*not_within(removals, gone), *gone], key=attrgetter("start", "end"))
             pieces = _cut(pieces, [(span.start, span.end, put) for span, put in taken])
             seen = "".join([piece.said for piece in pieces])
-            found = acted_on(self.detector, seen, context, self.detector.scan(seen, context), rules)
+            spans = self.detector.scan(seen, context)
+            if cuts:
+                spans = merged([*spans, *self.detector.scan_parts(seen, context, _moved(pieces, cuts))])
+            found = acted_on(self.detector, seen, context, spans, rules)
         return Edits(tuple(_edits(pieces)), tuple(removals), tuple(blocked))
 
     def redacted(self, text: str, rules: Sequence[RedactionRule] = (), context: str = "") -> str:
@@ -215,6 +220,18 @@ def placed(pieces: Sequence[Piece], begins: Sequence[int], start: int, end: int)
     low = one.start + start - begins[first] if one.is_same else one.start
     high = other.start + end - begins[last] if other.is_same else other.end
     return low, high
+
+
+def _moved(pieces: Sequence[Piece], cuts: Sequence[int]) -> list[int]:
+    """Where cuts of the text before all looks are now; what was put in over one belongs to what comes before it."""
+    return [
+        sum(
+            min(piece.end, cut) - piece.start if piece.is_same else len(piece.said)
+            for piece in pieces
+            if piece.start < cut
+        )
+        for cut in cuts
+    ]
 
 
 def _cut(pieces: Sequence[Piece], taken: Sequence[tuple[int, int, Piece]]) -> list[Piece]:

@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from ext_proc.app.envoy_admin import ask_envoy, read_stats, stats_path
 from ext_proc.app.process import read_states
+from ext_proc.config import load
 from ext_proc.demo.envoy import start_envoy
 from ext_proc.demo.programs import Program, free_ports, start
 from ext_proc.demo.stack import Stack, StackOptions
@@ -75,7 +77,7 @@ def beating_gateway(folder: Path, upstream: Upstream, workers: int = 2) -> Itera
 
 @pytest.fixture(scope="module")
 def beating(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    upstream = Upstream({CHAT: (plain(ANSWER),), SLOW: (Pause(4.0), plain(ANSWER))})
+    upstream = Upstream({CHAT: (plain(ANSWER),), SLOW: (Pause(20.0), plain(ANSWER))})
     with beating_gateway(tmp_path_factory.mktemp("whole"), upstream) as made:
         yield made
 
@@ -220,12 +222,23 @@ def test_workers_that_die_are_explained(beating):
     assert outcome["outcome"]["code"] == "worker_died"
 
 
+def until_counted(gateway: Gateway) -> None:
+    """What Envoy has counted so far is on record."""
+    said = ask_envoy(load(gateway.stack.config)[0].listen.admin, stats_path("^http.gate.downstream_rq_total$"))
+    [counted] = read_stats(said).values()
+    gateway.wait_for(
+        lambda: any((leaf.get("envoy_requests") or 0) >= counted for leaf in gateway.leaves()), "it is not counted", 90
+    )
+
+
 def test_an_envoy_that_dies_is_explained(beating):
     since = now()
     assert beating.chat().status == 200
-    time.sleep(2.5)  # it was counted
+    until_counted(beating)
+    lines = beating.stack.access_log.read_text
+    before = lines().count('"DownstreamStart"')
     caller = begun_and_let_on(beating)
-    time.sleep(0.5)  # Envoy writes that it has begun
+    beating.wait_for(lambda: lines().count('"DownstreamStart"') > before, "Envoy does not write that it has begun")
     envoy = beating.stack.programs["envoy"].process
     envoy.kill()
     envoy.wait()

@@ -33,7 +33,7 @@ WORKERS = 3
 @pytest.fixture(scope="module")
 def mine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A gateway of this module's own: things are broken here."""
-    slow = (plain(ANSWER)[: -len(ANSWER)], Pause(3.0), ANSWER)
+    slow = (plain(ANSWER)[: -len(ANSWER)], Pause(20.0), ANSWER)
     upstream = Upstream({"/v1/slow": slow, "/v1/gone": (Reset(),)}, default=(plain(ANSWER),))
     folder = tmp_path_factory.mktemp("faults")
     with running_gateway(

@@ -361,7 +361,7 @@ def test_openai_client_loses_patience_and_gets_its_answer_once(desk: Desk) -> No
     """Its first attempts time out; what it re-sends goes on where the first one was."""
     before = sent(desk)
     client = openai.OpenAI(
-        base_url=f"{desk.gateway.stack.gateway}/v1", api_key=desk.gateway.analyst, max_retries=8, timeout=2.0
+        base_url=f"{desk.gateway.stack.gateway}/v1", api_key=desk.gateway.analyst, max_retries=8, timeout=5.0
     )
     messages: Any = [{"role": "user", "content": "fourteenth"}]
     waiting = desk.pool.submit(lambda: client.chat.completions.create(model=RESTRICTED, messages=messages))

@@ -5,6 +5,8 @@ The head went out before it happened. Even so, no byte passes that the gate did 
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,10 +16,11 @@ from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
 from tests.e2e import stub as gate
 from tests.e2e.harness import Edge, Reply, call_http2, running_edge
 from tests.e2e.stub import Fault
-from tests.e2e.upstream import Pause, chunk, head
+from tests.e2e.upstream import Pause, Until, chunk, head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from tests.e2e.upstream import Answer
 
@@ -30,10 +33,10 @@ FAULTS: Final = (
 )  # fmt: skip
 
 
-def _answer(between: float) -> Answer:
+def _answer(*after_the_first: Pause | Until) -> Answer:
     steps: list[Any] = [head("text/event-stream", "transfer-encoding: chunked\r\n")]
-    for piece in PIECES:
-        steps += [chunk(piece), Pause(between)]
+    for number, piece in enumerate(PIECES):
+        steps += [chunk(piece), *(after_the_first[:1] if number == 0 else after_the_first[1:])]
     return (*steps, chunk(b""))
 
 
@@ -44,7 +47,7 @@ def let_on(number: int, body: bytes) -> pb.ProcessingResponse:
     return gate.say(response, piece=str(number)) if body else response
 
 
-def script(fault: Fault | None) -> Mapping[str, Callable[[Any], Any]]:
+def script(fault: Fault | None, on_first: Callable[[], object]) -> Mapping[str, Callable[[Any], Any]]:
     """The first piece passes, then the fault; without one, all that follows is held back, and the end tells it."""
     numbers = count(1)
     held: list[bytes] = []
@@ -52,6 +55,7 @@ def script(fault: Fault | None) -> Mapping[str, Callable[[Any], Any]]:
     def body(message: Any) -> Any:
         number, asked = next(numbers), message.response_body
         if number == 1:
+            on_first()
             return let_on(number, asked.body)
         if fault is Fault.ANSWER_THEN_CLOSE:
             return let_on(number, b"") if number == 2 else Fault.CLOSE
@@ -68,19 +72,38 @@ def name_of(fault: Fault | None, path: str, version: str) -> str:
     return f"{fault}{path}/{version}"
 
 
-@pytest.fixture(scope="module")
-def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
-    answers = {"/slow": _answer(0.05), "/fast": _answer(0.0)}
+@contextmanager
+def _running(folder: Path, hold_seconds: float) -> Iterator[Edge]:
+    firsts: list[int] = []  # one for each first piece that was asked about, until the upstream goes on
+
+    def has_asked() -> bool:
+        return bool(firsts) and firsts.pop() == 1
+
+    answers = {"/slow": _answer(Until(has_asked), Pause()), "/fast": _answer()}
     scripts = {
-        name_of(fault, path, version): script(fault)
+        name_of(fault, path, version): script(fault, partial(firsts.append, 1) if path == "/slow" else lambda: None)
         for fault in (*FAULTS, None) for path in answers for version in ("1.1", "2")
     }  # fmt: skip
     with running_edge(
-        tmp_path_factory.mktemp("streams"), answers=answers, scripts=scripts, hold_seconds=1.0,
+        folder, answers=answers, scripts=scripts, hold_seconds=hold_seconds,
         # Where the end comes together with all of the rest, Envoy does not always time a phase that hangs: then this
         # ends the call.
-        idle_timeout_seconds=4.0,
+        idle_timeout_seconds=4 * hold_seconds,
     ) as running:  # fmt: skip
+        yield running
+
+
+@pytest.fixture(scope="module")
+def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    """No phase times out: a busy machine may take long."""
+    with _running(tmp_path_factory.mktemp("streams"), 60.0) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def hasty_edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    """For what hangs."""
+    with _running(tmp_path_factory.mktemp("hasty"), 1.0) as running:
         yield running
 
 
@@ -94,8 +117,10 @@ def _call(edge: Edge, fault: Fault | None, path: str, version: str) -> Reply:
 @pytest.mark.parametrize("version", ["1.1", "2"])
 @pytest.mark.parametrize("path", ["/slow", "/fast"])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_half_way_lets_nothing_through(edge: Edge, fault: Fault, path: str, version: str) -> None:
-    reply = _call(edge, fault, path, version)
+def test_a_fault_half_way_lets_nothing_through(
+    edge: Edge, hasty_edge: Edge, fault: Fault, path: str, version: str
+) -> None:
+    reply = _call(hasty_edge if fault is Fault.HANG else edge, fault, path, version)
 
     assert (":status", "200") in reply.headers or reply.status in (200, 503, 504)
     if path == "/slow":  # where all comes at once, the first piece is all
@@ -113,7 +138,9 @@ def test_what_is_held_back_goes_with_the_end(edge: Edge, path: str, version: str
     assert reply.body.upper() == b"".join(PIECES).upper()
 
 
-def test_response_gate_never_failed(edge: Edge) -> None:
+@pytest.mark.parametrize("name", ["edge", "hasty_edge"])
+def test_response_gate_never_failed(name: str, request: pytest.FixtureRequest) -> None:
     """Envoy lets an answer pass when the Lua of a filter fails, so it must not."""
+    edge: Edge = request.getfixturevalue(name)
     assert edge.counter("http.gate.lua.errors") == 0
     assert edge.counter("http.gate.ext_proc.failure_mode_allowed") == 0

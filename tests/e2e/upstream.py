@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 PAUSE_SECONDS: Final = 0.05
 """Between two writes: long enough that Envoy reads them apart."""
@@ -30,7 +30,14 @@ class Pause:
     seconds: float = PAUSE_SECONDS
 
 
-Step = bytes | Reset | Pause
+@dataclass(frozen=True, slots=True)
+class Until:
+    """Wait until something is so."""
+
+    is_so: Callable[[], bool]
+
+
+Step = bytes | Reset | Pause | Until
 Answer = tuple[Step, ...]
 
 
@@ -175,6 +182,9 @@ class Upstream:
             match step:
                 case Pause(seconds):
                     await asyncio.sleep(seconds)
+                case Until(is_so):
+                    while not is_so():  # noqa: ASYNC110 - it may be another thread's
+                        await asyncio.sleep(0.01)
                 case Reset():
                     writer.transport.abort()
                     return True

@@ -65,6 +65,8 @@ class FakeGate:
     credentials: FakeCredentials = field(default_factory=FakeCredentials)
     tokens: FakeTokenDesk = field(default_factory=FakeTokenDesk)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
+    looks: int = 0
+    """How often the gate looked at its clock: while a step waits, once for each that it hears of Envoy."""
     serving: asyncio.Task[None] | None = None
     envoy: FakeEnvoy | None = None
 
@@ -72,6 +74,20 @@ class FakeGate:
         """A new stream of the fake Envoy's."""
         assert self.envoy is not None
         return self.envoy.begin()
+
+    def clock(self) -> datetime:
+        """The time."""
+        self.looks += 1
+        return datetime.now(UTC)
+
+    @asynccontextmanager
+    async def hearing(self, count: int = 1) -> AsyncIterator[None]:
+        """Until it has heard so many things of an exchange whose step waits: questions, or that Envoy has gone."""
+        before = self.looks
+        yield
+        async with asyncio.timeout(20):
+            while self.looks < before + count:  # noqa: ASYNC110 - it rings no bell
+                await asyncio.sleep(0.005)
 
 
 @asynccontextmanager
@@ -95,7 +111,7 @@ async def running_gate(
         recorder=gate.recorder,
         credentials=gate.credentials,
         connections=lambda: {"demo": demo},
-        clock=lambda: datetime.now(UTC),
+        clock=gate.clock,
         record_deadline_seconds=record_deadline_seconds,
         tokens=gate.tokens,
         tracing=tracing,

@@ -61,8 +61,8 @@ def sign_by_hand(secret: bytes, header: Mapping[str, Any], claims: Mapping[str, 
 class FakeIssuer:
     """Discovery, keys and tokens on a free loopback port, inside ``async with``.
 
-    ``behaviour`` is what it does when asked for its keys: ``ok``, ``error``, ``slow``, ``drip``, ``huge``, ``redirect``,
-    ``garbage``, ``array`` or ``empty``.
+    ``behaviour`` is what it does when asked for its keys: ``ok``, ``error``, ``slow`` (it waits for ``goes_on``), ``drip``
+    (without an end), ``huge``, ``redirect``, ``garbage``, ``array`` or ``empty``.
     """
 
     def __init__(self) -> None:
@@ -70,6 +70,7 @@ class FakeIssuer:
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.behaviour = "ok"
+        self.goes_on = asyncio.Event()
         self.asked: Counter[str] = Counter()
         self.headers: dict[str, str] = {}
         self.discovery: dict[str, Any] = {"issuer": self.url, "jwks_uri": f"{self.url}/jwks"}
@@ -143,7 +144,7 @@ class FakeIssuer:
         if self.behaviour == "empty":
             return web.json_response({"keys": []})
         if self.behaviour == "slow":
-            await asyncio.sleep(0.3)
+            await self.goes_on.wait()
         if self.behaviour in ("drip", "huge"):
             return await self._stream(request)
         return web.json_response(self.key_set())
@@ -151,9 +152,12 @@ class FakeIssuer:
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
+        if self.behaviour == "drip":
+            while True:  # until whoever asked has gone
+                await response.write(b" ")
+                await asyncio.sleep(0.05)
         for _ in range(100):
-            await response.write(b" " * (1 if self.behaviour == "drip" else 64 * 1024))
-            await asyncio.sleep(0.05 if self.behaviour == "drip" else 0)
+            await response.write(b" " * 64 * 1024)
         return response
 
     async def _rotate(self, request: web.Request) -> web.Response:

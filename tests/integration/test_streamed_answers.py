@@ -20,6 +20,15 @@ PIECES = (b"data: ada@example.com\n\n", b"data: two\n\n", b"data: three\n\n")
 MASKED = b"data: <email>\n\n"
 
 
+async def being_recorded(gate: FakeGate, exchange: Any, piece: bytes) -> None:
+    """A piece whose record is on its way; it is held there."""
+    kinds = gate.recorder.begun
+    while not kinds.empty():
+        kinds.get_nowait()
+    await exchange.send(envoy.piece(piece))
+    assert await asyncio.wait_for(kinds.get(), 20) == KIND
+
+
 async def begun(gate: FakeGate) -> Any:
     """An exchange whose answer's head is released."""
     exchange = gate.begin()
@@ -73,11 +82,10 @@ async def test_pieces_that_come_meanwhile_go_together() -> None:
     async with running_gate() as gate:
         exchange = await begun(gate)
         hold = gate.recorder.hold(KIND)
-        await exchange.send(envoy.piece(PIECES[0]))
-        while await gate.recorder.begun.get() != KIND or len(gate.recorder.entries) < 2:
-            pass
-        await exchange.send(*(envoy.piece(piece) for piece in PIECES[1:]), envoy.piece(b"data: 4\n\n", is_last=True))
-        await asyncio.sleep(0.1)
+        await being_recorded(gate, exchange, PIECES[0])
+        last = envoy.piece(b"data: 4\n\n", is_last=True)
+        async with gate.hearing(3):
+            await exchange.send(*(envoy.piece(piece) for piece in PIECES[1:]), last)
         hold.set()
         answers = [await exchange.answer() for _ in range(4)]
         await exchange.half_close()
@@ -103,10 +111,9 @@ async def test_a_caller_who_leaves_during_a_record_gets_nothing_more() -> None:
         exchange = await begun(gate)
         await exchange.ask(envoy.piece(PIECES[0]))
         hold = gate.recorder.hold(KIND)
-        await exchange.send(envoy.piece(PIECES[1]))
-        await asyncio.sleep(0.1)
-        exchange.leave()
-        await asyncio.sleep(0.1)
+        await being_recorded(gate, exchange, PIECES[1])
+        async with gate.hearing():
+            exchange.leave()
         hold.set()
         await gate.recorder.until(5)
 

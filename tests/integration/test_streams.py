@@ -155,8 +155,8 @@ async def test_left_while_the_intent_is_on_its_way(leave: Callable[[Any], Any]) 
         exchange = await begun(gate, 1)
         await exchange.send(TALE[1])
         await gate.recorder.begun.get()
-        await leave(exchange)
-        await asyncio.sleep(0.05)
+        async with gate.hearing():
+            await leave(exchange)
         through.set()
 
         await on_record(gate, ["intent", "outcome"])
@@ -175,8 +175,8 @@ async def test_left_while_the_outcome_is_on_its_way(leave: Callable[[Any], Any])
         await exchange.send(TALE[3])
         while await gate.recorder.begun.get() != "inference.outcome":
             pass
-        await leave(exchange)
-        await asyncio.sleep(0.05)
+        async with gate.hearing():
+            await leave(exchange)
         through.set()
 
         await on_record(gate, ["intent", "outcome", "undelivered"])
@@ -246,8 +246,8 @@ async def test_second_question_while_the_intent_is_on_its_way() -> None:
         exchange = await begun(gate, 1)
         await exchange.send(TALE[1])
         await gate.recorder.begun.get()
-        await exchange.send(TALE[1])
-        await asyncio.sleep(0.05)
+        async with gate.hearing():
+            await exchange.send(TALE[1])
         through.set()
 
         assert await exchange.answer() is None
@@ -305,8 +305,8 @@ async def test_local_reply_while_the_intent_is_on_its_way() -> None:
         exchange = await begun(gate, 1)
         await exchange.send(TALE[1])
         await gate.recorder.begun.get()
-        await exchange.send(envoy.local_reply())
-        await asyncio.sleep(0.05)
+        async with gate.hearing():
+            await exchange.send(envoy.local_reply())
         through.set()
         answer = await exchange.answer()
 
@@ -325,8 +325,8 @@ async def test_local_reply_while_a_refusal_is_on_its_way() -> None:
         exchange = await begun(gate, 1)
         await exchange.send(TALE[1])
         await gate.recorder.begun.get()
-        await exchange.send(envoy.local_reply())
-        await asyncio.sleep(0.05)
+        async with gate.hearing():
+            await exchange.send(envoy.local_reply())
         through.set()
         answer = await exchange.answer()
 
@@ -343,8 +343,8 @@ async def test_second_head_cannot_pass_for_a_local_reply() -> None:
         await exchange.send(TALE[3])
         while await gate.recorder.begun.get() != "inference.outcome":
             pass
-        await exchange.send(envoy.local_reply(200))
-        await asyncio.sleep(0.05)
+        async with gate.hearing():
+            await exchange.send(envoy.local_reply(200))
         through.set()
 
         assert await exchange.answer() is None

@@ -573,7 +573,7 @@ def test_stops_in_order_when_asked(own: Gate) -> None:
     with grpc.insecure_channel(f"unix:{own.folder}/run/worker-0.sock") as channel:
         stream = external_processor_pb2_grpc.ExternalProcessorStub(channel).Process(questions())
         grpc.channel_ready_future(channel).result(WAIT_SECONDS)
-        time.sleep(0.3)  # the stream is open before the signal
+        _wait(lambda: "\naffidavit_exchanges_in_flight 1.0" in own.ask("/metrics")[1], "the stream does not open")
         own.program.process.send_signal(signal.SIGTERM)
         _wait(lambda: not _is_running(pids["worker-1"]), "the idle worker stays")
         assert _is_running(pids["worker-0"]), "a worker left an exchange in flight"

@@ -157,12 +157,14 @@ def test_a_log_or_key_that_the_witness_does_not_know(witness: Witness):
 )
 def test_a_witness_that_misbehaves_is_told_and_does_not_count(fake: FakeWitness, misbehaviour: str, code: str):
     fake.misbehaviour = misbehaviour
-    log, witnesses = Log(), Witnesses([of(fake)], quorum=1, deadline_seconds=1 if misbehaviour == "slow" else 5)
+    log, witnesses = Log(), Witnesses([of(fake)], quorum=1, deadline_seconds=1 if misbehaviour == "slow" else 60)
     made = log.cosign(witnesses, 7)
     assert made.failures == (f"{fake.name}: {code}",)
     assert (made.note, made.cosignatures, made.has_quorum) == (log.note(7), (), False)
     assert len(fake.requests) <= 2
     fake.misbehaviour = ""
+    if misbehaviour == "slow":  # with its second a busy machine may be late itself
+        witnesses = Witnesses([of(fake)], quorum=1, deadline_seconds=60)
     assert log.cosign(witnesses, 8).has_quorum  # and the next round finds the way again
 
 
@@ -191,6 +193,6 @@ def test_a_quorum_of_two_in_three(fake: FakeWitness):
 def test_nobody_there(fake: FakeWitness):
     [port] = free_ports(1)
     for url in (f"http://127.0.0.1:{port}", "no url"):
-        made = Log().cosign(Witnesses([Witness(url, of(fake).key)], quorum=0, deadline_seconds=5), 3)
+        made = Log().cosign(Witnesses([Witness(url, of(fake).key)], quorum=0), 3)
         assert len(made.failures) == 1
         assert (made.cosignatures, made.has_quorum) == ((), True)  # a quorum of none is no demand

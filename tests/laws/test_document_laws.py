@@ -6,7 +6,7 @@ import json
 from itertools import count, pairwise
 from typing import Any
 
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from ext_proc.errors import BadBody
@@ -198,6 +198,7 @@ def test_a_masked_answer_settles(tree: Any, protocol: str) -> None:
 
 
 @settings(max_examples=200, deadline=None)
+@example([{"id": "0"}, {"id": "call @@@passport Ym9iQGV4YW1wbGUuY29t@00001.00"}], "openai.chat")
 @given(events, protocols)
 def test_a_masked_stream_settles_and_keeps_its_events(made: list[Any], protocol: str) -> None:
     assume_plain(protocol, *made, of=refuse_ambiguous_event)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     )
     from ext_proc.ner import Recogniser
     from ext_proc.ports import AnswerStream
-    from ext_proc.protocols import Channel, Document
+    from ext_proc.protocols import Document
     from ext_proc.protocols.document import Facts
     from ext_proc.redaction import Detector, Restorer
 
@@ -73,7 +73,8 @@ class _Scanned:
         self.spans: list[Sequence[Span]] = [*detector.scan_all([(one.text, one.context) for one in channels])]
         for index, channel in enumerate(channels):
             if channel.cuts:
-                self.spans[index] = redaction.merged([*self.spans[index], *_in_parts(channel, detector)])
+                parts = detector.scan_parts(channel.text, channel.context, channel.cuts)
+                self.spans[index] = redaction.merged([*self.spans[index], *parts])
         self.spans, self.recognised = names.added(document, self.spans, use, offered)
         self.text_bytes = sum(len(one.text) if one.text.isascii() else len(one.text.encode()) for one in channels)
 
@@ -274,7 +275,7 @@ class ContentGate:
                 continue
             if spans:
                 path = public_path(channel.path)
-                made = self._redactor.edits(path, channel.text, spans, rules, channel.context, minted)
+                made = self._redactor.edits(path, channel.text, spans, rules, channel.context, minted, channel.cuts)
                 edits[index] = made.edits
                 removals.extend(made.removals)
                 blocked.update(made.blocked)
@@ -329,17 +330,6 @@ def _refuse_lost_names(first: _Scanned, second: _Scanned) -> None:
     failure = second.recognised.failure if second.recognised else None
     if failure is not None and any(one.rule.startswith(RULE_PREFIX) for spans in first.spans for one in spans):
         raise RecogniserUnavailable(failure)
-
-
-def _in_parts(channel: Channel, detector: Detector) -> list[Span]:
-    """Spans of a channel's parts, each looked at by itself."""
-    begins = (0, *channel.cuts[:-1])
-    parts = [(channel.text[begin:end], channel.context) for begin, end in zip(begins, channel.cuts, strict=True)]
-    return [
-        replace(span, start=span.start + begin, end=span.end + begin)
-        for begin, spans in zip(begins, detector.scan_all(parts), strict=True)
-        for span in spans
-    ]
 
 
 def _opaque(operation: Operation) -> Inspection:

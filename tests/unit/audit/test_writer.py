@@ -476,7 +476,7 @@ async def test_a_disk_that_fails_while_the_log_is_closed_does_not_hang(tmp_path,
 
 async def test_a_log_that_fails_at_the_seam_of_two_segments(tmp_path, folder):
     faults = Faults()
-    writer = await a_writer(tmp_path, ops=BadDisk(faults), seal_seconds=0.2)
+    writer = await a_writer(tmp_path, ops=BadDisk(faults), seal_seconds=1.5)  # longer than it takes to break the disk
     await until(lambda: len(list(folder.glob("*.sealed"))) == 1)
     await writer.record(intent(1), AT)
     faults.sync = "EIO"

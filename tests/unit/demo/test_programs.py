@@ -113,8 +113,7 @@ def test_free_ports() -> None:
 
 def test_free_ports_are_not_those_that_connections_take() -> None:
     """A gateway's own connections once took the port that its upstream was to listen on."""
-    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    assert all(port + 10000 < first for port in free_ports(50, with_grpc=True))
+    assert all(port + 10000 < 32768 for port in free_ports(50, with_grpc=True)), "the kernel's range begins there"
 
 
 def test_free_ports_passes_over_what_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

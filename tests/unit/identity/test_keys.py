@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,7 @@ from ext_proc.identity.token import Unverified
 from tests.fakes.issuer import FakeIssuer, private_key
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -25,7 +27,22 @@ class Clock:
 
 
 def keys_of(issuer: FakeIssuer, clock: Clock, **settings: object) -> KeySet:
-    return KeySet(KeySource(issuer.url, fetch_seconds=0.5, **settings), clock)  # type: ignore[arg-type]
+    """Where the test is not about time, a fetch has enough of it: of a busy machine, too."""
+    return KeySet(KeySource(issuer.url, **({"fetch_seconds": 60} | settings)), clock)  # type: ignore[arg-type]
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not is_so():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+
+
+async def until_usable(keys: KeySet, clock: Clock) -> None:
+    async with asyncio.timeout(60):
+        while not keys.is_usable:
+            with suppress(KeysUnavailable):
+                await keys.key(named("rsa-1"))
+            clock.seconds += 1.1
 
 
 def named(key_id: str | None, algorithm: str = "RS256") -> Unverified:
@@ -65,7 +82,11 @@ async def test_unknown_key_fetches_once_an_interval_and_overlapping_fetches_are_
         await keys.key(named("rsa-1"))
         clock.seconds += 11
         issuer.behaviour = "slow"
-        results = await asyncio.gather(*(keys.key(named(f"guess-{n}")) for n in range(200)), return_exceptions=True)
+        asking = asyncio.gather(*(keys.key(named(f"guess-{n}")) for n in range(200)), return_exceptions=True)
+        await until(lambda: issuer.asked["keys"] == 2)
+        assert not asking.done()
+        issuer.goes_on.set()
+        results = await asking
         assert all(isinstance(result, BadToken) and result.detail == "unknown_key" for result in results)
         assert issuer.asked["keys"] == 2
         for n in range(50):
@@ -118,11 +139,10 @@ async def test_without_keys_nobody_passes(behaviour: str) -> None:
     async with FakeIssuer() as issuer:
         issuer.behaviour = behaviour
         clock = Clock()
-        keys = keys_of(issuer, clock)
-        started = asyncio.get_running_loop().time()
+        keys = keys_of(issuer, clock, **({"fetch_seconds": 0.5} if behaviour == "drip" else {}))
         with pytest.raises(KeysUnavailable, match="never_fetched"):
-            await keys.key(named("rsa-1"))
-        assert asyncio.get_running_loop().time() - started < 2
+            async with asyncio.timeout(60):  # the drip has no end
+                await keys.key(named("rsa-1"))
         assert keys.failure is not None
         assert not keys.is_usable
         with pytest.raises(KeysUnavailable):  # at once: not a second has passed
@@ -131,6 +151,8 @@ async def test_without_keys_nobody_passes(behaviour: str) -> None:
         assert "/elsewhere" not in issuer.asked
         issuer.behaviour = "ok"
         clock.seconds += 1.1
+        if behaviour == "drip":  # with its short time a busy machine may be late itself, once or twice
+            await until_usable(keys, clock)
         await keys.key(named("rsa-1"))
         assert keys.failure is None
         await keys.close()
@@ -162,9 +184,8 @@ async def test_nobody_waits_for_a_slow_issuer_while_there_are_keys() -> None:
         await keys.key(named("rsa-1"))
         issuer.behaviour = "slow"
         clock.seconds += 61
-        started = asyncio.get_running_loop().time()
-        await keys.key(named("rsa-1"))
-        assert asyncio.get_running_loop().time() - started < 0.1
+        await keys.key(named("rsa-1"))  # it has not answered yet, and never will
+        await until(lambda: issuer.asked["keys"] == 2)
         await keys.close()
 
 
@@ -176,6 +197,7 @@ async def test_a_waiter_that_gives_up_does_not_stop_the_fetch() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await keys.key(named("rsa-1"))
+        issuer.goes_on.set()
         await keys.key(named("rsa-1"))
         assert issuer.asked["keys"] == 1
         await keys.close()

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from ext_proc.model import Action, RedactionRule
-from ext_proc.redaction import RULES_VERSION, Redactor, scan
+from ext_proc.redaction import BUILT_IN, RULES_VERSION, Redactor, merged, scan
 from ext_proc.redaction.redact import action_for
 
 KEY = b"k" * 32
@@ -119,3 +119,20 @@ def test_an_allowed_dress_hides_nothing() -> None:
 
 def test_what_the_key_said_counts_when_looking_again() -> None:
     assert after("hunter2", (), "password") == "[SECRET_PASSWORD]"
+
+
+@pytest.mark.parametrize("action", ["mask", "drop"])
+@pytest.mark.parametrize("last", ["", ".", " bob@example.org"])
+def test_what_is_left_of_each_part_is_looked_at_by_itself(action: str, last: str) -> None:
+    """The number is near enough to its word once the address between them is gone: in the part, not in the whole."""
+    parts = ["bob@example.org is who we re", "call: by mail to bobby.miller@example.org, 2125550123", last]
+    text, given = "".join(parts), rules(EMAIL=action)
+    cuts = [sum(map(len, parts[: number + 1])) for number in range(3)]
+    assert "2125550123" in after(parts[0] + parts[1], given), "the word is none behind another's letters"
+    assert "2125550123" not in after(parts[1], given)
+    found = merged([*scan(text), *BUILT_IN.scan_parts(text, "", cuts)])
+    made = REDACTOR.edits("/x", text, found, given, cuts=cuts)
+    assert [one.entity for one in made.removals if one.rule == "phone-in-context"] == ["PHONE"]
+    for edit in reversed(made.edits):
+        text = text[: edit.start] + edit.replacement + text[edit.end :]
+    assert "2125550123" not in text and "bob" not in text

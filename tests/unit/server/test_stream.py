@@ -57,7 +57,7 @@ class FakeContext:
 
     async def ask(self, question: Any) -> Any:
         self.questions.put_nowait(question)
-        return await asyncio.wait_for(self.answers.get(), 5)
+        return await asyncio.wait_for(self.answers.get(), 30)
 
 
 class PromptRecorder:
@@ -120,7 +120,7 @@ class Driven:
             await self.context.ask(question)
         through = self.recorder.hold()
         self.context.questions.put_nowait(questions[-1])
-        await asyncio.wait_for(self.recorder.begun.wait(), 5)
+        await asyncio.wait_for(self.recorder.begun.wait(), 30)
         return through
 
     async def both(self, through: asyncio.Future[None], question: Any) -> None:
@@ -149,7 +149,7 @@ async def test_intent_and_a_local_reply_in_one_turn() -> None:
         driven = Driven(group)
         through = await driven.held_at(envoy.request_headers(), envoy.request_body())
         await driven.both(through, envoy.local_reply(is_last=True))
-        answer = await asyncio.wait_for(driven.context.answers.get(), 5)
+        answer = await asyncio.wait_for(driven.context.answers.get(), 30)
         driven.context.questions.put_nowait(EOF)
         await driven.running
 
@@ -290,7 +290,7 @@ async def test_reset_while_the_end_is_being_recorded() -> None:
         await driven.context.ask(envoy.request_headers())
         through = driven.recorder.hold()
         driven.context.questions.put_nowait(EOF)
-        await asyncio.wait_for(driven.recorder.begun.wait(), 5)
+        await asyncio.wait_for(driven.recorder.begun.wait(), 30)
         driven.running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await driven.running

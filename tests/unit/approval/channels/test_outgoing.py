@@ -9,6 +9,7 @@ import pytest
 from ext_proc.approval.channels.address import BadAddress, check_url, is_public
 from ext_proc.approval.channels.channel import Undelivered
 from ext_proc.approval.channels.outgoing import Outgoing
+from ext_proc.demo.programs import free_ports
 from tests.fakes.receivers import FakeSlack, Garbage
 
 OURS = (
@@ -81,9 +82,7 @@ async def test_a_name_that_leads_to_us_is_refused_where_it_is_resolved(monkeypat
 
 
 async def test_nobody_there():
-    listening = socket.create_server(("127.0.0.1", 0))
-    port = listening.getsockname()[1]
-    listening.close()
+    [port] = free_ports(1)
     assert await why(Outgoing(f"http://127.0.0.1:{port}/")) == "no_connection"
 
 

@@ -20,7 +20,7 @@ INBOX = "https://desk.example.com/holds"
 
 
 def channel(there: FakeSlack, token: str = "xoxb-test-token") -> Slack:
-    return Slack("team", Outgoing(there.url, deadline_seconds=1), lambda: token, "C0123456789", INBOX)
+    return Slack("team", Outgoing(there.url, deadline_seconds=60), lambda: token, "C0123456789", INBOX)
 
 
 def kinds(value: Any) -> list[str]:

@@ -18,7 +18,7 @@ from tests.fakes.told import HOLD, NASTY, message
 
 def channel(there: Receiver, tmp_path, *secrets: bytes) -> Webhook:
     path = secret_file(tmp_path, *secrets)
-    return Webhook("desk", Outgoing(f"{there.url}/hook", deadline_seconds=1), lambda: webhook_secrets(path), clock)
+    return Webhook("desk", Outgoing(f"{there.url}/hook", deadline_seconds=60), lambda: webhook_secrets(path), clock)
 
 
 async def why(one: Webhook) -> Undelivered:
