@@ -27,7 +27,7 @@ from ext_proc.app.exchange.content import ContentGate
 from ext_proc.app.exchange.credentials import FileCredentials
 from ext_proc.app.exchange.rule_packs import detector_of
 from ext_proc.app.process import clock, end_with_parent
-from ext_proc.app.serving.worker import _settle_memory
+from ext_proc.app.serving.worker import _computing, _settle_memory
 from ext_proc.audit.keys import read_key
 from ext_proc.config import load
 from ext_proc.identity.authenticator import Authenticator
@@ -163,6 +163,7 @@ async def _serve(config: Config, socket: Path, mode: str) -> None:
         credentials=FileCredentials(),
         connections=lambda: connections,
         clock=clock,
+        computing=_computing(is_waiting=False),
     )
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)

@@ -18,13 +18,12 @@ from ext_proc import __version__
 from ext_proc.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
 SENT_AT_ONCE: Final = 512
 KEPT_MAX: Final = 8192
 """Spans that wait to be sent; what comes beyond is dropped."""
-_TIMEOUT_SECONDS: Final = 5.0
 _SEND_MILLISECONDS: Final = 1000
 _NANO: Final = 1_000_000_000
 _PARENT: Final = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
@@ -63,26 +62,29 @@ class Tracing:
     Args:
         collector: where to.
         instance: of which process they are.
+        tell: told when the collector begins not to take them, and why; None: it takes them again.
 
     Raises:
-        ConfigError: OpenTelemetry is not installed.
+        ConfigError: OpenTelemetry is not installed, or no authorities can be read.
     """
 
-    def __init__(self, collector: Collector, instance: str) -> None:
+    def __init__(
+        self, collector: Collector, instance: str, tell: Callable[[str | None], None] = lambda _: None
+    ) -> None:
         try:
-            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
             from opentelemetry.sdk.resources import Resource
             from opentelemetry.sdk.trace import SpanLimits, TracerProvider
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
             from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
+            from ext_proc.otlp import Exporter
         except ImportError:
             raise ConfigError("telemetry.otlp: needs OpenTelemetry: install affidavit[otel]") from None
-        exporter = OTLPSpanExporter(
-            endpoint=f"{collector.endpoint.rstrip('/')}/v1/traces",
-            headers=dict(collector.headers),
-            certificate_file=collector.ca_file,
-            timeout=_TIMEOUT_SECONDS,
-        )
+        url = f"{collector.endpoint.rstrip('/')}/v1/traces"
+        try:
+            self._exporter = exporter = Exporter(url, collector.headers, collector.ca_file, tell)
+        except OSError:  # `ssl.SSLError` is one
+            raise ConfigError(f"telemetry.otlp.ca_file: {collector.ca_file}: no certificates can be read") from None
         named = {"service.name": "affidavit", "service.version": __version__, "service.instance.id": instance}
         self._provider = TracerProvider(
             sampler=ParentBased(TraceIdRatioBased(collector.ratio)),
@@ -106,6 +108,7 @@ class Tracing:
 
     def close(self) -> None:
         """Send what waits, within a few seconds."""
+        self._exporter.hurry()
         self._provider.shutdown()
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from ext_proc import telemetry
 from ext_proc.app.exchange.tokens import VaultDesk
 from ext_proc.approval.register import Limits
 from ext_proc.approval.register_sql import SqlRegister
@@ -328,7 +329,7 @@ def tracing(config: Config, instance: str) -> Tracing | None:
     """Who makes traces; None: nobody does, and nothing is imported for it.
 
     Raises:
-        ConfigError: the file of headers cannot be used, or OpenTelemetry is not installed.
+        ConfigError: the file of headers, or of authorities, cannot be used, or OpenTelemetry is not installed.
     """
     otlp = config.telemetry.otlp
     if otlp is None:
@@ -338,7 +339,15 @@ def tracing(config: Config, instance: str) -> Tracing | None:
     headers = headers_of(otlp.headers_file) if otlp.headers_file else {}
     ca_file = str(otlp.ca_file) if otlp.ca_file else None
     collector = Collector(otlp.endpoint, headers, ca_file, otlp.sample_ratio)
-    return Tracing(collector, f"{config.audit.replica}-{instance}")
+    return Tracing(collector, f"{config.audit.replica}-{instance}", _tell_of_collector)
+
+
+def _tell_of_collector(why: str | None) -> None:
+    log = telemetry.logger()
+    if why is None:
+        log.info("the collector takes traces again")
+    else:
+        log.warning("the collector takes no traces: they are dropped", why=why)
 
 
 def headers_of(path: Path) -> dict[str, str]:

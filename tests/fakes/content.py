@@ -24,6 +24,8 @@ class FakeContent:
         self.errors: dict[str, BaseException] = {}
         self.blocked: dict[str, tuple[str, ...]] = {}
         self.text_bytes: int | None = None
+        self.stream: FakeStream | None = None
+        """Instead of one that is made."""
 
     def inspect(self, connection: Connection, method: str, path: str, headers: Headers, body: bytes) -> Inspection:
         """See `ports.Content.inspect`."""
@@ -67,7 +69,7 @@ class FakeContent:
         """See `ports.Content.open_stream`."""
         del inspection, rules, headers, limit_bytes
         self._fail("open_stream")
-        return FakeStream(self)
+        return self.stream or FakeStream(self)
 
     def refusal(self, connection: Connection | None, path: str, refusal: Refusal) -> tuple[str, bytes]:
         """See `ports.Content.refusal`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -102,6 +103,7 @@ async def running_gate(
 ) -> AsyncIterator[FakeGate]:
     """A gate that serves, and a fake Envoy connected to it. ``content`` and ``connection`` instead of the fake ones."""
     gate = FakeGate()
+    computing = ThreadPoolExecutor(2, thread_name_prefix="computing")
     folder = Path(tempfile.mkdtemp(prefix="aff-gate-", dir="/tmp"))
     demo = connection or Connection("demo", (), None, LIMIT_BYTES, LIMIT_BYTES, unsafe_allow_upgrade=upgrades)
     rooms = Rooms(
@@ -112,6 +114,7 @@ async def running_gate(
         credentials=gate.credentials,
         connections=lambda: {"demo": demo},
         clock=gate.clock,
+        computing=computing,
         record_deadline_seconds=record_deadline_seconds,
         tokens=gate.tokens,
         tracing=tracing,
@@ -129,4 +132,5 @@ async def running_gate(
     finally:
         gate.serving.cancel()
         await asyncio.gather(gate.serving, return_exceptions=True)
+        computing.shutdown(wait=False)
         shutil.rmtree(folder, ignore_errors=True)

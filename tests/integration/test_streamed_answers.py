@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 
 from ext_proc import errors
+from ext_proc.server.computing import STEP_BYTES
 from tests.fakes import envoy
+from tests.fakes.content import FakeStream
 from tests.fakes.gate import running_gate
 
 if TYPE_CHECKING:
+    from ext_proc.model import Piece
     from tests.fakes.gate import FakeGate
 
 KIND, INTERNAL, OK = "inference.part", grpc.StatusCode.INTERNAL, grpc.StatusCode.OK
@@ -200,3 +205,70 @@ async def test_what_does_not_stream_is_waited_for(headers: Any) -> None:
 
         assert not answer.HasField("mode_override")
         assert "response" not in envoy.metadata(answer)
+
+
+class _Slow(FakeStream):
+    """Each look takes until ``go_on``."""
+
+    def __init__(self, content: Any) -> None:
+        super().__init__(content)
+        self.sizes: list[int] = []
+        self.has_begun, self.go_on, self.is_done = threading.Event(), threading.Event(), threading.Event()
+
+    def feed(self, data: bytes, *, is_last: bool) -> Piece:
+        self.sizes.append(len(data))
+        self.has_begun.set()
+        assert self.go_on.wait(20)
+        self.is_done.set()
+        return super().feed(data, is_last=is_last)
+
+
+async def test_nobody_masks_on_for_a_caller_who_left() -> None:
+    """A large piece is masked step by step: where its caller has left, only the step in progress is done."""
+    async with running_gate() as gate:
+        gate.content.stream = slow = _Slow(gate.content)
+        exchange = await begun(gate)
+        await exchange.send(envoy.piece(b"data: %s\n\n" % (b"x" * 10 * STEP_BYTES)))
+        await asyncio.to_thread(slow.has_begun.wait, 20)
+        exchange.leave()
+        await gate.recorder.until(3)
+        assert gate.recorder.statuses() == ["abandoned"]
+        slow.go_on.set()
+        await asyncio.to_thread(slow.is_done.wait, 20)
+    assert len(slow.sizes) == 1
+    assert slow.sizes[0] <= STEP_BYTES
+
+
+async def test_a_large_piece_is_one_piece() -> None:
+    """One record, and one answer, however many steps there were; what ends a stream ends them too."""
+    said = b"data: %s\n\n" % (b"x" * 10 * STEP_BYTES)
+    async with running_gate() as gate:
+        gate.content.stream = slow = _Slow(gate.content)
+        slow.go_on.set()
+        exchange = await begun(gate)
+        assert body(await exchange.ask(envoy.piece(said))) == said
+        assert gate.recorder.kinds() == ["intent", "part", "part"]
+        assert len(slow.sizes) == 11
+        gate.content.blocked["feed"] = ("EMAIL",)
+        await exchange.ask(envoy.piece(said))
+        assert len(slow.sizes) == 12
+
+
+async def test_bodies_do_not_stand_before_what_waits_for_a_disk() -> None:
+    """What computes for long has threads of its own: those of the loop are for keys and credentials."""
+
+    class Loops(ThreadPoolExecutor):
+        def submit(self, *_: Any, **__: Any) -> Any:
+            raise AssertionError("for what waits only")
+
+    asyncio.get_running_loop().set_default_executor(Loops(1))
+    async with running_gate() as gate:
+        gate.content.stream = slow = _Slow(gate.content)
+        slow.go_on.set()
+        exchange = gate.begin()
+        await exchange.ask(envoy.request_headers())
+        await exchange.ask(envoy.request_body(b'"' + b"x" * 100_000 + b'"'))
+        await exchange.ask(envoy.response_headers(envoy.STREAM))
+        await exchange.ask(envoy.piece(b"data: %s\n\n" % (b"x" * STEP_BYTES)))
+        assert len(slow.sizes) == 2
+        assert gate.recorder.kinds() == ["intent", "part", "part"]

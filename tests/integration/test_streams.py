@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -97,6 +98,26 @@ async def test_body_of_five_megabytes() -> None:
 
         assert asked.request_body.response.body_mutation.body == body
         assert answered.response_body.response.body_mutation.body == body
+
+
+@pytest.mark.parametrize(("size", "where"), [(1_000, "MainThread"), (20_000, "computing")])
+async def test_who_else_calls_does_not_wait_for_a_body_of_numbers(size: int, where: str) -> None:
+    """20 kB of prose are scanned in no time, 20 kB of numbers are not: they are not read in the loop."""
+    threads: list[str] = []
+    async with running_gate() as gate:
+        for name in ("inspect", "redact_request", "redact_response"):
+            done = getattr(gate.content, name)
+            setattr(gate.content, name, lambda *told, _done=done: (threads.append(_thread()), _done(*told))[1])
+        exchange = gate.begin()
+        await exchange.ask(TALE[0])
+        await exchange.ask(envoy.request_body(b"4" * size))
+        await exchange.ask(TALE[2])
+        await exchange.ask(envoy.response_body(b"4" * size))
+    assert threads == [where] * 3
+
+
+def _thread() -> str:
+    return threading.current_thread().name.partition("_")[0]
 
 
 # Envoy leaves ---------------------------------------------------------------------------------------------------------

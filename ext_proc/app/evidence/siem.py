@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 import json
@@ -9,13 +10,12 @@ import os
 import signal
 import ssl
 import sys
-import urllib.request
 from contextlib import suppress
-from http.client import HTTPException
 from threading import Event
 from typing import TYPE_CHECKING, Any, Final
-from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
+
+import aiohttp
 
 from ext_proc import telemetry
 from ext_proc.app.process import clock
@@ -41,7 +41,7 @@ AT_ONCE: Final = 500
 """Events in one request."""
 ATTEMPTS: Final = 5
 FIRST_PAUSE_SECONDS: Final = 1.0
-_TIMEOUT_SECONDS: Final = 30.0
+DEADLINE_SECONDS: Final = 30.0
 _PASSING: Final = (408, 425, 429, 500, 502, 503, 504)
 _LAST_PAUSE_SECONDS: Final = 60.0
 
@@ -116,6 +116,7 @@ class HttpSink:
         headers: what it wants to be told, a key for example.
         pause: waits so many seconds; true: give up.
         ca_file: authorities of its certificate, where the system's do not do.
+        deadline_seconds: of one request with its answer: who drips is no answer.
     """
 
     def __init__(
@@ -124,15 +125,13 @@ class HttpSink:
         headers: Mapping[str, str],
         pause: Callable[[float], bool],
         ca_file: Path | None = None,
+        deadline_seconds: float = DEADLINE_SECONDS,
     ) -> None:
         self._url = url
         self._headers = {**headers, "content-type": "application/x-ndjson", "content-encoding": "gzip"}
         self._pause = pause
-        context = ssl.create_default_context(cafile=ca_file)
-        # No proxy of the environment's, and no redirect: events go where the command line says, or nowhere.
-        self._opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context), _Straight()
-        )
+        self._tls = ssl.create_default_context(cafile=ca_file)
+        self._deadline_seconds = deadline_seconds
 
     def take(self, name: str, events: Sequence[dict[str, Any]]) -> None:
         """See `Sink.take`."""
@@ -144,27 +143,36 @@ class HttpSink:
         said = ""
         for attempt in range(ATTEMPTS):
             wait = FIRST_PAUSE_SECONDS * 2.0**attempt
-            headers = {**self._headers, "idempotency-key": key}
-            request = urllib.request.Request(self._url, data=body, headers=headers, method="POST")  # noqa: S310 - checked
             try:
-                with self._opener.open(request, timeout=_TIMEOUT_SECONDS):
+                status, after = asyncio.run(self._asked(body, key))
+                if 200 <= status < 300:
                     return
-            except HTTPError as error:
-                said = f"status {error.code}"
-                if error.code not in _PASSING:
+                said = f"status {status}"
+                if status not in _PASSING:
                     break
-                wait = _asked_to_wait(error.headers.get("retry-after")) or wait
-            except (URLError, OSError, HTTPException) as error:
-                said = type(getattr(error, "reason", error)).__name__
+                wait = _asked_to_wait(after) or wait
+            except (aiohttp.ClientError, OSError, ValueError) as error:  # `TimeoutError` is an OSError
+                said = type(getattr(error, "os_error", error)).__name__
             if attempt + 1 == ATTEMPTS or self._pause(min(wait, _LAST_PAUSE_SECONDS)):
                 break
         raise EvidenceError(f"{urlsplit(self._url).hostname}: {said}; nothing is lost: run it again")
 
-
-class _Straight(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
-        """Not followed: it is an answer with a status that is none of success."""
-        return
+    async def _asked(self, body: bytes, key: str) -> tuple[int, str | None]:
+        """The status, and when to ask again; nothing else of the answer is read. Events go where the command line says,
+        or nowhere: no proxy of the environment's, and no redirect.
+        """
+        async with (
+            asyncio.timeout(self._deadline_seconds),
+            aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=self._tls, force_close=True),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+            ) as session,
+            session.post(
+                self._url, data=body, headers={**self._headers, "idempotency-key": key}, allow_redirects=False
+            ) as answer,
+        ):
+            return answer.status, answer.headers.get("retry-after")
 
 
 def _asked_to_wait(text: str | None) -> float | None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Describe = Callable[[Redaction, Learnt], Redaction]
 
-_ASKED_MEANWHILE_BYTES: Final = 2048
+_ASKED_MEANWHILE_BYTES: Final = 1024
 """Larger pieces may be read in a thread; smaller ones are read in one go, and nobody asks meanwhile."""
 
 
@@ -44,15 +44,16 @@ class StreamedAnswer:
         self._reader = reader
         self._tainted_headers = tainted_headers
         self._describe = describe
-        self._known: Redaction | None = None  # while a large piece is read in a thread: what was known before it
+        self._known: Redaction | None = None  # as it was when last asked, or after a large piece: a thread may read on
 
     def feed(self, data: bytes, *, is_last: bool) -> Piece:
         """See `ports.AnswerStream.feed`."""
-        self._known = self._told() if self.waits or len(data) > _ASKED_MEANWHILE_BYTES else None
+        is_large = self.waits or len(data) > _ASKED_MEANWHILE_BYTES
+        self._known = (self._known or self._told()) if is_large else None
         try:
             return self._fed(data, is_last=is_last)
         finally:
-            self._known = None
+            self._known = self._told() if is_large else None
 
     def _fed(self, data: bytes, *, is_last: bool) -> Piece:
         released = self._reader.feed(data)
@@ -67,7 +68,8 @@ class StreamedAnswer:
 
     def told(self) -> Redaction:
         """See `ports.AnswerStream.told`. The caller may leave while a piece is read: then without that piece."""
-        return self._known or self._told()
+        self._known = self._known or self._told()
+        return self._known
 
     def _told(self) -> Redaction:
         learnt = self._reader.learnt()
@@ -83,6 +85,7 @@ class StreamedAnswer:
 
     def farewell(self, code: str, text: str) -> bytes:
         """See `ports.AnswerStream.farewell`."""
+        self._known = None
         return self._reader.farewell(code, streaming.TEXTS.get(code, text))
 
 

@@ -55,8 +55,9 @@ SETTLE_SECONDS: Final = 5.0
 GC_ALLOCATIONS: Final = 20_000
 """Objects more than before that begin a round of the garbage collector; Python's own number is 700."""
 
-READING_THREADS: Final = 8
-"""Beside those that wait for a recogniser of names."""
+COMPUTING_THREADS: Final = 2
+"""Beside those that wait for a recogniser of names. With six busy ones the event loop had its turn after 0.3 s, with
+two after 0.05 s, and no more was computed."""
 
 _log = telemetry.logger()
 
@@ -80,10 +81,9 @@ def _settle_memory() -> None:
     gc.set_threshold(GC_ALLOCATIONS, 20, 20)
 
 
-def _make_room_for_waiting() -> None:
-    """Threads that wait for a recogniser must not be those that large bodies are read in."""
-    threads = WAITING_MAX + READING_THREADS
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="reading"))
+def _computing(*, is_waiting: bool) -> ThreadPoolExecutor:
+    """Threads that large bodies are read in; some of them may be waiting for a recogniser."""
+    return ThreadPoolExecutor(COMPUTING_THREADS + (WAITING_MAX if is_waiting else 0), thread_name_prefix="computing")
 
 
 class _Worker:
@@ -95,6 +95,7 @@ class _Worker:
         telemetry.begin_with(self._connections)
         self._stop = asyncio.Event()
         self._has_news = asyncio.Event()
+        self._computing = _computing(is_waiting=self._config.redaction.ner is not None)
 
     async def live(self) -> None:
         """Open, serve, close."""
@@ -102,7 +103,6 @@ class _Worker:
         # Before the log: it compiles the rules for a second or two, and a log that is open must give signs of life.
         recogniser = registry.recogniser(config)
         if recogniser is not None:
-            _make_room_for_waiting()
             await asyncio.to_thread(recogniser.start)
         content = ContentGate(read_key(config.redaction.hash_key_file), detector_of(config), recogniser)
         keyring = registry.keyring(config)
@@ -133,6 +133,7 @@ class _Worker:
             tokens=tokens,
             holds=holds,
             tracing=tracing,
+            computing=self._computing,
         )
         socket = registry.worker_socket(config, self._index)
         _settle_memory()
@@ -159,6 +160,7 @@ class _Worker:
             await asyncio.to_thread(watch.close)
             register.close()
             await writer.close(clock())
+            self._computing.shutdown(wait=False, cancel_futures=True)
             for optional in (recogniser, tracing):
                 if optional is not None:
                     await asyncio.to_thread(optional.close)

@@ -6,6 +6,7 @@ import gzip
 import json
 import resource
 import threading
+import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +20,7 @@ from ext_proc.cli import main
 from ext_proc.errors import ConfigError
 from ext_proc.evidence.siem import Cursor, send
 from ext_proc.evidence.versions import EvidenceError
+from tests.fakes.raw_server import raw_server
 from tests.fakes.recorded import NOON, Recorded
 
 if TYPE_CHECKING:
@@ -461,6 +463,33 @@ def test_http_that_is_away(tmp_path: Path) -> None:
         pass
     with pytest.raises(EvidenceError, match="ConnectionRefusedError"):
         _http(siem, []).take("a", [_event(1)])
+
+
+@pytest.mark.parametrize("said", [b"HTTP/1.1 100 Continue\r\n\r\n", b"x"], ids=["interim answers", "a header"])
+def test_http_that_drips_is_no_answer(said: bytes) -> None:
+    """And the rounds go on, and can be ended. (By socket time-outs alone this test never ends.)"""
+
+    def drip() -> Iterator[bytes]:
+        yield b"HTTP/1.1 200 OK\r\nx-a: " if said == b"x" else said
+        while True:
+            yield said
+            time.sleep(0.01)
+
+    with raw_server(drip) as (url, heard):
+        place = places.HttpSink(url, {}, lambda _: False, deadline_seconds=0.3)
+        with pytest.raises(EvidenceError, match="TimeoutError"):
+            place.take("a", [_event(1)])
+    assert len(heard) == places.ATTEMPTS
+
+
+def test_http_asks_no_proxy_of_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    with raw_server(lambda: iter(())) as (trap, trapped), _siem(200) as siem:
+        for name in ("HTTP_PROXY", "http_proxy"):
+            monkeypatch.setenv(name, trap)
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        _http(siem, []).take("a", [_event(1)])
+    assert (len(siem.asked), trapped) == (1, [])
 
 
 @pytest.mark.parametrize("to", ["http://siem.example.com/in", "ftp://x/y", "s3://", "https://a:b@x/"])

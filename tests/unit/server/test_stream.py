@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -110,6 +111,7 @@ class Driven:
             FakeCredentials(),
             lambda: {"demo": DEMO},
             lambda: AT,
+            ThreadPoolExecutor(1),
         )
         self.stream = Stream(self.rooms, self.context, group)  # type: ignore[arg-type]
         self.running = asyncio.create_task(self.stream.run())

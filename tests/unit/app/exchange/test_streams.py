@@ -209,3 +209,15 @@ def test_who_leaves_while_a_large_piece_is_read_is_told_what_was_known() -> None
     answer.feed(stream(*deltas(*["word "] * 100)), is_last=False)
     assert seen == [before]
     assert answer.told().coverage.scanned_bytes > before.coverage.scanned_bytes
+
+
+def test_what_is_told_is_kept_while_a_thread_reads_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver asks before it hands over a large piece: from then on nobody looks into what a thread changes."""
+    answer: Any = GATE.open_stream(inspect(CHAT), (), SSE, 1 << 20)
+    answer.feed(stream(*deltas("hello ")), is_last=False)
+    before = answer.told()
+    with monkeypatch.context() as changed:
+        changed.setattr(answer, "_told", None)  # whoever looks anew fails
+        assert answer.told() is before
+    answer.farewell("content_blocked", "")
+    assert answer.told().coverage.forwarded_bytes > before.coverage.forwarded_bytes
