@@ -30,7 +30,11 @@ CLOCK_TOLERANCE: Final = timedelta(hours=1)
 
 
 class NotKept(Exception):
-    """The store took the object but does not hold it as it must."""
+    """The store took the object but does not hold it as it must. Its key is said: a person must extend the lock."""
+
+    def __init__(self, why: str, key: str) -> None:
+        super().__init__(f"{why}: {key}")
+        self.why = why
 
 
 class OtherBytes(IntegrityError):
@@ -97,9 +101,9 @@ class Desk:
         if stored.sha256 != one.sha256:
             raise OtherBytes("other bytes under this key in the store")
         if stored.lock_mode != COMPLIANCE:
-            raise NotKept("not_locked")
+            raise NotKept("not_locked", one.key)
         if stored.retain_until is None or stored.retain_until < sealed_at + self.terms.retention - CLOCK_TOLERANCE:
-            raise NotKept("locked_too_short")
+            raise NotKept("locked_too_short", one.key)
 
     def note(self, kind: str, facts: Mapping[str, Any]) -> None:
         """Put it on record.

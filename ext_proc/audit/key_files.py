@@ -23,7 +23,9 @@ def read_key(path: Path) -> bytes:
         raw = path.read_bytes()
         is_public = path.stat().st_mode & 0o007
     except FileNotFoundError:
-        raise ConfigError(f"key file {path}: is not there; make it with: affidavit keys create {path}") from None
+        # Another key in its place could not open what the lost one sealed: that is for new installations.
+        cure = f"put your copy of it back, or for a new installation make it with: affidavit keys create {path}"
+        raise ConfigError(f"key file {path}: is not there; {cure}") from None
     except OSError as error:
         raise ConfigError(f"key file {path}: {error.strerror}") from None
     if len(raw) != KEY_BYTES:

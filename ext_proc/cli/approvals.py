@@ -19,10 +19,12 @@ or its configuration (--config), or the endpoints file of a demo.
 A whole round. Somebody calls a model for which the policy wants a second person, and waits (a call of your own you
 cannot approve). As an approver:
 
-  export AFFIDAVIT_TOKEN=$(affidavit demo token --subject bob --groups approvers --endpoints /tmp/demo.json)
-  affidavit approvals list --endpoints /tmp/demo.json          # its first column is the ID
-  affidavit approvals show ID --endpoints /tmp/demo.json       # who asks, why it waits, what the model would get
-  affidavit approvals approve ID --justification "case 2026-17, spoken about with Ada" --endpoints /tmp/demo.json
+  export AFFIDAVIT_TOKEN=$(affidavit demo token --subject bob \\
+    --groups approvers --endpoints /tmp/demo.json)
+  affidavit approvals list --endpoints /tmp/demo.json     # first column: ID
+  affidavit approvals show ID --endpoints /tmp/demo.json  # who asks, and why
+  affidavit approvals approve ID --endpoints /tmp/demo.json \\
+    --justification "case 2026-17, spoken about with Ada"
 
 and the caller has the answer. `deny` instead: the caller gets 403. Where two people must agree, the first one is told
 so, and the call waits on.

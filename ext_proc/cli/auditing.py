@@ -29,8 +29,9 @@ _SIEM = """Reads the bucket, not the gateway. One event for each exchange and fo
 did (docs/siem.md has the table); people are references, content is nowhere. Run again it goes on where it
 stopped; what was being sent when it was stopped is sent again, with the same metadata.uid.
 
-  affidavit export-siem --config gateway.yaml --to events.jsonl --state siem.json
-  affidavit export-siem s3://evidence --to https://siem.example.com/in --headers-file key --state siem.json --follow 10
+  affidavit export-siem --config config.yaml --state siem.json --to ocsf.jsonl
+  affidavit export-siem s3://evidence --state siem.json --follow 10 \\
+    --to https://siem.example.com/in --headers-file key
 
 Exit status: 0 all was sent, 1 an object of the bucket is damaged (its log waits there), 2 could not run."""
 

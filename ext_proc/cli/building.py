@@ -7,11 +7,20 @@ import getpass
 import textwrap
 from itertools import groupby
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 
 class Prose(argparse.HelpFormatter):
     """Paragraphs are wrapped to the terminal; what is indented (a command to type, a file) stays as it is written."""
+
+    def format_help(self) -> str:
+        """Where a choice of options has no room behind a long name of the command, all of them move to the left."""
+        first, blank, rest = super().format_help().partition("\n\n")
+        if max(map(len, first.splitlines()), default=0) > self._width:
+            name, *options = first.splitlines()
+            first = "\n".join([name, *(f"{_USAGE_INDENT}{line.strip()}" for line in options)])
+        return first + blank + rest
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         wrapping = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
@@ -20,6 +29,9 @@ class Prose(argparse.HelpFormatter):
             block = list(some)
             lines += wrapping.wrap(" ".join(block)) if is_prose else block
         return textwrap.indent("\n".join(lines), indent)
+
+
+_USAGE_INDENT: Final = " " * len("usage: ")
 
 
 def add(

@@ -11,7 +11,7 @@ _DRAIN = """Envoy says on every answer that callers should go elsewhere, closes 
 gets an answer. Then Envoy may be stopped, and `affidavit serve` after it. With --at-end it waits for SIGTERM first: as
 the main container of a pod (helm/affidavit) it makes the pod leave in order.
 
-  affidavit drain --config gateway.yaml && kill $ENVOY && kill $SERVE
+  affidavit drain --config config.yaml && kill $ENVOY && kill $SERVE
 
 Exit status: 0 nobody is in there any more, 1 some still are after the deadline, or Envoy ended under them, 2 could not
 run (with --at-end, 0 where there is no Envoy: a pod that ends has nobody in there then)."""
@@ -20,7 +20,8 @@ _CHECK = """A call through the gateway, as a caller makes it; then the bucket is
 proofs hold, are they locked? What `helm test` runs. The token is one that the policy lets through: in a file, or from
 the issuer (--token-endpoint, and a folder with the files client_id and client_secret).
 
-  affidavit check-installation --config gateway.yaml --url https://gateway.example.com --token-file token
+  affidavit check-installation --config config.yaml --token-file token \\
+    --url https://gateway.example.com
 
 Exit status: 0 called, recorded, proved and locked, 1 one of these is not so, 2 could not run."""
 

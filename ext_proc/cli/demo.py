@@ -14,7 +14,8 @@ _DEMO = """Envoy, OPA, an S3 server that enforces locks, an OIDC issuer, a small
 and free ports. Without --keep each step of the story is checked; exit status 0 only if all were as told.
 
   affidavit demo --keep --endpoints /tmp/demo.json
-  affidavit demo token --subject ada --groups analysts --endpoints /tmp/demo.json
+  affidavit demo token --subject ada --groups analysts \\
+    --endpoints /tmp/demo.json
   affidavit records list --endpoints /tmp/demo.json"""
 
 

@@ -39,7 +39,7 @@ of the sources that --policy names. Shows the lines of the sources that were loo
 marks the rules that gave a value.
 
   affidavit policy explain opa/samples/secret.json
-  affidavit policy explain 3f6f9f8c-8f0b-4b1e-9a56-0c8f4e6b7a10 --config gateway.yaml
+  affidavit policy explain EXCHANGE --config config.yaml
 
 Exit status: 0 allowed (perhaps after people agree), 1 not allowed, 2 could not run."""
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _RERUN: Final = """Opens what the policy was asked (that is on record first), fetches the bundle by the digest that
 the record names, checks it, asks OPA without a network, and compares the answers field by field.
 
-  affidavit policy rerun 3f6f9f8c-8f0b-4b1e-9a56-0c8f4e6b7a10 --config gateway.yaml
-  affidavit policy rerun --all --since 2h --config gateway.yaml
+  affidavit policy rerun EXCHANGE --config config.yaml
+  affidavit policy rerun --all --since 2h --config config.yaml
 
 Exit status: 0 the same answer each time, 1 not, or a bundle or question cannot be had, 2 could not run."""
 
@@ -49,7 +49,8 @@ to go back, build the old sources with a new number.
 
   openssl ecparam -name prime256v1 -genkey -noout -out policy-key.pem
   openssl ec -in policy-key.pem -pubout -out policy-key.pub
-  affidavit policy build opa --number 8 --sign policy-key.pem --key-id policy-2026 --out bundle.tar.gz"""
+  affidavit policy build opa --out bundle.tar.gz --number 8 \\
+    --sign policy-key.pem --key-id policy-2026"""
 
 
 def _add_build(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -75,7 +76,8 @@ _BACKTEST: Final = """BUNDLE is a folder of policy sources, or a bundle file. Ev
 and --to is opened (that is on record first) and asked of it, without a network; what it says is held against what
 was decided then.
 
-  affidavit policy backtest --bundle opa --from 7d --config gateway.yaml --html backtest.html
+  affidavit policy backtest --bundle opa --from 7d --config config.yaml \\
+    --html backtest.html
 
 Exit status: 0 it decides the same everywhere, 1 not, or there was nothing to ask, 2 could not run."""
 

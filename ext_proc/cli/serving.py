@@ -40,12 +40,13 @@ _CONSOLE = """Pages and an API for the people who approve, audit and operate. Ru
 configuration; calls go on without it, only nobody can approve any. Listens at `console.listen`; TLS is ended before it.
 
   console:
-    public_url: https://desk.example.com       # register https://desk.example.com/login/callback at your issuer
-    client_id: affidavit-console
+    public_url: https://desk.example.com
+    client_id: affidavit-console   # at your issuer, with the redirect URI
+                                   # https://desk.example.com/login/callback
     roles: {approver: [approvers], auditor: [auditors], operator: [platform]}
 
-  affidavit check-config --config gate.yaml
-  affidavit console --config gate.yaml         # then open https://desk.example.com
+  affidavit check-config --config config.yaml
+  affidavit console --config config.yaml    # and open https://desk.example.com
 
 The log is JSON lines on standard error; /health says that it answers (docs/console.md, docs/operating.md). It ends with
 SIGTERM or SIGINT, and when its log of evidence fails: let it be started again. People sign in again after a restart.

@@ -42,9 +42,8 @@ def look(config: Config) -> Iterator[Finding]:
     yield _honesty(directory)
     waiting = [path.name for path in directory.glob(f"[!.]*/*{segments.QUARANTINE}")]
     if waiting:
-        yield Finding(
-            "disk.quarantine", FAIL, f"{len(waiting)} pieces of evidence", "docs/runbook.md#affidavitquarantined"
-        )
+        says = f"{len(waiting)} pieces of evidence that do not check, in {directory}"
+        yield Finding("disk.quarantine", FAIL, says, "docs/runbook.md#affidavitquarantined")
 
 
 def _kind(folder: Path, mounts: str | None = None) -> Finding:
@@ -72,7 +71,8 @@ def _room(config: Config, directory: Path) -> Finding:
     told = os.statvfs(directory)
     free, used = told.f_bavail * told.f_frsize, segments.used_bytes(directory)
     wanted = config.audit.wal.max_bytes - used
-    says = f"{free >> 20} MiB are free; {used >> 20} MiB of evidence wait, and {wanted >> 20} MiB more may have to"
+    # Files are made at their full size, so an idle gateway takes room, too: that is not a backlog.
+    says = f"{free >> 20} MiB are free; evidence takes {used >> 20} MiB and may take {wanted >> 20} MiB more"
     if free < wanted:
         return Finding("disk.room", FAIL, says, "a larger disk, or a smaller audit.wal.max_bytes")
     return Finding("disk.room", OK, says)

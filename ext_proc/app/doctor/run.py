@@ -102,6 +102,14 @@ def _tell(found: list[Finding]) -> None:
     console.print(f"\n{counts}", markup=False)
 
 
+_PAGES: Final = {
+    "shipper": "#affidavitshippingfailing",
+    "daily": "#affidavitdailywork",
+    "bundle": "#affidavitbundlerefused",
+}
+"""Parts that keep nobody from calling, and where it stands what to do."""
+
+
 # The gate itself ---------------------------------------------------------------------------------------------------
 
 
@@ -123,9 +131,9 @@ def _gate(patient: Patient) -> Iterator[Finding]:
         yield Finding("gate.ready", FAIL, told, "docs/runbook.md#affidavitnotready")
     else:
         yield Finding("gate.ready", OK, "every worker answers")
-    unwell = [part for part in ("shipper", "daily", "bundle") if not standing.parts[part]]
+    unwell = [part for part in _PAGES if not standing.parts[part]]
     for part in unwell:
-        yield Finding(f"gate.{part}", FAIL, f"not well: {_why(patient, part)}", "docs/runbook.md has its alert")
+        yield Finding(f"gate.{part}", FAIL, f"not well: {_why(patient, part)}", f"docs/runbook.md{_PAGES[part]}")
 
 
 def _why(patient: Patient, part: str) -> str:
@@ -139,14 +147,25 @@ def _policy(patient: Patient) -> Iterator[Finding]:
     told = {name: state.get("policy") for name, state in patient.states.items() if name.startswith("worker-")}
     digests = {one["digest"] for one in told.values() if one}
     if not digests or not all(told.values()):
-        yield Finding("policy.active", FAIL, "OPA never said which bundle it decides with", "is OPA running?")
+        says = "no word of every worker which bundle decides"
+        yield Finding("policy.active", FAIL, says, "see gate.ready; if all is well there: is OPA running?")
         return
     if len(digests) > 1:
         yield Finding("policy.active", FAIL, f"workers see {len(digests)} bundles", "one OPA for all workers")
         return
     [digest] = digests
-    yield Finding("policy.active", OK, f"OPA decides with {digest[:16]}…")
+    yield _deciding(Standing.of(patient.config, patient.states, patient.now.timestamp()), digest)
     yield store.policy_is_kept(patient.config, digest)
+
+
+def _deciding(standing: Standing, digest: str) -> Finding:
+    """What workers said of OPA stays when it, or they, are gone: only what they say now counts."""
+    if not standing.parts["workers"]:
+        return Finding("policy.active", FAIL, f"nobody asks OPA now; last decided: {digest[:16]}…", "see gate.ready")
+    if not standing.parts["policy"]:
+        says = f"OPA does not answer; last decided: {digest[:16]}…"
+        return Finding("policy.active", FAIL, says, "docs/runbook.md#affidavitpolicyunreachable")
+    return Finding("policy.active", OK, f"OPA decides with {digest[:16]}…")
 
 
 def _envoy(patient: Patient) -> Iterator[Finding]:

@@ -159,7 +159,7 @@ class PolicyArchive:
         except OtherBytes:
             return self._put_again(raw, digest)
         except NotKept as error:
-            if str(error) != _TOO_SHORT:
+            if error.why != _TOO_SHORT:
                 raise
             return self._put_again(raw, digest)
         return key

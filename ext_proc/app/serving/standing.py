@@ -47,10 +47,10 @@ class Standing:
         wanted = {f"worker-{index}": states.get(f"worker-{index}") for index in range(config.workers)}
         fresh = {name: one for name, one in wanted.items() if one and abs(now - one["at"]) <= STATE_FRESH_SECONDS}
         shipper = states.get("shipper", {})
-        problems = {name: "does not answer" for name in wanted if name not in fresh}
+        problems = {name: _why_silent(shipper) for name in wanted if name not in fresh}
         for name, state in fresh.items():
             if not state["is_ready"]:
-                problems[name] = state["failure"] or "policy or evidence not available"
+                problems[name] = state["failure"] or _lacking(state)
         if holes := shipper.get("canary_holes"):
             problems["store"] = f"does not keep what it locked: {', '.join(holes)}"
         # Not a reason to serve nobody: the policy before goes on deciding.
@@ -67,6 +67,24 @@ class Standing:
             "bundle": "policy" not in degraded,
         }
         return cls(problems, degraded, parts, states)
+
+
+def _lacking(state: Mapping[str, Any]) -> str:
+    """What a worker that answers and is not ready does not have."""
+    lacking = []
+    if not state.get("is_policy_ready", False):
+        lacking.append("policy: OPA does not answer on its socket")
+    if not state.get("is_writable", False):
+        lacking.append("evidence: there is no room for it")
+    return "; ".join(lacking) or "not ready"
+
+
+def _why_silent(shipper: Mapping[str, Any]) -> str:
+    """A worker that starts says nothing before its log's birth record is in the store: else it looks as if it hung."""
+    failures = [str(one) for one in shipper.get("failures", ())]
+    if failures and not shipper.get("was_born", False):
+        return f"does not answer; waits for its log's first record to be in the store ({failures[-1]})"
+    return "does not answer"
 
 
 def is_shipping(shipper: Mapping[str, Any], now: float) -> bool:

@@ -256,5 +256,5 @@ def test_key_files(tmp_path: Path) -> None:
     path.write_bytes(b"short")
     with pytest.raises(ConfigError, match="32 bytes"):
         read_key(path)
-    with pytest.raises(ConfigError, match="is not there; make it with: affidavit keys create"):
+    with pytest.raises(ConfigError, match="is not there; put your copy of it back, or for a new installation make it"):
         read_key(tmp_path / "nowhere")

@@ -27,7 +27,7 @@ def test_a_key_file(tmp_path: Path) -> None:
 
 def test_key_files_that_will_not_do(tmp_path: Path) -> None:
     path = tmp_path / "log.key"
-    with pytest.raises(ConfigError, match="is not there; make it with"):
+    with pytest.raises(ConfigError, match="is not there; put your copy of it back"):
         LocalSigner.from_file(path)
     create_signing_key(path)
     path.chmod(0o644)

@@ -6,12 +6,14 @@ import copy
 import fcntl
 import json
 import os
+import re
 import socket
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -40,9 +42,9 @@ from tests.fakes.versions import FakeVersions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
 NOW = datetime(2026, 11, 26, 7, 0, tzinfo=UTC)
+RUNBOOK = Path(__file__).resolve().parents[4] / "docs" / "runbook.md"
 
 
 def _verdicts(found: Iterable[Finding]) -> dict[str, str]:
@@ -238,7 +240,11 @@ def test_the_gate(tmp_path: Path, said: dict[str, Any], expected: dict[str, str]
     lock = os.open(config.run_dir / "lock", os.O_CREAT | os.O_RDWR)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert _unwell(doctor._gate(doctor.Patient(config, digest, states, lambda: NOW))) == expected
+        found = list(doctor._gate(doctor.Patient(config, digest, states, lambda: NOW)))
+        assert _unwell(found) == expected
+        pages = {one.do.partition("docs/runbook.md")[2].lstrip("#") for one in found if "runbook" in one.do}
+        headings = re.findall(r"^## (\w+)$", RUNBOOK.read_text(), re.MULTILINE)
+        assert pages <= {heading.lower() for heading in headings}, "the alert's page is named"
     finally:
         os.close(lock)
 
@@ -267,7 +273,10 @@ class Bucket:
         return sorted(key for key in self.objects if key.startswith(prefix))
 
 
-@pytest.mark.parametrize("case", ["well", "a later copy", "not there", "other bytes", "never said", "two bundles"])
+@pytest.mark.parametrize(
+    "case",
+    ["well", "a later copy", "not there", "other bytes", "never said", "two bundles", "opa is gone", "said long ago"],
+)
 def test_the_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
     config, digest = a_config(tmp_path)
     raw = b"bundle"
@@ -288,6 +297,12 @@ def test_the_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) 
             states["worker-0"]["policy"], expected = None, {"policy.active": FAIL}
         case "two bundles":
             states["worker-0"]["policy"] = {"revision": "q", "digest": "cd" * 32}
+            expected = {"policy.active": FAIL}
+        case "opa is gone":  # which bundle it had stays in what workers say
+            states["worker-0"] |= {"is_ready": False, "is_policy_ready": False}
+            expected = {"policy.active": FAIL}
+        case "said long ago":
+            states["worker-0"]["at"] -= 60
             expected = {"policy.active": FAIL}
     bucket = FakeVersions()
     for key, body in objects.items():

@@ -164,6 +164,31 @@ def test_each_part_for_itself(config: Any, said: dict[str, Any], part: str) -> N
     assert found.is_ready is (part in {"shipper", "bundle", "daily"})
 
 
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ({"is_policy_ready": False}, "policy: OPA does not answer on its socket"),
+        ({"is_writable": False}, "evidence: there is no room for it"),
+        ({"is_writable": False, "failure": "EIO"}, "EIO"),
+    ],
+)
+def test_what_a_worker_lacks_is_named(config: Any, said: dict[str, Any], problem: str) -> None:
+    well = {"at": 1000.0, "is_ready": True, "is_writable": True, "is_policy_ready": True, "failure": None}
+    states: dict[str, Any] = {f"worker-{index}": well for index in range(config.workers)}
+    states["worker-0"] = {**well, "is_ready": False, **said}
+    assert Standing.of(config, states, 1000.0).problems == {"worker-0": problem}
+
+
+@pytest.mark.parametrize(("was_born", "is_named"), [(False, True), (True, False)])
+def test_a_worker_that_waits_for_the_store_says_so(config: Any, was_born: bool, is_named: bool) -> None:
+    """It says nothing itself before its birth record is locked: what the shipper says is the cause."""
+    states = {"shipper": {"at": 1000.0, "failures": ["store_unavailable: SlowDown"], "was_born": was_born}}
+    problems = Standing.of(config, states, 1000.0).problems
+    assert len(problems) == config.workers
+    assert all(one.startswith("does not answer") for one in problems.values())
+    assert all(("store_unavailable: SlowDown" in one) is is_named for one in problems.values())
+
+
 def test_a_refused_configuration_is_told_and_stops_nobody(config: Any) -> None:
     well = {"at": 1000.0, "is_ready": True, "is_writable": True, "is_policy_ready": True, "failure": None}
     states: dict[str, Any] = {f"worker-{index}": well for index in range(config.workers)}
