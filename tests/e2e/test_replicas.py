@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
+    from tests.contract.postgres import Postgres
     from tests.e2e.harness import Reply
 
 
@@ -74,9 +75,10 @@ class Second(Stack):
 class House:
     """Both, and the people."""
 
-    def __init__(self, one: Desk, other: Desk) -> None:
+    def __init__(self, one: Desk, other: Desk, postgres: Postgres) -> None:
         self.one = one
         self.other = other
+        self.postgres = postgres
 
     def ask(self, at: Desk, text: str, **headers: str) -> Future[Reply]:
         """The same caller, with the same token, at either."""
@@ -99,7 +101,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
             first.start()
             second.start()
             with _desk(first, upstream, pool) as one, _desk(second, upstream, pool) as other:
-                yield House(one, other)
+                yield House(one, other, postgres)
         finally:
             second.stop()
             first.stop()
@@ -207,3 +209,27 @@ def test_one_dies_just_after_the_yes(house: House, wait_seconds: float) -> None:
     else:
         assert again.status == 202, "once is once"
         assert sent(house.one) <= before + 1
+
+
+def test_the_database_dies_while_both_hold(house: House) -> None:
+    """Who waits goes on waiting, who comes meanwhile is told so, and nobody is asked twice once it is back."""
+    before = sent(house.one)
+    places = {"sixth here": house.one, "sixth there": house.other}
+    for at in places.values():
+        at.gateway.wait_for(
+            lambda at=at: house.ask(at, "ready?", prefer="respond-async").result(30).status == 202, "down", 60
+        )
+    replies = [house.ask(at, text) for text, at in places.items()]
+    holds = [house.one.held(text) for text in places]
+    house.postgres.stop()
+    try:
+        for at in places.values():
+            told = house.ask(at, "meanwhile").result(30)
+            assert told.status == 503 and told.header("x-affidavit-exchange"), told
+    finally:
+        house.postgres.start()
+    for hold in holds:
+        house.other.yes(hold)
+    assert [one.result(40).status for one in replies] == [200, 200]
+    assert sent(house.one) == before + 2
+    assert [house.one.state(hold) for hold in holds] == [HoldState.USED] * 2
