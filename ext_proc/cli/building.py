@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import re
 import textwrap
 from itertools import groupby
 from pathlib import Path
@@ -59,6 +60,14 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError("1 or more is wanted")
     return int(text)
+
+
+def reference(text: str) -> str:
+    """A person as records have them. A name would be found in none, and an empty table looks like an answer."""
+    if text != "nobody" and not re.fullmatch(r"hmac-sha256:[0-9a-f]{64}", text):
+        where = "`affidavit records show` of a call of theirs has it, as actor.subject_ref"
+        raise argparse.ArgumentTypeError(f"hmac-sha256: and 64 hex digits are wanted, no name: {where}")
+    return text
 
 
 def origin(text: str) -> str:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ext_proc.cli.building import add, count, with_keys, with_reader, with_source, with_span
+from ext_proc.cli.building import add, count, reference, with_keys, with_reader, with_source, with_span
 from ext_proc.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ def add_records(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     actions = records.add_subparsers(title="actions", metavar="ACTION", required=True)
     listing = add(actions, "list", "one line for each exchange, the newest last", _LIST)
     listing.add_argument("--limit", type=count, default=50, metavar="N", help="the last N exchanges (default: 50)")
-    listing.add_argument("--subject", metavar="REF", help="the caller's reference, as records have it (subject_ref)")
+    listing.add_argument(
+        "--subject", type=reference, metavar="REF", help="the caller's reference, as records have it (subject_ref)"
+    )
     listing.add_argument("--connection", metavar="NAME")
     listing.add_argument("--model", metavar="NAME", help="asked for, or served")
     listing.add_argument("--decision", choices=("allow", "deny", "none"), help="none: the policy was never asked")

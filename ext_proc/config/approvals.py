@@ -21,6 +21,9 @@ def _receiver(url: str) -> str:
 
 
 ReceiverUrl = Annotated[str, AfterValidator(_receiver), url_without_user("secrets belong in files of their own")]
+HookUrl = Annotated[
+    str, AfterValidator(_receiver), url_without_user("an address that opens something by itself belongs in url_file")
+]
 MailAddress = Annotated[
     str,
     Like(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", "an address without a name: desk@example.com"),
@@ -62,8 +65,11 @@ class WebhookSection(_Channel):
 
     kind: Literal["webhook"]
     """A webhook."""
-    url: ReceiverUrl
+    url: HookUrl | None = None
     """Where they go: https (or http on loopback)."""
+    url_file: Path | None = None
+    """A file with that address, instead of `url`: for one that has a credential in it (`sig=…`, as Azure's workflows
+    have). Read when the console starts."""
     secret_file: Path
     """`whsec_` and the base64 of 24 to 64 random bytes. Two lines while it is changed, the newer first: both sign."""
     events: Annotated[list[EventName], Field(min_length=1)] = ["hold.pending", "hold.resolved"]
@@ -81,6 +87,12 @@ class WebhookSection(_Channel):
     def _is_two_secrets(self) -> WebhookSection:
         if self.answers is not None and self.answers.secret_file == self.secret_file:
             raise ValueError("answers.secret_file: it must be another secret than that of our own messages")
+        return self
+
+    @model_validator(mode="after")
+    def _has_one_address(self) -> WebhookSection:
+        if (self.url is None) == (self.url_file is None):
+            raise ValueError("url, url_file: exactly one of them")
         return self
 
 

@@ -59,6 +59,8 @@ ANSWER_BLOCKED: Final = "The answer holds data that may not be released."
 _METADATA_ALLOW: Final = "allow"
 _METADATA_RELEASED: Final = "released"
 EXCHANGE_HEADER: Final = "x-affidavit-exchange"
+_ANTHROPICS_REQUEST_ID: Final = "request-id"
+"""What Anthropic's clients show people of an error; Envoy sets OpenAI's (`x-request-id`), on every answer."""
 RECEIPT_HEADER: Final = "x-affidavit-receipt"
 
 
@@ -392,7 +394,8 @@ class Session(Exchange):
         if self._refusal is None:
             raise PeerError("nothing to refuse")
         self.state = State.SETTLED
-        named = replace(self._refusal, headers=self._told_to_the_caller(receipt))
+        exchange = (_ANTHROPICS_REQUEST_ID, str(self.exchange_id))
+        named = replace(self._refusal, headers=(*self._told_to_the_caller(receipt), exchange))
         # Never "allow": had it been said for the request, it still stands; had it not, it must not be said now.
         said = {"event_id": str(self.exchange_id), "outcome": self.outcome}
         if self._intent_sequence is None:

@@ -36,6 +36,7 @@ _SAID: Final = (
     ("signature", "wrong_key"),
 )
 _NOT_LOADED: Final = "not_loaded"
+_UNFETCHED: Final = "request failed"
 REASONS: Final = (
     "unreadable", "odd_archive", "unnumbered", "older", "number_reused", "revision_reused",
     *dict.fromkeys(code for _, code in _SAID), _NOT_LOADED, "other_bytes",
@@ -126,7 +127,7 @@ class Publishing:
         if told.get("active_revision") == offer.revision:
             self._before, self.accepted, self.offered, self.refused = self.accepted, offer, None, None
             return offer
-        if not self._was_given or not told.get("code"):
+        if not self._was_given or not told.get("code") or _never_came(told):
             return None
         said = " ".join(str(one) for one in (told.get("message"), told.get("errors")) if one)
         return self._refuse(Refusal(offer.digest, _reason(said), offer.number, said[:500]))
@@ -146,6 +147,13 @@ def _of_bundle(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
     bundles = status.get("bundles")
     told = bundles.get(BUNDLE) if isinstance(bundles, dict) else None
     return told if isinstance(told, dict) else None
+
+
+def _never_came(told: Mapping[str, Any]) -> bool:
+    """OPA could not fetch anything: it asked before there was an offer, or while we were away. It may say so late, when
+    it has the offer already: nothing of that is about the bundle.
+    """
+    return bool(told.get("http_code")) or str(told.get("message", "")).startswith(_UNFETCHED)
 
 
 def _reason(said: str) -> str:

@@ -378,6 +378,19 @@ def test_the_registrys_slash_is_put_where_it_belongs(registry: str) -> None:
     assert images == [f"registry.example.com/ai/affidavit{which}" for which in ("", "-envoy", "-opa")]
 
 
+@pytest.mark.parametrize(
+    "registry", ["http://x", "https://registry.example.com", "registry.example.com//ai", "a:b", "/"]
+)
+def test_a_registry_is_no_address(registry: str) -> None:
+    with pytest.raises(Refused, match=r"image[./]registry"):
+        rendered(changed(GATEWAY, "image/registry", registry))
+
+
+def test_a_registry_has_a_port() -> None:
+    objects = rendered(changed(GATEWAY, "image/registry", "localhost:5000"))
+    assert objects.container("gate")["image"].startswith("localhost:5000/affidavit:")
+
+
 def test_each_alert_leads_to_its_page() -> None:
     values = changed(GATEWAY, "monitoring", {"rules": {"enabled": True, "runbookUrl": "https://wiki.example.com/gate"}})
     groups = rendered(values).one("PrometheusRule")["spec"]["groups"]

@@ -111,5 +111,6 @@ def test_anthropic_errors(real: Gateway, messages_client: anthropic.Anthropic) -
     with pytest.raises(anthropic.PermissionDeniedError):
         messages_client.messages.create(model="gpt-9", max_tokens=5, messages=[{"role": "user", "content": "hello"}])
     stranger = anthropic.Anthropic(base_url=real.stack.gateway, api_key="nonsense", max_retries=0)
-    with pytest.raises(anthropic.AuthenticationError):
+    with pytest.raises(anthropic.AuthenticationError) as refused:
         stranger.messages.create(model="demo", max_tokens=5, messages=[{"role": "user", "content": "hello"}])
+    assert refused.value.request_id == refused.value.response.headers["x-affidavit-exchange"], "what people can report"

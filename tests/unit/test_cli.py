@@ -71,6 +71,8 @@ def test_version_and_help(capsys: Said) -> None:
         ("records", "list", "--config", "a", "--limit", "0"),
         ("records", "list", "--config", "a", "--limit", "-3"),
         ("records", "list", "--config", "a", "--limit", "many"),
+        ("records", "list", "--config", "a", "--subject", "ada"),
+        ("records", "list", "--config", "a", "--subject", "hmac-sha256:abc"),
         ("records", "show", "--config", "a"),
         ("erase", "--config", "a", "--reason", "b"),
         ("erase", "--config", "a", "--subject", "s"),

@@ -196,7 +196,7 @@ def _webhook(section: WebhookSection, now: Callable[[], datetime]) -> Webhook:
     secrets = partial(webhook_secrets, section.secret_file)
     secrets()
     way = Outgoing(
-        section.url,
+        section.url or "" if section.url_file is None else one_secret(section.url_file),
         ca_file=section.ca_file,
         may_be_private=section.unsafe_allow_private,
         deadline_seconds=section.deadline_seconds,

@@ -585,7 +585,8 @@ def test_refused_at_the_head(event: ev.RequestHeaders, status: int, code: str, d
     assert isinstance(recorded, do.Record)
     assert isinstance(refused, do.Refuse)
     assert (refused.refusal.status, refused.refusal.code) == (status, code)
-    assert refused.refusal.headers == (("x-affidavit-exchange", ID), ("x-affidavit-receipt", "promise 7"))
+    named = (("x-affidavit-exchange", ID), ("x-affidavit-receipt", "promise 7"), ("request-id", ID))
+    assert refused.refusal.headers == named
     assert refused.metadata == {"event_id": ID, "outcome": "refused", "decision": "deny"}
     assert (outcome(told)["status"], outcome(told)["code"], outcome(told)["detail"]) == ("refused", code, detail)
     assert told.entries[-1].facts.get("request", {}).get("path") is None, "before it was read, it is caller's text"

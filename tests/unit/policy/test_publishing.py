@@ -49,13 +49,13 @@ def test_offered_then_accepted() -> None:
 def test_an_error_counts_only_once_opa_has_the_offer() -> None:
     line = accepted()
     line.consider(a_bundle("r2", 2))
-    error = status("r1", "bundle_error", "request failed: connection refused")
+    error = status("r1", "bundle_error", "/x.rego: digest mismatch (want: 0, got: 1)")
     assert line.heard(error) is None
     line.gave("another")
     assert line.heard(error) is None
     assert line.offered is not None
     line.gave(line.offered.digest)
-    refusal = line.heard(status("r1", "bundle_error", "/x.rego: digest mismatch (want: 0, got: 1)"))
+    refusal = line.heard(error)
     assert isinstance(refusal, Refusal)
     assert (refusal.reason, refusal.number) == ("tampered", 2)
     assert (line.offered, line.serving) == (None, line.accepted), "the one before is what a new OPA gets"
@@ -85,6 +85,25 @@ def test_out_of_line(bundle: bytes, reason: str) -> None:
     assert line.refused == refusal
     assert line.consider(a_bundle("r5", 5)) is None
     assert line.refused is None, "the accepted one is back in its place"
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        {"code": "bundle_error", "message": "server replied with Not Found", "http_code": 404},
+        {"code": "bundle_error", "message": 'request failed: Get "http://127.0.0.1:9465/bundle": connection refused'},
+    ],
+)
+def test_what_opa_could_not_fetch_is_not_refused(late: dict[str, Any]) -> None:
+    """It asked before there was anything to have, and says so when it has fetched the offer: OPA 1.22 does, where it was
+    started before the gate."""
+    line = Publishing()
+    assert line.consider(a_bundle("r1", 1)) is None
+    assert line.offered is not None
+    line.gave(line.offered.digest)
+    assert line.heard({"bundles": {"policy": {"name": "policy", **late}}}) is None
+    told = line.heard(status("r1"))
+    assert told is not None and line.accepted == told and line.refused is None
 
 
 def test_an_offer_that_is_replaced_is_forgotten() -> None:

@@ -107,6 +107,9 @@ def test_one_of_each(house):
     [
         ("program", {"url": "http://hooks.example.com"}, "https is wanted"),
         ("program", {"url": "https://a:b@hooks.example.com"}, "no user"),
+        ("program", {"url": "https://hooks.example.com/x?sig=abc"}, "belongs in url_file"),
+        ("program", {"url": None}, "exactly one"),
+        ("program", {"url_file": "/somewhere"}, "exactly one"),
         ("program", {"urll": "x"}, "did you mean url?"),
         ("team", {"token_fil": "x"}, "did you mean token_file?"),
         ("program", {"events": []}, "events"),
@@ -122,6 +125,25 @@ def test_one_of_each(house):
 )
 def test_refused_when_it_is_read(where, fields, said, house):
     assert said in house.refusal(**{where: fields})
+
+
+def test_an_address_with_a_credential_is_in_a_file(house):
+    address = "https://hooks.example.com/workflows/1?sp=%2Ftriggers&sig=a-b_c"
+    (house.folder / "address").write_text(f"{address}\n")
+    config = house.written(program={"url": None, "url_file": house.file("address")})
+    [program, *_] = channels.posts(config, clock)
+    assert program.channel._way._url == address
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "http://hooks.example.com?sig=abc", "https://a:abc@hooks.example.com", "abc"]
+)
+def test_an_address_in_a_file_is_held_to_the_same(text, house):
+    (house.folder / "address").write_text(text) if text is not None else None
+    config = house.written(program={"url": None, "url_file": house.file("address")})
+    with pytest.raises(ConfigError) as refused:
+        channels.posts(config, clock)
+    assert "program" in refused.value.detail and "abc" not in refused.value.detail
 
 
 def test_answers_are_believed_of_known_issuers_and_another_secret_only(house):
