@@ -55,7 +55,7 @@ class Naughty(FakeRecogniser):
         if "SLEEP" in said:
             time.sleep(60)
         if "NAP" in said:
-            time.sleep(0.6)
+            time.sleep(2.5)
         if "RAISE" in said:
             raise ValueError(said)
         if "FORGET" in said:

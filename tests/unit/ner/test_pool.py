@@ -104,7 +104,7 @@ def test_one_that_hangs_is_late_and_ended(pools: list[Pool]) -> None:
 
 
 def test_one_that_is_only_slow_is_late_and_stays(pools: list[Pool]) -> None:
-    pool = started(pools, deadline_seconds=0.5)
+    pool = started(pools, deadline_seconds=2.0)  # after twice as long it would be ended
     known = pool.pids()
     assert failure(pool, "take a NAP") == "late"
     deadline = time.monotonic() + PATIENCE
