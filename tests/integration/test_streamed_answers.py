@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from ext_proc import errors
+from ext_proc.phases.streaming import DRAINED_MAX_BYTES
 from ext_proc.server.computing import STEP_BYTES
 from tests.fakes import envoy
 from tests.fakes.content import FakeStream
@@ -198,6 +199,25 @@ async def test_what_does_not_stream_is_waited_for(headers: Any) -> None:
 
         assert not answer.HasField("mode_override")
         assert "response" not in envoy.metadata(answer)
+
+
+@pytest.mark.parametrize("size", [1, 64 * 1024], ids=["byte by byte", "in large pieces"])
+async def test_an_upstream_that_does_not_stop_is_broken_off(size: int) -> None:
+    """Its answer is over for us: what it says on is let run dry, but not for ever."""
+    async with running_gate() as gate:
+        exchange = await begun(gate)
+        gate.content.errors["feed"] = errors.UpstreamError("sse")
+        await exchange.ask(envoy.piece(PIECES[0]))
+        most = DRAINED_MAX_BYTES // max(size, 256)
+        for _ in range(most):
+            assert body(await exchange.ask(envoy.piece(b"x" * size))) == b""
+        broken_off = await exchange.ask(envoy.piece(b"x" * size))
+        assert broken_off.WhichOneof("response") == "immediate_response"
+        await exchange.send(envoy.piece(b"x" * size))  # was on its way: nobody asks for an answer any more
+        await exchange.half_close()
+
+        assert await exchange.status() is OK
+        assert gate.recorder.statuses() == ["error"]
 
 
 class _Slow(FakeStream):
