@@ -18,7 +18,9 @@ from tests.fakes.content import FakeStream
 from tests.fakes.gate import running_gate
 
 if TYPE_CHECKING:
-    from ext_proc.model import Piece
+    from datetime import datetime
+
+    from ext_proc.model import Entry, Piece, Receipt
     from tests.fakes.gate import FakeGate
 
 KIND, INTERNAL, OK = "inference.part", grpc.StatusCode.INTERNAL, grpc.StatusCode.OK
@@ -250,6 +252,32 @@ async def test_nobody_masks_on_for_a_caller_who_left() -> None:
         await asyncio.to_thread(slow.is_done.wait, 20)
     assert len(slow.sizes) == 1
     assert slow.sizes[0] <= STEP_BYTES
+
+
+async def test_who_left_is_on_record_without_their_key() -> None:
+    """A registry of keys that does not answer: what came cannot be kept, but that they left, and when, can."""
+    async with running_gate() as gate:
+        gate.content.stream = slow = _Slow(gate.content)
+        record = gate.recorder.record
+
+        async def without_keys(entry: Entry, now: datetime) -> Receipt:
+            if entry.payloads:
+                raise errors.AuditUnavailable("registry")
+            return await record(entry, now)
+
+        exchange = await begun(gate)
+        slow.go_on.set()
+        await exchange.ask(envoy.piece(PIECES[0]))
+        slow.has_begun.clear()
+        slow.go_on.clear()
+        gate.recorder.record = without_keys  # type: ignore[method-assign]
+        await exchange.send(envoy.piece(b"data: %s\n\n" % (b"x" * STEP_BYTES)))
+        await asyncio.to_thread(slow.has_begun.wait, 20)
+        exchange.leave()
+        await gate.recorder.until(4)
+        slow.go_on.set()
+        assert gate.recorder.statuses() == ["unrecorded"]
+        assert gate.recorder.entries[-1].facts["outcome"]["released_bytes"] == len(MASKED)
 
 
 async def test_a_large_piece_is_one_piece() -> None:
