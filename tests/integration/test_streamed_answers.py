@@ -295,6 +295,25 @@ async def test_a_large_piece_is_one_piece() -> None:
         assert len(slow.sizes) == 12
 
 
+@pytest.mark.parametrize(
+    ("said", "where"), [(b"x" * 1000, "MainThread"), (b"4" * 1000, "computing"), (b"x" * 3000, "computing")]
+)
+async def test_pieces_of_numbers_are_not_masked_in_the_loop(said: bytes, where: str) -> None:
+    """A dozen streams of nothing but numbers kept all other callers waiting for 11 s a call."""
+    threads: list[str] = []
+
+    class Watched(FakeStream):
+        def feed(self, data: bytes, *, is_last: bool) -> Piece:
+            threads.append(threading.current_thread().name.partition("_")[0])
+            return super().feed(data, is_last=is_last)
+
+    async with running_gate() as gate:
+        gate.content.stream = Watched(gate.content)
+        exchange = await begun(gate)
+        await exchange.ask(envoy.piece(b"data: %s\n\n" % said))
+    assert threads == [where]
+
+
 async def test_bodies_do_not_stand_before_what_waits_for_a_disk() -> None:
     """What computes for long has threads of its own: those of the loop are for keys and credentials."""
 
