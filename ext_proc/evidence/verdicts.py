@@ -163,6 +163,9 @@ def _judge_phases(line: Line, exchange: Exchange, around: Surroundings) -> Verdi
     if exchange.status in _TELLING or exchange.is_undelivered:
         told = "undelivered" if exchange.is_undelivered else exchange.status
         return Verdict(Kind.EXPLAINED, "phase_failed", f"{fault}; its own outcome says so: {told}.")
+    if _left_at_release(line, exchange):
+        what = "Its caller left in the moment of the release: nothing of the answer's body went out."
+        return Verdict(Kind.EXPLAINED, "phase_failed", what)
     if exchange.origin in around.died and line.gate_failed:
         what = f"{fault}; its worker died after the record was durable and before Envoy had its answer."
         return Verdict(Kind.EXPLAINED, "worker_died", what)
@@ -177,6 +180,16 @@ def _judge_phases(line: Line, exchange: Exchange, around: Surroundings) -> Verdi
 def _went_out(line: Line) -> bool:
     """Did bytes of the upstream's answer leave on the gate's word? An outcome is durable before them (L1)."""
     return line.details == _VIA_UPSTREAM and line.response == "released" and bool(line.sent_bytes)
+
+
+def _left_at_release(line: Line, exchange: Exchange) -> bool:
+    """Did Envoy end the exchange while the gate, which had heard nothing of it yet, released the answer?
+
+    A caller's reset over HTTP/2 leaves no other trace. The answer's body did not go out then, and the gate had been
+    asked about its head.
+    """
+    is_asked = "response_header" in line.phases and not line.bad_calls
+    return is_asked and line.response is None and not line.sent_bytes and exchange.released_bytes > 0
 
 
 def _fault(line: Line) -> str:

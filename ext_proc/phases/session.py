@@ -473,6 +473,13 @@ class Session(Exchange):
         self.state = State.ENDED
         return ()
 
+    def on_end_unrecorded(self, event: ev.Failed) -> tuple[do.Effect, ...]:
+        """That the caller left could not be recorded, as where their key cannot be read: the least of it, once."""
+        if self.outcome != "abandoned":
+            return self.on_end_recorded(event)
+        self.outcome, self._is_in_doubt, self._error = "unrecorded", True, event.error
+        return self._ended(event.at)
+
     def on_end(self, event: ev.StreamEnded) -> tuple[do.Effect, ...]:
         """The stream is over and everything about it is on record, unless a record is in doubt or was in vain."""
         if self._is_unanswered and self._outcome_sequence is not None:

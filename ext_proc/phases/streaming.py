@@ -7,7 +7,7 @@
  6b. With the last piece nothing is held back any more: the outcome is recorded, then the rest released.
 
 A rule that blocks, and an answer that cannot be read on, end the stream with the protocol's own error event: the caller
-has a status of 200 already. Envoy cannot be told to stop, so what the upstream still sends is let run dry. The parts
+has a status of 200 already. What the upstream still sends is let run dry, and broken off if it does not end. The parts
 tell how much was released, whoever leaves or dies when (L7).
 """
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ext_proc.errors import AuditUnavailable, PeerError, UpstreamError
-from ext_proc.model import Entry, Payload, Piece
+from ext_proc.model import Entry, Payload, Piece, Refusal
 from ext_proc.phases import effects as do
 from ext_proc.phases import events as ev
 from ext_proc.phases import facts
@@ -36,6 +36,11 @@ if TYPE_CHECKING:
 STREAMS: Final = frozenset({"text/event-stream", "application/x-ndjson", "application/jsonl"})
 """Media types of answers that come in pieces. Anything else is waited for, as a whole."""
 
+DRAINED_MAX_BYTES: Final = 4 * 1024 * 1024
+"""Of what a model goes on to say after we ended its answer: more than any says that ends by itself."""
+_DRAINED_LEAST_BYTES: Final = 256
+"""So much each piece counts: reading it costs us the same, however small it is."""
+_BAD_GATEWAY: Final = 502
 _SUCCESS: Final = range(200, 300)
 _STREAMING: Final = "streaming"
 
@@ -53,6 +58,8 @@ class StreamingSession(HoldingSession):
         self._piece = Piece(b"")  # about to be released
         self._came = b""  # of the upstream, and not on record yet
         self._is_last_piece = False
+        self._drained = 0  # of what came after our end
+        self._is_broken_off = False
 
     @property
     def is_streaming(self) -> bool:
@@ -136,9 +143,18 @@ class StreamingSession(HoldingSession):
         return (self._let_on({"outcome": self.outcome}),)
 
     def on_drained(self, event: ev.ResponseBody) -> tuple[do.Effect, ...]:
-        """After the end: nothing of it passes."""
+        """After the end: nothing of it passes. An upstream that does not stop is broken off."""
+        if self._is_broken_off:  # it was on its way when Envoy heard of that
+            return ()
+        self._drained += max(len(event.body), _DRAINED_LEAST_BYTES)
         if event.is_last:
             self.state = State.SETTLED
+        elif self._drained > DRAINED_MAX_BYTES:
+            self._is_broken_off = True
+            # Behind the head nothing of a refusal reaches the caller: Envoy breaks off both connections.
+            said = {"event_id": str(self.exchange_id), "outcome": self.outcome}
+            refusal = Refusal(_BAD_GATEWAY, "upstream_unreadable", UpstreamError.client_text)
+            return (do.Refuse(refusal, self.connection, self._known_head.path, said),)
         return (do.Continue(body=b""),)
 
     def _let_on(self, words: dict[str, str]) -> do.Continue:

@@ -106,7 +106,7 @@ TABLE: Final[dict[State, dict[type, str]]] = {
     State.RELEASING_LOCAL_REPLY: {ev.ResponseBody: "on_local_reply_body", ev.StreamEnded: "on_end"},
     State.RECORDING_END: {
         ev.Recorded: "on_end_recorded",
-        ev.Failed: "on_end_recorded",
+        ev.Failed: "on_end_unrecorded",
         ev.StreamEnded: "on_kept",
     },
     State.SETTLED: {ev.StreamEnded: "on_end"},

@@ -22,6 +22,19 @@ STEP_BYTES: Final = 16 * 1024
 """Of a piece that are masked in one go: then others have their turn, and a caller who left is masked for no longer."""
 
 
+INLINE_BYTES: Final = 2 * 1024
+"""Pieces up to this are masked in the event loop: what comes bit by bit costs more for each byte than a whole body."""
+INLINE_DIGITS: Final = 512
+"""Unless so many digits are in them: in a row, each costs 0.1 ms."""
+_DIGITS: Final = b"0123456789"
+
+
+def takes_long(body: bytes) -> bool:
+    """Is a piece of a streamed answer not to be masked in the event loop?"""
+    size = len(body)
+    return size > INLINE_BYTES or (size > INLINE_DIGITS and size - len(body.translate(None, _DIGITS)) > INLINE_DIGITS)
+
+
 async def masked(executor: Executor, answer: AnswerStream, body: bytes, *, is_last: bool) -> Piece:
     """What `AnswerStream.feed` makes of a piece, whatever its size; cancelled, it ends with the step in progress."""
     answer.told()  # here, and kept: who leaves meanwhile is asked about while a thread changes it

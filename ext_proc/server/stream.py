@@ -29,7 +29,7 @@ from ext_proc.phases import StreamingSession
 from ext_proc.phases import effects as do
 from ext_proc.phases import events as ev
 from ext_proc.server import meters, wire
-from ext_proc.server.computing import masked
+from ext_proc.server.computing import masked, takes_long
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,9 +46,6 @@ RECORD_DEADLINE_SECONDS: Final = 10.0
 INLINE_BYTES: Final = 16 * 1024
 """Bodies up to this are scanned in the event loop (prose takes 0.3 ms, but nothing but numbers 60); larger ones in a
 thread: no stream waits for them."""
-
-PIECE_INLINE_BYTES: Final = 2 * 1024
-"""The same for a piece of a streamed answer: masking what comes bit by bit costs more for each byte, up to 0.1 ms."""
 
 _EOF: Final[Any] = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs leave it out
 
@@ -471,6 +468,6 @@ def _is_waited_for(effect: do.Step) -> bool:
         case do.RedactResponse(inspection=inspection, body=body):
             return inspection.waits or len(body) > INLINE_BYTES
         case do.RedactPiece(answer=answer, body=body):
-            return answer.waits or len(body) > PIECE_INLINE_BYTES
+            return answer.waits or takes_long(body)
         case _:
             return False

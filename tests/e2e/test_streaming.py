@@ -33,6 +33,7 @@ SLOW: Final = "/v1/slow"
 WAITS: Final = "/v1/waits"
 ENDLESS: Final = "/v1/endless"
 BLOCKED: Final = "/v1/blocked"
+RUNAWAY: Final = "/v1/runaway"
 GAP_SECONDS: Final = 0.02
 GOES_ON: Final = threading.Event()
 """Unset: the upstream waits before its last words."""
@@ -131,6 +132,9 @@ def streaming(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         MESSAGES: sse(*anthropic_events(), done=False),
         SLOW: sse(*plain, ended(), gap=0.1),
         WAITS: (*sse(*plain)[:-1], Until(GOES_ON.is_set), *sse(ended())[1:]),
+        RUNAWAY: (head("text/event-stream", "transfer-encoding: chunked\r\n"), Pause(0.3))
+        + (chunk(b"x" * 65536),) * 200
+        + (Pause(3600),),
         ENDLESS: sse(*(said(content=f"{word(number)} ") for number in range(600)), gap=0.05),
     }
     upstream = Upstream(answers)
@@ -302,6 +306,19 @@ def test_a_caller_who_leaves(streaming: Gateway) -> None:
     bodies = show(streaming, exchange_id)
     assert len(bodies["response.released"].encode()) >= released
     assert word(3) in bodies["response.released"]
+
+
+def test_an_upstream_that_runs_away_is_broken_off(streaming: Gateway) -> None:
+    """A line without end, megabytes of it: the caller gets the error event and then the end, not a call for ever."""
+    caller = begun(streaming, RUNAWAY)
+    came = read_until(caller, b"stream_line_too_long")
+    while data := caller.recv(65536):
+        came += data
+    caller.close()
+    assert len(came) < 2048
+    [(_, outcome)] = streaming.records(exchange_of(came), "inference.outcome")
+    assert (outcome["outcome"]["status"], outcome["outcome"]["code"]) == ("error", "upstream_unreadable")
+    assert streaming.chat("hello", path=SLOW, stream=True).status == 200
 
 
 def test_a_worker_killed_half_way_tells_what_was_released(streaming: Gateway) -> None:

@@ -11,13 +11,16 @@ import grpc
 import pytest
 
 from ext_proc import errors
+from ext_proc.phases.streaming import DRAINED_MAX_BYTES
 from ext_proc.server.computing import STEP_BYTES
 from tests.fakes import envoy
 from tests.fakes.content import FakeStream
 from tests.fakes.gate import running_gate
 
 if TYPE_CHECKING:
-    from ext_proc.model import Piece
+    from datetime import datetime
+
+    from ext_proc.model import Entry, Piece, Receipt
     from tests.fakes.gate import FakeGate
 
 KIND, INTERNAL, OK = "inference.part", grpc.StatusCode.INTERNAL, grpc.StatusCode.OK
@@ -207,6 +210,25 @@ async def test_what_does_not_stream_is_waited_for(headers: Any) -> None:
         assert "response" not in envoy.metadata(answer)
 
 
+@pytest.mark.parametrize("size", [1, 64 * 1024], ids=["byte by byte", "in large pieces"])
+async def test_an_upstream_that_does_not_stop_is_broken_off(size: int) -> None:
+    """Its answer is over for us: what it says on is let run dry, but not for ever."""
+    async with running_gate() as gate:
+        exchange = await begun(gate)
+        gate.content.errors["feed"] = errors.UpstreamError("sse")
+        await exchange.ask(envoy.piece(PIECES[0]))
+        most = DRAINED_MAX_BYTES // max(size, 256)
+        for _ in range(most):
+            assert body(await exchange.ask(envoy.piece(b"x" * size))) == b""
+        broken_off = await exchange.ask(envoy.piece(b"x" * size))
+        assert broken_off.WhichOneof("response") == "immediate_response"
+        await exchange.send(envoy.piece(b"x" * size))  # was on its way: nobody asks for an answer any more
+        await exchange.half_close()
+
+        assert await exchange.status() is OK
+        assert gate.recorder.statuses() == ["error"]
+
+
 class _Slow(FakeStream):
     """Each look takes until ``go_on``."""
 
@@ -239,6 +261,32 @@ async def test_nobody_masks_on_for_a_caller_who_left() -> None:
     assert slow.sizes[0] <= STEP_BYTES
 
 
+async def test_who_left_is_on_record_without_their_key() -> None:
+    """A registry of keys that does not answer: what came cannot be kept, but that they left, and when, can."""
+    async with running_gate() as gate:
+        gate.content.stream = slow = _Slow(gate.content)
+        record = gate.recorder.record
+
+        async def without_keys(entry: Entry, now: datetime) -> Receipt:
+            if entry.payloads:
+                raise errors.AuditUnavailable("registry")
+            return await record(entry, now)
+
+        exchange = await begun(gate)
+        slow.go_on.set()
+        await exchange.ask(envoy.piece(PIECES[0]))
+        slow.has_begun.clear()
+        slow.go_on.clear()
+        gate.recorder.record = without_keys  # type: ignore[method-assign]
+        await exchange.send(envoy.piece(b"data: %s\n\n" % (b"x" * STEP_BYTES)))
+        await asyncio.to_thread(slow.has_begun.wait, 20)
+        exchange.leave()
+        await gate.recorder.until(4)
+        slow.go_on.set()
+        assert gate.recorder.statuses() == ["unrecorded"]
+        assert gate.recorder.entries[-1].facts["outcome"]["released_bytes"] == len(MASKED)
+
+
 async def test_a_large_piece_is_one_piece() -> None:
     """One record, and one answer, however many steps there were; what ends a stream ends them too."""
     said = b"data: %s\n\n" % (b"x" * 10 * STEP_BYTES)
@@ -252,6 +300,25 @@ async def test_a_large_piece_is_one_piece() -> None:
         gate.content.blocked["feed"] = ("EMAIL",)
         await exchange.ask(envoy.piece(said))
         assert len(slow.sizes) == 12
+
+
+@pytest.mark.parametrize(
+    ("said", "where"), [(b"x" * 1000, "MainThread"), (b"4" * 1000, "computing"), (b"x" * 3000, "computing")]
+)
+async def test_pieces_of_numbers_are_not_masked_in_the_loop(said: bytes, where: str) -> None:
+    """A dozen streams of nothing but numbers kept all other callers waiting for 11 s a call."""
+    threads: list[str] = []
+
+    class Watched(FakeStream):
+        def feed(self, data: bytes, *, is_last: bool) -> Piece:
+            threads.append(threading.current_thread().name.partition("_")[0])
+            return super().feed(data, is_last=is_last)
+
+    async with running_gate() as gate:
+        gate.content.stream = Watched(gate.content)
+        exchange = await begun(gate)
+        await exchange.ask(envoy.piece(b"data: %s\n\n" % said))
+    assert threads == [where]
 
 
 async def test_bodies_do_not_stand_before_what_waits_for_a_disk() -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Describe = Callable[[Redaction, Learnt], Redaction]
 
-_ASKED_MEANWHILE_BYTES: Final = 1024
+_ASKED_MEANWHILE_BYTES: Final = 512
 """Larger pieces may be read in a thread; smaller ones are read in one go, and nobody asks meanwhile."""
 
 

@@ -8,7 +8,7 @@ from ext_proc.model import Usage
 from ext_proc.protocols import shapes
 from ext_proc.protocols.openai import called_as
 from ext_proc.protocols.streaming.channels import path_of
-from ext_proc.protocols.streaming.dialect import Dialect, Treatment
+from ext_proc.protocols.streaming.dialect import ALL, Dialect, Treatment
 from ext_proc.protocols.streaming.masking import StreamRefused
 from ext_proc.protocols.tools import Asked, said_in
 
@@ -123,7 +123,9 @@ class OpenAi(Dialect):
         return {("choices", index, "delta"): ("choices", index, "message") for index in indexes}
 
     def closing(self, body: Any) -> Sequence[Place]:
-        """See `Dialect.closing`."""
+        """See `Dialect.closing`. An error ends all: clients raise at it, and hear of nothing that comes later."""
+        if shapes.at(body, "error"):
+            return [ALL]
         return [
             ("choices", _index(choice, position))
             for position, choice in enumerate(shapes.items(body, "choices"))

@@ -174,6 +174,30 @@ def test_what_has_no_body_is_not_asked_about(gateway, told):
     assert only(gateway.reconcile()) == ("reconciled", "reconciled")
 
 
+AT_RELEASE = {"response": None, "sent_bytes": 0}
+"""Envoy's line of a caller who reset the request over HTTP/2 in the moment of its release (measured)."""
+
+
+@pytest.mark.parametrize(
+    ("released", "told", "verdict"),
+    [
+        (79, {}, ("explained", "phase_failed")),
+        (79, {"ext_proc": {"response_body_last_call_status": None}}, ("explained", "phase_failed")),
+        (0, {}, ("incident", "phase_failed")),  # a head without a body: it may have gone out
+        (79, {"sent_bytes": 1}, ("incident", "phase_failed")),
+        (79, {"ext_proc": {"response_header_call_status": None}}, ("incident", "phase_failed")),
+        (79, {"ext_proc": {"response_header_call_status": 13}}, ("incident", "phase_failed")),
+        (79, {"ext_proc": {"response_header_call_status": 10}}, ("incident", "phase_failed")),
+    ],
+)
+def test_a_caller_who_left_in_the_moment_of_the_release(gateway, released, told, verdict):
+    gateway.log.exchange("one", NOON, released=released)
+    gateway.seal(line("one", NOON, **{**AT_RELEASE, **told}))
+    account = gateway.reconcile()
+    assert only(account) == verdict
+    assert account.is_whole == (verdict[0] == "explained")
+
+
 @pytest.mark.parametrize("status", ["interrupted", "abandoned", "error", "local_reply", "unrecorded"])
 def test_an_outcome_that_says_so_itself_explains_a_failed_phase(gateway, status):
     gateway.log.exchange("one", NOON, status=status)

@@ -103,6 +103,14 @@ def test_an_end_with_the_last_piece() -> None:
     assert event["choices"][0]["delta"]["content"] == EMAIL
 
 
+def test_what_was_held_comes_before_an_error() -> None:
+    """Clients raise at it: what came later would be lost."""
+    error = {"error": {"message": "overloaded", "type": "server_error"}}
+    events = events_of(read(sse(*(chunk({"content": p}) for p in ("to ", *BOB)), error, done=True)).data)
+    assert [event["choices"][0]["delta"]["content"] for event in events[:-2]] == ["to ", "", "", "", EMAIL]
+    assert events[-2:] == [error, "[DONE]"]
+
+
 def test_blocks_end_with_all_their_text() -> None:
     """What was held of a block comes before its stop, and a thought is whole before it is signed."""
     events = events_of(read(recorded("anthropic_messages.sse"), "anthropic.messages").data)
