@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import sys
 import textwrap
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 
 class Prose(argparse.HelpFormatter):
@@ -20,6 +25,16 @@ class Prose(argparse.HelpFormatter):
             block = list(some)
             lines += wrapping.wrap(" ".join(block)) if is_prose else block
         return textwrap.indent("\n".join(lines), indent)
+
+
+class Parser(argparse.ArgumentParser):
+    """Help that could not be written is an error, as any other output is; argparse takes no notice."""
+
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        if file is sys.stdout and file is not None:
+            file.write(message)
+        else:
+            super()._print_message(message, file)
 
 
 def add(
