@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"affidavit: {what}: {error.detail}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        return 130
+        status = 130
     except (BrokenPipeError, SystemExit) as error:
         # rich ends with 1 then, and of `verify` that would say that something was found.
         if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
@@ -65,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    if status == 130 and arguments is None:
+        output.leave(status)
     return status
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import codecs
 import errno
+import gc
 import io
 import os
 import sys
+import threading
+from contextlib import suppress
 from typing import Final
 
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -25,6 +28,15 @@ def make_safe() -> None:
 def give_up() -> None:
     """What is not written yet goes nowhere: Python would complain of it at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def leave(status: int) -> None:
+    """End, without waiting for threads that wait for a store themselves; nothing else is open any more."""
+    if threading.active_count() > 1:
+        gc.collect()  # what the exception held, as the semaphores of processes that are gone
+        with suppress(OSError):
+            sys.stdout.flush()
+        os._exit(status)
 
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:
