@@ -5,11 +5,17 @@ from __future__ import annotations
 import argparse
 import getpass
 import re
+import sys
 import textwrap
 from itertools import groupby
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
+_USAGE_INDENT: Final = " " * len("usage: ")
 
 
 class Prose(argparse.HelpFormatter):
@@ -32,7 +38,14 @@ class Prose(argparse.HelpFormatter):
         return textwrap.indent("\n".join(lines), indent)
 
 
-_USAGE_INDENT: Final = " " * len("usage: ")
+class Parser(argparse.ArgumentParser):
+    """Help that could not be written is an error, as any other output is; argparse takes no notice."""
+
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        if file is sys.stdout and file is not None:
+            file.write(message)
+        else:
+            super()._print_message(message, file)
 
 
 def add(

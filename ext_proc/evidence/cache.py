@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
+from ext_proc.evidence.threads import readers
 from ext_proc.evidence.versions import EvidenceError, Hashed
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def cached(
     """
     count = 0
     source = iter(found)
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with readers(_THREADS) as pool:
         while batch := list(islice(source, _BATCH)):
             yield from pool.map(lambda pair: _kept(store, pair[0], pair[1], folder), batch)
             count += len(batch)

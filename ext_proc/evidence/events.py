@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
@@ -13,6 +12,7 @@ import zstandard
 
 from ext_proc.errors import IntegrityError
 from ext_proc.evidence import names
+from ext_proc.evidence.threads import readers
 from ext_proc.evidence.versions import firsts
 
 if TYPE_CHECKING:
@@ -113,16 +113,13 @@ def read_ahead(
         EvidenceError: an object cannot be read. (Its leaves raise IntegrityError where it is damaged.)
     """
     waiting: deque[tuple[EventsName, Version, Future[BinaryIO]]] = deque()
-    with ThreadPoolExecutor(_THREADS) as pool:
-        try:
-            for name, version in found:
-                waiting.append((name, version, pool.submit(_spooled, store, version)))
-                if len(waiting) > _AHEAD:
-                    yield from _taken(*waiting.popleft())
-            while waiting:
+    with readers(_THREADS) as pool:
+        for name, version in found:
+            waiting.append((name, version, pool.submit(_spooled, store, version)))
+            if len(waiting) > _AHEAD:
                 yield from _taken(*waiting.popleft())
-        finally:
-            pool.shutdown(cancel_futures=True)
+        while waiting:
+            yield from _taken(*waiting.popleft())
 
 
 def _taken(

@@ -9,18 +9,19 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections import Counter, deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 from ext_proc.audit.record import canonical, instant
 from ext_proc.evidence import names
 from ext_proc.evidence.places import place_of
+from ext_proc.evidence.threads import readers
 from ext_proc.evidence.trees import Trees
 from ext_proc.evidence.versions import Absent, EvidenceError, Hashed, Lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import ThreadPoolExecutor
     from pathlib import Path
 
     from ext_proc.evidence.names import LogName
@@ -99,14 +100,10 @@ class _Export:
         self._vanished: list[str] = []
 
     def run(self) -> ExportReport:
-        with (self._folder / INVENTORY).open("xb") as inventory, ThreadPoolExecutor(_THREADS) as pool:
-            try:
-                for copied in self._copied(pool):
-                    inventory.write(canonical(self._line(copied)) + b"\n")
-                    self._look_at(copied)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        with (self._folder / INVENTORY).open("xb") as inventory, readers(_THREADS) as pool:
+            for copied in self._copied(pool):
+                inventory.write(canonical(self._line(copied)) + b"\n")
+                self._look_at(copied)
         logs = self._trees.close()
         self._write_bucket()
         return ExportReport(

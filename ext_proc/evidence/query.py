@@ -70,6 +70,7 @@ def query(  # noqa: PLR0913 - as on the command line
     _check(duckdb, sql)
     after, is_before = window(since, until)
     found = (one for one in objects(store, after) if is_before(one[0]))
+    unwritten: OSError | None = None
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix="query-", dir=cache) as folder:
@@ -84,13 +85,19 @@ def query(  # noqa: PLR0913 - as on the command line
                 engine.execute("SET enable_external_access = false")
                 engine.execute("SET lock_configuration = true")
                 engine.execute(sql)
-                take(Answered(tuple(one[0] for one in engine.description or ()), _rows(engine)))
+                answered = Answered(tuple(one[0] for one in engine.description or ()), _rows(engine))
+                try:
+                    take(answered)
+                except OSError as error:  # of where the rows go: no fault of the cache
+                    unwritten = error
     except duckdb.CatalogException as error:
         raise EvidenceError(f"the query does not run: {error}\ntables: leaves, exchanges, tool_calls") from None
     except duckdb.Error as error:
         raise EvidenceError(f"the query does not run: {error}") from None
     except OSError as error:
         raise EvidenceError(f"{error.filename or cache}: {error.strerror}") from None
+    if unwritten is not None:
+        raise unwritten
 
 
 def _check(duckdb: Any, sql: str) -> None:

@@ -14,7 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from ext_proc import aws
+from ext_proc.aws import paced, session
 from ext_proc.verify.findings import VerifyError
 from ext_proc.verify.source import Absent, BucketFacts, Lock, Opened, Version
 
@@ -130,13 +130,13 @@ class BucketSource:
         if self._client is None:
             config = Config(connect_timeout=10, read_timeout=READ_SECONDS, retries=_RETRIES, max_pool_connections=32)
             try:
-                session = aws.session(None)
-                region = session.region_name or "us-east-1"
-                client = session.client("s3", region_name=region, config=config)
+                made = session(None)
+                region = made.region_name or "us-east-1"
+                client = made.client("s3", region_name=region, config=config)
                 if not client.meta.endpoint_url.endswith("amazonaws.com"):  # other stores know no bucket as a host
                     by_path = config.merge(Config(s3={"addressing_style": "path"}))
-                    client = session.client("s3", region_name=region, config=by_path)
-                self._client = aws.paced(client)
+                    client = made.client("s3", region_name=region, config=by_path)
+                self._client = paced(client)
             except (BotoCoreError, ValueError) as error:
                 raise self._failed(error) from None
         return self._client

@@ -6,9 +6,11 @@ Only so many tasks are under way, so that memory does not grow with the log. Tas
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections import deque
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -65,16 +67,30 @@ def read_all(source: Source, tasks: Iterable[Task], jobs: int) -> Iterator[Done]
         waiting: deque[Future[Done]] = deque()
         left = iter(tasks)
         try:
-            waiting.extend(pool.submit(_work, task) for task in islice(left, jobs * _AHEAD))
+            with _unbroken():
+                waiting.extend(pool.submit(_work, task) for task in islice(left, jobs * _AHEAD))
             while waiting:
                 done = waiting.popleft().result()
                 waiting.extend(pool.submit(_work, task) for task in islice(left, 1))
                 yield done
         except BrokenProcessPool:
             raise VerifyError("a worker process died (out of memory?); try again with fewer jobs") from None
+        except KeyboardInterrupt:
+            waiting.clear()  # the workers are gone, too
+            raise
         finally:
             for future in waiting:
                 future.cancel()
+
+
+@contextmanager
+def _unbroken() -> Iterator[None]:
+    """Ctrl-C waits, here and in the processes that begin here, until `_begin` has said that they end without a word."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _reader: _Reader | None = None
@@ -83,6 +99,8 @@ _reader: _Reader | None = None
 def _begin(source: Source) -> None:
     global _reader  # noqa: PLW0603 - a worker process has one reader for its life
     _reader = _Reader(source)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _work(task: Task) -> Done:

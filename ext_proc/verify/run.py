@@ -206,7 +206,8 @@ def _fetched(source: Source, items: Iterable[Item], limit: int) -> Iterator[_Fet
         for item in items:
             yield _fetch(source, item, limit)
         return
-    with ThreadPoolExecutor(_READERS) as pool:
+    pool = ThreadPoolExecutor(_READERS)
+    try:
         left = iter(items)
         waiting: deque[Future[_Fetched]] = deque(
             pool.submit(_fetch, source, item, limit) for item in islice(left, 2 * _READERS)
@@ -214,6 +215,8 @@ def _fetched(source: Source, items: Iterable[Item], limit: int) -> Iterator[_Fet
         while waiting:
             yield waiting.popleft().result()
             waiting.extend(pool.submit(_fetch, source, item, limit) for item in islice(left, 1))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # who is interrupted does not wait for the store
 
 
 def _fetch(source: Source, item: Item, limit: int) -> _Fetched:

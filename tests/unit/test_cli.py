@@ -469,10 +469,59 @@ def test_help_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -
         assert set(typed) <= set(told.splitlines()), parser.prog
 
 
-def test_output_that_has_no_room_is_said(config: Path) -> None:
-    command = [sys.executable, "-m", "ext_proc", "check-config", "--config", str(config)]
+_AFFIDAVIT = (sys.executable, "-m", "ext_proc")
+
+
+@pytest.mark.parametrize("is_buffered", [True, False])
+@pytest.mark.parametrize("asked", ["check-config", "--help", "verify --help", "--version"])
+def test_output_that_has_no_room_is_said(config: Path, asked: str, *, is_buffered: bool) -> None:
+    command = [*_AFFIDAVIT, *asked.split(), *(("--config", str(config)) if asked == "check-config" else ())]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "" if is_buffered else "1"}
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False, env=environment
+        )
     assert done.returncode == 2
     assert "could not be written: No space left on device: make room" in done.stderr
     assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+
+
+def test_output_that_is_closed_is_said(config: Path) -> None:
+    """The next file that is opened, of a log for example, would be standard output."""
+    command = shlex.join([*_AFFIDAVIT, "check-config", "--config", str(config)])
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"exec {command} >&-"], stderr=subprocess.PIPE, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr.splitlines()[1:]) == (2, [])
+    assert "standard output is closed" in done.stderr
+
+
+_IN_COLOUR = """
+import sys
+from rich.console import Console
+from ext_proc import cli
+
+cli._run = lambda typed: Console().print("nothing was found") or 0
+sys.exit(cli.main([]))
+"""
+
+
+@pytest.mark.parametrize("command", [(sys.executable, "-c", _IN_COLOUR), (*_AFFIDAVIT, "--help")])
+def test_reader_that_has_left_is_no_finding(command: tuple[str, ...]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_terminal_of_another_encoding_loses_nothing(tmp_path: Path) -> None:
+    """And JSON stays JSON."""
+    name = tmp_path / "Gr\xfc\xdfe \u65e5\u672c \U0001f600.yaml"
+    name.write_text("pack: 7\n", encoding="utf-8")
+    command = [*_AFFIDAVIT, "rules", "test", "--json", str(name)]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False, env=environment)
+    assert done.returncode == 2
+    assert done.stdout.isascii() and json.loads(done.stdout)["packs"] == [str(name)]
+    assert b"Traceback" not in done.stderr

@@ -178,3 +178,11 @@ def test_rows_for_machines_and_for_tables():
     assert [cell(one) for one in row[:4]] == [
         "2026-11-25T12:00:00.000000Z", "", '["a"]', '{"b": "2026-11-25T12:00:00.000000Z"}',
     ]  # fmt: skip
+
+
+def test_output_that_cannot_be_written_is_no_fault_of_the_cache(recorded, tmp_path):
+    def full(answered):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        query(recorded.store, "SELECT 1", tmp_path / "cache", full, lambda _: None)
