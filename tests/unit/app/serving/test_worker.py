@@ -147,7 +147,7 @@ def _traced(folder, **otlp):
 async def test_traces_that_cannot_be_made_are_refused_and_leave_no_log(tmp_path, monkeypatch, missing):
     """Each start of the worker left one, whose birth was locked in the store for years."""
     if missing == "library":
-        monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+        monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace.export", None)
         path, said = _traced(tmp_path), "affidavit\\[otel\\]"
     else:
         path, said = _traced(tmp_path, headers_file=str(tmp_path / "none")), "none"
