@@ -41,10 +41,8 @@ def test_every_package_of_debian_is_locked_and_no_other() -> None:
 def test_the_lock_of_the_images_is_the_gates_with_the_databases_driver_and_the_collectors_exporter() -> None:
     ours, gates = pins(wheels.LOCK), pins(ROOT / "requirements.lock")
     more = {name for name in ours if name not in gates}
-    assert {name for name in more if not name.startswith("opentelemetry-")} == {
-        "googleapis-common-protos", "psycopg", "psycopg-binary",
-    }  # fmt: skip
-    assert {"opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"} <= more
+    assert {name for name in more if not name.startswith("opentelemetry-")} == {"psycopg", "psycopg-binary"}
+    assert {"opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-common"} <= more
     assert {name: version for name, version in ours.items() if name in gates and gates[name] != version} == {}
     entries = re.split(r"\n(?=\S)", wheels.LOCK.read_text().strip())
     assert all("--hash=sha256:" in one for one in entries)
