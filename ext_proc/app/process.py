@@ -9,6 +9,7 @@ import ctypes
 import fcntl
 import json
 import os
+import resource
 import signal
 import sys
 from contextlib import suppress
@@ -28,6 +29,8 @@ RELOAD_SECONDS: Final = 10.0
 """Time for the workers to put a changed configuration on record and take it over."""
 LOCK_FILE: Final = "lock"
 """In ``run_dir``: held by the supervisor that runs there."""
+DESCRIPTORS: Final = 65536
+"""Enough for every connection that one process can serve."""
 PARENT_VARIABLE: Final = "AFFIDAVIT_PARENT"
 """Environment: who started us, so that a parent that died before we could ask the kernel is noticed too."""
 
@@ -79,6 +82,17 @@ def hold_sigterm() -> None:
 def release_sigterm() -> None:
     """Let it come, also one that waits. Every process calls this before it starts threads or others, which inherit."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def allow_descriptors() -> None:
+    """As many files and connections as we may have. A shell and systemd give 1024 at first and leave the rest to be
+    asked for: that many connections of one stranger would leave a server none for its own work.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def give_back_memory() -> None:

@@ -24,7 +24,7 @@ from ext_proc.app.console.refusals import NotedRefusals
 from ext_proc.app.console.shipped import Shipped
 from ext_proc.app.listening import serve_at
 from ext_proc.app.logs import Journal
-from ext_proc.app.process import clock
+from ext_proc.app.process import allow_descriptors, clock
 from ext_proc.app.serving.pulse import LOOK_SECONDS as DISK_LOOK_SECONDS
 from ext_proc.app.serving.pulse import WORKER_SECONDS, Pulse
 from ext_proc.approval.bell import Bell
@@ -82,6 +82,7 @@ def run(path: Path) -> int:
     """Serve until SIGTERM or SIGINT, or until the log fails: a new process begins a new one. Returns 1 then; where the
     disk hangs, the process ends with 1.
     """
+    allow_descriptors()
     telemetry.set_up_logging()
     config, digest = load(path)
     if config.console is None:

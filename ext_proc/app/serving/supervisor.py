@@ -25,7 +25,7 @@ from ext_proc import files, telemetry
 from ext_proc.app import edge_files, registry
 from ext_proc.app.exchange.rule_packs import detector_of
 from ext_proc.app.listening import serve_at
-from ext_proc.app.process import LOCK_FILE, RELOAD_SECONDS, Orphans, clock, read_states, tell
+from ext_proc.app.process import LOCK_FILE, RELOAD_SECONDS, Orphans, allow_descriptors, clock, read_states, tell
 from ext_proc.app.serving.bundle_fetch import fetch_first
 from ext_proc.app.serving.daily import Daily, run_command
 from ext_proc.app.serving.distribution import write_opa_config
@@ -66,6 +66,7 @@ class _Role:
 
 def run(config_path: Path) -> int:
     """The supervisor's whole life."""
+    allow_descriptors()  # for all that it starts, too
     telemetry.set_up_logging()
     asyncio.run(_Supervisor(config_path).live())
     return 0

@@ -10,10 +10,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from ext_proc.app.process import PARENT_VARIABLE, read_states, tell
+from ext_proc.app import process
+from ext_proc.app.console import run as console
+from ext_proc.app.process import DESCRIPTORS, PARENT_VARIABLE, allow_descriptors, read_states, tell
+from ext_proc.app.serving import supervisor
+from ext_proc.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
@@ -135,6 +143,35 @@ def _is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+@pytest.fixture
+def limits() -> Iterator[tuple[int, int]]:
+    """Of descriptors; as they were, afterwards."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield before
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_the_soft_limit_of_descriptors_is_raised_to_what_we_may_have(limits: tuple[int, int]) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    allow_descriptors()
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(limits[1], DESCRIPTORS), limits[1])
+
+
+@pytest.mark.parametrize("run", [supervisor.run, console.run])
+def test_servers_raise_it(run: Callable[[Path], int], limits: tuple[int, int], tmp_path: Path) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    with pytest.raises(ConfigError):
+        run(tmp_path / "nowhere.yaml")
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 256
+
+
+def test_a_soft_limit_that_is_higher_stays(limits: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "DESCRIPTORS", 200)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    allow_descriptors()
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 256
 
 
 def test_without_file_descriptors_nobody_says_anything(run_dir: Path) -> None:
