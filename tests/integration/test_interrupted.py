@@ -32,6 +32,11 @@ def store():
     made.stop()
 
 
+def _hears_ctrl_c():
+    """Whoever starts the tests in the background has had it ignored, and Python leaves that as it is."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def interrupted(store, *arguments):
     told = {"AWS_ENDPOINT_URL": store.url, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
     process = subprocess.Popen(
@@ -40,6 +45,7 @@ def interrupted(store, *arguments):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        preexec_fn=_hears_ctrl_c,  # noqa: PLW1509 - set before exec
     )
     try:
         assert store.asked.wait(60), process.communicate(timeout=10)
@@ -85,7 +91,12 @@ def test_the_processes_of_a_verification_end_without_a_word(tmp_path):
     script = tmp_path / "two_readers.py"
     script.write_text(_TWO_READERS)
     process = subprocess.Popen(
-        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=_hears_ctrl_c,  # noqa: PLW1509 - set before exec
     )
     try:
         assert [process.stdout.readline(), process.stdout.readline()] == ["asked\n", "asked\n"]
